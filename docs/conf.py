@@ -1,0 +1,90 @@
+"""Configuration of the documentation, for Sphinx."""
+
+import datetime
+import os
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version as installed_version
+from urllib.request import urlopen
+
+# -- Project ---------------------------------------------------------------------------------
+
+project = "esis_ndcube"
+author = "The esis_ndcube developers"
+copyright = f"2026-{datetime.datetime.now(tz=datetime.UTC).year}, {author}".replace("2026-2026", "2026")
+release = installed_version("esis_ndcube")
+version = ".".join(release.split(".")[:2])
+
+# -- General ---------------------------------------------------------------------------------
+
+extensions = [
+    "matplotlib.sphinxext.plot_directive",
+    "numpydoc",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.intersphinx",
+    "sphinx.ext.mathjax",
+    "sphinx.ext.viewcode",
+    "sphinx_automodapi.automodapi",
+    "sphinx_automodapi.smart_resolver",
+    "sphinx_changelog",
+    "sphinx_copybutton",
+    "sphinxcontrib.bibtex",
+    "sunpy.util.sphinx.doctest",
+]
+# The extension from sunpy makes the directives of pytest-doctestplus known to Sphinx.
+suppress_warnings = ["app.add_directive"]
+default_role = "obj"
+exclude_patterns = ["_build", "generated/**/*.inc"]
+
+# -- Reference -------------------------------------------------------------------------------
+
+numpydoc_show_class_members = False  # automodapi does that
+automodapi_inheritance_diagram = False  # would need graphviz
+automodapi_toctreedirnm = "generated/api"
+autodoc_typehints = "none"  # numpydoc's sections give the types
+
+bibtex_bibfiles = ["references.bib"]
+bibtex_reference_style = "author_year"
+
+plot_include_source = True
+plot_html_show_source_link = False
+plot_formats = [("png", 150)]
+
+# -- Links to other packages -----------------------------------------------------------------
+
+inventories = {
+    "python": "https://docs.python.org/3/",
+    "astropy": "https://docs.astropy.org/en/stable/",
+    "dask": "https://docs.dask.org/en/stable/",
+    "gwcs": "https://gwcs.readthedocs.io/en/stable/",
+    "matplotlib": "https://matplotlib.org/stable/",
+    "ndcube": "https://docs.sunpy.org/projects/ndcube/en/stable/",
+    "numpy": "https://numpy.org/doc/stable/",
+    "reproject": "https://reproject.readthedocs.io/en/stable/",
+    "scipy": "https://docs.scipy.org/doc/scipy/",
+    "sunpy": "https://docs.sunpy.org/en/stable/",
+}
+
+
+def _reachable(url):
+    try:
+        with urlopen(url + "objects.inv", timeout=10):
+            return True
+    except OSError:
+        return False
+
+
+# An inventory that cannot be had is a warning, and warnings are errors when we build.
+# So without a network, or with ESIS_NDCUBE_DOCS_OFFLINE set, the links to other packages are left out.
+if os.environ.get("ESIS_NDCUBE_DOCS_OFFLINE"):
+    intersphinx_mapping = {}
+else:
+    with ThreadPoolExecutor(len(inventories)) as pool:
+        reached = pool.map(_reachable, inventories.values())
+    intersphinx_mapping = {
+        name: (url, None) for (name, url), ok in zip(inventories.items(), reached, strict=True) if ok
+    }
+
+# -- HTML ------------------------------------------------------------------------------------
+
+html_theme = "sunpy"
+html_title = f"{project} {release}"

@@ -1,0 +1,27 @@
+"""Level-3 data of the EUV Snapshot Imaging Spectrograph (ESIS), and of flights like it."""
+
+from esis_ndcube.flight import ESIS_1, Flight, FlightError
+from esis_ndcube.level1 import ESISLevel1Cube
+from esis_ndcube.level3 import ESISLevel3Cube
+from esis_ndcube.pipeline import form_level3
+from esis_ndcube.provenance import package_version
+from esis_ndcube.registration.alignment import Alignment
+from esis_ndcube.registration.exposures import Coalignment, coalign
+from esis_ndcube.resample import reproject_alignment
+from esis_ndcube.vignetting import Vignetting
+
+__version__ = package_version()
+
+__all__ = [
+    "ESIS_1",
+    "Alignment",
+    "Coalignment",
+    "ESISLevel1Cube",
+    "ESISLevel3Cube",
+    "Flight",
+    "FlightError",
+    "Vignetting",
+    "coalign",
+    "form_level3",
+    "reproject_alignment",
+]

@@ -1,0 +1,252 @@
+"""The base of both cubes: slices keep everything, and the WCS stays FITS."""
+
+import copy
+
+import numpy as np
+
+import astropy.units as u
+from ndcube import NDCube
+from ndcube.meta import NDMeta
+
+from esis_ndcube.io import CubeIO
+from esis_ndcube.wcs import ESISWCS, SlicedESISWCS, normalize_item
+
+__all__ = ["ESISCube"]
+
+
+class ESISCube(CubeIO, NDCube):
+    """
+    Cube of exposures and channels.
+
+    An `~ndcube.NDCube` with array axes (time, channel, y, x), or part of one.
+    Slicing with integers and ranges keeps the class, unit, mask, flags, uncertainty and metadata, and gives a true
+    FITS WCS wherever FITS can express it; negative indices count from the end.
+
+    Parameters
+    ----------
+    data : array-like
+        Shape (time, channel, y, x).
+    wcs : `~esis_ndcube.wcs.ESISWCS`
+        The WCS.
+    uncertainty : `~astropy.nddata.NDUncertainty`, optional
+        Uncertainty of the data.
+    mask : array-like of `bool`, optional
+        True where the data are invalid.
+    meta : `~ndcube.meta.NDMeta` or `dict`, optional
+        Metadata; those of an `~ndcube.meta.NDMeta` that belong to axes are sliced.
+    unit : `~astropy.units.Unit`, optional
+        Unit of the data.
+    flags : array-like of unsigned integers, optional
+        Bits of `~esis_ndcube.flags.Flag`, of the data's shape.
+    copy : `bool`, optional
+        Whether to copy what is given.
+    **kwargs
+        As `~ndcube.NDCube`.
+
+    Raises
+    ------
+    ValueError
+        If mask, flags or uncertainty are not of the data's shape.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from astropy.time import Time
+    >>> from esis_ndcube.cube import ESISCube
+    >>> from esis_ndcube.wcs import level1_wcs
+    >>> times = Time(["2019-09-30T18:08:00", "2019-09-30T18:08:10.4"])
+    >>> cube = ESISCube(np.zeros((2, 3, 5, 7)), wcs=level1_wcs((5, 7), times, [1, 2, 3]), unit="electron")
+    >>> cube[-1, 0].time.isot, cube[-1, 0].channel
+    ('2019-09-30T18:08:10.400', 1)
+    """
+
+    # Level of processing that `read` expects in a file; None for any.
+    _level = None
+
+    def __init__(
+        self,
+        data,
+        wcs=None,
+        uncertainty=None,
+        mask=None,
+        meta=None,
+        unit=None,
+        *,
+        flags=None,
+        copy=False,
+        **kwargs,
+    ):
+        if flags is None:
+            flags = getattr(data, "flags", None) if isinstance(data, NDCube) else None
+        meta = getattr(data, "meta", None) if meta is None and isinstance(data, NDCube) else meta
+        if isinstance(meta, NDMeta):
+            # ndcube writes the shape of the data into it.
+            meta = _copy_meta(meta)
+        super().__init__(
+            data, wcs=wcs, uncertainty=uncertainty, mask=mask, meta=meta, unit=unit, copy=copy, **kwargs
+        )
+        self._flags = None
+        if flags is not None:
+            self._flags = np.array(flags) if copy else np.asanyarray(flags)
+            if self._flags.dtype.kind != "u":
+                msg = f"got flags of type {self._flags.dtype}, expected unsigned integers"
+                raise ValueError(msg)
+        parts = {
+            "mask": self.mask,
+            "flags": self._flags,
+            "uncertainty": getattr(self.uncertainty, "array", None),
+        }
+        for name, part in parts.items():
+            if np.ndim(part) and np.shape(part) != self.data.shape:
+                msg = f"got {name} of shape {np.shape(part)}, expected that of the data, {self.data.shape}"
+                raise ValueError(msg)
+
+    @property
+    def flags(self):
+        """Bits of `~esis_ndcube.flags.Flag` for each pixel (`numpy.ndarray`), or None."""
+        return self._flags
+
+    @property
+    def time(self):
+        """Mid-exposure times (`~astropy.time.Time`, UTC, shape (time,)); scalar for a single exposure."""
+        return self._from_wcs("times")
+
+    @property
+    def channel(self):
+        """Channel numbers (`numpy.ndarray` of `int`, shape (channel,)); an `int` for a single channel."""
+        return self._from_wcs("channels")
+
+    @property
+    def frame(self):
+        """Raw frame numbers (`numpy.ndarray` of `int`, shape (time,)); an `int` for a single exposure."""
+        frame = self._get_meta("frame")
+        return int(frame) if frame is not None and np.ndim(frame) == 0 else frame
+
+    @property
+    def line(self):
+        """The spectral line's name (`str`), or None for a cube of the whole passband."""
+        return self._get_meta("line")
+
+    @property
+    def flight(self):
+        """The flight (`~esis_ndcube.Flight`), or None if not known."""
+        return self._get_meta("flight")
+
+    @property
+    def mid_time(self):
+        """Mid-exposure times of every frame (`~astropy.time.Time`, shape (time, channel)), or None."""
+        return self._get_meta("mid_time")
+
+    @property
+    def exposure(self):
+        """Exposure times of every frame (`~astropy.units.Quantity`, shape (time, channel)), or None."""
+        return self._get_meta("exposure")
+
+    @property
+    def history(self):
+        """What was done to the data (`tuple` of `~esis_ndcube.provenance.ProcessingStep`)."""
+        return tuple(self._get_meta("history") or ())
+
+    def __getitem__(self, item):
+        # All of it is done here and not in ndcube: that shares the dictionary of added global coordinates between
+        # cube and slice, takes the metadata off the cube while it slices, and copies them deeply.
+        item = normalize_item(item, self.data.shape)
+        if not any(isinstance(x, slice) for x in item):
+            msg = (
+                f"got the index {item} of a single value, expected at least one range: index `.data` instead"
+            )
+            raise IndexError(msg)
+        meta = _slice_meta(self.meta, item, self.data.shape) if isinstance(self.meta, NDMeta) else self.meta
+        sliced = type(self)(**{**self._slice(item), "meta": meta})
+        sliced._global_coords._internal_coords = copy.copy(self._global_coords._internal_coords)
+        sliced._extra_coords = self.extra_coords[item]
+        return sliced
+
+    def _slice(self, item):
+        kwargs = super()._slice(item)
+        kwargs["flags"] = None if self._flags is None else self._flags[item]
+        return kwargs
+
+    def _slice_wcs(self, item):
+        return self.wcs[item] if isinstance(self.wcs, (ESISWCS, SlicedESISWCS)) else super()._slice_wcs(item)
+
+    def _new_instance(self, **kwargs):
+        kwargs.setdefault("flags", self._flags)
+        return super()._new_instance(**kwargs)
+
+    def __getstate__(self):
+        # A plotter refers to its figure, and is made anew on demand.
+        return {key: value for key, value in self.__dict__.items() if not key.endswith("plotter")}
+
+    def __str__(self):
+        names = self._from_wcs("array_axis_names") or [f"axis {axis}" for axis in range(self.data.ndim)]
+        axes = " x ".join(f"{n} {name}" for n, name in zip(self.data.shape, names, strict=True))
+        rows = [f"{type(self).__name__}: {axes}, {self.unit or 'no unit'}, {self.data.dtype}"]
+        for name, text in self._summary().items():
+            rows += [f"  {name}: {text}"] if text else []
+        return "\n".join(rows)
+
+    def __repr__(self):
+        return f"<{self}>"
+
+    def _summary(self):
+        """What `str` prints, by name."""
+        time, channel, frame = self.time, self.channel, self.frame
+        span = None
+        if time is not None:
+            span = time.isot if time.isscalar or time.size == 1 else f"{time[0].isot} to {time[-1].isot}"
+            span = span if isinstance(span, str) else str(span[0])
+        if frame is not None:
+            numbers = np.atleast_1d(frame)
+            span = f"{span} (frame {numbers[0]}{f' to {numbers[-1]}' if numbers.size > 1 else ''})"
+        return {
+            "flight": None if self.flight is None else self.flight.name,
+            "line": self.line,
+            "time": span,
+            "channel": None if channel is None else ", ".join(map(str, np.atleast_1d(channel))),
+            "steps": ", ".join(step.name for step in self.history),
+        }
+
+    def _from_wcs(self, name):
+        if isinstance(self.wcs, (ESISWCS, SlicedESISWCS)):
+            return getattr(self.wcs, name)
+        return None
+
+    def _get_meta(self, key):
+        return None if self.meta is None else self.meta.get(key)
+
+
+class _Meta(NDMeta):
+    """Metadata that can be pickled: ndcube's set their items before they are ready."""
+
+    def __reduce__(self):
+        return type(self), (dict(self), self.key_comments, self.axes, self.data_shape)
+
+
+def _copy_meta(meta):
+    """Copy the container and not the values."""
+    return _Meta(
+        dict(meta), key_comments=dict(meta.key_comments), axes=dict(meta.axes), data_shape=meta.data_shape
+    )
+
+
+def _slice_meta(meta, item, shape):
+    """Slice the values that belong to axes."""
+    kept = [axis for axis, x in enumerate(item) if isinstance(x, slice)]
+    values, axes = dict(meta), {}
+    for key, of in meta.axes.items():
+        of = [int(axis) for axis in of]
+        value = values[key]
+        if tuple(np.shape(value)) != tuple(shape[axis] for axis in of):
+            msg = f"got metadata {key!r} of shape {np.shape(value)}, expected one value for each index of axes {of}"
+            raise ValueError(msg)
+        values[key] = value[tuple(item[axis] for axis in of)]
+        if left := [kept.index(axis) for axis in of if axis in kept]:
+            axes[key] = left
+    comments = {key: text for key, text in meta.key_comments.items() if key in values}
+    return _Meta(
+        values,
+        key_comments=comments,
+        axes=axes,
+        data_shape=[item[axis].stop - item[axis].start for axis in kept],
+    )

@@ -1,0 +1,160 @@
+"""The parts that a flight is made of: spectral lines, channels, the detector, the raw files."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+import astropy.units as u
+
+__all__ = ["Channel", "Detector", "FlightError", "FrameFiles", "Line"]
+
+
+class FlightError(ValueError):
+    """A flight configuration with a missing or impossible value."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """
+    One spectral line of the passband.
+
+    Attributes
+    ----------
+    name : `str`
+        Name of the line, as given to ``line=`` arguments.
+    wavelength : `~astropy.units.Quantity`
+        Rest wavelength.
+    intensity : `float`
+        Brightness relative to the brightest line.
+    columns : `tuple` of `int`, optional
+        First and last + 1 column of the active detector area that the line's field of view occupies.
+        A line without columns is known only as a contaminant: no Level-3 cube can be formed of it.
+
+    Examples
+    --------
+    >>> from esis_ndcube import ESIS_1
+    >>> ESIS_1.line("O V").wavelength
+    <Quantity 629.732 Angstrom>
+    """
+
+    name: str
+    wavelength: u.Quantity
+    intensity: float
+    columns: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Channel:
+    """
+    One channel: a grating, its camera, and where it looked.
+
+    Attributes
+    ----------
+    number : `int`
+        Channel number, from 1.
+    camera : `str`
+        The camera's name in the file headers.
+    serial : `int`
+        Serial number of the camera.
+    dispersion_angle : `~astropy.units.Quantity`
+        Direction of increasing wavelength on the sky, counter-clockwise from solar west.
+    gain : `tuple` of `float`
+        Electrons per DN of the four quadrants: low x low y, high x low y, high x high y, low x high y of
+        the raw frame.
+    bad_columns : `tuple`
+        Ranges ``(first, last + 1)`` of unusable columns of the active area.
+    center, matrix : `numpy.ndarray`
+        Starting pose, shapes (2,) and (2, 2): ``[u, v] = center + matrix @ ([x, y] - pivot)`` with x, y on the
+        flight's output grid and u, v on the active detector area, for the pose's line and frame.
+    field_stop : `numpy.ndarray`
+        Vertices (u, v) of the field stop's image in the pose's line, shape (sides, 2).
+    vignetting_slope : `float`
+        Published slope of the vignetting across the field stop.
+    """
+
+    number: int
+    camera: str
+    serial: int
+    dispersion_angle: u.Quantity
+    gain: tuple[float, float, float, float]
+    bad_columns: tuple
+    center: np.ndarray
+    matrix: np.ndarray
+    field_stop: np.ndarray
+    vignetting_slope: float
+
+
+@dataclass(frozen=True, eq=False)
+class Detector:
+    """
+    The camera: layout of a raw frame and what a photon does in it.
+
+    Attributes
+    ----------
+    raw_shape : `tuple` of `int`
+        Rows and columns of a raw frame.
+    split_column : `int`
+        First column of the right-hand quadrants; rows are split in the middle.
+    blank_columns, active_columns : `tuple`
+        Two ranges ``(first, last + 1)`` of raw columns, left and right: the blank pixels that show the bias, and
+        the pixels that see light.
+    flip_y : `bool`
+        Whether the optics flip the image along the raw rows.
+    saturation : `float`
+        Digital value at and above which a pixel is invalid.
+    pixel_scale : `~astropy.units.Quantity`
+        Size on the sky of a pixel along x (dispersion) and y.
+    dispersion : `~astropy.units.Quantity`
+        Wavelength per pixel along x.
+    energy_per_electron : `~astropy.units.Quantity`
+        Photon energy that frees one electron.
+    fano_factor : `float`
+        Variance of the electrons of one photon over their mean.
+    read_noise : `float`
+        Read noise in DN where it can not be measured from darks.
+    stray_light_rows : `int`
+        Number of rows at either end of the active area from which stray light is estimated.
+    """
+
+    raw_shape: tuple[int, int]
+    split_column: int
+    blank_columns: tuple
+    active_columns: tuple
+    flip_y: bool
+    saturation: float
+    pixel_scale: u.Quantity
+    dispersion: u.Quantity
+    energy_per_electron: u.Quantity
+    fano_factor: float
+    read_noise: float
+    stray_light_rows: int
+
+    @property
+    def shape(self):
+        """Rows and columns of the active area (`tuple` of `int`)."""
+        return self.raw_shape[0], sum(stop - start for start, stop in self.active_columns)
+
+
+@dataclass(frozen=True, eq=False)
+class FrameFiles:
+    """
+    How raw frames are named and which header keywords they carry.
+
+    Attributes
+    ----------
+    pattern : `str`
+        File name as a `str.format` template of ``channel`` and ``frame``.
+    time, camera, frame, exposure, measured_exposure : `str`
+        Keywords of the time stamp, the camera's name, the frame number, the commanded and the measured exposure.
+    exposure_unit, measured_exposure_unit : `~astropy.units.Quantity`
+        What one count of the two exposure keywords is.
+    """
+
+    pattern: str
+    time: str
+    camera: str
+    frame: str
+    exposure: str
+    exposure_unit: u.Quantity
+    measured_exposure: str
+    measured_exposure_unit: u.Quantity

@@ -1,0 +1,259 @@
+"""Small values and tables as FITS can hold them, and back without loss."""
+
+import base64
+import json
+
+import numpy as np
+
+import astropy.units as u
+from astropy.io import fits
+from astropy.table import Table
+from astropy.time import Time
+from astropy.utils.masked import Masked
+
+__all__ = [
+    "decode",
+    "encode",
+    "escape",
+    "exact_jd",
+    "hdu_from_table",
+    "table_from_hdu",
+    "time_from_jd",
+    "unescape",
+]
+
+# A value that JSON lacks is an object with this key, which says what it is.
+_KIND = "@"
+
+
+def encode(value):
+    """
+    Turn a value into what JSON can hold.
+
+    Parameters
+    ----------
+    value : object
+        A string, number, array, `~astropy.units.Quantity`, `~astropy.time.Time`, None, or tuples, lists and
+        dictionaries of them.
+
+    Returns
+    -------
+    object
+        For `decode`.
+
+    Raises
+    ------
+    TypeError
+        If the value is anything else.
+
+    Examples
+    --------
+    >>> import astropy.units as u
+    >>> from esis_ndcube.io._values import decode, encode
+    >>> decode(encode({"a": (1, 2 * u.s)}))
+    {'a': (1, <Quantity 2. s>)}
+    """
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    if isinstance(value, u.Quantity):
+        return {_KIND: "quantity", "unit": value.unit.to_string(), "value": encode(value.value)}
+    if isinstance(value, Time):
+        parts = {
+            name: encode(np.asarray(part)) for name, part in zip(("jd1", "jd2"), exact_jd(value), strict=True)
+        }
+        return {
+            _KIND: "time",
+            "scale": value.scale,
+            "format": value.format,
+            "precision": value.precision,
+        } | parts
+    if isinstance(value, np.ndarray) and value.dtype.kind == "U":
+        return {_KIND: "strings", "shape": list(value.shape), "items": value.ravel().tolist()}
+    if isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind in "biufc":
+        text = base64.b64encode(np.ascontiguousarray(value).tobytes()).decode("ascii")
+        kind = "array" if isinstance(value, np.ndarray) else "scalar"
+        return {_KIND: kind, "dtype": value.dtype.str, "shape": list(value.shape), "bytes": text}
+    if type(value) is tuple:
+        return {_KIND: "tuple", "items": [encode(item) for item in value]}
+    if type(value) is list:
+        return [encode(item) for item in value]
+    if isinstance(value, dict) and all(type(key) is str for key in value):
+        return {_KIND: "dict", "items": {key: encode(item) for key, item in value.items()}}
+    if isinstance(value, str):
+        return str(value)
+    msg = f"got a value of type {type(value).__name__}, which a FITS file can not hold"
+    raise TypeError(msg)
+
+
+def decode(value):
+    """
+    Turn what `encode` made back into the value.
+
+    Parameters
+    ----------
+    value : object
+        As `encode` returns it.
+
+    Returns
+    -------
+    object
+        The value.
+    """
+    if isinstance(value, list):
+        return [decode(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    kind = value[_KIND]
+    if kind == "quantity":
+        return u.Quantity(decode(value["value"]), value["unit"])
+    if kind == "time":
+        return time_from_jd(decode(value["jd1"]), decode(value["jd2"]), value)
+    if kind == "strings":
+        return np.array(value["items"], dtype=str).reshape(value["shape"])
+    if kind in ("array", "scalar"):
+        array = np.frombuffer(base64.b64decode(value["bytes"]), dtype=value["dtype"]).reshape(value["shape"])
+        return array.copy() if kind == "array" else array[()]
+    if kind == "tuple":
+        return tuple(decode(item) for item in value["items"])
+    return {key: decode(item) for key, item in value["items"].items()}
+
+
+def exact_jd(time):
+    """
+    The two numbers that a time is made of.
+
+    Parameters
+    ----------
+    time : `~astropy.time.Time`
+        The times.
+
+    Returns
+    -------
+    jd1, jd2 : `numpy.ndarray`
+        Days; NaN where the time is masked.
+    """
+    mask = np.asarray(time.mask)
+    parts = (getattr(part, "unmasked", part) for part in (time.jd1, time.jd2))
+    return tuple(np.where(mask, np.nan, part) for part in parts)
+
+
+def time_from_jd(jd1, jd2, form):
+    """
+    Put a time together.
+
+    Parameters
+    ----------
+    jd1, jd2 : array-like
+        As `exact_jd`.
+    form : `dict`
+        Its ``scale``, ``format`` and ``precision``.
+
+    Returns
+    -------
+    `~astropy.time.Time`
+        The times; masked where a number is NaN.
+    """
+    jd1, jd2 = np.asarray(jd1), np.asarray(jd2)
+    mask = np.isnan(jd1)
+    if mask.any():
+        jd1, jd2 = (Masked(np.where(mask, 0.0, part), mask=mask) for part in (jd1, jd2))
+    time = Time(jd1, jd2, format="jd", scale=form["scale"], precision=form["precision"])
+    time.format = form["format"]
+    return time
+
+
+def escape(text):
+    """
+    Make a string safe for FITS, which has ASCII only and no blanks at the end.
+
+    Parameters
+    ----------
+    text : `str`
+        Any string.
+
+    Returns
+    -------
+    `str`
+        Its ASCII form; the same string in nearly all cases.
+
+    Examples
+    --------
+    >>> from esis_ndcube.io._values import escape
+    >>> escape("a.fits"), escape("ä ")
+    ('a.fits', '\\\\u00e4\\\\u0020')
+    """
+    text = json.dumps(str(text))[1:-1].replace('\\"', '"')
+    return text if text == text.rstrip() else text[:-1] + "\\u0020"
+
+
+def unescape(text):
+    """
+    Undo `escape`.
+
+    Parameters
+    ----------
+    text : `str`
+        As `escape` returns it.
+
+    Returns
+    -------
+    `str`
+        The string.
+    """
+    return json.loads('"' + str(text).replace('"', '\\"') + '"')
+
+
+def hdu_from_table(table, name):
+    """
+    Write a table as an HDU.
+
+    Parameters
+    ----------
+    table : `~astropy.table.Table`
+        Columns of numbers and strings; its ``meta`` are left out.
+    name : `str`
+        Name of the HDU.
+
+    Returns
+    -------
+    `~astropy.io.fits.BinTableHDU`
+        The HDU.
+    """
+    plain = Table()
+    for column in table.columns.values():
+        values = np.asarray(column)
+        if values.dtype.kind == "U":
+            values = np.array([escape(text) for text in values.ravel()], dtype=str).reshape(values.shape)
+        plain[column.name] = values
+        plain[column.name].unit = column.unit
+    hdu = fits.BinTableHDU(name=name) if not plain.columns else fits.table_to_hdu(plain)
+    hdu.name = name
+    return hdu
+
+
+def table_from_hdu(hdu):
+    """
+    Read a table that `hdu_from_table` wrote.
+
+    Parameters
+    ----------
+    hdu : `~astropy.io.fits.BinTableHDU`
+        The HDU.
+
+    Returns
+    -------
+    `~astropy.table.Table`
+        The table.
+    """
+    table = Table()
+    for column in hdu.columns if hdu.columns is not None else ():
+        values = np.asarray(hdu.data[column.name])
+        if values.dtype.kind in "SU":
+            values = np.array([unescape(text) for text in values.astype(str).ravel()], dtype=str).reshape(
+                values.shape
+            )
+        else:
+            values = values.astype(values.dtype.newbyteorder("="))
+        table[column.name] = values
+        table[column.name].unit = column.unit
+    return table

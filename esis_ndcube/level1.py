@@ -1,0 +1,474 @@
+"""The Level-1 cube: calibrated frames on the detector."""
+
+import logging
+import os
+from functools import partial
+
+import numpy as np
+
+import astropy.units as u
+from astropy.nddata import StdDevUncertainty
+from ndcube.meta import NDMeta
+from sunpy.util.exceptions import warn_user
+
+from esis_ndcube import level0
+from esis_ndcube.cube import ESISCube
+from esis_ndcube.despike import find_spikes, mend_spikes
+from esis_ndcube.flags import Flag
+from esis_ndcube.flight import ESIS_1
+from esis_ndcube.frames import (
+    FrameError,
+    check_on_error,
+    find_frames,
+    give_up_or_warn,
+    read_frame,
+    sort_frames,
+)
+from esis_ndcube.level1_formats import read_images, unpack_esis, write_images
+from esis_ndcube.level1_planes import PHOTONS, Planes, Times
+from esis_ndcube.parallel import compute, delayed
+from esis_ndcube.provenance import ProcessingStep
+from esis_ndcube.wcs import level1_wcs
+
+__all__ = ["ESISLevel1Cube"]
+
+_log = logging.getLogger(__name__)
+
+
+class ESISLevel1Cube(ESISCube):
+    """
+    Level-1 cube: calibrated frames of all channels on their detectors.
+
+    Array axes (time, channel, y, x); x and y are columns and rows of the detector's active area, 0-based
+    centers, with the flip of the optics undone.
+    Make one with `from_raw`, `from_esis` or `from_images`, or read one.
+
+    Attributes of the metadata, by key: ``"frame"`` the raw frame numbers, shape (time,); ``"file"`` the raw
+    files, shape (time, channel), empty where there is no frame; ``"mid_time"`` and ``"exposure"`` of every
+    frame.
+
+    Examples
+    --------
+    >>> from esis_ndcube.level1 import ESISLevel1Cube
+    >>> cube = ESISLevel1Cube.from_raw("flight/raw/")  # doctest: +SKIP
+    >>> cube[0, 1].to_photons("O V").unit  # doctest: +SKIP
+    Unit("ph / pix")
+    """
+
+    @classmethod
+    def from_raw(
+        cls,
+        paths,
+        flight=ESIS_1,
+        *,
+        darks=None,
+        despike=True,
+        frames=None,
+        channels=None,
+        on_error="raise",
+        workers=None,
+        progress=False,
+    ):
+        """
+        Calibrate raw camera frames.
+
+        Bias, dark, trimming, gain, stray light, spikes, times and noise, by `esis_ndcube.level0` and
+        `esis_ndcube.despike`.
+
+        Parameters
+        ----------
+        paths : path-like or iterable of path-like
+            Files, folders and glob patterns that hold light frames and darks, told apart by the flight's
+            time line.
+        flight : `~esis_ndcube.Flight`, optional
+            The flight.
+        darks : path-like or iterable of path-like, optional
+            More files, folders and glob patterns to take darks from: all frames there that are not light
+            frames.
+        despike : `bool`, optional
+            Whether to find and mend the marks of particles. They are marked with
+            `~esis_ndcube.flags.Flag.SPIKE`.
+        frames, channels : iterable of `int`, optional
+            Raw frame numbers and channel numbers to take; all that are found by default.
+        on_error : {"raise", "skip"}, optional
+            What to do about a damaged file: stop, or go on without it, with a warning.
+        workers : `int`, optional
+            Number of threads; as many as there are processors by default.
+        progress : `bool`, optional
+            Whether to show a progress bar.
+
+        Returns
+        -------
+        `ESISLevel1Cube`
+            Electrons, float32, shape (time, channel, y, x), exposures in the order of their frame numbers.
+            Where a camera has no frame of an exposure, the data are NaN, masked, and marked with
+            `~esis_ndcube.flags.Flag.MISSING`.
+
+        Raises
+        ------
+        ~esis_ndcube.frames.FrameError
+            If no light frames or no darks are found, a file is damaged, a frame has the wrong shape, or two
+            files hold the same frame.
+        ValueError
+            If a frame or channel is asked for that is not there.
+
+        Warns
+        -----
+        sunpy.util.exceptions.SunpyUserWarning
+            For missing, blank and skipped frames.
+
+        Notes
+        -----
+        N electrons that photons of e electrons each have freed vary by N (e + F) electrons squared, with F
+        the Fano factor; read noise and the noise of the master dark add to that.
+        e is that of the line in whose columns the pixel lies, or of the nearest line.
+        Where charge spreads over several pixels, neighboring pixels share this noise: single pixels scatter
+        less than their uncertainty says, sums over many pixels scatter as it says.
+
+        Examples
+        --------
+        >>> from esis_ndcube.level1 import ESISLevel1Cube
+        >>> cube = ESISLevel1Cube.from_raw("flight/raw/", frames=range(120, 130))  # doctest: +SKIP
+        """
+        check_on_error(on_error)
+        light, dark = sort_frames(find_frames(paths, flight, on_error=on_error), flight)
+        if darks is not None:
+            extra = find_frames(darks, flight, on_error=on_error)
+            known = {frame.path.resolve() for frame in dark}
+            dark += [f for f in extra if f.path.resolve() not in known and not flight.is_light(f.frame)]
+        slots, numbers, channels = _arrange(light, flight, frames, channels)
+        workers = workers or os.cpu_count() or 1
+        title = "Level-1" if progress else None
+        calibration = {
+            channel: _calibrate_darks(
+                [f for f in dark if f.channel == channel], channel, flight, on_error, workers
+            )
+            for channel in channels
+        }
+        shape = len(numbers), len(channels), *flight.detector.shape
+        planes = Planes(shape)
+        tasks = [
+            delayed(
+                partial(_fill, planes, (i, j), slots.get((n, c)), flight, calibration[c], despike=despike)
+            )
+            for i, n in enumerate(numbers)
+            for j, c in enumerate(channels)
+        ]
+        results = compute(tasks, workers=workers, description=title)
+        for problem in results:
+            if isinstance(problem, FrameError):
+                give_up_or_warn(problem, on_error)
+            elif problem:
+                warn_user(problem)
+        history = (
+            ProcessingStep(
+                "level0",
+                {
+                    "darks": sorted({f.path.name for c in channels for f in calibration[c].frames}),
+                    "read_noise": {str(c): np.round(calibration[c].read_noise, 3).tolist() for c in channels},
+                    "despike": bool(despike),
+                },
+            ),
+        )
+        times = Times.from_slots(slots, numbers, channels, flight)
+        return cls._assemble(planes, times, numbers, channels, flight, u.electron, history)
+
+    @classmethod
+    def _assemble(cls, planes, times, numbers, channels, flight, unit, history, line=None):
+        """Put a cube together from its planes."""
+        mean = times.middle.min() + (times.middle - times.middle.min()).to(u.s).mean(axis=1)
+        exposure = u.Quantity([row[np.isfinite(row)].mean() for row in times.exposure])
+        values = {
+            "flight": flight,
+            "level": 1,
+            "frame": np.array(numbers, dtype=int),
+            "file": times.files,
+            "mid_time": times.middle,
+            "exposure": times.exposure,
+            "history": history,
+        }
+        if line is not None:
+            values["line"] = line
+        axes = {"frame": (0,), "file": (0, 1), "mid_time": (0, 1), "exposure": (0, 1)}
+        return cls(
+            planes.data,
+            wcs=level1_wcs(planes.data.shape[2:], mean, channels, exposure),
+            uncertainty=StdDevUncertainty(planes.sigma),
+            mask=(planes.flags & int(Flag.INVALID)) != 0,
+            meta=NDMeta(values, axes=axes),
+            unit=unit,
+            flags=planes.flags,
+        )
+
+    def to_photons(self, line):
+        """
+        Express the data in photons of a line.
+
+        Parameters
+        ----------
+        line : `str` or `~esis_ndcube.flight.Line`
+            The line, whatever the column: other lines' photons are counted as if they were of this one.
+
+        Returns
+        -------
+        `ESISLevel1Cube`
+            Photons per pixel and exposure; the uncertainty scales along.
+
+        Raises
+        ------
+        ValueError
+            If the flight has no such line, or the cube is not in electrons.
+
+        Examples
+        --------
+        >>> from esis_ndcube.level1 import ESISLevel1Cube
+        >>> cube = ESISLevel1Cube.from_raw("flight/raw/")  # doctest: +SKIP
+        >>> cube.to_photons("O V").unit  # doctest: +SKIP
+        Unit("ph / pix")
+        """
+        line = self.flight.line(line)
+        if self.unit != u.electron:
+            msg = f"got a cube in {self.unit}, expected one in electrons"
+            raise ValueError(msg)
+        factor = self.flight.electrons_per_photon(line).value
+        meta = NDMeta(dict(self.meta), axes=dict(self.meta.axes), key_comments=dict(self.meta.key_comments))
+        # NDMeta has no plain way to replace a value along with adding one.
+        meta.add("line", line.name, None, None, overwrite=True)
+        step = ProcessingStep("to_photons", {"line": line.name, "electrons_per_photon": factor})
+        meta.add("history", (*self.history, step), None, None, overwrite=True)
+        uncertainty = self.uncertainty
+        if uncertainty is not None:
+            uncertainty = StdDevUncertainty(
+                uncertainty.represent_as(StdDevUncertainty).array / np.float32(factor)
+            )
+        return self._new_instance(
+            data=self.data / np.float32(factor), uncertainty=uncertainty, meta=meta, unit=PHOTONS
+        )
+
+    @classmethod
+    def from_esis(cls, obj, flight=ESIS_1, *, frames=None):
+        """
+        Take over a Level-1 object of the ESIS team's own ``esis`` package.
+
+        Parameters
+        ----------
+        obj : object
+            An ``esis.data.Level_1``: of the present package (``outputs``, ``inputs``), of its version 0.1
+            (``intensity``, ``time``, ``exposure_length``, ``channel``), or of the code before that
+            (``intensity``, ``start_time``, ``exposure_length``, ``cam_id``). Only these attributes are
+            looked at, so that the package need not be installed.
+        flight : `~esis_ndcube.Flight`, optional
+            The flight.
+        frames : sequence of `int`, optional
+            Raw frame numbers, one per exposure, if the object does not know them; by default they are
+            counted in cadences from the flight's first light frame.
+
+        Returns
+        -------
+        `ESISLevel1Cube`
+            In the object's unit: electrons, or photons per pixel; digital numbers become electrons.
+
+        Raises
+        ------
+        TypeError
+            If the object has none of these sets of attributes.
+        ValueError
+            If shape, unit or cameras do not fit the flight.
+
+        Notes
+        -----
+        The present package takes the camera's time stamp for the start of the exposure and calls it
+        ``time_start``; here it is what the flight says it is.
+
+        Examples
+        --------
+        >>> from esis_ndcube.level1 import ESISLevel1Cube
+        >>> from esis.flights.f1.data import level_1  # doctest: +SKIP
+        >>> ESISLevel1Cube.from_esis(level_1())  # doctest: +SKIP
+        """
+        return cls._assemble(*unpack_esis(obj, flight, frames))
+
+    @classmethod
+    def from_images(cls, paths, flight=ESIS_1, *, unit=None, first_frame=None):
+        """
+        Read per-image Level-1 files, as `write_images` and the ESIS team's ``Level_1.to_fits`` write them.
+
+        Parameters
+        ----------
+        paths : path-like or iterable of path-like
+            Files, folders and glob patterns.
+        flight : `~esis_ndcube.Flight`, optional
+            The flight.
+        unit : `~astropy.units.Unit`, optional
+            Unit of files without ``BUNIT``, as are those of the team.
+        first_frame : `int`, optional
+            Raw frame number of the earliest image, if the files do not say; others are counted in cadences
+            from it.
+            By default the flight's first light frame.
+
+        Returns
+        -------
+        `ESISLevel1Cube`
+            The images, sorted by time and camera.
+
+        Raises
+        ------
+        ~esis_ndcube.frames.FrameError
+            If no files are found, one is damaged, or is not such an image.
+        ValueError
+            If the unit is not known.
+
+        Examples
+        --------
+        >>> from esis_ndcube.level1 import ESISLevel1Cube
+        >>> ESISLevel1Cube.from_images("ESIS_Level1/", unit="photon / pix")  # doctest: +SKIP
+        """
+        return cls._assemble(*read_images(paths, flight, unit, first_frame))
+
+    def write_images(self, directory, *, overwrite=False):
+        """
+        Write one FITS file per image, as the ESIS team's ``Level_1.to_fits`` does.
+
+        The image is the primary array, with its rows in the order of the camera; ``CAM_ID`` is the channel,
+        ``DATE_OBS`` the camera's time stamp and ``IMG_EXP`` the exposure in s.
+        Frame number, true times, unit, uncertainty and flags are added to what the team writes.
+
+        Parameters
+        ----------
+        directory : path-like
+            Folder to write to; made if need be.
+        overwrite : `bool`, optional
+            Whether files that exist may be replaced.
+
+        Returns
+        -------
+        `list` of `pathlib.Path`
+            The files ``ESIS_Level1_{stamp}_{channel}.fits``; missing frames have none.
+
+        Raises
+        ------
+        OSError
+            If a file exists, or can not be written; nothing is written if any file exists.
+        ValueError
+            If the cube is not four-dimensional.
+
+        Examples
+        --------
+        >>> from esis_ndcube.level1 import ESISLevel1Cube
+        >>> cube = ESISLevel1Cube.from_raw("flight/raw/")  # doctest: +SKIP
+        >>> files = cube.write_images("ESIS_Level1/")  # doctest: +SKIP
+        """
+        return write_images(self, directory, overwrite=overwrite)
+
+
+class _Calibration:
+    """What the darks of one camera say."""
+
+    def __init__(self, frames, dark, weight, read_noise):
+        self.frames, self.dark, self.weight, self.read_noise = frames, dark, weight, read_noise
+
+
+def _arrange(light, flight, frames, channels):
+    """Light frames by (frame number, channel), and the frame numbers and channels of the cube."""
+    if not light:
+        msg = f"no light frames of {flight.name}: expected frame numbers {_ranges(flight.light_frames)}"
+        raise FrameError(msg)
+    there = sorted({frame.channel for frame in light})
+    if channels is None:
+        channels = there
+        if absent := [c.number for c in flight.channels if c.number not in there]:
+            warn_user(f"no light frames of channels {absent} of {flight.name}; the cube has channels {there}")
+    else:
+        channels = sorted({flight.channel(number).number for number in np.atleast_1d(list(channels))})
+        if absent := sorted(set(channels) - set(there)):
+            msg = f"no light frames of channels {absent}, only of {there}"
+            raise ValueError(msg)
+    numbers = sorted({frame.frame for frame in light if frame.channel in channels})
+    if frames is not None:
+        wanted = sorted({int(number) for number in frames})
+        if not wanted or not set(wanted) & set(numbers):
+            msg = f"got frames {wanted}, expected some of {numbers}"
+            raise ValueError(msg)
+        if absent := sorted(set(wanted) - set(numbers)):
+            _log.info("Frames %s are not there.", absent)
+        numbers = [number for number in numbers if number in wanted]
+    slots = {(f.frame, f.channel): f for f in light if f.channel in channels and f.frame in numbers}
+    for number in numbers:
+        if absent := [channel for channel in channels if (number, channel) not in slots]:
+            warn_user(f"frame {number} is missing in channels {absent}; it is masked there")
+    return slots, numbers, channels
+
+
+def _calibrate_darks(frames, channel, flight, on_error, workers):
+    """Master dark and read noise of one camera."""
+    detector = flight.detector
+
+    def read(frame):
+        try:
+            image, _ = level0.subtract_bias(read_frame(frame, flight), detector)
+        except FrameError as error:
+            return error
+        return level0.trim(image, detector)
+
+    images = compute([delayed(partial(read, frame)) for frame in frames], workers=workers)
+    for image in images:
+        if isinstance(image, FrameError):
+            give_up_or_warn(image, on_error)
+    good = [(f, image) for f, image in zip(frames, images, strict=True) if not isinstance(image, FrameError)]
+    if not good:
+        msg = (
+            f"no darks of channel {channel}: expected frame numbers {_ranges(flight.dark_frames)}; "
+            "name other files with darks="
+        )
+        raise FrameError(msg)
+    frames, images = zip(*good, strict=True)
+    if len(images) < 3:
+        # Too few to tell a particle's mark by comparing them.
+        images = [mend_spikes(image, find_spikes(image))[0] for image in images]
+    if len(images) > 1:
+        read_noise = level0.measure_read_noise(images, detector)
+    else:
+        read_noise = np.full(4, detector.read_noise)
+    dark, weight = level0.master_dark(images)
+    return _Calibration(frames, dark, weight, read_noise)
+
+
+def _fill(planes, index, frame, flight, calibration, *, despike):
+    """Calibrate one frame into the planes; returns a `FrameError` or a warning if there is one."""
+    if frame is None:
+        return None
+    detector, channel = flight.detector, flight.channel(frame.channel)
+    try:
+        raw = read_frame(frame, flight)
+    except FrameError as error:
+        return error
+    active = level0.orient(level0.trim(raw, detector), detector)
+    if active.min() == active.max():
+        return f"{frame.path} is blank, all its pixels are {active.flat[0]}; it is masked"
+    image, stray = level0.calibrate(raw, calibration.dark, channel, detector)
+    flags = np.zeros(image.shape, dtype=np.uint16)
+    for columns in channel.bad_columns:
+        flags[:, slice(*columns)] |= int(Flag.BAD_PIXEL)
+    saturated = active >= detector.saturation
+    flags[saturated] |= int(Flag.SATURATED)
+    mended, extra = np.zeros(image.shape, dtype=bool), None
+    if despike:
+        spikes = find_spikes(image)
+        flags[spikes] |= int(Flag.SPIKE)
+        mended = spikes | saturated
+        image, extra = mend_spikes(image, mended)
+    noise = level0.gain_image(np.multiply(calibration.read_noise, channel.gain), detector)
+    noise = level0.orient(noise, detector) * np.sqrt(np.float32(1 + calibration.weight))
+    variance = level0.electron_variance(
+        image + stray, level0.line_factors(flight), noise, detector.fano_factor
+    )
+    if extra is not None:
+        variance[mended] += extra
+    # Nothing to mend with: the middle of a very thick track.
+    flags[~np.isfinite(image)] |= int(Flag.BAD_PIXEL)
+    planes.data[index], planes.sigma[index], planes.flags[index] = image, np.sqrt(variance), flags
+    return None
+
+
+def _ranges(ranges):
+    return ", ".join(f"{first}-{last}" for first, last in ranges)

@@ -1,0 +1,351 @@
+"""The alignment of one frame: its map between output grid and detector, and what is known about it."""
+
+import io
+from dataclasses import dataclass, field
+
+import numpy as np
+
+import astropy.units as u
+from astropy.io import fits
+from astropy.table import Table
+from astropy.time import Time
+from astropy.wcs import WCS
+
+from esis_ndcube.registration.transform import PolynomialTransform
+
+__all__ = ["Alignment", "alignments_from_table", "alignments_to_table"]
+
+
+@dataclass(frozen=True, eq=False)
+class Alignment:
+    """
+    Where the pixels of one Level-1 frame lie on the Sun, in one spectral line.
+
+    Attributes
+    ----------
+    transform : `PolynomialTransform`
+        Map from pixels (x, y) of the grid to pixels (u, v) of the detector.
+        This is the direction that is fitted and that resampling needs; the other one is its exact inverse.
+    grid : `~astropy.wcs.WCS`
+        Celestial WCS of the grid that the transform starts from.
+    channel, frame : `int`
+        Channel and raw frame number.
+    line : `str`
+        The spectral line.
+    stage : `str`
+        ``"pose"`` (not fitted), ``"linear"`` or ``"final"``.
+    reference : `str`
+        What the frame was aligned with.
+    time : `~astropy.time.Time`
+        Mid-exposure time.
+    shape : `tuple` of `int`
+        Rows and columns of the detector.
+    score : `float`
+        Correlation with the reference after filtering; compare it only between fits of one kind.
+    iterations, n_pixels : `int`
+        Passes over the images and pixels in the last one.
+    converged : `bool`
+        Whether the fit is to be trusted.
+    reason : `str`
+        Why the fit ended.
+    condition : `float`
+        Condition number of the normal matrix.
+    covariance : `numpy.ndarray`
+        Covariance of the coefficients relative to the reference, all of u before all of v, shape (2 n, 2 n).
+
+    Examples
+    --------
+    >>> from esis_ndcube import ESIS_1
+    >>> from esis_ndcube.registration import Alignment
+    >>> alignment = Alignment.from_pose(ESIS_1, 2, frame=124, line="O V", time="2019-09-30T18:08:36.6")
+    >>> print(alignment)
+    Channel 2, frame 124, O V: pose from flight pose
+      rotation -67.175 deg, shear 0.104 deg, scale 0.8198 x 0.7801
+      grid center at detector pixel (1538.52, 505.23)
+    >>> alignment.world_to_detector(*alignment.detector_to_world([1500], [500]))
+    (array([1500.]), array([500.]))
+    """
+
+    transform: PolynomialTransform
+    grid: WCS
+    channel: int
+    frame: int
+    line: str
+    stage: str
+    reference: str
+    time: Time
+    shape: tuple[int, int]
+    score: float = np.nan
+    iterations: int = 0
+    n_pixels: int = 0
+    converged: bool = True
+    reason: str = "not fitted"
+    condition: float = np.nan
+    covariance: np.ndarray = field(default=None, repr=False)
+
+    def __post_init__(self):
+        size = self.transform.coefficients.size
+        covariance = np.full((size, size), np.nan) if self.covariance is None else self.covariance
+        covariance = np.array(covariance, dtype=float)
+        covariance.setflags(write=False)
+        object.__setattr__(self, "covariance", covariance)
+        object.__setattr__(self, "time", Time(self.time))
+
+    @classmethod
+    def from_pose(cls, flight, channel, *, frame, line, time, grid=None):
+        """
+        The alignment that a flight's starting pose gives.
+
+        Parameters
+        ----------
+        flight : `~esis_ndcube.Flight`
+            The flight.
+        channel : `int`
+            Channel number.
+        frame : `int`
+            Raw frame number.
+        line : `str`
+            The spectral line.
+        time : `~astropy.time.Time`
+            Mid-exposure time.
+        grid : `~astropy.wcs.WCS`, optional
+            The flight's grid with an observer; by default without one.
+
+        Returns
+        -------
+        `Alignment`
+            Of stage ``"pose"``.
+        """
+        rows, columns = flight.grid_shape
+        transform = PolynomialTransform.from_affine(
+            flight.pose(channel, line), origin=((columns - 1) / 2, (rows - 1) / 2), scale=max(rows, columns) / 2
+        )
+        return cls(
+            transform=transform,
+            grid=flight.grid if grid is None else grid,
+            channel=int(channel),
+            frame=int(frame),
+            line=flight.line(line).name,
+            stage="pose",
+            reference="flight pose",
+            time=time,
+            shape=flight.detector.shape,
+        )
+
+    def __str__(self):
+        x, y = self.transform.origin
+        parts = self.transform.decompose(x, y)
+        fit = "" if self.stage == "pose" else f", score {self.score:.4f} ({self.reason})"
+        return (
+            f"Channel {self.channel}, frame {self.frame}, {self.line}: {self.stage} from {self.reference}{fit}\n"
+            f"  rotation {parts['rotation']:.3f} deg, shear {parts['shear']:.3f} deg, "
+            f"scale {parts['scale_x']:.4f} x {parts['scale_y']:.4f}\n"
+            f"  grid center at detector pixel ({parts['u']:.2f}, {parts['v']:.2f})"
+        )
+
+    def __repr__(self):
+        return f"<Alignment {self.stage} of channel {self.channel}, frame {self.frame}, {self.line}>"
+
+    def world_to_detector(self, longitude, latitude):
+        """
+        Detector pixels of helioprojective coordinates.
+
+        Parameters
+        ----------
+        longitude, latitude : `~astropy.units.Quantity`
+            Helioprojective coordinates.
+
+        Returns
+        -------
+        u, v : `numpy.ndarray`
+            Pixels of the active detector area, 0-based centers.
+        """
+        units = self.grid.world_axis_units
+        world = (u.Quantity(q).to_value(unit) for q, unit in zip((longitude, latitude), units, strict=True))
+        return self.transform(*self.grid.world_to_pixel_values(*world))
+
+    def detector_to_world(self, u_pixel, v_pixel):
+        """
+        Helioprojective coordinates of detector pixels.
+
+        Parameters
+        ----------
+        u_pixel, v_pixel : array-like
+            Pixels of the active detector area, 0-based centers.
+
+        Returns
+        -------
+        longitude, latitude : `~astropy.units.Quantity`
+            Helioprojective coordinates in arcsec.
+        """
+        world = self.grid.pixel_to_world_values(*self.transform.inverse(u_pixel, v_pixel))
+        lon, lat = (w * u.Unit(unit) for w, unit in zip(world, self.grid.world_axis_units, strict=True))
+        return _wrap(lon), lat.to(u.arcsec)
+
+    def to_gwcs(self):
+        """
+        The alignment as a WCS of the frame's detector pixels.
+
+        Returns
+        -------
+        `gwcs.wcs.WCS`
+            Maps detector pixels to helioprojective coordinates and back, exactly as the alignment does,
+            so that any tool that takes a WCS can use the Level-1 frame.
+
+        Examples
+        --------
+        >>> from esis_ndcube import ESIS_1
+        >>> from esis_ndcube.registration import Alignment
+        >>> alignment = Alignment.from_pose(ESIS_1, 1, frame=124, line="O V", time="2019-09-30T18:08:36.6")
+        >>> alignment.to_gwcs().pixel_to_world(1476.8, 600.0).Tx.round(1)
+        <Longitude 13.2 arcsec>
+        """
+        from esis_ndcube.registration._gwcs import alignment_gwcs
+
+        return alignment_gwcs(self)
+
+
+def _wrap(longitude):
+    """Longitudes between -180 and 180 degrees, in arcsec."""
+    degrees = longitude.to_value(u.deg)
+    return ((degrees + 180) % 360 - 180) * 3600 * u.arcsec
+
+
+_SCALARS = {
+    "channel": "i4",
+    "frame": "i4",
+    "line": str,
+    "stage": str,
+    "reference": str,
+    "score": "f8",
+    "iterations": "i4",
+    "n_pixels": "i4",
+    "converged": bool,
+    "reason": str,
+    "condition": "f8",
+}
+
+
+def alignments_to_table(alignments):
+    """
+    Write alignments as a table.
+
+    Parameters
+    ----------
+    alignments : array-like of `Alignment` or `None`
+        Shape (time, channel).
+
+    Returns
+    -------
+    `~astropy.table.Table`
+        A row per alignment; the grids' header and the array's shape are in its ``meta``.
+
+    Raises
+    ------
+    ValueError
+        If the alignments are on different grids.
+
+    Examples
+    --------
+    >>> from esis_ndcube import ESIS_1
+    >>> from esis_ndcube.registration import Alignment, alignments_from_table, alignments_to_table
+    >>> alignment = Alignment.from_pose(ESIS_1, 1, frame=124, line="O V", time="2019-09-30T18:08:36.6")
+    >>> alignments_from_table(alignments_to_table([[alignment, None]]))
+    array([[<Alignment pose of channel 1, frame 124, O V>, None]], dtype=object)
+    """
+    array = np.empty(np.shape(alignments)[:2] if np.ndim(alignments) else (), dtype=object)
+    array[...] = alignments
+    table = Table()
+    table.meta["SHAPE"] = " ".join(map(str, array.shape))
+    items = [(index, item) for index, item in np.ndenumerate(array) if item is not None]
+    if not items:
+        return table
+    headers = {_grid_header(item.grid) for _, item in items}
+    shapes = {item.shape for _, item in items}
+    if len(headers) > 1 or len(shapes) > 1:
+        msg = f"got alignments on {len(headers)} grids and {len(shapes)} detector shapes, expected one of each"
+        raise ValueError(msg)
+    table.meta["GRID"] = headers.pop()
+    table.meta["DETSHAPE"] = " ".join(map(str, shapes.pop()))
+    index = np.array([index for index, _ in items]).reshape(len(items), -1)
+    table["index"] = index
+    for name, kind in _SCALARS.items():
+        table[name] = np.array([getattr(item, name) for _, item in items], dtype=kind)
+    table["jd1"] = [item.time.utc.jd1 for _, item in items]
+    table["jd2"] = [item.time.utc.jd2 for _, item in items]
+    size = max(item.transform.coefficients.shape[1] for _, item in items)
+    table["degree"] = [item.transform.degree for _, item in items]
+    table["origin"] = np.array([item.transform.origin for _, item in items])
+    table["scale"] = [item.transform.scale for _, item in items]
+    coefficients = np.full((len(items), 2, size), np.nan)
+    covariance = np.full((len(items), 2 * size, 2 * size), np.nan)
+    for row, (_, item) in enumerate(items):
+        n = item.transform.coefficients.shape[1]
+        coefficients[row, :, :n] = item.transform.coefficients
+        covariance[row, : 2 * n, : 2 * n] = item.covariance
+    table["coefficients"] = coefficients
+    table["covariance"] = covariance
+    return table
+
+
+def alignments_from_table(table):
+    """
+    Read alignments from a table.
+
+    Parameters
+    ----------
+    table : `~astropy.table.Table`
+        As `alignments_to_table` writes it.
+
+    Returns
+    -------
+    `numpy.ndarray`
+        Objects `Alignment` or `None`, of the shape that was written.
+
+    Raises
+    ------
+    ValueError
+        If the table lacks what an alignment needs.
+    """
+    try:
+        shape = tuple(int(n) for n in str(table.meta["SHAPE"]).split())
+        result = np.empty(shape, dtype=object)
+        if not len(table):
+            return result
+        grid = _grid_from_header(table.meta["GRID"])
+        detector = tuple(int(n) for n in str(table.meta["DETSHAPE"]).split())
+        for row in table:
+            n = {1: 3, 2: 6, 3: 10}[int(row["degree"])]
+            scalars = {
+                name: str(row[name]) if kind is str else np.dtype(kind).type(row[name]).item()
+                for name, kind in _SCALARS.items()
+            }
+            result[tuple(row["index"])] = Alignment(
+                transform=PolynomialTransform(row["coefficients"][:, :n], row["origin"], row["scale"]),
+                grid=grid,
+                time=Time(row["jd1"], row["jd2"], format="jd", scale="utc"),
+                shape=detector,
+                covariance=row["covariance"][: 2 * n, : 2 * n],
+                **scalars,
+            )
+    except (KeyError, IndexError) as error:
+        msg = f"not a table of alignments: {error!r} is missing or wrong"
+        raise ValueError(msg) from error
+    return result
+
+
+def _grid_header(grid):
+    header = grid.to_header(relax=True)
+    # astropy rounds to 14 digits; repr() does not.
+    for i in (1, 2):
+        for key, values in (("CRPIX", grid.wcs.crpix), ("CDELT", grid.wcs.cdelt), ("CRVAL", grid.wcs.crval)):
+            header[f"{key}{i}"] = float(values[i - 1])
+    if grid.array_shape is not None:
+        header["NAXIS"] = 2
+        header["NAXIS1"], header["NAXIS2"] = grid.array_shape[::-1]
+    return header.tostring(sep="\n", endcard=False, padding=False)
+
+
+def _grid_from_header(text):
+    header = fits.Header.fromfile(io.StringIO(text), sep="\n", endcard=False, padding=False)
+    return WCS(header)

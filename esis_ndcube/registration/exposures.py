@@ -1,0 +1,283 @@
+"""Co-align all frames of a flight: with a reference image, then with one channel."""
+
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+from scipy.ndimage import binary_erosion, map_coordinates
+
+import astropy.units as u
+from sunpy.util.exceptions import warn_user
+
+from esis_ndcube.mask import line_region
+from esis_ndcube.parallel import compute, delayed
+from esis_ndcube.registration.alignment import Alignment
+from esis_ndcube.registration.correlate import maximize_correlation
+from esis_ndcube.registration.prefilter import log_difference_of_gaussians
+from esis_ndcube.registration.reference import bin_image, pixel_size, prepare_references
+from esis_ndcube.registration.transform import PolynomialTransform
+
+__all__ = ["Coalignment", "coalign"]
+
+# Pixels this close to the edge of the field stop are not used: the filter sees the edge there.
+_MARGIN = 3.0
+# A fit that scores less has locked on noise: on blank frames scores are 0.01, on the weakest good ones above 0.2.
+_MIN_SCORE = 0.1
+_PYRAMID = (4, 2, 1)
+
+
+@dataclass(frozen=True, eq=False)
+class Coalignment:
+    """
+    Alignments of all frames of a Level-1 cube.
+
+    Attributes
+    ----------
+    linear, final : `numpy.ndarray`
+        Objects `Alignment`, or `None` where there is no frame, shape (time, channel): after the affine fit to the
+        reference and after the quadratic fit to the reference channel.
+    grid : `~astropy.wcs.WCS`
+        The celestial WCS of the common grid, with its observer.
+    reference : `str`
+        What the pointing comes from.
+    reference_times : `list`
+        Time of the reference image of each exposure.
+    reference_channel : `int`
+        Number of the channel that the others were aligned with.
+    """
+
+    linear: np.ndarray
+    final: np.ndarray
+    grid: object
+    reference: str
+    reference_times: list
+    reference_channel: int
+
+
+def coalign(level1, reference=None, *, line=None, reference_channel=None, workers=None, progress=False):
+    """
+    Align every frame of a Level-1 cube with the Sun.
+
+    First each frame is aligned by an affine map with the reference image nearest in time, then by a quadratic one
+    with the reference channel of the same exposure.
+    All fits maximize the correlation of images filtered by `log_difference_of_gaussians`, each from the flight's own
+    pose, so that no result depends on another exposure's.
+    Smooth gradients of the line-of-sight velocity look like distortion and go into the quadratic map: do not read
+    mean or slowly varying velocities from aligned images.
+
+    Parameters
+    ----------
+    level1 : `~esis_ndcube.ESISLevel1Cube`
+        The frames, shape (time, channel, y, x).
+    reference : `~sunpy.map.GenericMap` or `list` of them, optional
+        Images of the Sun; the one nearest in time is used for each exposure.
+        By default the reference channel itself, in the exposure nearest to the one that the flight's pose was
+        measured in, and pointed by that pose.
+    line : `str`, optional
+        The spectral line, by default the one that the flight's pose was measured in.
+    reference_channel : `int`, optional
+        Number of the channel that the others are aligned with, by default the flight's choice.
+    workers : `int`, optional
+        Number of threads; by default Dask's active scheduler decides.
+    progress : `bool`, optional
+        Show progress bars.
+
+    Returns
+    -------
+    `Coalignment`
+        Alignments of both stages. A fit that failed is there with ``converged=False``; a warning names it.
+
+    Raises
+    ------
+    ValueError
+        If the line or the channel is unknown, or a reference does not overlap the field of view.
+
+    Examples
+    --------
+    >>> from esis_ndcube import ESISLevel1Cube, coalign
+    >>> level1 = ESISLevel1Cube.from_raw("frames")  # doctest: +SKIP
+    >>> coalign(level1).final[0, 0]  # doctest: +SKIP
+    <Alignment final of channel 1, frame 109, O V>
+    """
+    flight = level1.flight
+    line = flight.line(flight.pose_line if line is None else line).name
+    channels = [int(c) for c in np.atleast_1d(level1.channel)]
+    reference_channel = flight.reference_channel if reference_channel is None else reference_channel
+    if reference_channel not in channels:
+        msg = f"got reference channel {reference_channel}, expected one of the cube's channels {channels}"
+        raise ValueError(msg)
+    references = prepare_references(level1, reference, line=line, reference_channel=reference_channel)
+    tasks = [
+        delayed(partial(_align_exposure, _Exposure.of(level1, index, line, references), reference_channel))
+        for index in range(len(level1.frame))
+    ]
+    results = compute(tasks, workers=workers, description="Aligning" if progress else None)
+    linear, final = (np.empty((len(tasks), len(channels)), dtype=object) for _ in range(2))
+    for index, (first, second) in enumerate(results):
+        linear[index], final[index] = first, second
+    _report(final)
+    times = [references.nearest(time).time for time in level1.time]
+    return Coalignment(linear, final, references.grid, references.name, times, reference_channel)
+
+
+@dataclass(frozen=True, eq=False)
+class _Exposure:
+    """What the alignment of one exposure needs, without the rest of the cube."""
+
+    poses: list
+    images: np.ndarray
+    bad: np.ndarray
+    flight: object
+    reference: object
+
+    @classmethod
+    def of(cls, level1, index, line, references):
+        flight, frame = level1.flight, int(level1.frame[index])
+        poses = [
+            Alignment.from_pose(flight, channel, frame=frame, line=line, time=time, grid=references.grid)
+            for channel, time in zip(level1.channel, level1.meta["mid_time"][index], strict=True)
+        ]
+        bad = np.zeros(level1.data.shape[1:], dtype=bool) if level1.mask is None else level1.mask[index]
+        return cls(poses, level1.data[index], bad, flight, references.nearest(level1.time[index]))
+
+
+def _align_exposure(exposure, reference_channel):
+    """Linear and final alignments of the channels of one exposure."""
+    frames = [
+        _Frame(image, bad, pose, exposure.flight)
+        for image, bad, pose in zip(exposure.images, exposure.bad, exposure.poses, strict=True)
+    ]
+    linear = [_fit_linear(frame, exposure.reference) for frame in frames]
+    numbers = [pose.channel for pose in exposure.poses]
+    anchor = numbers.index(reference_channel)
+    if linear[anchor] is None or not linear[anchor].converged:
+        return linear, list(linear)
+    target = _on_grid(frames[anchor], linear[anchor].transform)
+    final = []
+    for frame, first, number in zip(frames, linear, numbers, strict=True):
+        if first is None or not first.converged:
+            final.append(first)
+        elif number == reference_channel:
+            final.append(replace(first, stage="final"))
+        else:
+            final.append(_fit_final(frame, first, target, f"channel {reference_channel}"))
+    return linear, final
+
+
+class _Frame:
+    """One Level-1 frame, filtered on demand at the levels of the pyramid."""
+
+    def __init__(self, image, bad, pose, flight):
+        self.pose, self.flight = pose, flight
+        rows, columns = image.shape
+        y, x = np.ogrid[:rows, :columns]
+        inside = line_region(flight, pose.channel, pose.line, x, y, margin=_MARGIN)
+        where = np.nonzero(inside)
+        if not len(where[0]):
+            self.box, self.image, self.valid = (slice(0, 0),) * 2, image[:0, :0], inside[:0, :0]
+            return
+        # Only the line's part of the detector is filtered.
+        self.box = tuple(slice(int(i.min()), int(i.max()) + 1) for i in where)
+        self.image = np.asarray(image[self.box], dtype=np.float32)
+        self.valid = inside[self.box] & ~np.asarray(bad[self.box]) & np.isfinite(self.image)
+        # A constant image is no Sun.
+        if self.valid.any() and np.ptp(self.image[self.valid]) == 0:
+            self.valid = np.zeros_like(self.valid)
+
+    @property
+    def missing(self):
+        return not self.valid.any()
+
+    def filtered(self, factor, widths):
+        """Filtered image and valid pixels after binning, and the map from frame pixels to its pixels."""
+        image, valid = bin_image(self.image, self.valid, factor)
+        scale = self.flight.detector.pixel_scale.to_value(u.arcsec)[::-1] * factor
+        fine, coarse = (tuple(width / scale) for width in widths.to_value(u.arcsec))
+        return log_difference_of_gaussians(image, fine, coarse, valid=valid), valid
+
+    def to_binned(self, transform, factor):
+        """The same transform between binned grid and binned frame pixels."""
+        offset = np.array([self.box[1].start, self.box[0].start]) + (factor - 1) / 2
+        coefficients = transform.coefficients.copy()
+        coefficients[:, 0] -= offset
+        origin = (transform.origin - (factor - 1) / 2) / factor
+        return PolynomialTransform(coefficients / factor, origin, transform.scale / factor)
+
+    def from_binned(self, transform, factor):
+        """Undo `to_binned`."""
+        offset = np.array([self.box[1].start, self.box[0].start]) + (factor - 1) / 2
+        coefficients = transform.coefficients * factor
+        coefficients[:, 0] += offset
+        origin = transform.origin * factor + (factor - 1) / 2
+        return PolynomialTransform(coefficients, origin, transform.scale * factor)
+
+
+def _fit_linear(frame, reference):
+    pose = frame.pose
+    if frame.missing:
+        return replace(pose, stage="linear", reference=reference.name, converged=False, reason="no valid pixels")
+    transform, fit = pose.transform, None
+    for level in reference.levels(frame.flight, _PYRAMID):
+        image, valid = frame.filtered(level.factor, level.widths)
+        fit = maximize_correlation(
+            level.image, image, frame.to_binned(transform, level.factor), mask=level.mask, valid=valid
+        )
+        if fit.n_pixels == 0 or not np.isfinite(fit.score):
+            break
+        transform = frame.from_binned(fit.transform, level.factor)
+    correlated = 4 * np.pi * (level.widths[0].to_value(u.arcsec) / (reference.pixel * level.factor)) ** 2
+    return _alignment(pose, fit, transform, "linear", reference.name, correlated, level.factor)
+
+
+def _on_grid(frame, transform):
+    """The filtered frame on the grid, and the grid pixels that it covers."""
+    widths = frame.flight.registration_widths
+    image, valid = frame.filtered(1, widths)
+    rows, columns = frame.pose.grid.array_shape
+    y, x = np.meshgrid(np.arange(rows), np.arange(columns), indexing="ij")
+    coordinates = np.stack(frame.to_binned(transform, 1)(x, y)[::-1])
+    target = map_coordinates(image, coordinates, order=3, mode="constant")
+    covered = map_coordinates(valid.astype(np.float32), coordinates, order=1, mode="constant") > 0.999
+    return target, binary_erosion(covered, iterations=2)
+
+
+def _fit_final(frame, linear, target, name):
+    image, valid = frame.filtered(1, frame.flight.registration_widths)
+    start = linear.transform.renormalized(linear.transform.origin, linear.transform.scale, degree=2)
+    fit = maximize_correlation(target[0], image, frame.to_binned(start, 1), mask=target[1], valid=valid)
+    transform = frame.from_binned(fit.transform, 1)
+    fine = frame.flight.registration_widths[0].to_value(u.arcsec)
+    correlated = 4 * np.pi * (fine / pixel_size(linear.grid)) ** 2
+    return _alignment(linear, fit, transform, "final", name, correlated, 1)
+
+
+def _alignment(start, fit, transform, stage, name, correlated, factor):
+    failed = not fit.converged or not fit.score >= _MIN_SCORE
+    reason = fit.reason if fit.reason != "converged" or not failed else f"score {fit.score:.3f} is too low"
+    return replace(
+        start,
+        transform=transform,
+        stage=stage,
+        reference=name,
+        score=float(fit.score),
+        iterations=fit.iterations,
+        n_pixels=fit.n_pixels,
+        converged=not failed,
+        reason=reason,
+        condition=fit.condition,
+        # The filter correlates neighboring pixels, so that there are fewer independent ones than pixels.
+        covariance=fit.covariance * max(correlated, 1.0) * factor**2,
+    )
+
+
+def _report(alignments):
+    bad = [a for a in alignments.flat if a is not None and not a.converged]
+    if bad:
+        rows = ", ".join(f"frame {a.frame} channel {a.channel} ({a.reason})" for a in bad)
+        warn_user(f"{len(bad)} of {alignments.size} frames could not be aligned and are left out: {rows}")
+    weak = {a.frame for a in alignments.flat if a is not None and a.converged and a.stage == "linear"}
+    if weak:
+        warn_user(
+            f"in frames {sorted(weak)} the reference channel could not be aligned: their other channels are "
+            f"aligned with the reference image only"
+        )

@@ -1,0 +1,90 @@
+"""The filter that makes images of different brightness and passband comparable."""
+
+from functools import lru_cache
+
+import numpy as np
+from scipy.ndimage import gaussian_filter
+
+__all__ = ["log_difference_of_gaussians"]
+
+# The logarithm is taken of the image plus this fraction of its median, so that noise in the dark does not blow up.
+_FLOOR = 0.2
+_TRUNCATE = 3.0
+
+
+def log_difference_of_gaussians(image, fine, coarse, *, valid=None):
+    r"""
+    Filter an image for registration.
+
+    .. math:: F = L - G_c * L, \qquad L = \log\left(G_f * I + 0.2\,\mathrm{median}(I)\right)
+
+    with Gaussians normalized over the valid pixels.
+    The logarithm keeps bright points from deciding the alignment, and taking off the coarse Gaussian removes the
+    slow trends (vignetting, stray light, the field stop).
+
+    Parameters
+    ----------
+    image : `numpy.ndarray`
+        Shape (y, x).
+    fine, coarse : `float` or `tuple` of `float`
+        Widths (sigma) of the Gaussians in pixels; two values are for (y, x).
+    valid : `numpy.ndarray`, optional
+        Pixels to use; by default the finite ones. Pixels that are not finite are never used.
+
+    Returns
+    -------
+    `numpy.ndarray`
+        The filtered image, float32, 0 where invalid.
+
+    Raises
+    ------
+    ValueError
+        If the image is not two-dimensional or ``valid`` has another shape.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from esis_ndcube.registration import log_difference_of_gaussians
+    >>> flat = log_difference_of_gaussians(np.full((20, 20), 7.0), 1, 5)
+    >>> bool(abs(flat).max() < 1e-6)
+    True
+    """
+    image = np.asarray(image)
+    if image.ndim != 2:
+        msg = f"got an image of shape {image.shape}, expected two dimensions"
+        raise ValueError(msg)
+    finite = np.isfinite(image)
+    if valid is not None:
+        if np.shape(valid) != image.shape:
+            msg = f"got a valid mask of shape {np.shape(valid)}, expected that of the image, {image.shape}"
+            raise ValueError(msg)
+        finite &= np.asarray(valid, dtype=bool)
+    if not finite.any():
+        return np.zeros(image.shape, dtype=np.float32)
+    filled = np.where(finite, image, 0).astype(np.float32)
+    key = np.packbits(finite).tobytes()
+    smooth = _blur(filled, fine) / _weight(key, finite.shape, _pair(fine))
+    floor = _FLOOR * max(float(np.median(image[finite])), 0.0)
+    # A median of nothing but noise would leave the logarithm unbounded.
+    floor = max(floor, 1e-3 * float(np.abs(filled).max()), 1e-30)
+    logarithm = np.where(finite, np.log(np.maximum(smooth, 0) + floor), 0).astype(np.float32)
+    background = _blur(logarithm, coarse) / _weight(key, finite.shape, _pair(coarse))
+    return np.where(finite, logarithm - background, 0).astype(np.float32)
+
+
+def _pair(sigma):
+    return tuple(np.broadcast_to(sigma, 2).tolist())
+
+
+def _blur(image, sigma):
+    return gaussian_filter(image, sigma, mode="constant", truncate=_TRUNCATE)
+
+
+@lru_cache(maxsize=24)
+def _weight(key, shape, sigma):
+    """Blurred valid pixels; they are the same for all exposures of a channel."""
+    valid = np.unpackbits(np.frombuffer(key, dtype=np.uint8), count=shape[0] * shape[1]).reshape(shape)
+    weight = _blur(valid.astype(np.float32), sigma)
+    weight[weight < 1e-3] = 1.0
+    weight.setflags(write=False)
+    return weight

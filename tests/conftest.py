@@ -1,0 +1,40 @@
+"""Settings and fixtures that all tests share."""
+
+import os
+from pathlib import Path
+
+import hypothesis
+import matplotlib as mpl
+import pytest
+
+mpl.use("Agg")
+
+# No deadline: a first call may compile. Continuous integration draws the same examples every time.
+hypothesis.settings.register_profile("esis", deadline=None)
+hypothesis.settings.register_profile("esis-ci", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("esis-ci" if os.environ.get("CI") else "esis")
+
+NO_FLIGHT_DATA = "ESIS_FLIGHT_DATA does not name a folder with the raw frames of the 2019 flight"
+
+
+def _flight_data_folder():
+    name = os.environ.get("ESIS_FLIGHT_DATA")
+    return Path(name).resolve() if name and Path(name).is_dir() else None
+
+
+def pytest_collection_modifyitems(items):
+    """Skip what is marked ``flight_data`` where there is none."""
+    if _flight_data_folder() is not None:
+        return
+    for item in items:
+        if item.get_closest_marker("flight_data"):
+            item.add_marker(pytest.mark.skip(reason=NO_FLIGHT_DATA))
+
+
+@pytest.fixture(scope="session")
+def flight_data():
+    """The folder with the raw frames of the 2019 flight."""
+    folder = _flight_data_folder()
+    if folder is None:
+        pytest.skip(NO_FLIGHT_DATA)
+    return folder
