@@ -112,9 +112,7 @@ class _Table:
             array = np.array(value, dtype=float)
         except (TypeError, ValueError):
             array = np.array(np.nan)
-        fits = array.ndim == len(shape) and all(
-            n == m if m else n > 0 for n, m in zip(array.shape, shape, strict=True)
-        )
+        fits = array.ndim == len(shape) and all(n == m if m else n > 0 for n, m in zip(array.shape, shape, strict=True))
         good = fits and np.isfinite(array).all() and (kind is float or (array == array.round()).all())
         if not good or (positive and (array <= 0).any()):
             sign = "positive " if positive else ""
@@ -169,9 +167,7 @@ def _build(table, toml):
         launch = Time(table.get("launch", object), scale="utc")
     except ValueError as error:
         table.fail("launch", f"got {table.get('launch', object)!r}, expected a date and time ({error})")
-    vignetting, reference, registration = (
-        table.table(k) for k in ("vignetting", "reference", "registration")
-    )
+    vignetting, reference, registration = (table.table(k) for k in ("vignetting", "reference", "registration"))
     widths = [registration.quantity(key, "arcsec") for key in ("fine", "coarse")]
     if widths[1] <= widths[0]:
         registration.fail("coarse", f"got {widths[1]}, expected more than fine, {widths[0]}")
@@ -221,9 +217,7 @@ def _build_files(table):
     try:
         distinct = {pattern.format(channel=c, frame=f) for c in (1, 2) for f in (1, 2)}
     except (KeyError, IndexError, ValueError) as error:
-        table.fail(
-            "pattern", f"got {pattern!r}, expected a template of {{channel}} and {{frame}} ({error!r})"
-        )
+        table.fail("pattern", f"got {pattern!r}, expected a template of {{channel}} and {{frame}} ({error!r})")
     if len(distinct) < 4:
         table.fail("pattern", f"got {pattern!r}, expected both {{channel}} and {{frame}} in it")
     return FrameFiles(
@@ -262,6 +256,7 @@ def _build_detector(table):
         energy_per_electron=table.quantity("energy_per_electron", "eV"),
         fano_factor=fano,
         read_noise=table.get("read_noise", float, positive=True),
+        psf_fwhm=table.get("psf_fwhm", float, positive=True),
         stray_light_rows=stray,
     )
 
@@ -271,9 +266,7 @@ def _build_line(table, detector):
     if table.has("columns"):
         columns = tuple(table.array("columns", (2,), kind=int).tolist())
         if not 0 <= columns[0] < columns[1] <= detector.shape[1]:
-            table.fail(
-                "columns", f"got {columns}, expected a range of the {detector.shape[1]} active columns"
-            )
+            table.fail("columns", f"got {columns}, expected a range of the {detector.shape[1]} active columns")
     return Line(
         name=table.get("name", str),
         wavelength=table.quantity("wavelength", "Angstrom"),

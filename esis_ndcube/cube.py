@@ -4,7 +4,6 @@ import copy
 
 import numpy as np
 
-import astropy.units as u
 from ndcube import NDCube
 from ndcube.meta import NDMeta
 
@@ -19,8 +18,8 @@ class ESISCube(CubeIO, NDCube):
     Cube of exposures and channels.
 
     An `~ndcube.NDCube` with array axes (time, channel, y, x), or part of one.
-    Slicing with integers and ranges keeps the class, unit, mask, flags, uncertainty and metadata, and gives a true
-    FITS WCS wherever FITS can express it; negative indices count from the end.
+    Slicing with integers and ranges keeps the class, unit, mask, flags, uncertainty and metadata, and gives a
+    true FITS WCS wherever FITS can express it; negative indices count from the end.
 
     Parameters
     ----------
@@ -82,9 +81,7 @@ class ESISCube(CubeIO, NDCube):
         if isinstance(meta, NDMeta):
             # ndcube writes the shape of the data into it.
             meta = _copy_meta(meta)
-        super().__init__(
-            data, wcs=wcs, uncertainty=uncertainty, mask=mask, meta=meta, unit=unit, copy=copy, **kwargs
-        )
+        super().__init__(data, wcs=wcs, uncertainty=uncertainty, mask=mask, meta=meta, unit=unit, copy=copy, **kwargs)
         self._flags = None
         if flags is not None:
             self._flags = np.array(flags) if copy else np.asanyarray(flags)
@@ -148,15 +145,13 @@ class ESISCube(CubeIO, NDCube):
         return tuple(self._get_meta("history") or ())
 
     def __getitem__(self, item):
-        # All of it is done here and not in ndcube: that shares the dictionary of added global coordinates between
-        # cube and slice, takes the metadata off the cube while it slices, and copies them deeply.
+        # All of it is done here and not in ndcube: that shares the dictionary of added global coordinates
+        # between cube and slice, takes the metadata off the cube while it slices, and copies them deeply.
         item = normalize_item(item, self.data.shape)
         if not any(isinstance(x, slice) for x in item):
-            msg = (
-                f"got the index {item} of a single value, expected at least one range: index `.data` instead"
-            )
+            msg = f"got the index {item} of a single value, expected at least one range: index `.data` instead"
             raise IndexError(msg)
-        meta = _slice_meta(self.meta, item, self.data.shape) if isinstance(self.meta, NDMeta) else self.meta
+        meta = _slice_meta(self.meta, item, self.data.shape) if isinstance(self.meta, NDMeta) else copy.copy(self.meta)
         sliced = type(self)(**{**self._slice(item), "meta": meta})
         sliced._global_coords._internal_coords = copy.copy(self._global_coords._internal_coords)
         sliced._extra_coords = self.extra_coords[item]
@@ -225,9 +220,7 @@ class _Meta(NDMeta):
 
 def _copy_meta(meta):
     """Copy the container and not the values."""
-    return _Meta(
-        dict(meta), key_comments=dict(meta.key_comments), axes=dict(meta.axes), data_shape=meta.data_shape
-    )
+    return _Meta(dict(meta), key_comments=dict(meta.key_comments), axes=dict(meta.axes), data_shape=meta.data_shape)
 
 
 def _slice_meta(meta, item, shape):
@@ -238,7 +231,7 @@ def _slice_meta(meta, item, shape):
         of = [int(axis) for axis in of]
         value = values[key]
         if tuple(np.shape(value)) != tuple(shape[axis] for axis in of):
-            msg = f"got metadata {key!r} of shape {np.shape(value)}, expected one value for each index of axes {of}"
+            msg = f"got metadata {key!r} of shape {np.shape(value)}, expected one for each index of axes {of}"
             raise ValueError(msg)
         values[key] = value[tuple(item[axis] for axis in of)]
         if left := [kept.index(axis) for axis in of if axis in kept]:

@@ -12,6 +12,8 @@ import numpy as np
 __all__ = ["estimate_noise", "find_spikes", "mend_spikes"]
 
 _HALF = 3  # windows are 7 x 7: wide enough for a level beside a track, narrow enough to follow the Sun
+# The level under a point source: a low one, because beside a bright ridge the median is on the ridge.
+_LOW = 0.25
 _STEPS = ((0, 1), (1, 0), (1, 1), (1, -1))
 # Means of pixels on opposite sides of a pixel: which of the four steps they take in. A track hides in the
 # pair along it and shows in the pair across it; single pixels show best in the mean of all.
@@ -74,7 +76,7 @@ def estimate_noise(image, *, bins=32):
     return float(max(floor, variance.min() / 2)), float(max(slope, 0))
 
 
-def find_spikes(image, sigma=5.0, *, fwhm=2.3, grow=3.0, iterations=8, noise=None):
+def find_spikes(image, sigma=4.5, *, fwhm=2.3, grow=3.0, iterations=8, noise=None):
     """
     Find the pixels of a frame that a particle has hit.
 
@@ -142,7 +144,7 @@ def find_spikes(image, sigma=5.0, *, fwhm=2.3, grow=3.0, iterations=8, noise=Non
             break
         work[spikes] = _interpolate(work, spikes)[0]
         suspects = _dilate(found, 2) & ~spikes & inside
-    return spikes[_HALF:-_HALF, _HALF:-_HALF]
+    return _inside(spikes)
 
 
 def mend_spikes(image, spikes):
@@ -160,7 +162,8 @@ def mend_spikes(image, spikes):
     -------
     mended : `numpy.ndarray`
         Frame with the Gaussian-weighted mean of the good pixels within 3 pixels in place of each spike; NaN
-        where there is none.
+        where there is none. Pixels that touch a spike hold some of its charge, and are used only if there are
+        no others.
     variance : `numpy.ndarray`
         Variance of the replaced values about the truth, one for each spike in the order of
         ``image[spikes]``: the scatter of the good pixels that were used, which holds their noise and the
@@ -177,8 +180,12 @@ def mend_spikes(image, spikes):
     (np.float64(1.0), array([0.]))
     """
     mended = np.array(image)
-    padded = np.pad(mended, _HALF, mode="reflect")
-    value, variance = _interpolate(padded, np.pad(spikes, _HALF, mode="reflect"), only=np.pad(spikes, _HALF))
+    padded, only = np.pad(mended, _HALF, mode="reflect"), np.pad(spikes, _HALF)
+    rim = _inside(_dilate(only, 1))
+    value, variance = _interpolate(padded, np.pad(rim, _HALF, mode="reflect"), width=1.5, only=only)
+    if (alone := ~np.isfinite(value)).any():
+        near = _interpolate(padded, np.pad(spikes, _HALF, mode="reflect"), width=1.5, only=only)
+        value[alone], variance[alone] = near[0][alone], near[1][alone]
     mended[spikes] = value
     return mended, variance
 
@@ -207,11 +214,9 @@ def _are_sharp(work, suspects, sigma, fwhm, noise):
     """Which of the suspects are sharper than a point source."""
     floor, slope = noise
     windows = _windows(work, suspects)
-    (level,), _ = _quantiles(windows, [0.5])
+    (level,), _ = _quantiles(windows, [_LOW])
     center = windows[:, _HALF, _HALF]
-    pairs = [
-        (windows[:, _HALF + dy, _HALF + dx] + windows[:, _HALF - dy, _HALF - dx]) / 2 for dy, dx in _STEPS
-    ]
+    pairs = [(windows[:, _HALF + dy, _HALF + dx] + windows[:, _HALF - dy, _HALF - dx]) / 2 for dy, dx in _STEPS]
     # How high a point source is beside its peak, relative to the peak: 1 or sqrt(2) pixels away.
     relative = [np.exp(-4 * np.log(2) * (dy**2 + dx**2) / fwhm**2) for dy, dx in _STEPS]
     sharp = np.zeros(len(windows), dtype=bool)
@@ -237,12 +242,12 @@ def _stand_out(work, rim, spikes, grow, noise):
     return (count >= 5) & (work[rim] - level > grow * np.sqrt(variance))
 
 
-def _interpolate(work, bad, *, only=None):
+def _interpolate(work, bad, *, width=1.0, only=None):
     """Gaussian-weighted mean and variance of the good pixels around bad ones inside the padding."""
     only = bad if only is None else only
-    windows = _windows(np.where(bad, np.nan, work), only & _interior(work.shape)).astype(float)
+    windows = _windows(np.where(bad, np.nan, work), only).astype(float)
     offsets = np.arange(-_HALF, _HALF + 1)
-    kernel = np.exp(-(offsets[:, np.newaxis] ** 2 + offsets**2) / 2)
+    kernel = np.exp(-(offsets[:, np.newaxis] ** 2 + offsets**2) / (2 * width**2))
     weights = np.where(np.isfinite(windows), kernel, 0)
     total = weights.sum(axis=(1, 2))
     windows[weights == 0] = 0
@@ -260,9 +265,7 @@ def _quantiles(windows, fractions):
     ordered = np.sort(windows.reshape(len(windows), (2 * _HALF + 1) ** 2), axis=1)
     count = np.isfinite(ordered).sum(axis=1)
     rows = np.arange(len(ordered))
-    return [
-        ordered[rows, (fraction * (np.maximum(count, 1) - 1)).astype(int)] for fraction in fractions
-    ], count
+    return [ordered[rows, (fraction * (np.maximum(count, 1) - 1)).astype(int)] for fraction in fractions], count
 
 
 def _dilate(mask, radius):
@@ -274,10 +277,8 @@ def _dilate(mask, radius):
     return wide
 
 
-def _interior(shape):
-    inside = np.zeros(shape, dtype=bool)
-    inside[_HALF:-_HALF, _HALF:-_HALF] = True
-    return inside
+def _inside(padded):
+    return padded[_HALF:-_HALF, _HALF:-_HALF]
 
 
 def _windows(work, where):

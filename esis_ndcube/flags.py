@@ -9,8 +9,8 @@ class Flag(IntFlag):
     """
     What is known about a pixel, as bits of ``cube.flags``.
 
-    `Flag.OVERLAP`, `Flag.OVERLAP_FAINT` and `Flag.SPIKE` inform: the pixel is good sky, and not masked for it.
-    The others say that the pixel is invalid: `Flag.INVALID` has all their bits.
+    `Flag.OVERLAP`, `Flag.OVERLAP_FAINT` and `Flag.SPIKE` inform: the pixel is good sky, and not masked for
+    it. The others say that the pixel is invalid: `Flag.INVALID` has all their bits.
 
     Attributes
     ----------

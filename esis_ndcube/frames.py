@@ -1,6 +1,8 @@
 """Find raw camera frames, sort them by their headers, and read them."""
 
 import glob
+import gzip
+import io
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -24,6 +26,7 @@ __all__ = [
 ]
 
 _SUFFIXES = tuple(f".{stem}{end}" for stem in ("fit", "fits", "fts") for end in ("", ".gz", ".fz"))
+_GZIP = b"\x1f\x8b"
 
 _log = logging.getLogger(__name__)
 
@@ -184,8 +187,7 @@ def find_frames(paths, flight, *, on_error="raise"):
     if strangers:
         names = ", ".join(path.name for path in strangers[:3]) + (", ..." if len(strangers) > 3 else "")
         warn_user(
-            f"{len(strangers)} FITS files are left out, their {flight.files.camera} is none of {cameras}: "
-            f"{names}"
+            f"{len(strangers)} FITS files are left out, their {flight.files.camera} is none of {cameras}: {names}"
         )
     if not found:
         msg = (
@@ -261,8 +263,11 @@ def read_frame(frame, flight):
     (1040, 2152)
     """
     try:
-        # No memory map: it hides a truncation, and compressed files have none.
-        with fits.open(frame.path, memmap=False) as hdul:
+        content = Path(frame.path).read_bytes()
+        if content.startswith(_GZIP):
+            # Left to itself astropy stops reading before the checksum.
+            content = gzip.decompress(content)
+        with fits.open(io.BytesIO(content)) as hdul:
             data = np.array(hdul[frame.hdu].data)
     except Exception as error:  # whatever astropy and the decompressors make of a damaged file
         msg = f"{frame.path} is damaged: {_reason(error)}; get the file again, or pass on_error='skip'"
@@ -362,9 +367,7 @@ def _read_header(path, flight):
     if channel is None:
         return None
     if shape != flight.detector.raw_shape:
-        msg = (
-            f"{path} holds an image of shape {shape}, expected {flight.detector.raw_shape} for {flight.name}"
-        )
+        msg = f"{path} holds an image of shape {shape}, expected {flight.detector.raw_shape} for {flight.name}"
         raise FrameError(msg)
     _check_length(path, info)
     missing = [key for key in (keys.frame, keys.time) if key not in header]
@@ -399,7 +402,7 @@ def _exposure(header, keys):
 def _check_length(path, info):
     """Find a cut-off file by its size where that is possible, which is long before its image is read."""
     with path.open("rb") as stream:
-        packed = stream.read(2) == b"\x1f\x8b"
+        packed = stream.read(len(_GZIP)) == _GZIP
     size, expected = path.stat().st_size, info["datLoc"] + info["datSpan"]
     if not packed and size < expected:
         msg = f"{path} is cut short: {size} bytes, expected {expected}; get it again, or pass on_error='skip'"

@@ -112,6 +112,8 @@ class Detector:
         Variance of the electrons of one photon over their mean.
     read_noise : `float`
         Read noise in DN where it can not be measured from darks.
+    psf_fwhm : `float`
+        Full width at half maximum of the sharpest point source in pixels: what is sharper is a particle hit.
     stray_light_rows : `int`
         Number of rows at either end of the active area from which stray light is estimated.
     """
@@ -127,6 +129,7 @@ class Detector:
     energy_per_electron: u.Quantity
     fano_factor: float
     read_noise: float
+    psf_fwhm: float
     stray_light_rows: int
 
     @property

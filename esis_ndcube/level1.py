@@ -85,8 +85,9 @@ class ESISLevel1Cube(ESISCube):
         darks : path-like or iterable of path-like, optional
             More files, folders and glob patterns to take darks from: all frames there that are not light
             frames.
-        despike : `bool`, optional
-            Whether to find and mend the marks of particles. They are marked with
+        despike : `bool` or `dict`, optional
+            Whether to find and mend the marks of particles; a dictionary holds keyword arguments of
+            `~esis_ndcube.despike.find_spikes`. They are marked with
             `~esis_ndcube.flags.Flag.SPIKE`.
         frames, channels : iterable of `int`, optional
             Raw frame numbers and channel numbers to take; all that are found by default.
@@ -140,17 +141,13 @@ class ESISLevel1Cube(ESISCube):
         workers = workers or os.cpu_count() or 1
         title = "Level-1" if progress else None
         calibration = {
-            channel: _calibrate_darks(
-                [f for f in dark if f.channel == channel], channel, flight, on_error, workers
-            )
+            channel: _calibrate_darks([f for f in dark if f.channel == channel], channel, flight, on_error, workers)
             for channel in channels
         }
         shape = len(numbers), len(channels), *flight.detector.shape
         planes = Planes(shape)
         tasks = [
-            delayed(
-                partial(_fill, planes, (i, j), slots.get((n, c)), flight, calibration[c], despike=despike)
-            )
+            delayed(partial(_fill, planes, (i, j), slots.get((n, c)), flight, calibration[c], despike=despike))
             for i, n in enumerate(numbers)
             for j, c in enumerate(channels)
         ]
@@ -166,7 +163,7 @@ class ESISLevel1Cube(ESISCube):
                 {
                     "darks": sorted({f.path.name for c in channels for f in calibration[c].frames}),
                     "read_noise": {str(c): np.round(calibration[c].read_noise, 3).tolist() for c in channels},
-                    "despike": bool(despike),
+                    "despike": despike if isinstance(despike, dict) else bool(despike),
                 },
             ),
         )
@@ -238,12 +235,8 @@ class ESISLevel1Cube(ESISCube):
         meta.add("history", (*self.history, step), None, None, overwrite=True)
         uncertainty = self.uncertainty
         if uncertainty is not None:
-            uncertainty = StdDevUncertainty(
-                uncertainty.represent_as(StdDevUncertainty).array / np.float32(factor)
-            )
-        return self._new_instance(
-            data=self.data / np.float32(factor), uncertainty=uncertainty, meta=meta, unit=PHOTONS
-        )
+            uncertainty = StdDevUncertainty(uncertainty.represent_as(StdDevUncertainty).array / np.float32(factor))
+        return self._new_instance(data=self.data / np.float32(factor), uncertainty=uncertainty, meta=meta, unit=PHOTONS)
 
     @classmethod
     def from_esis(cls, obj, flight=ESIS_1, *, frames=None):
@@ -379,7 +372,7 @@ def _arrange(light, flight, frames, channels):
         if absent := [c.number for c in flight.channels if c.number not in there]:
             warn_user(f"no light frames of channels {absent} of {flight.name}; the cube has channels {there}")
     else:
-        channels = sorted({flight.channel(number).number for number in np.atleast_1d(list(channels))})
+        channels = sorted({flight.channel(int(number)).number for number in channels})
         if absent := sorted(set(channels) - set(there)):
             msg = f"no light frames of channels {absent}, only of {there}"
             raise ValueError(msg)
@@ -424,7 +417,7 @@ def _calibrate_darks(frames, channel, flight, on_error, workers):
     frames, images = zip(*good, strict=True)
     if len(images) < 3:
         # Too few to tell a particle's mark by comparing them.
-        images = [mend_spikes(image, find_spikes(image))[0] for image in images]
+        images = [mend_spikes(image, find_spikes(image, fwhm=detector.psf_fwhm))[0] for image in images]
     if len(images) > 1:
         read_noise = level0.measure_read_noise(images, detector)
     else:
@@ -452,16 +445,15 @@ def _fill(planes, index, frame, flight, calibration, *, despike):
     saturated = active >= detector.saturation
     flags[saturated] |= int(Flag.SATURATED)
     mended, extra = np.zeros(image.shape, dtype=bool), None
-    if despike:
-        spikes = find_spikes(image)
+    if despike or isinstance(despike, dict):
+        settings = {"fwhm": detector.psf_fwhm, **(despike if isinstance(despike, dict) else {})}
+        spikes = find_spikes(image, **settings)
         flags[spikes] |= int(Flag.SPIKE)
         mended = spikes | saturated
         image, extra = mend_spikes(image, mended)
     noise = level0.gain_image(np.multiply(calibration.read_noise, channel.gain), detector)
     noise = level0.orient(noise, detector) * np.sqrt(np.float32(1 + calibration.weight))
-    variance = level0.electron_variance(
-        image + stray, level0.line_factors(flight), noise, detector.fano_factor
-    )
+    variance = level0.electron_variance(image + stray, level0.line_factors(flight), noise, detector.fano_factor)
     if extra is not None:
         variance[mended] += extra
     # Nothing to mend with: the middle of a very thick track.

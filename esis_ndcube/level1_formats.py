@@ -270,8 +270,7 @@ def _read_image(path, flight, unit):
     if missing or np.shape(data) != flight.detector.shape:
         msg = (
             f"{path} is no Level-1 image of {flight.name}: expected CAM_ID, DATE_OBS, IMG_EXP and shape "
-            f"{flight.detector.shape}, got shape {np.shape(data)}"
-            + (f", without {missing}" if missing else "")
+            f"{flight.detector.shape}, got shape {np.shape(data)}" + (f", without {missing}" if missing else "")
         )
         raise FrameError(msg)
     unit = header.get("BUNIT", unit)
@@ -354,9 +353,7 @@ def _named(array, axes):
     names = (names,) if isinstance(names, str) else tuple(names or ())
     if not hasattr(values, "transpose"):
         values = np.asarray(values)
-    values = (
-        values.transpose(*[names.index(axis) for axis in axes if axis in names]) if len(names) > 1 else values
-    )
+    values = values.transpose(*[names.index(axis) for axis in axes if axis in names]) if len(names) > 1 else values
     lengths = dict(zip([axis for axis in axes if axis in names], values.shape, strict=True))
     return values.reshape(tuple(lengths.get(axis, 1) for axis in axes))
 

@@ -2,7 +2,12 @@
 
 import numpy as np
 
+from astropy.nddata import StdDevUncertainty
+
 from esis_ndcube.cube import ESISCube
+from esis_ndcube.pointing import pointing_table
+from esis_ndcube.provenance import ProcessingStep
+from esis_ndcube.wcs import ESISWCS
 
 __all__ = ["ESISLevel3Cube"]
 
@@ -11,14 +16,35 @@ class ESISLevel3Cube(ESISCube):
     """
     Level-3 cube: co-aligned images of one spectral line on a grid of the Sun.
 
-    Array axes (time, channel, y, x); make one with ``form_level3``, or read one.
+    Array axes (time, channel, y, x), in photons per detector pixel and exposure; ``form_level3`` makes one,
+    and `read` reads one.
+    The parameters are those of `~esis_ndcube.cube.ESISCube`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from astropy.time import Time
+    >>> from esis_ndcube import ESIS_1
+    >>> from esis_ndcube.level3 import ESISLevel3Cube
+    >>> from esis_ndcube.wcs import level3_wcs
+    >>> wcs = level3_wcs(ESIS_1.grid, Time(["2019-09-30T18:08:00"]), [1, 2])[:, :, 600:605, 600:607]
+    >>> data = np.arange(70.0).reshape(1, 2, 5, 7)
+    >>> cube = ESISLevel3Cube(data, wcs=wcs, unit="ph / pix", meta={"flight": ESIS_1, "line": "O V"})
+    >>> print(cube[0, 0])
+    ESISLevel3Cube: 5 y x 7 x, ph / pix, float64
+      flight: ESIS_1
+      line: O V
+      time: 2019-09-30T18:08:00.000
+      channel: 1
+    >>> cube.difference(2, 1).data.max()
+    np.float64(35.0)
     """
 
     _level = 3
 
     @property
     def alignment(self):
-        """Final alignments (`numpy.ndarray` of `Alignment`, shape (time, channel)); one for a single image."""
+        """Final alignments (`numpy.ndarray` of `Alignment`, shape (time, channel)); one for an image."""
         return self._get_meta("alignment")
 
     @property
@@ -45,3 +71,191 @@ class ESISLevel3Cube(ESISCube):
     def normalization(self):
         """Factors that the images were multiplied with (`numpy.ndarray`, shape (time, channel)), or None."""
         return self._get_meta("normalization")
+
+    def min_images(self):
+        """
+        Pixelwise minimum over the channels.
+
+        What only one channel sees, as light of another line, is not in it.
+
+        Returns
+        -------
+        `ESISLevel3Cube`
+            Without the channel axis. Masked pixels and NaN do not count; where no channel is left, the result
+            is NaN and masked.
+
+        Raises
+        ------
+        ValueError
+            If the cube has no channel axis.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from astropy.time import Time
+        >>> from esis_ndcube import ESIS_1
+        >>> from esis_ndcube.level3 import ESISLevel3Cube
+        >>> from esis_ndcube.wcs import level3_wcs
+        >>> wcs = level3_wcs(ESIS_1.grid, Time(["2019-09-30T18:08:00"]), [1, 2])[:, :, 600:601, 600:602]
+        >>> ESISLevel3Cube([[[[1, np.nan]], [[2, 5]]]], wcs=wcs).min_images().data
+        array([[[1., 5.]]])
+        """
+        axis = self._channel_axis()
+        invalid = np.isnan(self.data)
+        if self.mask is not None:
+            invalid = invalid | self.mask
+        values = np.where(invalid, np.inf, self.data)
+        lowest = np.expand_dims(values.argmin(axis=axis), axis)
+        empty = invalid.all(axis=axis)
+        data = np.take_along_axis(self.data, lowest, axis).squeeze(axis)
+        data = np.where(empty, np.nan, data).astype(np.result_type(data.dtype, np.float32), copy=False)
+        uncertainty = self.uncertainty
+        if uncertainty is not None:
+            array = np.take_along_axis(uncertainty.array, lowest, axis).squeeze(axis)
+            uncertainty = type(uncertainty)(array, unit=uncertainty.unit)
+        flags = self.flags
+        if flags is not None:
+            flags = np.take_along_axis(flags, lowest, axis).squeeze(axis)
+        step = ProcessingStep("min_images", {"channels": self.channel.tolist()})
+        return self._without_channels(data, uncertainty, empty, flags, step)
+
+    def difference(self, first, second):
+        """
+        One channel minus another.
+
+        Parameters
+        ----------
+        first, second : `int`
+            Channel numbers, from 1.
+
+        Returns
+        -------
+        `ESISLevel3Cube`
+            ``first`` minus ``second``, without the channel axis; uncertainties added in quadrature, masks and
+            flags united.
+
+        Raises
+        ------
+        ValueError
+            If the cube has not both channels.
+        """
+        axis = self._channel_axis()
+        parts = [self._take_channel(number, axis) for number in (first, second)]
+        a, b = parts
+        uncertainty = None
+        if a.uncertainty is not None and b.uncertainty is not None:
+            sigma = [x.uncertainty.represent_as(StdDevUncertainty).array for x in parts]
+            uncertainty = StdDevUncertainty(np.hypot(*sigma))
+        masks = [x.mask for x in parts if x.mask is not None]
+        mask = np.logical_or.reduce(masks) if masks else None
+        flags = None if self.flags is None else a.flags | b.flags
+        step = ProcessingStep("difference", {"channels": [int(first), int(second)]})
+        return self._without_channels(a.data - b.data, uncertainty, mask, flags, step)
+
+    def pointing(self, reference_frame=None):
+        """
+        Motion of the Sun on the detectors, relative to a chosen exposure.
+
+        Parameters
+        ----------
+        reference_frame : `int`, optional
+            Raw frame number of the chosen exposure; by default the one of the flight's pose if it is there,
+            or else the middle one.
+
+        Returns
+        -------
+        `~astropy.table.QTable`
+            As `~esis_ndcube.pointing.pointing_table`: columns ``time``, ``frame``, ``channel``, ``dx``,
+            ``dy`` and ``roll``.
+
+        Raises
+        ------
+        ValueError
+            If the cube has no alignments, or not the chosen exposure.
+        """
+        alignments = self.alignment if self.alignment is not None else self.alignment_linear
+        if alignments is None or self.frame is None:
+            msg = "this cube carries no alignments: cubes of form_level3, and parts of them, have a pointing"
+            raise ValueError(msg)
+        frames, channels = np.atleast_1d(self.frame), np.atleast_1d(self.channel)
+        array = np.empty(alignments.shape if isinstance(alignments, np.ndarray) else (), dtype=object)
+        array[...] = alignments
+        return pointing_table(
+            array.reshape(frames.size, channels.size),
+            frames,
+            self.time.reshape(frames.size),
+            flight=self.flight,
+            line=self.line,
+            reference_frame=reference_frame,
+        )
+
+    def to_map(self):
+        """
+        Make a sunpy Map of one image.
+
+        Returns
+        -------
+        `~sunpy.map.GenericMap`
+            The map, with its mask and uncertainty.
+
+        Raises
+        ------
+        ValueError
+            If the cube is not one exposure of one channel.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from astropy.time import Time
+        >>> from esis_ndcube import ESIS_1
+        >>> from esis_ndcube.level3 import ESISLevel3Cube
+        >>> from esis_ndcube.wcs import level3_wcs
+        >>> wcs = level3_wcs(ESIS_1.grid, Time(["2019-09-30T18:08:00"]), [1])[:, :, 600:605, 600:607]
+        >>> meta = {"flight": ESIS_1, "line": "O V"}
+        >>> cube = ESISLevel3Cube(np.zeros((1, 1, 5, 7)), wcs=wcs, unit="ph / pix", meta=meta)
+        >>> cube[0, 0].to_map().wavelength
+        <Quantity 629.732 Angstrom>
+        """
+        import sunpy.map
+
+        from esis_ndcube.io.fits import exposure_header
+
+        header = exposure_header(self)
+        return sunpy.map.Map(self.data, header, mask=self.mask, uncertainty=self._free_uncertainty())
+
+    def _free_uncertainty(self):
+        """A copy of the uncertainty that does not know this cube."""
+        uncertainty = self.uncertainty
+        return None if uncertainty is None else type(uncertainty)(uncertainty.array, unit=uncertainty.unit)
+
+    def _channel_axis(self):
+        names = self._from_wcs("array_axis_names") or []
+        if "channel" not in names:
+            msg = f"got a cube of shape {self.data.shape} without a channel axis, expected several channels"
+            raise ValueError(msg)
+        return names.index("channel")
+
+    def _take_channel(self, number, axis):
+        index = np.flatnonzero(self.channel == number)
+        if not index.size:
+            msg = f"got channel {number!r}, expected one of {', '.join(map(str, self.channel))}"
+            raise ValueError(msg)
+        return self[(slice(None),) * axis + (int(index[0]),)]
+
+    def _without_channels(self, data, uncertainty, mask, flags, step):
+        """A cube without channel axis that is of no single channel."""
+        first = self[(slice(None),) * self._channel_axis() + (0,)]
+        wcs = first.wcs.deepcopy() if isinstance(first.wcs, ESISWCS) else first.wcs
+        inner = wcs if isinstance(wcs, ESISWCS) else wcs._wcs
+        inner._dropped = tuple(entry for entry in inner._dropped if entry[0] != "channel")
+        inner._channels = None
+        meta = first.meta
+        if meta is not None:
+            names = self.wcs.array_axis_names
+            for key, axes in getattr(self.meta, "axes", {}).items():
+                if any(names[axis] == "channel" for axis in axes):
+                    # What belongs to one channel says nothing of the result.
+                    del meta[key]
+            history = (*self.history, step)
+            meta.update({"history": history})
+        return type(self)(data, wcs=wcs, uncertainty=uncertainty, mask=mask, flags=flags, meta=meta, unit=self.unit)

@@ -71,4 +71,3 @@ def compute(tasks, *, workers=None, description=None):
 
             stack.enter_context(TqdmCallback(desc=description, unit="task", leave=False))
         return list(dask.compute(*tasks))
-

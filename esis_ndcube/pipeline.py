@@ -214,9 +214,7 @@ def _observer(grid, times):
     from sunpy.coordinates import HeliographicStonyhurst
 
     aux = grid.wcs.aux
-    return HeliographicStonyhurst(
-        aux.hgln_obs * u.deg, aux.hglt_obs * u.deg, aux.dsun_obs * u.m, obstime=times[0]
-    )
+    return HeliographicStonyhurst(aux.hgln_obs * u.deg, aux.hglt_obs * u.deg, aux.dsun_obs * u.m, obstime=times[0])
 
 
 def _meta(level1, alignments, line, stage, vignetting, factors, steps):

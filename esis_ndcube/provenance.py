@@ -54,10 +54,11 @@ class ProcessingStep:
 
     def __post_init__(self):
         try:
-            # What a file gives back: tuples become lists, so that a step read from a file equals the one written.
+            # What a file gives back: tuples become lists, so that a step read from a file equals the one
+            # written.
             parameters = json.loads(json.dumps(dict(self.parameters)))
         except (TypeError, ValueError) as error:
-            msg = f"got parameters {self.parameters!r} of step {self.name!r}, expected what JSON can hold ({error})"
+            msg = f"got parameters {self.parameters!r} of step {self.name!r}, expected JSON values ({error})"
             raise TypeError(msg) from error
         object.__setattr__(self, "parameters", parameters)
 

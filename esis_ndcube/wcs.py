@@ -18,8 +18,8 @@ from astropy.wcs.wcsapi.fitswcs import SlicedFITSWCS
 
 __all__ = ["ESISWCS", "SlicedESISWCS", "level1_wcs", "level3_wcs", "normalize_item"]
 
-# The two axes that are not on the image, by the first four letters of their CTYPE: name of the axis (CNAME), and of
-# the -TAB extension and its column.
+# The two axes that are not on the image, by the first four letters of their CTYPE: name of the axis (CNAME),
+# and of the -TAB extension and its column.
 _TIME, _CHANNEL = "UTC", "CAMERA_ID"
 _TABLES = {"UTC-": "TIME", "CAME": "CHANNEL"}
 _PHYSICAL_TYPES = {
@@ -39,28 +39,27 @@ class _Exposures:
     observer: np.ndarray | None  # Stonyhurst longitude and latitude in deg, distance in m
 
     def __getitem__(self, item):
-        return _Exposures(
-            *(None if x is None else x[item] for x in (self.seconds, self.duration, self.observer))
-        )
+        return _Exposures(*(None if x is None else x[item] for x in (self.seconds, self.duration, self.observer)))
 
 
 class ESISWCS(WCS):
     """
     FITS WCS of a cube of exposures and channels.
 
-    The axes of a whole cube are, in FITS order, x, y, channel (``CAMERA_ID``) and time (``UTC--TAB``: the time
-    of each exposure stands in a table and is exact, however irregular the exposures are).
+    The axes of a whole cube are, in FITS order, x, y, channel (``CAMERA_ID``) and time (``UTC--TAB``: the
+    time of each exposure stands in a table and is exact, however irregular the exposures are).
     Everything that `~astropy.wcs.WCS` does works; the differences are:
 
-    * Indexing with integers and ranges, in array order (time, channel, y, x), gives an `ESISWCS` again, with the
-      dates, observer and reference pixel of what is left. Only one row or column of the celestial pair, which FITS
-      can not express, gives a `SlicedESISWCS`.
+    * Indexing with integers and ranges, in array order (time, channel, y, x), gives an `ESISWCS` again, with
+    the
+      dates, observer and reference pixel of what is left. Only one row or column of the celestial pair, which
+      FITS can not express, gives a `SlicedESISWCS`.
     * The time and channel that were sliced away are remembered in ``dropped_world_dimensions``.
     * It can be pickled, and its header has all digits.
 
-    Channels in even steps make a linear axis; others need a table too, and the axis is then ``CAME-TAB``, since
-    FITS allows four letters before ``-TAB``. A single exposure is on a linear ``UTC`` axis whose pixel is as wide as
-    the exposure.
+    Channels in even steps make a linear axis; others need a table too, and the axis is then ``CAME-TAB``,
+    since FITS allows four letters before ``-TAB``. A single exposure is on a linear ``UTC`` axis whose pixel
+    is as wide as the exposure.
 
     Parameters
     ----------
@@ -122,9 +121,7 @@ class ESISWCS(WCS):
         """Names of the array axes (`list` of `str`): of ``"time"``, ``"channel"``, ``"y"`` and ``"x"``."""
         time, channel = self._axis(_TIME), self._axis(_CHANNEL)
         image = iter("xy" if self.wcs.ctype[0][:4] not in ("HPLT", "DETY") else "yx")
-        names = [
-            {time: "time", channel: "channel"}.get(axis) or next(image, "?") for axis in range(self.naxis)
-        ]
+        names = [{time: "time", channel: "channel"}.get(axis) or next(image, "?") for axis in range(self.naxis)]
         return names[::-1]
 
     @property
@@ -174,8 +171,8 @@ class ESISWCS(WCS):
         >>> from esis_ndcube import ESIS_1
         >>> from esis_ndcube.wcs import level3_wcs
         >>> wcs = level3_wcs(ESIS_1.grid, Time(["2019-09-30T18:08:00"]), [1, 2])
-        >>> list(wcs[0, 1, 100:700, 200:900].wcs.crpix)
-        [413.5, 568.5]
+        >>> tuple(wcs[0, 1, 100:700, 200:900].wcs.crpix.tolist())
+        (413.5, 568.5)
         """
         if self.pixel_shape is None:
             return super().slice(view, numpy_order=numpy_order)
@@ -183,12 +180,12 @@ class ESISWCS(WCS):
         view = view[::-1] if numpy_order else view
         drop = [axis for axis, item in enumerate(view) if not isinstance(item, slice)]
         if len(drop) == self.naxis:
-            msg = f"got the index {view[::-1]} of a single value, expected at least one range: index `.data` instead"
+            msg = f"got the index {view[::-1]} of a single value, expected at least one range (or index .data)"
             raise IndexError(msg)
         ranges = [item if isinstance(item, slice) else slice(item, item + 1) for item in view]
-        wcs = self._cut(ranges)
         coupled = [axis for axis in drop if not self._is_separate(axis)]
-        wcs = wcs._drop([axis for axis in drop if axis not in coupled])
+        separate = [axis for axis in drop if axis not in coupled]
+        wcs = self._cut(ranges, separate)._drop(separate)._stamp()
         if not coupled:
             return wcs
         kept = [item for axis, item in enumerate(view) if axis not in drop or axis in coupled]
@@ -225,13 +222,11 @@ class ESISWCS(WCS):
         """
         if not self._is_separate(range(self.naxis)[dropax]):
             if self.naxis == 2:
-                msg = (
-                    "this WCS is already the two-dimensional WCS of an image: no axis can be dropped from it"
-                )
+                msg = "this WCS is already the two-dimensional WCS of an image: no axis can be dropped from it"
             else:
                 msg = (
-                    f"got axis {dropax}, one of the celestial pair {self.wcs.lng} and {self.wcs.lat}, which belong "
-                    f"together: drop another axis, or index the WCS"
+                    f"got axis {dropax}, one of the celestial pair {self.wcs.lng} and {self.wcs.lat}, which "
+                    f"belong together: drop another axis, or index the WCS"
                 )
             raise ValueError(msg)
         return super().dropaxis(dropax)
@@ -307,9 +302,7 @@ class ESISWCS(WCS):
         hdus = []
         for tab in self.wcs.tab:
             axis = int(tab.map[0])
-            hdus.append(
-                _table_hdu(_TABLES[self.wcs.ctype[axis][:4]], tab.coord.ravel(), self.wcs.cunit[axis])
-            )
+            hdus.append(_table_hdu(_TABLES[self.wcs.ctype[axis][:4]], tab.coord.ravel(), self.wcs.cunit[axis]))
         return hdus
 
     def _axis(self, ctype):
@@ -349,22 +342,28 @@ class ESISWCS(WCS):
         observer = None if None in place else np.tile(np.array(place), (seconds.size, 1))
         return _Exposures(seconds, duration, observer), channels
 
-    def _cut(self, ranges):
-        """Restrict to ranges, one `slice` per axis in FITS order."""
+    def _cut(self, ranges, drop):
+        """Restrict to ranges, one `slice` per axis in FITS order; the axes ``drop`` are about to go."""
         wcs = super().slice(tuple(ranges[::-1]))
         time, channel = self._axis(_TIME), self._axis(_CHANNEL)
         tables = {}
         if time is not None and self._exposures is not None:
             wcs._exposures = self._exposures[ranges[time]]
-            if wcs._naxis[time] != self._naxis[time]:
+            if wcs._naxis[time] != self._naxis[time] and time not in drop:
                 tables[time] = _time_cards(wcs._exposures)
         if channel is not None and self._channels is not None:
             wcs._channels = self._channels[ranges[channel]]
-            if wcs._naxis[channel] != self._naxis[channel] and self.wcs.ctype[channel].endswith("TAB"):
-                tables[channel] = _channel_cards(wcs._channels)
+            if wcs._naxis[channel] != self._naxis[channel] and channel not in drop:
+                cards, table = _channel_cards(wcs._channels)
+                if self.wcs.ctype[channel].endswith("TAB"):
+                    tables[channel] = cards, table
+                else:
+                    # As if made for these channels, so that any way to a slice gives the same.
+                    for name in ("CRPIX", "CRVAL", "CDELT"):
+                        getattr(wcs.wcs, name.lower())[channel] = cards[name]
         if tables:
             wcs = wcs._with_axes(tables)
-        return wcs._stamp()
+        return wcs
 
     def _drop(self, axes):
         """Remove axes of one pixel, and remember where they were."""
@@ -372,13 +371,11 @@ class ESISWCS(WCS):
             return self
         world = self.wcs.p2s(np.zeros((1, self.naxis)), 0)["world"][0]
         names, types = self.world_axis_names, self.world_axis_physical_types
-        dropped = tuple(
-            (names[i] or types[i], types[i], str(self.wcs.cunit[i]), float(world[i])) for i in axes
-        )
+        dropped = tuple((names[i] or types[i], types[i], str(self.wcs.cunit[i]), float(world[i])) for i in axes)
         wcs = self.sub([axis + 1 for axis in range(self.naxis) if axis not in axes])
         # In the order of the world axes, and not of the slicing, so that any way to a slice gives the same.
         wcs._dropped = tuple(sorted(self._dropped + dropped))
-        return wcs._stamp()
+        return wcs
 
     def _with_axes(self, cards):
         """Replace axes, given as ``{axis: (cards, values of the table or None)}``."""
@@ -394,7 +391,7 @@ class ESISWCS(WCS):
         return wcs
 
     def _stamp(self):
-        """Write the dates and the observer of the present exposures into the WCS; in place, on a new object."""
+        """Write the dates and the observer of the exposures into the WCS; in place, on a new object."""
         # astropy's cache of the frame does not notice a change of DATE-AVG or of the observer.
         self.__dict__.pop("_components_and_classes_cache", None)
         exposures = self._exposures
@@ -405,11 +402,11 @@ class ESISWCS(WCS):
         average = seconds[0] if seconds.size == 1 else seconds.mean()
         moments = {"beg": (seconds - half).min(), "avg": average, "end": (seconds + half).max()}
         moments["obs"] = moments["beg"]
-        for name, moment in moments.items():
-            time = _time_from_seconds(prm.mjdref, moment)
-            time.precision = 9
-            setattr(prm, f"date{name}", time.isot)
-            setattr(prm, f"mjd{name}", time.mjd)
+        times = _time_from_seconds(prm.mjdref, np.array(list(moments.values())))
+        times.precision = 9
+        for name, date, mjd in zip(moments, times.isot.tolist(), times.mjd.tolist(), strict=True):
+            setattr(prm, f"date{name}", date)
+            setattr(prm, f"mjd{name}", mjd)
         if exposures.duration is not None:
             prm.xposure = exposures.duration.mean()
         if exposures.observer is not None:
@@ -569,7 +566,8 @@ def level3_wcs(celestial, times, channels, *, observer=None, exposure=None, rsun
     Raises
     ------
     ValueError
-        If the celestial WCS is not two-dimensional or its shape is unknown, or if times or channels do not increase.
+        If the celestial WCS is not two-dimensional or its shape is unknown, or if times or channels do not
+        increase.
 
     Examples
     --------
@@ -585,7 +583,7 @@ def level3_wcs(celestial, times, channels, *, observer=None, exposure=None, rsun
     array([1, 3])
     """
     if celestial.naxis != 2 or not celestial.has_celestial or celestial.has_distortion:
-        msg = f"got a WCS with axes {list(celestial.wcs.ctype)}, expected the two celestial ones without distortion"
+        msg = f"got a WCS with axes {list(celestial.wcs.ctype)}, expected two celestial ones without distortion"
         raise ValueError(msg)
     if celestial.array_shape is None:
         msg = "got a celestial WCS of unknown size, expected one with `array_shape` set"
@@ -611,7 +609,8 @@ def level3_wcs(celestial, times, channels, *, observer=None, exposure=None, rsun
     pc[:2, :2] = prm.get_pc()
     wcs.wcs.pc = pc
     wcs.wcs.lonpole, wcs.wcs.latpole = prm.lonpole, prm.latpole
-    wcs.wcs.set_pv([*prm.get_pv(), *(pv for pv in wcs.wcs.get_pv() if pv[0] > 2)])
+    if pv := prm.get_pv():
+        wcs.wcs.set_pv([*pv, *(parameter for parameter in wcs.wcs.get_pv() if parameter[0] > 2)])
     wcs.wcs.aux.rsun_ref = u.Quantity(rsun).to_value("m")
     wcs.wcs.set()
     return wcs._stamp()
@@ -674,11 +673,11 @@ def _normalize_one(item, length, axis):
         return slice(start, stop)
     try:
         if isinstance(item, (bool, np.bool_, Iterable)):
-            raise TypeError  # noqa: TRY301
+            raise TypeError
         index = operator.index(item)
     except TypeError:
         kind = "None" if item is None else type(item).__name__
-        msg = f"got {kind} as index of axis {axis}, expected integers and ranges (masks, lists and None do not work)"
+        msg = f"got {kind} as index of axis {axis}, expected integers and ranges (no masks, lists or None)"
         raise IndexError(msg) from None
     if not -length <= index < length:
         msg = f"got index {index} along axis {axis}, expected {-length} to {length - 1}"
@@ -747,7 +746,8 @@ def _time_cards(exposures):
     cards = {"CTYPE": "UTC--TAB", "CNAME": "time", "CUNIT": "s", "CRPIX": 1.0, "CRVAL": 1.0, "CDELT": 1.0}
     if exposures.seconds.size > 1:
         return cards, exposures.seconds
-    # A table of one row can be read at its one pixel only; on a line there are pixel edges, and times outside.
+    # A table of one row can be read at its one pixel only; on a line there are pixel edges, and times
+    # outside.
     width = 1.0 if exposures.duration is None else float(exposures.duration[0])
     return cards | {"CTYPE": "UTC", "CRVAL": float(exposures.seconds[0]), "CDELT": width}, None
 
@@ -800,12 +800,7 @@ def _from_header(header, tables, pixel_shape, cls=ESISWCS):
 def _assemble(header, pixel_shape, exposures, channels, reference):
     """Add the channel and the time axis to the header of an image."""
     channels = np.asarray(channels)
-    if (
-        channels.ndim != 1
-        or not channels.size
-        or channels.dtype.kind not in "iu"
-        or (np.diff(channels) <= 0).any()
-    ):
+    if channels.ndim != 1 or not channels.size or channels.dtype.kind not in "iu" or (np.diff(channels) <= 0).any():
         msg = f"got the channels {channels.tolist()}, expected increasing whole numbers"
         raise ValueError(msg)
     header = header.copy()

@@ -88,14 +88,18 @@ def write_frame(path, flight, channel, frame, raw, *, stamp=None, exposure=10.0,
     return path
 
 
-def write_flight(
-    folder, flight, *, light=(20, 21, 23), dark=(5, 6, 40), channels=(1, 2, 3, 4), scene=None, seed=1
-):
+def dark_pattern():
+    """Dark signal in DN, with the rows of the camera."""
+    y, x = np.mgrid[:ROWS, :COLUMNS]
+    return 8 * ((x + 2 * y) % 5)
+
+
+def write_flight(folder, flight, *, light=(20, 21, 23), dark=(5, 6, 40), channels=(1, 2, 3, 4), scene=None, seed=1):
     """Write a folder of frames and return the true electrons, shape (time, channel, y, x)."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:ROWS, :COLUMNS]
-    pattern = 8 * ((x + 2 * y) % 5)
+    pattern = dark_pattern()
     truth = np.zeros((len(light), len(channels), ROWS, COLUMNS))
     for j, channel in enumerate(channels):
         for frame in dark:
@@ -104,9 +108,7 @@ def write_flight(
         for i, frame in enumerate(light):
             sun = 900 * np.exp(-(((x - 30 - i) / 9.0) ** 2) - ((y - 20 - 2 * j) / 5.0) ** 2)
             truth[i, j] = sun if scene is None else scene
-            raw = raw_image(
-                truth[i, j], flight.channel(channel), dark=pattern, stray=50.0, read_noise=2.0, rng=rng
-            )
+            raw = raw_image(truth[i, j], flight.channel(channel), dark=pattern, stray=50.0, read_noise=2.0, rng=rng)
             suffix = (".fits", ".fit.gz", ".fits.fz")[(i + j) % 3]
             write_frame(folder / f"c{channel}_{frame:05d}{suffix}", flight, channel, frame, raw)
     return truth

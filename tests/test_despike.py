@@ -163,9 +163,10 @@ def test_flight_frames_keep_the_sun(flight_data, channel):
     """Injected one-frame brightenings of 3 arcsec stay; so does what the frames before and after show too."""
     folder = flight_data if list(flight_data.glob("ESIS*")) else flight_data / "esis_level0"
     detector = ESIS_1.detector
-    light, _ = sort_frames(find_frames(str(folder / f"ESIS{channel}_*"), ESIS_1), ESIS_1)
+    light, dark = sort_frames(find_frames(str(folder / f"ESIS{channel}_*"), ESIS_1), ESIS_1)
     frames = {f.frame: f for f in light}
-    dark = np.zeros(detector.shape)
+    darks = [level0.subtract_bias(read_frame(frame, ESIS_1), detector)[0] for frame in dark[:4]]
+    dark, _ = level0.master_dark([level0.trim(image, detector) for image in darks])
     before, image, after = (
         level0.calibrate(read_frame(frames[n], ESIS_1), dark, ESIS_1.channel(channel), detector)[0]
         for n in (123, 124, 125)
@@ -174,11 +175,13 @@ def test_flight_frames_keep_the_sun(flight_data, channel):
     clean, _ = mend_spikes(image, spikes)
     assert 100 < spikes.sum() < 1000
     # A spike is in one frame; what a real feature loses is in the others too.
-    lost = (image - clean)[spikes]
     for columns in ESIS_1.channel(channel).bad_columns:
         spikes[:, slice(*columns)] = False
-    there = (((before + after) / 2 - clean) * (image - clean))[spikes].sum() / (lost**2).sum()
-    assert there < 0.005
+    lost, there = (image - clean)[spikes], ((before + after) / 2 - clean)[spikes]
+    # Of what is bright, nothing: the explosive event keeps its core. In the dark some hot pixels go.
+    assert not ((there > lost / 2) & (clean[spikes] > 1000)).any()
+    assert np.mean(there > lost / 2) < 0.08
+    assert abs(there.sum()) < 0.05 * lost.sum()
 
     rng = np.random.default_rng(channel)
     floor, slope = estimate_noise(image)

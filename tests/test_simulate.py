@@ -2,6 +2,7 @@
 
 import pickle
 from dataclasses import FrozenInstanceError, replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from esis_ndcube import ESIS_1, Flight
 from esis_ndcube.simulate import SimulationConfig, shrink, simulate_flight
 
 SECOND = Flight.read(Path(__file__).parent / "data" / "second_flight.toml")
-SIZE = 4
+SIZE = 5
 MIDDLE = 124
 # A Sun and a camera without anything that is not asked for.
 PLAIN = {
@@ -77,9 +78,8 @@ def inside(flight, channel, line, margin):
     rows, columns = flight.detector.shape
     v, u_ = np.mgrid[:rows, :columns]
     stop = flight.field_stop(channel, line)
-    stop = stop.mean(axis=0) + (stop - stop.mean(axis=0)) * (
-        1 - margin / np.abs(stop - stop.mean(axis=0)).max()
-    )
+    away = stop - stop.mean(axis=0)
+    stop = stop.mean(axis=0) + away * (1 - margin / np.abs(away).max())
     return Polygon(stop).contains_points(np.column_stack([u_.ravel(), v.ravel()])).reshape(rows, columns)
 
 
@@ -88,12 +88,10 @@ def on_grid(sim, image, frame, channel, line=None):
     y, x = np.mgrid[: sim.flight.grid_shape[0], : sim.flight.grid_shape[1]]
     u_, v = sim.truth.to_detector(frame, channel, x, y, line=line)
     stop = sim.flight.field_stop(channel, sim.flight.line(line or sim.flight.pose_line))
-    good = Polygon(stop).contains_points(np.column_stack([u_.ravel(), v.ravel()]), radius=-3).reshape(x.shape)
-    good |= (
-        Polygon(stop[::-1])
-        .contains_points(np.column_stack([u_.ravel(), v.ravel()]), radius=-3)
-        .reshape(x.shape)
-    )
+    points = np.column_stack([u_.ravel(), v.ravel()])
+    # The sign of matplotlib's margin depends on the sense of rotation.
+    good = [Polygon(stop).contains_points(points, radius=radius) for radius in (-3, 3)]
+    good = np.logical_and(*good).reshape(x.shape)
     return np.where(good, map_coordinates(image, [v, u_], order=1, cval=np.nan), np.nan)
 
 
@@ -104,7 +102,7 @@ def correlation(first, second):
 
 @pytest.fixture(scope="module")
 def small():
-    return simulate_flight(size=SIZE, n_exposures=4)
+    return simulate_flight(size=SIZE, n_exposures=4, n_darks=1)
 
 
 @pytest.fixture(scope="module")
@@ -179,14 +177,12 @@ def test_roll_scatters_about_the_pivot():
     assert 0.018 < np.std(rolls) < 0.045
 
 
-@pytest.mark.parametrize(
-    ("terms", "least", "most"), [("distortion", 0.4, 5.0), ("cubic_distortion", 0.1, 5.0)]
-)
+@pytest.mark.parametrize(("terms", "least", "most"), [("distortion", 0.4, 5.0), ("cubic_distortion", 0.1, 5.0)])
 def test_distortion_of_few_pixels_by_channel(terms, least, most):
     sim = plain(size="full", **{terms: 1.5})
     y, x = (grid.ravel() for grid in np.mgrid[150:1100:20, 150:1100:20])
     fits_ = []
-    for channel in (1, 2):
+    for channel in (1, 3):
         s, t = (x - 600) / 600, (y - 600) / 600
         degree = 2 if terms == "distortion" else 3
         basis = np.column_stack([s**i * t**j for i in range(4) for j in range(4 - i) if i + j <= degree])
@@ -195,15 +191,13 @@ def test_distortion_of_few_pixels_by_channel(terms, least, most):
         exact = at - basis @ np.linalg.lstsq(basis, at, rcond=None)[0]
         assert np.abs(exact).max() < 1e-8
         bent = at - lower @ np.linalg.lstsq(lower, at, rcond=None)[0]
-        assert least < np.abs(bent).max() < most
+        assert least < np.abs(bent).max() < 5
         fits_.append(bent)
     assert np.abs(fits_[0] - fits_[1]).max() > 0.2
 
 
 def test_unknown_frames_channels_and_lines_are_errors(small):
-    with pytest.raises(
-        ValueError, match=r"unknown frame 7: the simulated exposures are \(122, 123, 124, 125\)"
-    ):
+    with pytest.raises(ValueError, match=r"unknown frame 7: .* are \(122, 123, 124, 125\)"):
         small.truth.to_detector(7, 1, 0.0, 0.0)
     with pytest.raises(ValueError, match="unknown channel 9"):
         small.truth.to_detector(MIDDLE, 9, 0.0, 0.0)
@@ -260,13 +254,8 @@ def test_scene_looks_like_a_real_frame(full, flight_data):
         calm = median_filter(box, 3)
         box = np.where(np.abs(box - calm) > 40, calm, box) / box.mean()
         spectrum = np.abs(np.fft.fft2((box - 1) * np.outer(np.hanning(480), np.hanning(480)))) ** 2
-        edges = (3, 12, 24, 36, 48, 72, 128, 240)
-        power.append(
-            [
-                np.log10(spectrum[(k >= a) & (k < b)].mean())
-                for a, b in zip(edges[:-1], edges[1:], strict=True)
-            ]
-        )
+        rings = pairwise((3, 12, 24, 36, 48, 72, 128, 240))
+        power.append([np.log10(spectrum[(k >= a) & (k < b)].mean()) for a, b in rings])
     # From supergranules down to the noise of single pixels, over four decades.
     np.testing.assert_allclose(power[1], power[0], atol=0.35)
 
@@ -283,8 +272,11 @@ def test_reference_passband_is_another_scene(full):
     reference = map_coordinates(data, pixels[::-1], order=1, cval=np.nan).reshape(x.shape)
     assert np.isfinite(reference).all()
     assert 0.40 < correlation(seen, reference) < 0.52
-    # And it lies on the same Sun: moved by 3 pixels it fits worse.
-    assert correlation(seen, np.roll(reference, 3, axis=1)) < correlation(seen, reference) - 0.05
+    # And it shows the same place: the correlation peaks there, by a parabola through three shifts.
+    for axis in (0, 1):
+        low, middle, high = (correlation(seen, np.roll(reference, shift, axis)) for shift in (-3, 0, 3))
+        assert middle > max(low, high) + 0.02
+        assert abs(3 * (low - high) / (low - 2 * middle + high) / 2) < 0.3
 
 
 def test_helium_is_beside_and_akin(full):
@@ -355,9 +347,7 @@ def test_velocity_field_is_smooth_and_slow():
     # 17.5 km/s move O V by one pixel.
     shift = sim.truth.doppler_shift(300.0, 700.0)
     assert shift == pytest.approx(sim.truth.velocity(300.0, 700.0).value / 17.6, rel=0.01)
-    with_it, without = (
-        sim.truth.to_detector(MIDDLE, 1, 300.0, 700.0, doppler=flag) for flag in (True, False)
-    )
+    with_it, without = (sim.truth.to_detector(MIDDLE, 1, 300.0, 700.0, doppler=flag) for flag in (True, False))
     np.testing.assert_allclose(np.subtract(with_it, without), [shift, 0], atol=1e-9)
 
 
@@ -395,7 +385,7 @@ def test_vignetting_brightens_short_wavelengths():
         row = ratio[int(sim.flight.channel(channel).center[1])]
         columns = np.flatnonzero(np.isfinite(row))
         measured = np.polyfit(columns, row[columns], 1)
-        # 684 arcsec over four, of 0.734 arcsec per pixel, make the whole slope.
+        # 684 arcsec over the size, of 0.734 arcsec per pixel, make the whole slope.
         assert -measured[0] * 684 / SIZE / 0.734 == pytest.approx(slope, rel=0.01)
         assert sim.truth.vignetting_slope(channel) == slope
         assert row[columns].min() >= 0.99
@@ -441,9 +431,7 @@ def test_bias_dark_and_read_noise_differ_by_quadrant():
             blank = raw[part[0], slice(*flight.detector.blank_columns[side])]
             lit = raw[part[0], slice(*flight.detector.active_columns[side])]
             bias.append(blank.mean())
-            dark.append(
-                np.median(lit) - np.median(blank) + lit[lit < np.median(lit) + 15].mean() - np.median(lit)
-            )
+            dark.append(lit[lit < np.median(lit) + 15].mean() - blank.mean())
             noise.append(blank.std())
         assert np.ptp(bias) > 20
         assert 3000 < min(bias) < max(bias) < 4200
@@ -465,9 +453,8 @@ def test_stray_light_is_even():
 
 def test_spikes_are_where_the_truth_says():
     with_them, without = plain(spikes=200, size=2), plain(size=2)
-    struck = active(with_them.flight, with_them.raw(MIDDLE, 2)) - active(
-        without.flight, without.raw(MIDDLE, 2)
-    )
+    struck, calm = (active(sim.flight, sim.raw(MIDDLE, 2)) for sim in (with_them, without))
+    struck -= calm
     mask = with_them.spikes(MIDDLE, 2)
     assert np.array_equal(struck > 10, mask)
     blobs, count = label(mask, np.ones((3, 3)))
@@ -487,8 +474,8 @@ def test_missing_and_blank_frames(small, tmp_path):
     lit = inside(small.flight, 4, "O V", 4)
     assert np.median(good[lit]) - np.median(good[:5]) > 15
     assert abs(np.median(blank[lit]) - np.median(small.raw(small.dark_frames[0], 4))) < 300
-    paths = small.write(tmp_path).raw
-    assert len(paths) == (4 + 3) * 4 - 1
+    paths = simulate_flight(size=10, n_darks=1).write(tmp_path).raw
+    assert len(paths) == (4 + 1) * 4 - 1
     assert "ESIS3_00123.fit.gz" not in {path.name for path in paths}
     assert "ESIS3_00124.fit.gz" in {path.name for path in paths}
 
@@ -523,7 +510,7 @@ def test_frames_are_the_same_every_time(small):
     small.raw(122, 3)
     assert np.array_equal(first, small.raw(125, 1))
     assert np.array_equal(first, pickle.loads(pickle.dumps(small)).raw(125, 1))
-    assert np.array_equal(first, simulate_flight(size=SIZE).raw(125, 1))
+    assert np.array_equal(first, simulate_flight(size=SIZE, n_darks=1).raw(125, 1))
     assert not np.array_equal(first, simulate_flight(size=SIZE, seed=1).raw(125, 1))
     assert not np.array_equal(first, small.raw(125, 2))
     with pytest.raises(FrozenInstanceError):
@@ -532,7 +519,7 @@ def test_frames_are_the_same_every_time(small):
 
 @pytest.mark.parametrize("flight", [ESIS_1, SECOND], ids=str)
 def test_files_are_in_the_format_of_the_flight(flight, tmp_path):
-    sim = simulate_flight(flight, size=6 if flight is ESIS_1 else "full", n_exposures=2, n_darks=1)
+    sim = simulate_flight(flight, size=6 if flight is ESIS_1 else 2, n_exposures=2, n_darks=1)
     paths = sim.write(tmp_path / "new")
     files = sim.flight.files
     by_name = {path.name: path for path in paths.raw}
@@ -580,7 +567,7 @@ def test_packed_files_are_packed(tmp_path):
 def test_reference_images_open_as_maps(flight, wavelength, tmp_path):
     import sunpy.map
 
-    sim = simulate_flight(flight, size=8 if flight is ESIS_1 else "full", n_exposures=2, n_darks=0, spikes=0)
+    sim = simulate_flight(flight, size=8 if flight is ESIS_1 else 3, n_exposures=2, n_darks=0)
     maps = sunpy.map.Map(sim.write(tmp_path).reference)
     assert [type(image).__name__ for image in maps] == ["AIAMap"] * len(sim.reference_times)
     image = maps[0]
@@ -588,13 +575,11 @@ def test_reference_images_open_as_maps(flight, wavelength, tmp_path):
     assert image.observatory == "SDO"
     assert image.observer_coordinate.radius.to_value(u.AU) == pytest.approx(1, abs=0.02)
     assert abs(image.reference_date - sim.reference_times[0]) < 1 * u.ms
-    assert maps[1].date - maps[0].date == pytest.approx(12 * u.s, abs=1 * u.ms)
+    assert (maps[1].date - maps[0].date).to_value(u.s) == pytest.approx(12, abs=1e-3)
     # An image for every exposure within half a cadence, on pixels that are not those of the output grid.
     for frame in sim.frames:
         assert np.abs((sim.reference_times - sim.mid_time(frame)).to_value(u.s)).min() <= 6
-    assert np.degrees(np.arctan2(image.rotation_matrix[1, 0], image.rotation_matrix[0, 0])) == pytest.approx(
-        0.12
-    )
+    assert np.degrees(np.arctan2(image.rotation_matrix[1, 0], image.rotation_matrix[0, 0])) == pytest.approx(0.12)
     corners = sim.flight.grid.wcs_pix2world([[0, 0], np.array(sim.flight.grid_shape[::-1]) - 1], 0)
     pixels = WCS(image.fits_header["C*"] + image.fits_header["PC*"]).wcs_world2pix(corners, 0)
     assert (np.abs(pixels - np.round(pixels)) > 0.02).any()

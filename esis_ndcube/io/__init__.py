@@ -30,7 +30,7 @@ class _Read(NDDataRead):
     -----
     """
 
-    def __call__(self, path, *, format="fits", **kwargs):  # noqa: A002
+    def __call__(self, path, *, format="fits", **kwargs):
         return self.registry.read(self._cls, path, format=format, **kwargs)
 
 
@@ -51,7 +51,7 @@ class _Write(NDDataWrite):
     -----
     """
 
-    def __call__(self, path, overwrite=False, *, format="fits", **kwargs):  # noqa: A002
+    def __call__(self, path, overwrite=False, *, format="fits", **kwargs):
         self.registry.write(self._instance, path, format=format, overwrite=overwrite, **kwargs)
 
 

@@ -58,9 +58,7 @@ def encode(value):
     if isinstance(value, u.Quantity):
         return {_KIND: "quantity", "unit": value.unit.to_string(), "value": encode(value.value)}
     if isinstance(value, Time):
-        parts = {
-            name: encode(np.asarray(part)) for name, part in zip(("jd1", "jd2"), exact_jd(value), strict=True)
-        }
+        parts = {name: encode(np.asarray(part)) for name, part in zip(("jd1", "jd2"), exact_jd(value), strict=True)}
         return {
             _KIND: "time",
             "scale": value.scale,
@@ -249,9 +247,7 @@ def table_from_hdu(hdu):
     for column in hdu.columns if hdu.columns is not None else ():
         values = np.asarray(hdu.data[column.name])
         if values.dtype.kind in "SU":
-            values = np.array([unescape(text) for text in values.astype(str).ravel()], dtype=str).reshape(
-                values.shape
-            )
+            values = np.array([unescape(text) for text in values.astype(str).ravel()], dtype=str).reshape(values.shape)
         else:
             values = values.astype(values.dtype.newbyteorder("="))
         table[column.name] = values

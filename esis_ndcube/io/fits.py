@@ -32,7 +32,8 @@ from esis_ndcube.wcs import ESISWCS
 
 __all__ = ["CubeFileError", "check_output", "exposure_header", "read_fits", "write_fits"]
 
-# Raised when the layout changes so that older versions of the package would misread it; see docs/fits_layout.rst.
+# Raised when the layout changes so that older versions of the package would misread it; see
+# docs/fits_layout.rst.
 LAYOUT = 1
 
 _UNCERTAINTIES = {
@@ -179,7 +180,7 @@ def read_fits(path, cls=None, *, verify=True):
         If there is no such file.
     """
     if cls is None:
-        from esis_ndcube.cube import ESISCube as cls  # noqa: N813
+        from esis_ndcube.cube import ESISCube as cls
     path = Path(path)
     # Damage can meet astropy anywhere; nothing of it may pass as a warning.
     damage = (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, fits.VerifyError, Warning)
@@ -187,7 +188,9 @@ def read_fits(path, cls=None, *, verify=True):
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error", AstropyUserWarning)
-                hdulist = stack.enter_context(fits.open(path, lazy_load_hdus=False))
+                # Opened here, because astropy leaves a file open that it can not read.
+                stream = stack.enter_context(path.open("rb"))
+                hdulist = stack.enter_context(fits.open(stream, lazy_load_hdus=False))
                 primary = hdulist[0].header
                 layout, count = primary.get("ESISFITS"), primary.get("NEXTEND")
         except (FileNotFoundError, PermissionError, IsADirectoryError):
@@ -199,7 +202,7 @@ def read_fits(path, cls=None, *, verify=True):
             msg = f"{path} is not a cube of esis_ndcube: its primary header has no keyword ESISFITS"
             raise CubeFileError(msg)
         if layout != LAYOUT:
-            msg = f"{path} has layout {layout}, expected {LAYOUT}: install the version of esis_ndcube that wrote it"
+            msg = f"{path} has layout {layout}, expected {LAYOUT}: install the esis_ndcube that wrote it"
             raise CubeFileError(msg)
         try:
             if verify:
@@ -241,9 +244,15 @@ def exposure_header(cube):
         If the cube is not such an image.
     """
     if not isinstance(cube.wcs, ESISWCS) or cube.wcs.naxis != 2 or cube.wcs.array_axis_names != ["y", "x"]:
-        msg = f"got a cube of shape {cube.data.shape}, expected an image of one exposure and channel, as cube[0, 0]"
+        msg = f"got a cube of shape {cube.data.shape}, expected an image of one exposure, as cube[0, 0]"
         raise ValueError(msg)
     header = cube.wcs.to_header(relax=True)
+    for axis in (1, 2):
+        # Degrees are the unit of the WCS library; arcsec is that of solar images.
+        if header.get(f"CUNIT{axis}") == "deg":
+            header[f"CUNIT{axis}"] = "arcsec"
+            for key in ("CDELT", "CRVAL"):
+                header[f"{key}{axis}"] = (header[f"{key}{axis}"] * 3600, "[arcsec]")
     _add_cards(header, cube)
     return header
 
@@ -386,11 +395,7 @@ def _meta_rows(cube):
         if key == "flight" and isinstance(value, Flight):
             kind = "flight"
             tables["FLIGHT"] = Table({"TOML": np.array(value.toml.split("\n"), dtype=str)})
-        elif (
-            key == "history"
-            and isinstance(value, tuple)
-            and all(isinstance(x, ProcessingStep) for x in value)
-        ):
+        elif key == "history" and isinstance(value, tuple) and all(isinstance(x, ProcessingStep) for x in value):
             kind, text = "history", len(value)
             if value:
                 tables["PROCESSING"] = Table({"STEP": [step.to_json() for step in value]})
@@ -398,7 +403,8 @@ def _meta_rows(cube):
             from esis_ndcube.registration.alignment import alignments_to_table
 
             kind = "alignment"
-            array = np.empty(np.shape(value), dtype=object)
+            # Not np.shape: an alignment has a `shape` of its own, that of the detector.
+            array = np.empty(value.shape if isinstance(value, np.ndarray) else (), dtype=object)
             array[...] = value
             text = list(array.shape)
             tables[_ALIGNMENTS[key]] = alignments_to_table(array.reshape(1, -1))
@@ -456,8 +462,7 @@ def _exposure_table(cube, columns):
         wide = {"SECONDS": exposures.seconds, "DURATION": exposures.duration}
         place = exposures.observer
         wide |= {
-            f"{name}_OBS": None if place is None else place[:, i]
-            for i, name in enumerate(("HGLN", "HGLT", "DSUN"))
+            f"{name}_OBS": None if place is None else place[:, i] for i, name in enumerate(("HGLN", "HGLT", "DSUN"))
         }
         for name, values in wide.items():
             if values is not None:
@@ -466,9 +471,7 @@ def _exposure_table(cube, columns):
         value = cube.meta[key]
         parts = exact_jd(value) if key == "mid_time" else (getattr(value, "value", value),)
         for name, part in zip(_COLUMNS[key], parts, strict=True):
-            sizes = [
-                n if axis in form["axes"] else 1 for axis, n in zip(("time", "channel"), shape, strict=True)
-            ]
+            sizes = [n if axis in form["axes"] else 1 for axis, n in zip(("time", "channel"), shape, strict=True)]
             table[name] = np.broadcast_to(np.reshape(part, sizes), shape).ravel()
         if "unit" in form:
             table[name].unit = form["unit"]

@@ -72,6 +72,4 @@ def _observer(grid, time):
     aux = grid.wcs.aux
     if aux is None or aux.hgln_obs is None:
         return get_earth(time)
-    return HeliographicStonyhurst(
-        aux.hgln_obs * u.deg, aux.hglt_obs * u.deg, aux.dsun_obs * u.m, obstime=time
-    )
+    return HeliographicStonyhurst(aux.hgln_obs * u.deg, aux.hglt_obs * u.deg, aux.dsun_obs * u.m, obstime=time)

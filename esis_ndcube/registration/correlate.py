@@ -143,9 +143,7 @@ def maximize_correlation(
         else:
             halved += 1
     covariance, condition = _covariance(state)
-    return Fit(
-        transform, state.score, iterations, reason == "converged", reason, condition, state.n, covariance
-    )
+    return Fit(transform, state.score, iterations, reason == "converged", reason, condition, state.n, covariance)
 
 
 def _failed(start, n, reason):

@@ -60,6 +60,8 @@ def coalign(level1, reference=None, *, line=None, reference_channel=None, worker
 
     First each frame is aligned by an affine map with the reference image nearest in time, then by a quadratic one
     with the reference channel of the same exposure.
+    The reference channel's own quadratic map is fitted to the reference image, if that has pixels fine enough;
+    otherwise it stays affine, and its distortion is common to all channels.
     All fits maximize the correlation of images filtered by `log_difference_of_gaussians`, each from the flight's own
     pose, so that no result depends on another exposure's.
     Smooth gradients of the line-of-sight velocity look like distortion and go into the quadratic map: do not read
@@ -152,13 +154,14 @@ def _align_exposure(exposure, reference_channel):
     anchor = numbers.index(reference_channel)
     if linear[anchor] is None or not linear[anchor].converged:
         return linear, list(linear)
-    target = _on_grid(frames[anchor], linear[anchor].transform)
+    anchored = _fit_anchor(frames[anchor], linear[anchor], exposure.reference)
+    target = _on_grid(frames[anchor], anchored.transform)
     final = []
     for frame, first, number in zip(frames, linear, numbers, strict=True):
         if first is None or not first.converged:
             final.append(first)
         elif number == reference_channel:
-            final.append(replace(first, stage="final"))
+            final.append(anchored)
         else:
             final.append(_fit_final(frame, first, target, f"channel {reference_channel}"))
     return linear, final
@@ -225,8 +228,20 @@ def _fit_linear(frame, reference):
         if fit.n_pixels == 0 or not np.isfinite(fit.score):
             break
         transform = frame.from_binned(fit.transform, level.factor)
-    correlated = 4 * np.pi * (level.widths[0].to_value(u.arcsec) / (reference.pixel * level.factor)) ** 2
-    return _alignment(pose, fit, transform, "linear", reference.name, correlated, level.factor)
+    return _alignment(pose, fit, transform, "linear", reference.name, level.widths[0], level.factor)
+
+
+def _fit_anchor(frame, linear, reference):
+    """Final alignment of the reference channel: quadratic, where the reference image shows the distortion."""
+    if not reference.detailed:
+        return replace(linear, stage="final")
+    level = reference.levels(frame.flight, _PYRAMID)[-1]
+    image, valid = frame.filtered(level.factor, level.widths)
+    start = linear.transform.renormalized(linear.transform.origin, linear.transform.scale, degree=2)
+    fit = maximize_correlation(level.image, image, frame.to_binned(start, level.factor), mask=level.mask, valid=valid)
+    transform = frame.from_binned(fit.transform, level.factor)
+    result = _alignment(linear, fit, transform, "final", reference.name, level.widths[0], level.factor)
+    return result if result.converged else replace(linear, stage="final")
 
 
 def _on_grid(frame, transform):
@@ -246,14 +261,14 @@ def _fit_final(frame, linear, target, name):
     start = linear.transform.renormalized(linear.transform.origin, linear.transform.scale, degree=2)
     fit = maximize_correlation(target[0], image, frame.to_binned(start, 1), mask=target[1], valid=valid)
     transform = frame.from_binned(fit.transform, 1)
-    fine = frame.flight.registration_widths[0].to_value(u.arcsec)
-    correlated = 4 * np.pi * (fine / pixel_size(linear.grid)) ** 2
-    return _alignment(linear, fit, transform, "final", name, correlated, 1)
+    return _alignment(linear, fit, transform, "final", name, frame.flight.registration_widths[0], 1)
 
 
-def _alignment(start, fit, transform, stage, name, correlated, factor):
+def _alignment(start, fit, transform, stage, name, fine, factor):
     failed = not fit.converged or not fit.score >= _MIN_SCORE
     reason = fit.reason if fit.reason != "converged" or not failed else f"score {fit.score:.3f} is too low"
+    # The filter correlates neighboring pixels, so that there are fewer independent ones than pixels.
+    correlated = 4 * np.pi * (fine.to_value(u.arcsec) / (pixel_size(start.grid) * factor)) ** 2
     return replace(
         start,
         transform=transform,
@@ -265,7 +280,6 @@ def _alignment(start, fit, transform, stage, name, correlated, factor):
         converged=not failed,
         reason=reason,
         condition=fit.condition,
-        # The filter correlates neighboring pixels, so that there are fewer independent ones than pixels.
         covariance=fit.covariance * max(correlated, 1.0) * factor**2,
     )
 

@@ -20,8 +20,12 @@ __all__ = ["Reference", "References", "bin_image", "pixel_size", "prepare_refere
 
 # Structures narrower than this many pixels of a coarse reference are not in it.
 _RESOLUTION = 0.6
-# The coarse Gaussian is at least this much wider than the fine one.
-_WIDTH_RATIO = 6
+# Images of two passbands differ most at large scales: the coarse Gaussian is this much of the flight's, ...
+_COARSE = 0.5
+# ... but at least this many times the fine one.
+_WIDTH_RATIO = 4
+# A reference with larger pixels, in pixels of the grid, does not show the quadratic distortion of a channel.
+_DETAIL = 2.0
 # Least part of the field of view that a reference must cover.
 _MIN_COVERAGE = 0.5
 
@@ -53,6 +57,8 @@ class Reference:
         Size of the grid's pixels in arcsec.
     resolution : `float`
         Size of the image's own pixels in arcsec.
+    detailed : `bool`
+        Whether it is good enough to fit the quadratic distortion of the reference channel.
     """
 
     name: str
@@ -60,6 +66,7 @@ class Reference:
     data: np.ndarray
     pixel: float
     resolution: float
+    detailed: bool
     _levels: dict = field(default_factory=dict, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
@@ -100,7 +107,7 @@ class Reference:
         key = factor, fine, coarse
         if key not in self._levels:
             width = self._fine_width(factor, fine)
-            widths = np.array([width, max(factor * coarse, _WIDTH_RATIO * width)])
+            widths = np.array([width, max(_COARSE * factor * coarse, _WIDTH_RATIO * width)])
             image, valid = bin_image(self.data, np.isfinite(self.data), factor)
             filtered = log_difference_of_gaussians(image, *(widths / (self.pixel * factor)), valid=valid)
             self._levels[key] = Level(factor, widths * u.arcsec, filtered, binary_erosion(valid, iterations=2))
@@ -219,8 +226,7 @@ def prepare_references(level1, reference, *, line, reference_channel):
         return _own_reference(level1, line, reference_channel)
     maps = _as_maps(reference)
     needed = {
-        min(range(len(maps)), key=lambda i: abs((maps[i].reference_date - time).to_value(u.s)))
-        for time in level1.time
+        min(range(len(maps)), key=lambda i: abs((maps[i].reference_date - time).to_value(u.s))) for time in level1.time
     }
     observer = maps[0].observer_coordinate
     grid = observed_grid(flight, observer, maps[0].reference_date)
@@ -310,7 +316,7 @@ def _from_map(item, flight, line, channel):
             f"{_center(flight, field_of_view)} arcsec"
         )
         raise ValueError(msg)
-    return Reference(name, item.reference_date, data, pixel, resolution)
+    return Reference(name, item.reference_date, data, pixel, resolution, resolution <= _DETAIL * pixel)
 
 
 def _map_name(item):
@@ -352,13 +358,13 @@ def _own_reference(level1, line, reference_channel):
         raise ValueError(msg)
     mid_time = level1.meta["mid_time"][time, index]
     grid = observed_grid(flight, get_earth(mid_time), mid_time)
-    pose = Alignment.from_pose(
-        flight, reference_channel, frame=level1.frame[time], line=line, time=mid_time, grid=grid
-    )
+    pose = Alignment.from_pose(flight, reference_channel, frame=level1.frame[time], line=line, time=mid_time, grid=grid)
     v, h = np.meshgrid(np.arange(flight.grid_shape[0]), np.arange(flight.grid_shape[1]), indexing="ij")
     position = np.stack(pose.transform(h, v)[::-1])
     valid = map_coordinates(np.isfinite(image).astype(np.float32), position, order=1) > 0.999
     data = map_coordinates(np.nan_to_num(image), position, order=3)
     pixel = pixel_size(grid)
     name = f"flight pose, channel {reference_channel} of frame {int(level1.frame[time])}"
-    return References([Reference(name, mid_time, np.where(valid, data, np.nan), pixel, pixel)], grid, name)
+    # The channel bends like itself: its own image can not tell how.
+    image = Reference(name, mid_time, np.where(valid, data, np.nan), pixel, pixel, detailed=False)
+    return References([image], grid, name)

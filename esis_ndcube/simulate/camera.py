@@ -80,9 +80,9 @@ def _inside(stop, columns, rows):
     orientation = np.sign(np.sum(stop[:, 0] * (np.roll(stop[:, 1], -1) - np.roll(stop[:, 1], 1))))
     for start, end in zip(stop, np.roll(stop, -1, axis=0), strict=True):
         along = (end - start) / np.hypot(*(end - start)) * orientation
-        side = along[0] * (rows[:, None] - start[1]).astype(np.float32) - along[1] * (
-            columns - start[0]
-        ).astype(np.float32)
+        side = along[0] * (rows[:, None] - start[1]).astype(np.float32) - along[1] * (columns - start[0]).astype(
+            np.float32
+        )
         depth = side if depth is None else np.minimum(depth, side, out=depth)
     return np.clip(depth / (2 * _EDGE) + 0.5, 0, 1, out=depth)
 

@@ -144,9 +144,7 @@ class SimulatedFlight:
         `numpy.ndarray`
             Photons per pixel of the active area, axes (y, x), rows as in Level 1.
         """
-        return self._signal(frame, channel, self._lines if line is None else [find_line(self.flight, line)])[
-            0
-        ]
+        return self._signal(frame, channel, self._lines if line is None else [find_line(self.flight, line)])[0]
 
     def spikes(self, frame, channel):
         """
@@ -356,9 +354,7 @@ class SimulatedFlight:
         return photons, gains
 
 
-def simulate_flight(
-    flight=ESIS_1, *, n_exposures=4, size="small", seed=0, n_darks=3, config=None, **ingredients
-):
+def simulate_flight(flight=ESIS_1, *, n_exposures=4, size="small", seed=0, n_darks=3, config=None, **ingredients):
     """
     Simulate a flight with known truth.
 

@@ -44,9 +44,7 @@ def shrink(flight, factor):
     """
     detector = flight.detector
     if not 1 <= factor <= min(detector.shape) / 32:
-        msg = (
-            f"factor: got {factor}, expected 1 to {min(detector.shape) / 32:.0f}, 32 detector pixels at least"
-        )
+        msg = f"factor: got {factor}, expected 1 to {min(detector.shape) / 32:.0f}, 32 detector pixels at least"
         raise ValueError(msg)
     if factor == 1:
         return flight
@@ -77,9 +75,7 @@ def shrink(flight, factor):
         if channel.bad_columns:
             starts = [min(columns - 1, round(start / factor)) for start, _ in channel.bad_columns]
             widths = [stop - start for start, stop in channel.bad_columns]
-            row["bad_columns"] = [
-                [start, min(columns, start + n)] for start, n in zip(starts, widths, strict=True)
-            ]
+            row["bad_columns"] = [[start, min(columns, start + n)] for start, n in zip(starts, widths, strict=True)]
     return Flight.from_toml(tomli_w.dumps(table), source=f"{flight.name} shrunk by {factor:g}")
 
 

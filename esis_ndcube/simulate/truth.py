@@ -45,9 +45,7 @@ def find_line(flight, line):
     for known in flight.lines:
         if "".join(known.name.lower().split()) == wanted:
             return known
-    msg = (
-        f"unknown line {line!r}: flight {flight.name} shows {', '.join(known.name for known in flight.lines)}"
-    )
+    msg = f"unknown line {line!r}: flight {flight.name} shows {', '.join(known.name for known in flight.lines)}"
     raise ValueError(msg)
 
 
@@ -131,9 +129,7 @@ class Truth:
         drift = phase[:, None] * config.drift.to_value(u.arcsec)
         jitter = 0.01 * config.drift.to_value(u.arcsec) * rng.standard_normal((len(phase), 2))
         rate, offset = rng.uniform(1, 2, (channels, 2)), rng.uniform(0, 2 * np.pi, (channels, 2))
-        own = np.cos(2 * np.pi * rate * phase[:, None, None] + offset) * config.channel_drift.to_value(
-            u.arcsec
-        )
+        own = np.cos(2 * np.pi * rate * phase[:, None, None] + offset) * config.channel_drift.to_value(u.arcsec)
         error = config.pose_error.to_value(u.arcsec) * rng.standard_normal((channels, 2))
         return (drift + jitter)[:, None] + own + error
 
@@ -152,8 +148,7 @@ class Truth:
         """
         draw = self._rng("distortion").uniform(0.3, 1.0, (len(self.flight.channels), 2, 7))
         sign = np.sign(self._rng("distortion sign").uniform(-1, 1, draw.shape))
-        size = np.repeat([self.config.distortion, self.config.cubic_distortion], [3, 4])
-        return draw * sign * size
+        return draw * sign * np.repeat([self.config.distortion, self.config.cubic_distortion], [3, 4])
 
     @cached_property
     def extinction(self):

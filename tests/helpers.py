@@ -1,0 +1,176 @@
+"""What several tests share: small cubes, and what it means that two are equal."""
+
+import numpy as np
+
+import astropy.units as u
+from astropy.nddata import StdDevUncertainty
+from astropy.time import Time
+from ndcube.meta import NDMeta
+
+from esis_ndcube import ESIS_1
+from esis_ndcube.level3 import ESISLevel3Cube
+from esis_ndcube.provenance import ProcessingStep
+from esis_ndcube.wcs import level1_wcs, level3_wcs
+
+START = Time("2019-09-30T18:06:08.123456789")
+
+
+def make_times(count, seed=0):
+    """Irregular times, about a cadence apart."""
+    steps = np.random.default_rng(seed).uniform(10, 31, count)
+    return START + (np.cumsum(steps) - steps[0]) * u.s
+
+
+def make_cube(shape=(5, 3, 12, 14), *, level=3, channels=None, dtype=np.float32, seed=0, alignments=False):
+    """A cube of random numbers with everything that a cube can have; some pixels are NaN."""
+    rng = np.random.default_rng(seed)
+    times, exposure = make_times(shape[0], seed), rng.uniform(9.9, 10.1, shape[0]) * u.s
+    channels = np.arange(1, shape[1] + 1) if channels is None else np.asarray(channels)
+    if level == 3:
+        grid = ESIS_1.grid.deepcopy()
+        grid.array_shape = shape[2:]
+        grid.wcs.crpix = 5.25, 1 / 3
+        wcs = level3_wcs(grid, times, channels, exposure=exposure)
+        cls, unit = ESISLevel3Cube, u.photon / u.pix
+    else:
+        from esis_ndcube.level1 import ESISLevel1Cube as cls
+
+        wcs, unit = level1_wcs(shape[2:], times, channels, exposure=exposure), u.electron
+    data = rng.normal(20, 5, shape)
+    if np.dtype(dtype).kind == "f":
+        data[rng.random(shape) < 0.1] = np.nan
+    data = data.astype(dtype)
+    planes = shape[:2]
+    exact = times[:, None] + np.zeros(planes) * u.s
+    meta = {
+        "flight": ESIS_1,
+        "level": level,
+        "frame": np.arange(109, 109 + shape[0]),
+        "file": np.array([[f"{c}_{t}.fits" for c in channels] for t in range(shape[0])]),
+        "mid_time": exact,
+        "exposure": np.broadcast_to(exposure[:, None], planes).copy(),
+        "history": (ProcessingStep("bias", {"cut": 0.25}), ProcessingStep("despike", {})),
+    }
+    axes = {"frame": (0,), "file": (0, 1), "mid_time": (0, 1), "exposure": (0, 1)}
+    if level == 3:
+        meta |= {
+            "line": "O V",
+            "stage": "final",
+            "reference": "flight pose",
+            "alignment": None,
+            "alignment_linear": None,
+            "vignetting": None,
+            "normalization": rng.uniform(0.9, 1.1, planes),
+        }
+        axes["normalization"] = (0, 1)
+        if alignments:
+            from esis_ndcube.vignetting import Vignetting
+
+            meta["alignment"] = make_alignments(meta["frame"], channels, times)
+            meta["alignment_linear"] = meta["alignment"].copy()
+            meta["alignment"][0, 0] = None
+            meta["vignetting"] = Vignetting.of_flight(ESIS_1, "O V")
+            axes |= {"alignment": (0, 1), "alignment_linear": (0, 1)}
+    flags = rng.integers(0, 64, shape).astype(np.uint8)
+    return cls(
+        data,
+        wcs=wcs,
+        uncertainty=StdDevUncertainty(rng.random(shape).astype(np.float32)),
+        mask=rng.random(shape) < 0.2,
+        flags=flags,
+        meta=NDMeta(meta, axes=axes),
+        unit=unit,
+    )
+
+
+def make_alignments(frames, channels, times):
+    """Alignments of the flight's pose, shape (time, channel)."""
+    from esis_ndcube.registration.alignment import Alignment
+
+    array = np.empty((len(frames), len(channels)), dtype=object)
+    for (i, j), _ in np.ndenumerate(array):
+        array[i, j] = Alignment.from_pose(
+            ESIS_1, int(channels[j]), frame=int(frames[i]), line="O V", time=times[i], grid=ESIS_1.grid
+        )
+    return array
+
+
+def assert_wcs_equal(one, two):
+    """The same WCS, to the last bit."""
+    assert type(one) is type(two)
+    assert one.array_shape == two.array_shape
+    for name in ("crpix", "crval", "cdelt", "mjdref"):
+        np.testing.assert_array_equal(getattr(one.wcs, name), getattr(two.wcs, name))
+    np.testing.assert_array_equal(one.wcs.get_pc(), two.wcs.get_pc())
+    assert list(one.wcs.ctype) == list(two.wcs.ctype)
+    assert repr(one.to_header()) == repr(two.to_header())
+    for a, b in zip(one.wcs.tab, two.wcs.tab, strict=True):
+        np.testing.assert_array_equal(a.coord, b.coord)
+    assert one._dropped == two._dropped
+    np.testing.assert_array_equal(one.channels, two.channels)
+    for name in ("seconds", "duration", "observer"):
+        np.testing.assert_array_equal(getattr(one._exposures, name), getattr(two._exposures, name))
+
+
+def assert_bits_equal(one, two):
+    """The same numbers, NaN too, of the same type."""
+    assert np.asarray(one).dtype == np.asarray(two).dtype
+    assert np.shape(one) == np.shape(two)
+    assert np.ascontiguousarray(one).tobytes() == np.ascontiguousarray(two).tobytes()
+
+
+def assert_cubes_equal(one, two):
+    """Everything the same, to the last bit."""
+    assert type(one) is type(two)
+    assert_bits_equal(one.data, two.data)
+    assert one.unit == two.unit
+    for name in ("mask", "flags"):
+        a, b = getattr(one, name), getattr(two, name)
+        assert (a is None) == (b is None)
+        if a is not None:
+            assert_bits_equal(a, b)
+    assert type(one.uncertainty) is type(two.uncertainty)
+    if one.uncertainty is not None:
+        assert_bits_equal(one.uncertainty.array, two.uncertainty.array)
+        assert one.uncertainty.unit == two.uncertainty.unit
+    assert_wcs_equal(one.wcs, two.wcs)
+    assert list(one.meta) == list(two.meta)
+    for key, a in one.meta.items():
+        assert_values_equal(a, two.meta[key])
+    axes = [{key: list(map(int, of)) for key, of in cube.meta.axes.items()} for cube in (one, two)]
+    assert axes[0] == axes[1]
+    assert dict(one.global_coords.physical_types) == dict(two.global_coords.physical_types)
+
+
+def assert_values_equal(a, b):
+    """The same metadata value."""
+    if isinstance(a, Time):
+        assert (a.scale, a.shape) == (b.scale, b.shape)
+        np.testing.assert_array_equal(a.mask, b.mask)
+        for part in ("jd1", "jd2"):
+            parts = [np.ma.filled(np.ma.asarray(getattr(x, part)), 0.0) for x in (a, b)]
+            np.testing.assert_array_equal(*parts)
+    elif isinstance(a, u.Quantity):
+        assert a.unit == b.unit
+        assert_bits_equal(a.value, b.value)
+    elif isinstance(a, np.ndarray) and a.dtype == object:
+        assert a.shape == b.shape
+        for x, y in zip(a.ravel(), b.ravel(), strict=True):
+            assert_values_equal(x, y)
+    elif isinstance(a, (np.ndarray, np.generic)) and a.dtype.kind != "U":
+        assert_bits_equal(a, b)
+    elif hasattr(a, "transform"):
+        assert_bits_equal(a.transform.coefficients, b.transform.coefficients)
+        assert_bits_equal(a.covariance, b.covariance)
+        assert (a.channel, a.frame, a.line, a.stage, a.shape) == (
+            b.channel,
+            b.frame,
+            b.line,
+            b.stage,
+            b.shape,
+        )
+        assert_values_equal(a.time, b.time)
+    elif hasattr(a, "slopes"):
+        assert (a.slopes, a.line, a.source) == (b.slopes, b.line, b.source)
+    else:
+        np.testing.assert_array_equal(a, b)
