@@ -8,7 +8,7 @@ import numpy as np
 import astropy.units as u
 from astropy.time import Time
 
-from esis_ndcube.instrument import Channel, Detector, FlightError, FrameFiles, Line
+from esis_ndcube.instrument import Channel, Detector, FlightError, FrameFiles, Line, LinePose
 
 
 def parse_flight(text, source):
@@ -145,16 +145,19 @@ def _build(table, toml):
     radii = (width / 2 / np.cos(np.pi / sides) / detector.pixel_scale).to_value(u.one)
     angles = (np.arange(sides) + 0.5) * 2 * np.pi / sides
     outline = np.column_stack([np.cos(angles), np.sin(angles)]) * radii
-    channels = tuple(_build_channel(row, outline, detector) for row in table.tables("channels"))
+    pose_line = pose.get("line", str)
+    if pose_line not in [line.name for line in lines if line.columns]:
+        pose.fail("line", f"got {pose_line!r}, expected the name of a line with columns")
+    wavelengths = {line.name: line.wavelength for line in lines}
+    channels = tuple(
+        _build_channel(row, outline, detector, pose_line, wavelengths) for row in table.tables("channels")
+    )
     numbers = [channel.number for channel in channels]
     if numbers != list(range(1, len(channels) + 1)):
         table.fail("channels", f"got the numbers {numbers}, expected 1, 2, ... in order")
     reference_channel = table.get("reference_channel", int, positive=True)
     if reference_channel not in numbers:
         table.fail("reference_channel", f"got {reference_channel}, expected one of {numbers}")
-    pose_line = pose.get("line", str)
-    if pose_line not in [line.name for line in lines if line.columns]:
-        pose.fail("line", f"got {pose_line!r}, expected the name of a line with columns")
     timeline, files = table.table("timeline"), table.table("files")
     time_stamp = timeline.get("time_stamp", str)
     if time_stamp not in ("start", "middle", "end"):
@@ -171,38 +174,38 @@ def _build(table, toml):
     widths = [registration.quantity(key, "arcsec") for key in ("fine", "coarse")]
     if widths[1] <= widths[0]:
         registration.fail("coarse", f"got {widths[1]}, expected more than fine, {widths[0]}")
-    return dict(
-        name=_name(table),
-        title=table.get("title", str),
-        instrument=table.get("instrument", str),
-        launch=launch,
-        reference_channel=reference_channel,
-        files=_build_files(files),
-        cadence=timeline.quantity("cadence", "s"),
-        clock_offset=timeline.quantity("clock_offset", "s", positive=False),
-        light_frames=light,
-        dark_frames=dark,
-        time_stamp=time_stamp,
-        detector=detector,
-        field_stop_sides=sides,
-        field_stop_width=width,
-        vignetting_zero=vignetting.quantity("zero", "arcsec"),
-        vignetting_width=vignetting.quantity("width", "arcsec"),
-        reference_name=reference.get("name", str),
-        reference_instrument=reference.get("instrument", str),
-        reference_wavelength=reference.quantity("wavelength", "Angstrom"),
-        registration_widths=u.Quantity(widths),
-        grid_shape=tuple(grid.array("shape", (2,), kind=int, positive=True).tolist()),
-        grid_crpix=tuple(grid.array("crpix", (2,)).tolist()),
-        grid_crval=tuple(grid.array("crval", (2,)).tolist()),
-        grid_cdelt=tuple(grid.array("cdelt", (2,), positive=True).tolist()),
-        pose_frame=pose.get("frame", int, positive=True),
-        pose_line=pose_line,
-        pose_pivot=tuple(pose.array("pivot", (2,)).tolist()),
-        lines=lines,
-        channels=channels,
-        toml=toml,
-    )
+    return {
+        "name": _name(table),
+        "title": table.get("title", str),
+        "instrument": table.get("instrument", str),
+        "launch": launch,
+        "reference_channel": reference_channel,
+        "files": _build_files(files),
+        "cadence": timeline.quantity("cadence", "s"),
+        "clock_offset": timeline.quantity("clock_offset", "s", positive=False),
+        "light_frames": light,
+        "dark_frames": dark,
+        "time_stamp": time_stamp,
+        "detector": detector,
+        "field_stop_sides": sides,
+        "field_stop_width": width,
+        "vignetting_zero": vignetting.quantity("zero", "arcsec"),
+        "vignetting_width": vignetting.quantity("width", "arcsec"),
+        "reference_name": reference.get("name", str),
+        "reference_instrument": reference.get("instrument", str),
+        "reference_wavelength": reference.quantity("wavelength", "Angstrom"),
+        "registration_widths": u.Quantity(widths),
+        "grid_shape": tuple(grid.array("shape", (2,), kind=int, positive=True).tolist()),
+        "grid_crpix": tuple(grid.array("crpix", (2,)).tolist()),
+        "grid_crval": tuple(grid.array("crval", (2,)).tolist()),
+        "grid_cdelt": tuple(grid.array("cdelt", (2,), positive=True).tolist()),
+        "pose_frame": pose.get("frame", int, positive=True),
+        "pose_line": pose_line,
+        "pose_pivot": tuple(pose.array("pivot", (2,)).tolist()),
+        "lines": lines,
+        "channels": channels,
+        "toml": toml,
+    }
 
 
 def _name(table):
@@ -275,13 +278,13 @@ def _build_line(table, detector):
     )
 
 
-def _build_channel(table, outline, detector):
-    center = table.array("center", (2,))
-    matrix = table.array("matrix", (2, 2))
-    if abs(np.linalg.det(matrix)) < 1e-6:
-        table.fail("matrix", f"got {matrix.tolist()}, expected a matrix that can be inverted")
-    stop = table.array("field_stop", (len(outline), 2)) if table.has("field_stop") else center + outline
-    stop.setflags(write=False)
+def _build_channel(table, outline, detector, pose_line, wavelengths):
+    poses = [_build_pose(table, wavelengths[pose_line], outline)]
+    for row in table.tables("lines") if table.has("lines") else ():
+        name = row.get("name", str)
+        if name not in wavelengths or wavelengths[name] in [pose.wavelength for pose in poses]:
+            row.fail("name", f"got {name!r}, expected another of the lines {', '.join(wavelengths)}")
+        poses.append(_build_pose(row, wavelengths[name], outline))
     slope = table.get("vignetting_slope", float)
     if not -1 < slope < 1:
         table.fail("vignetting_slope", f"got {slope}, expected -1 to 1")
@@ -292,8 +295,16 @@ def _build_channel(table, outline, detector):
         dispersion_angle=table.get("dispersion_angle", float) * u.deg,
         gain=tuple(table.array("gain", (4,), positive=True).tolist()),
         bad_columns=table.ranges("bad_columns", upper=detector.shape[1], default=()),
-        center=center,
-        matrix=matrix,
-        field_stop=stop,
+        poses=tuple(poses),
         vignetting_slope=slope,
     )
+
+
+def _build_pose(table, wavelength, outline):
+    center = table.array("center", (2,))
+    matrix = table.array("matrix", (2, 2))
+    if abs(np.linalg.det(matrix)) < 1e-6:
+        table.fail("matrix", f"got {matrix.tolist()}, expected a matrix that can be inverted")
+    stop = table.array("field_stop", (len(outline), 2)) if table.has("field_stop") else center + outline
+    stop.setflags(write=False)
+    return LinePose(wavelength, center, matrix, stop)

@@ -13,7 +13,7 @@ from astropy.time import Time
 from astropy.wcs import WCS
 
 from esis_ndcube._flight_file import in_ranges, parse_flight
-from esis_ndcube.instrument import Channel, Detector, FlightError, FrameFiles, Line
+from esis_ndcube.instrument import Channel, Detector, FlightError, FrameFiles, Line, LinePose
 
 __all__ = ["ESIS_1", "Flight", "FlightError"]
 
@@ -326,7 +326,7 @@ class Flight:
 
     def line_offset(self, line):
         """
-        Distance on the detector from the pose's line to another one.
+        Distance on the detector from the pose's line to another one, by the flight's dispersion.
 
         Parameters
         ----------
@@ -345,8 +345,50 @@ class Flight:
         -1227
         """
         line = line if isinstance(line, Line) else self.line(line)
-        distance = line.wavelength - self.line(self.pose_line).wavelength
-        return float((distance / self.detector.dispersion).to_value(u.one))
+        return self._distance(line, self.line(self.pose_line).wavelength)
+
+    def _distance(self, line, wavelength):
+        return float(((line.wavelength - wavelength) / self.detector.dispersion).to_value(u.one))
+
+    def line_pose(self, channel, line=None):
+        """
+        Where a channel sees a line.
+
+        Between the lines in which the channel was measured, and beyond them, its pose changes linearly with
+        wavelength; a channel measured in one line only is shifted along x by the flight's dispersion.
+
+        Parameters
+        ----------
+        channel : `int`
+            Channel number.
+        line : `str` or `Line`, optional
+            The line, a contaminant as `Line`; by default the one that the flight's pose was measured in.
+
+        Returns
+        -------
+        `~esis_ndcube.instrument.LinePose`
+            Pose and image of the field stop.
+
+        Examples
+        --------
+        >>> from esis_ndcube import ESIS_1
+        >>> ESIS_1.line_pose(2, "He I").center.round(1)
+        array([305.1, 499.5])
+        """
+        poses = self.channel(channel).poses
+        line = self.line(self.pose_line if line is None else line) if not isinstance(line, Line) else line
+        first, *rest = sorted(poses, key=lambda pose: abs(pose.wavelength - line.wavelength))
+        if first.wavelength == line.wavelength:
+            return first
+        if not rest:
+            shift = np.array([self._distance(line, first.wavelength), 0])
+            return LinePose(line.wavelength, first.center + shift, first.matrix, first.field_stop + shift)
+        weight = ((line.wavelength - first.wavelength) / (rest[0].wavelength - first.wavelength)).to_value(u.one)
+        center, matrix, field_stop = (
+            (1 - weight) * getattr(first, name) + weight * getattr(rest[0], name)
+            for name in ("center", "matrix", "field_stop")
+        )
+        return LinePose(line.wavelength, center, matrix, field_stop)
 
     def pose(self, channel, line=None):
         """
@@ -357,7 +399,7 @@ class Flight:
         channel : `int`
             Channel number.
         line : `str` or `Line`, optional
-            The line; by default the one that the pose was measured in.
+            As for `line_pose`.
 
         Returns
         -------
@@ -370,10 +412,8 @@ class Flight:
         >>> (ESIS_1.pose(1) @ [634.5, 634.5, 1]).round(1)
         array([1476.8,  600. ])
         """
-        channel = self.channel(channel)
-        offset = channel.center - channel.matrix @ np.asarray(self.pose_pivot)
-        offset[0] += self.line_offset(self.pose_line if line is None else line)
-        return np.column_stack([channel.matrix, offset])
+        pose = self.line_pose(channel, line)
+        return np.column_stack([pose.matrix, pose.center - pose.matrix @ np.asarray(self.pose_pivot)])
 
     def field_stop(self, channel, line=None):
         """
@@ -384,7 +424,7 @@ class Flight:
         channel : `int`
             Channel number.
         line : `str` or `Line`, optional
-            The line, a contaminant as `Line`; by default the one that the pose was measured in.
+            As for `line_pose`.
 
         Returns
         -------
@@ -397,8 +437,7 @@ class Flight:
         >>> ESIS_1.field_stop(2).shape
         (8, 2)
         """
-        offset = self.line_offset(self.pose_line if line is None else line)
-        return self.channel(channel).field_stop + [offset, 0]
+        return self.line_pose(channel, line).field_stop
 
     @cached_property
     def grid(self):

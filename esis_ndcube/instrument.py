@@ -6,7 +6,7 @@ import numpy as np
 
 import astropy.units as u
 
-__all__ = ["Channel", "Detector", "FlightError", "FrameFiles", "Line"]
+__all__ = ["Channel", "Detector", "FlightError", "FrameFiles", "Line", "LinePose"]
 
 
 class FlightError(ValueError):
@@ -44,6 +44,28 @@ class Line:
 
 
 @dataclass(frozen=True, eq=False)
+class LinePose:
+    """
+    Where a channel sees one line.
+
+    Attributes
+    ----------
+    wavelength : `~astropy.units.Quantity`
+        Wavelength of the line.
+    center, matrix : `numpy.ndarray`
+        Starting pose, shapes (2,) and (2, 2): ``[u, v] = center + matrix @ ([x, y] - pivot)`` with x, y on the
+        flight's output grid and u, v on the active detector area, for the pose's frame.
+    field_stop : `numpy.ndarray`
+        Vertices (u, v) of the field stop's image, counter-clockwise, shape (sides, 2).
+    """
+
+    wavelength: u.Quantity
+    center: np.ndarray
+    matrix: np.ndarray
+    field_stop: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
 class Channel:
     """
     One channel: a grating, its camera, and where it looked.
@@ -63,11 +85,8 @@ class Channel:
         the raw frame.
     bad_columns : `tuple`
         Ranges ``(first, last + 1)`` of unusable columns of the active area.
-    center, matrix : `numpy.ndarray`
-        Starting pose, shapes (2,) and (2, 2): ``[u, v] = center + matrix @ ([x, y] - pivot)`` with x, y on the
-        flight's output grid and u, v on the active detector area, for the pose's line and frame.
-    field_stop : `numpy.ndarray`
-        Vertices (u, v) of the field stop's image in the pose's line, shape (sides, 2).
+    poses : `tuple` of `LinePose`
+        Where the channel sees its lines: first the flight's pose line, then others in which it was measured.
     vignetting_slope : `float`
         Published slope of the vignetting across the field stop.
     """
@@ -78,10 +97,23 @@ class Channel:
     dispersion_angle: u.Quantity
     gain: tuple[float, float, float, float]
     bad_columns: tuple
-    center: np.ndarray
-    matrix: np.ndarray
-    field_stop: np.ndarray
+    poses: tuple[LinePose, ...]
     vignetting_slope: float
+
+    @property
+    def center(self):
+        """Starting pose's center in the flight's pose line (`numpy.ndarray`)."""
+        return self.poses[0].center
+
+    @property
+    def matrix(self):
+        """Starting pose's matrix in the flight's pose line (`numpy.ndarray`)."""
+        return self.poses[0].matrix
+
+    @property
+    def field_stop(self):
+        """Vertices of the field stop's image in the flight's pose line (`numpy.ndarray`)."""
+        return self.poses[0].field_stop
 
 
 @dataclass(frozen=True, eq=False)

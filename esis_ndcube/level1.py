@@ -55,6 +55,8 @@ class ESISLevel1Cube(ESISCube):
     Unit("ph / pix")
     """
 
+    _level = 1
+
     @classmethod
     def from_raw(
         cls,
@@ -123,8 +125,10 @@ class ESISLevel1Cube(ESISCube):
         N electrons that photons of e electrons each have freed vary by N (e + F) electrons squared, with F
         the Fano factor; read noise and the noise of the master dark add to that.
         e is that of the line in whose columns the pixel lies, or of the nearest line.
-        Where charge spreads over several pixels, neighboring pixels share this noise: single pixels scatter
-        less than their uncertainty says, sums over many pixels scatter as it says.
+        Where charge spreads over several pixels, neighboring pixels share this noise, and single pixels scatter
+        less than their uncertainty says.
+        Sums over many pixels come closer to it, but in flat areas of the 2019 flight they too scatter less; why
+        is an open question.
 
         Examples
         --------

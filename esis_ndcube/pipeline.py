@@ -131,7 +131,7 @@ def form_level3(
         level1.time,
         level1.channel,
         observer=_observer(alignments.grid, alignments.reference_times),
-        exposure=level1.exposure.max(axis=1),
+        exposure=np.nanmax(level1.exposure, axis=1),
     )
     return ESISLevel3Cube(
         data,

@@ -16,6 +16,7 @@ import astropy.units as u
 from astropy.time import Time
 
 from esis_ndcube import ESIS_1, Flight, FlightError
+from esis_ndcube.instrument import Line
 
 SECOND_FILE = Path(__file__).parent / "data" / "second_flight.toml"
 SECOND = Flight.read(SECOND_FILE)
@@ -305,9 +306,36 @@ def test_a_measured_field_stop_and_its_other_lines():
     assert stop.shape == (8, 2)
     size = np.ptp(stop, axis=0) * [0.734, 0.770]
     np.testing.assert_allclose(size, 690, rtol=0.015)
-    np.testing.assert_allclose(ESIS_1.field_stop(3, "He I") - stop, [[-45.398 / 0.037, 0]] * 8, atol=1e-6)
+    # Measured in He I too: within 2 % of the nominal dispersion, and lines between are in proportion.
+    helium = ESIS_1.field_stop(3, "He I") - stop
+    np.testing.assert_allclose(helium[:, 0], -45.398 / 0.037, rtol=0.02)
     mg = line(ESIS_1, "Mg X 624")
-    np.testing.assert_allclose(ESIS_1.field_stop(3, mg) - stop, [[-4.791 / 0.037, 0]] * 8, atol=1e-6)
+    np.testing.assert_allclose(ESIS_1.field_stop(3, mg) - stop, helium * (4.791 / 45.398), atol=1e-6)
+
+
+def test_a_line_pose_between_and_beside_the_measured_ones():
+    for channel in ESIS_1.channels:
+        first, second = channel.poses
+        middle = Line("between", (first.wavelength + second.wavelength) / 2, 1.0)
+        beyond = Line("beyond", 2 * second.wavelength - first.wavelength, 1.0)
+        for part in ("center", "matrix", "field_stop"):
+            a, b = getattr(first, part), getattr(second, part)
+            half, twice = (getattr(ESIS_1.line_pose(channel.number, x), part) for x in (middle, beyond))
+            np.testing.assert_allclose(half, (a + b) / 2, rtol=1e-9, atol=1e-9)
+            np.testing.assert_allclose(twice, 2 * b - a, rtol=1e-9, atol=1e-9)
+
+
+def test_a_channel_measured_in_one_line_is_shifted_by_the_dispersion():
+    moved = SECOND.line_pose(2, "Si XII").center - SECOND.line_pose(2).center
+    np.testing.assert_allclose(moved, [(499.406 - 465.221) / 0.0855, 0], rtol=1e-9)
+    np.testing.assert_array_equal(SECOND.line_pose(2, "Si XII").matrix, SECOND.channel(2).matrix)
+
+
+@pytest.mark.parametrize("name", ["O V", "Fe XVI"])
+def test_a_channels_other_lines_must_be_other_lines(name):
+    text = ESIS_1.toml.replace('[[channels.lines]]\nname = "He I"', f'[[channels.lines]]\nname = "{name}"', 1)
+    with pytest.raises(FlightError, match=rf"channels\[0\]\.lines\[0\]\.name: got '{name}'"):
+        Flight.from_toml(text)
 
 
 def test_the_grid_is_the_output_grid():
@@ -369,6 +397,7 @@ def test_flights_are_frozen():
             values[0] = 0
     before = ESIS_1.pose(1)
     before[:] = 0
-    ESIS_1.field_stop(1)[:] = 0
+    with pytest.raises(ValueError, match="read-only"):
+        ESIS_1.field_stop(1)[:] = 0
     assert np.linalg.det(ESIS_1.pose(1)[:, :2]) > 0.6
     assert ESIS_1.field_stop(1).min() > 100

@@ -16,6 +16,7 @@ from astropy.wcs import WCS
 from esis_ndcube.cube import ESISCube
 from esis_ndcube.io._values import decode, encode, escape, unescape
 from esis_ndcube.io.fits import CubeFileError, check_output
+from esis_ndcube.level1 import ESISLevel1Cube
 from esis_ndcube.level3 import ESISLevel3Cube
 
 QUICK = settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -211,6 +212,10 @@ def test_wrong_level(tmp_path):
     with pytest.raises(CubeFileError, match="level 1, expected level 3: read it with ESISLevel1Cube"):
         ESISLevel3Cube.read(tmp_path / "l1.fits")
     assert ESISCube.read(tmp_path / "l1.fits").meta["level"] == 1
+    make_cube((1, 2, 3, 4)).write(tmp_path / "l3.fits")
+    with pytest.raises(CubeFileError, match="level 3, expected level 1: read it with ESISLevel3Cube"):
+        ESISLevel1Cube.read(tmp_path / "l3.fits")
+    assert type(ESISLevel1Cube.read(tmp_path / "l1.fits")) is ESISLevel1Cube
 
 
 def test_what_fits_can_not_hold(tmp_path):

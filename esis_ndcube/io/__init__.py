@@ -26,8 +26,14 @@ class _Read(NDDataRead):
     `ESISCube`
         The cube, of the class whose ``read`` was called.
 
+    Examples
+    --------
+    >>> from esis_ndcube import ESISLevel3Cube
+    >>> cube = ESISLevel3Cube.read("l3.fits")  # doctest: +SKIP
+
     Notes
     -----
+    Formats are registered with `astropy.io.registry`.
     """
 
     def __call__(self, path, *, format="fits", **kwargs):
@@ -47,8 +53,15 @@ class _Write(NDDataWrite):
     format : `str`, optional
         Its format; there is ``"fits"``.
 
+    Examples
+    --------
+    >>> from esis_ndcube import ESISLevel3Cube
+    >>> cube = ESISLevel3Cube.read("l3.fits")  # doctest: +SKIP
+    >>> cube[0].write("first_exposure.fits")  # doctest: +SKIP
+
     Notes
     -----
+    Formats are registered with `astropy.io.registry`.
     """
 
     def __call__(self, path, overwrite=False, *, format="fits", **kwargs):

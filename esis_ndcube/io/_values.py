@@ -161,7 +161,7 @@ def time_from_jd(jd1, jd2, form):
 
 
 def escape(text):
-    """
+    r"""
     Make a string safe for FITS, which has ASCII only and no blanks at the end.
 
     Parameters
@@ -178,7 +178,7 @@ def escape(text):
     --------
     >>> from esis_ndcube.io._values import escape
     >>> escape("a.fits"), escape("ä ")
-    ('a.fits', '\\\\u00e4\\\\u0020')
+    ('a.fits', '\\u00e4\\u0020')
     """
     text = json.dumps(str(text))[1:-1].replace('\\"', '"')
     return text if text == text.rstrip() else text[:-1] + "\\u0020"

@@ -3,10 +3,10 @@
 import gwcs
 import gwcs.coordinate_frames as cf
 import numpy as np
-from sunpy.coordinates import Helioprojective
 
 import astropy.units as u
 from astropy.modeling import Model, models
+from sunpy.coordinates import Helioprojective
 
 
 class _Map(Model):

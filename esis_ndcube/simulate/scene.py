@@ -114,7 +114,7 @@ class Sky:
 
     @cached_property
     def _lanes(self):
-        # Edges of the cells of a random Voronoi tesselation, bent by a smooth random displacement.
+        # Edges of the cells of a random Voronoi tessellation, bent by a smooth random displacement.
         rng = self._rng("lanes")
         n = int(np.ceil(self.size / 1.2))
         points = rng.random((max(4, round((self.size / _CELL) ** 2)), 2)) * self.size

@@ -69,9 +69,10 @@ def shrink(flight, factor):
             start, stop = (min(columns, round(column / factor)) for column in line.columns)
             row["columns"] = [start, max(start + 1, stop)]
     for row, channel in zip(table["channels"], flight.channels, strict=True):
-        row["center"] = _scale(channel.center, factor).tolist()
-        if "field_stop" in row:
-            row["field_stop"] = _scale(channel.field_stop, factor).tolist()
+        for part, pose in zip((row, *row.get("lines", ())), channel.poses, strict=True):
+            part["center"] = _scale(pose.center, factor).tolist()
+            if "field_stop" in part:
+                part["field_stop"] = _scale(pose.field_stop, factor).tolist()
         if channel.bad_columns:
             starts = [min(columns - 1, round(start / factor)) for start, _ in channel.bad_columns]
             widths = [stop - start for start, stop in channel.bad_columns]

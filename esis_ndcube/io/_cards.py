@@ -1,0 +1,90 @@
+"""Keywords that say what the data are."""
+
+import json
+
+import numpy as np
+
+import astropy.units as u
+
+from esis_ndcube.io._values import escape
+from esis_ndcube.provenance import package_version
+from esis_ndcube.wcs import ESISWCS
+
+
+def exposure_header(cube):
+    """
+    Make the header of an image.
+
+    Parameters
+    ----------
+    cube : `~esis_ndcube.cube.ESISCube`
+        One exposure of one channel, or a part of it, with axes (y, x).
+
+    Returns
+    -------
+    `~astropy.io.fits.Header`
+        WCS, dates, observer, instrument and unit.
+
+    Raises
+    ------
+    ValueError
+        If the cube is not such an image.
+    """
+    if not isinstance(cube.wcs, ESISWCS) or cube.wcs.naxis != 2 or cube.wcs.array_axis_names != ["y", "x"]:
+        msg = f"got a cube of shape {cube.data.shape}, expected an image of one exposure, as cube[0, 0]"
+        raise ValueError(msg)
+    header = cube.wcs.to_header(relax=True)
+    for axis in (1, 2):
+        # Degrees are the unit of the WCS library; arcsec is that of solar images.
+        if header.get(f"CUNIT{axis}") == "deg":
+            header[f"CUNIT{axis}"] = "arcsec"
+            for key in ("CDELT", "CRVAL"):
+                header[f"{key}{axis}"] = (header[f"{key}{axis}"] * 3600, "[arcsec]")
+    add_cards(header, cube)
+    return header
+
+
+def add_cards(header, cube):
+    """Add the keywords that say what the data of a cube are to a header; in place."""
+    flight, channel, frame = cube.flight, cube.channel, cube.frame
+    cards = {
+        "BUNIT": (None if cube.unit is None else cube.unit.to_string(), "unit of the data"),
+        "BTYPE": (_data_type(cube.unit), "what the data are"),
+        "LVL_NUM": (cube._get_meta("level"), "level of processing"),
+        "LINE": (cube.line, "spectral line"),
+        "STAGE": (cube._get_meta("stage"), "alignment that the images were made with"),
+        "REFERENC": (cube._get_meta("reference"), "where the pointing comes from"),
+        "ORIGIN": ("esis_ndcube", "where the data were processed"),
+        "CREATOR": (f"esis_ndcube {package_version()}", "software"),
+    }
+    if flight is not None:
+        cards |= {
+            "TELESCOP": (flight.instrument, "telescope"),
+            "INSTRUME": (flight.instrument, "instrument"),
+            "FLIGHT": (flight.name, "flight"),
+            "OBS_TITL": (flight.title, "title of the flight"),
+        }
+        numbers = [] if channel is None else np.atleast_1d(channel)
+        cards["DETECTOR"] = (",".join(flight.channel(number).camera for number in numbers), "camera")
+        if cube.line is not None:
+            wavelength = flight.line(cube.line).wavelength
+            cards["WAVELNTH"] = (float(wavelength.value), f"[{wavelength.unit}] wavelength of the line")
+            cards["WAVEUNIT"] = (wavelength.unit.to_string(), "unit of WAVELNTH")
+    if channel is not None and np.ndim(channel) == 0:
+        cards["CHANNEL"] = (int(channel), "channel number")
+    if frame is not None and np.ndim(frame) == 0:
+        cards["FRAME"] = (int(frame), "raw frame number")
+    for n, step in enumerate(cube.history, start=1):
+        cards[f"PRSTEP{n}"] = (step.name, "processing step")
+        cards[f"PRVER{n}"] = (step.version, "version of esis_ndcube that did it")
+        cards[f"PRPARA{n}"] = (json.dumps(step.parameters), "its parameters")
+    for key, (value, comment) in cards.items():
+        if value is not None and value != "":
+            value = escape(value) if isinstance(value, str) else value
+            # astropy warns of a comment that has no room.
+            header[key] = (value, comment) if len(str(value)) + len(comment) < 60 else value
+
+
+def _data_type(unit):
+    bases = () if unit is None else u.Unit(unit).bases
+    return {u.photon: "photons", u.electron: "electrons"}.get(bases[0] if bases else None)

@@ -1,0 +1,120 @@
+"""From the HDUs of a file to the parts of a cube."""
+
+import json
+
+import numpy as np
+
+import astropy.units as u
+from astropy.io import fits
+from astropy.nddata import InverseVariance, StdDevUncertainty, UnknownUncertainty, VarianceUncertainty
+from ndcube.meta import NDMeta
+
+from esis_ndcube.flight import Flight
+from esis_ndcube.io._layout import ALIGNMENTS, COLUMNS, OBSERVER
+from esis_ndcube.io._values import decode, table_from_hdu, time_from_jd
+from esis_ndcube.provenance import ProcessingStep
+from esis_ndcube.wcs._axes import Exposures
+from esis_ndcube.wcs.fitswcs import from_header
+
+_UNCERTAINTIES = {
+    kind(None).uncertainty_type: kind
+    for kind in (StdDevUncertainty, VarianceUncertainty, InverseVariance, UnknownUncertainty)
+}
+
+
+def verify_checksums(hdulist, count):
+    """Raise a `ValueError` if a file is not whole; ``count`` is the number of extensions it should have."""
+    if len(hdulist) != (count or 0) + 1:
+        msg = f"it has {len(hdulist) - 1} extensions, expected {count}"
+        raise ValueError(msg)
+    for hdu in hdulist:
+        if hdu.verify_checksum() != 1 or hdu.verify_datasum() != 1:
+            msg = f"the checksum of {hdu.name or 'the primary HDU'} does not agree"
+            raise ValueError(msg)
+
+
+def cube_parts(hdulist):
+    """Arguments of the cube's class, and its added global coordinates."""
+    rows = list(table_from_hdu(hdulist["META"]))
+    notes = {row["KEY"]: decode(json.loads(row["VALUE"])) for row in rows if row["KIND"] == "note"}
+
+    def read(name):
+        table = table_from_hdu(hdulist[name])
+        table.meta.update(notes.get(name, {}))
+        return table
+
+    data, exposure = hdulist["DATA"], read("EXPOSURE")
+    parts = {"data": _native(data.data), "wcs": _read_wcs(hdulist, exposure)}
+    parts["wcs"]._dropped = notes["DATA"]["dropped"]
+    if data.header.get("HASUNIT", True):
+        parts["unit"] = u.Unit(data.header.get("BUNIT", ""))
+    if "UNCERT" in hdulist:
+        hdu = hdulist["UNCERT"]
+        unit = hdu.header.get("BUNIT")
+        unit = None if unit is None else u.Unit(unit)
+        parts["uncertainty"] = _UNCERTAINTIES[hdu.header["UNCERTYP"]](_native(hdu.data), unit=unit)
+    if "MASK" in hdulist:
+        mask = hdulist["MASK"].data.astype(bool)
+        parts["mask"] = mask if hdulist["MASK"].header["ESISDIM"] else mask[0]
+    if "FLAGS" in hdulist:
+        parts["flags"] = _native(hdulist["FLAGS"].data)
+    values, axes, comments, coords = {}, {}, {}, {}
+    for row in rows:
+        key, kind, text = str(row["KEY"]), str(row["KIND"]), json.loads(row["VALUE"])
+        if kind == "global":
+            coords[key] = decode(text)
+        elif kind != "note":
+            values[key] = _read_value(key, kind, text, read, exposure, values)
+            axes |= {key: of} if (of := json.loads(row["AXES"])) else {}
+            comments |= {key: str(row["COMMENT"])} if row["COMMENT"] else {}
+    if notes["DATA"]["axes"]:
+        values = NDMeta(values, key_comments=comments, axes=axes, data_shape=parts["data"].shape)
+    return parts | {"meta": values, "global_coords": coords}
+
+
+def _native(array):
+    return np.array(array, dtype=array.dtype.newbyteorder("="))
+
+
+def _read_wcs(hdulist, exposure):
+    header = hdulist["DATA"].header
+    tables = [fits.BinTableHDU(hdu.data, hdu.header) for hdu in hdulist if hdu.name in ("TIME", "CHANNEL")]
+    shape = [header[f"NAXIS{i + 1}"] for i in range(header["NAXIS"])]
+    wcs = from_header(header, tables, shape)
+    count = exposure.meta["shape"][1]
+    wcs._exposures = wcs._channels = None
+    if exposure.meta["time"]:
+        column = {name: np.array(exposure[name][::count]) for name in exposure.colnames if name != "FILE"}
+        place = [column.get(name) for name in OBSERVER]
+        observer = None if place[0] is None else np.column_stack(place)
+        wcs._exposures = Exposures(column["SECONDS"], column.get("DURATION"), observer)
+    if exposure.meta["channel"]:
+        wcs._channels = np.array(exposure["CHANNEL"][:count])
+    return wcs
+
+
+def _read_value(key, kind, text, read, exposure, values):
+    if kind == "json":
+        return decode(text)
+    if kind == "flight":
+        return Flight.from_toml("\n".join(read("FLIGHT")["TOML"].tolist()), source="HDU FLIGHT")
+    if kind == "history":
+        steps = read("PROCESSING")["STEP"] if text else ()
+        return tuple(ProcessingStep.from_json(str(step)) for step in steps)
+    if kind == "alignment":
+        from esis_ndcube.registration.alignment import alignments_from_table
+
+        array = alignments_from_table(read(ALIGNMENTS[key])).reshape(text)
+        return array if text else array[()]
+    if kind == "vignetting":
+        from esis_ndcube.vignetting import Vignetting
+
+        return Vignetting.from_table(read("VIGNETTING"), values["flight"])
+    index = tuple(slice(None) if axis in text["axes"] else 0 for axis in ("time", "channel"))
+    parts = [np.array(exposure[name]).reshape(exposure.meta["shape"])[index] for name in COLUMNS[key]]
+    if "scale" in text:
+        return time_from_jd(*parts, text)
+    dtype = np.dtype(text["dtype"])
+    part = np.asarray(parts[0], dtype=None if dtype.kind == "U" else dtype)
+    part = part if text["array"] or "unit" in text else part[()]
+    return u.Quantity(part, text["unit"], dtype=dtype) if "unit" in text else part

@@ -1,0 +1,186 @@
+"""From a cube to the HDUs of its file."""
+
+import json
+from datetime import UTC, datetime
+
+import numpy as np
+
+import astropy.units as u
+from astropy.io import fits
+from astropy.table import Table
+from ndcube.meta import NDMeta
+
+from esis_ndcube.flight import Flight
+from esis_ndcube.io._cards import add_cards
+from esis_ndcube.io._layout import ALIGNMENTS, COLUMNS, LAYOUT, OBSERVER
+from esis_ndcube.io._values import encode, escape, exact_jd, hdu_from_table
+from esis_ndcube.provenance import ProcessingStep
+from esis_ndcube.wcs import ESISWCS
+
+
+def cube_hdus(cube, filename):
+    """All that a cube holds, as an `~astropy.io.fits.HDUList`."""
+    if not isinstance(cube.wcs, ESISWCS):
+        msg = (
+            f"got a cube with a {type(cube.wcs).__name__}, which FITS can not express: "
+            f"keep a range of one row or column, as cube[..., 10:11, :]"
+        )
+        raise ValueError(msg)
+    if not cube.extra_coords.is_empty or cube.psf is not None:
+        msg = "got a cube with extra_coords or psf, which the file can not hold: remove them first"
+        raise TypeError(msg)
+    rows, columns, tables = _meta_rows(cube)
+    header = cube.wcs.to_header(relax=True)
+    add_cards(header, cube)
+    if cube.unit is None:
+        header["HASUNIT"] = (False, "whether the cube has a unit")
+    hdus = [_primary(cube, filename), _image("DATA", cube.data, header)]
+    if cube.uncertainty is not None:
+        hdus.append(_uncertainty_hdu(cube.uncertainty))
+    if cube.mask is not None:
+        mask = np.asarray(cube.mask)
+        flat = fits.Header([("ESISDIM", mask.ndim, "0: one value for all pixels")])
+        hdus.append(_image("MASK", np.atleast_1d(mask).astype(np.uint8), flat))
+    if cube.flags is not None:
+        hdus.append(_image("FLAGS", cube.flags))
+    hdus += cube.wcs.table_hdus()
+    tables["EXPOSURE"] = _exposure_table(cube, columns)
+    # Text of any length goes to this table: astropy loses parts of long cards.
+    notes = {name: dict(table.meta) for name, table in tables.items() if table.meta}
+    notes["DATA"] = {"dropped": cube.wcs._dropped, "axes": isinstance(cube.meta, NDMeta)}
+    rows += [(name, "note", json.dumps(encode(note)), "[]", "") for name, note in notes.items()]
+    names = ("KEY", "KIND", "VALUE", "AXES", "COMMENT")
+    tables["META"] = Table({name: [row[i] for row in rows] for i, name in enumerate(names)}, dtype=[str] * 5)
+    hdus += [hdu_from_table(table, name) for name, table in tables.items()]
+    hdus[0].header["NEXTEND"] = (len(hdus) - 1, "number of extensions")
+    return fits.HDUList(hdus)
+
+
+def _image(name, array, header=None):
+    array = np.asarray(array)
+    if array.dtype.kind not in "iuf" or array.dtype.itemsize > 8 or array.dtype == np.float16:
+        msg = f"got {name} of type {array.dtype}, expected integers, float32 or float64"
+        raise TypeError(msg)
+    # astropy swaps the bytes of what it writes in place, unless it can not.
+    array = array.view()
+    array.flags.writeable = False
+    return fits.ImageHDU(array, header=header, name=name)
+
+
+def _uncertainty_hdu(uncertainty):
+    header = fits.Header([("UNCERTYP", uncertainty.uncertainty_type, "kind of uncertainty")])
+    if uncertainty.unit is not None:
+        header["BUNIT"] = uncertainty.unit.to_string()
+    return _image("UNCERT", uncertainty.array, header)
+
+
+def _primary(cube, filename):
+    header = fits.Header()
+    header["ESISFITS"] = (LAYOUT, "layout of this file")
+    header["CUBETYPE"] = (type(cube).__name__, "class of the cube")
+    header["FILENAME"] = escape(filename)
+    header["DATE"] = (datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S"), "when this file was written, UTC")
+    wcs = cube.wcs.to_header(relax=True)
+    for card in wcs.cards:
+        if card.keyword.startswith(("DATE-", "DATEREF", "TIMESYS", "XPOSURE")):
+            header.append(card)
+    add_cards(header, cube)
+    return fits.PrimaryHDU(header=header)
+
+
+def _meta_rows(cube):
+    """The metadata: rows of META, the columns for EXPOSURE and further tables."""
+    rows, columns, tables = [], {}, {}
+    names = cube.wcs.array_axis_names
+    meta = cube.meta if cube.meta is not None else {}
+    axes = dict(getattr(meta, "axes", {}))
+    comments = dict(getattr(meta, "key_comments", {}))
+    for key, value in meta.items():
+        of = [names[axis] for axis in axes.get(key, ())]
+        kind, text = "json", None
+        if key == "flight" and isinstance(value, Flight):
+            kind = "flight"
+            tables["FLIGHT"] = Table({"TOML": np.array(value.toml.split("\n"), dtype=str)})
+        elif key == "history" and isinstance(value, tuple) and all(isinstance(x, ProcessingStep) for x in value):
+            kind, text = "history", len(value)
+            if value:
+                tables["PROCESSING"] = Table({"STEP": [step.to_json() for step in value]})
+        elif key in ALIGNMENTS and value is not None:
+            from esis_ndcube.registration.alignment import alignments_to_table
+
+            kind = "alignment"
+            # Not np.shape: an alignment has a `shape` of its own, that of the detector.
+            array = np.empty(value.shape if isinstance(value, np.ndarray) else (), dtype=object)
+            array[...] = value
+            text = list(array.shape)
+            tables[ALIGNMENTS[key]] = alignments_to_table(array.reshape(1, -1))
+        elif key == "vignetting" and value is not None:
+            kind = "vignetting"
+            tables["VIGNETTING"] = value.to_table()
+        elif key in COLUMNS and value is not None and set(of) <= {"time", "channel"}:
+            kind = "column"
+            text = columns[key] = _column_form(value, of)
+        if kind == "json":
+            try:
+                text = encode(value)
+            except TypeError as error:
+                msg = f"metadata {key!r}: {error}; remove it first"
+                raise TypeError(msg) from error
+        rows.append(
+            (
+                key,
+                kind,
+                json.dumps(text),
+                json.dumps([int(axis) for axis in axes.get(key, ())]),
+                comments.get(key, ""),
+            )
+        )
+    for key, (physical_type, coord) in cube.global_coords._internal_coords.items():
+        try:
+            rows.append((key, "global", json.dumps(encode((physical_type, coord))), "[]", ""))
+        except TypeError as error:
+            msg = f"global coordinate {key!r}: {error}; remove it first"
+            raise TypeError(msg) from error
+    return rows, columns, tables
+
+
+def _column_form(value, of):
+    form = {"axes": of, "dtype": np.asarray(getattr(value, "value", value)).dtype.str}
+    if isinstance(value, u.Quantity):
+        form["unit"] = value.unit.to_string()
+    elif hasattr(value, "jd1"):
+        form |= {"scale": value.scale, "format": value.format, "precision": value.precision}
+    form["array"] = isinstance(value, np.ndarray) or hasattr(value, "jd1")
+    return form
+
+
+def _exposure_table(cube, columns):
+    """One row for each exposure and channel."""
+    wcs = cube.wcs
+    channels = np.array([0]) if wcs._channels is None else wcs._channels
+    exposures = wcs._exposures
+    shape = 1 if exposures is None else exposures.seconds.size, channels.size
+    table = Table()
+    table["TIME_INDEX"], table["CHANNEL_INDEX"] = (index.ravel() for index in np.indices(shape))
+    table["CHANNEL"] = np.broadcast_to(channels, shape).ravel()
+    if exposures is not None:
+        values = {"SECONDS": exposures.seconds, "DURATION": exposures.duration}
+        if exposures.observer is not None:
+            values |= dict(zip(OBSERVER, exposures.observer.T, strict=True))
+        for name, column in values.items():
+            if column is not None:
+                table[name] = np.repeat(column, channels.size)
+    for key, form in columns.items():
+        value = cube.meta[key]
+        sizes = [n if axis in form["axes"] else 1 for axis, n in zip(("time", "channel"), shape, strict=True)]
+        parts = exact_jd(value) if key == "mid_time" else (getattr(value, "value", value),)
+        parts = dict(zip(COLUMNS[key], parts, strict=True))
+        if key == "mid_time":
+            # For people; the exact time is in the other two.
+            parts["DATE-AVG"] = np.ma.filled(np.ma.asarray(value.utc.isot), "").astype(str)
+        for name, part in parts.items():
+            table[name] = np.broadcast_to(np.reshape(part, sizes), shape).ravel()
+        if "unit" in form:
+            table[name].unit = form["unit"]
+    table.meta.update(shape=list(shape), time=exposures is not None, channel=wcs._channels is not None)
+    return table
