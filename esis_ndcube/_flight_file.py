@@ -149,9 +149,7 @@ def _build(table, toml):
     if pose_line not in [line.name for line in lines if line.columns]:
         pose.fail("line", f"got {pose_line!r}, expected the name of a line with columns")
     wavelengths = {line.name: line.wavelength for line in lines}
-    channels = tuple(
-        _build_channel(row, outline, detector, pose_line, wavelengths) for row in table.tables("channels")
-    )
+    channels = tuple(_build_channel(row, outline, detector, pose_line, wavelengths) for row in table.tables("channels"))
     numbers = [channel.number for channel in channels]
     if numbers != list(range(1, len(channels) + 1)):
         table.fail("channels", f"got the numbers {numbers}, expected 1, 2, ... in order")

@@ -1,37 +1,79 @@
 """The ``esis-ndcube`` command."""
 
+import contextlib
 import functools
 import logging
+import shlex
 import sys
+import warnings
+from pathlib import Path
 
 import click
 
 __all__ = ["main"]
 
+# Longer lists of parameters are shortened.
+_LONG = 4
+
 
 class _Command(click.Command):
-    """A command whose expected errors are messages and not tracebacks."""
+    """A command whose expected errors are messages and not tracebacks, as are its warnings."""
+
+    def __init__(self, *args, params=None, **kwargs):
+        verbose = click.Option(
+            ["--verbose", "-v"], is_flag=True, help="Say more, and show where an error or a warning came from."
+        )
+        super().__init__(*args, params=[*(params or []), verbose], **kwargs)
 
     def invoke(self, ctx):
-        try:
-            return super().invoke(ctx)
-        except (ValueError, TypeError, OSError) as error:
-            if ctx.find_root().params["verbose"]:
-                raise
-            raise click.ClickException(str(error)) from error
+        verbose = ctx.params.pop("verbose")
+        with _messages(verbose):
+            try:
+                return super().invoke(ctx)
+            except (ValueError, TypeError, OSError) as error:
+                if verbose:
+                    raise
+                raise click.ClickException(str(error) or type(error).__name__) from error
+
+
+@contextlib.contextmanager
+def _messages(verbose):
+    """Print every warning once, on a line of its own, and with ``verbose`` what the package logs."""
+    # astropy and sunpy take over all warnings when they are first imported, each for its own log.
+    from sunpy import log as sunpy_log
+    from tqdm import tqdm
+
+    def show(message, category, filename, lineno, file=None, line=None):
+        lines = str(message).splitlines() or [category.__name__]
+        text = f"{message} ({category.__name__}, {filename}:{lineno})" if verbose else lines[0]
+        # Does not break a progress bar.
+        tqdm.write(f"Warning: {text}", file=sys.stderr)
+
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(name)s: %(message)s"))
+    log, level = logging.getLogger("esis_ndcube"), sunpy_log.level
+    log.addHandler(handler)
+    log.setLevel(logging.INFO if verbose else logging.WARNING)
+    sunpy_log.setLevel(logging.INFO if verbose else logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = show
+            yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(logging.NOTSET)
+        sunpy_log.setLevel(level)
 
 
 @click.group()
 @click.version_option(package_name="esis_ndcube")
-@click.option("--verbose", "-v", is_flag=True, help="Log every step, and show where an error came from.")
-def main(verbose):
+def main():
     """Level-3 data of the ESIS sounding rocket, from raw camera frames.
 
     \b
     Try it without any data:
         esis-ndcube demo demo_output
     """
-    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(name)s: %(message)s")
 
 
 _command = functools.partial(main.command, cls=_Command)
@@ -54,9 +96,9 @@ _OVERWRITE = click.option("--overwrite", is_flag=True, help="Overwrite what is t
     "-r",
     "references",
     multiple=True,
-    type=click.Path(exists=True, dir_okay=False),
-    help="Image of the Sun to align with, as SDO/AIA 304; give it again for more, the nearest in time is used. "
-    "Without it the flight's own pose is the pointing.",
+    type=click.Path(),
+    help="Image of the Sun to align with, as SDO/AIA 304: a file, a folder or a pattern in quotes. Give it again for "
+    "more; the nearest in time is used. Without it the flight's own pose is the pointing.",
 )
 @click.option(
     "--stage",
@@ -69,6 +111,13 @@ _OVERWRITE = click.option("--overwrite", is_flag=True, help="Overwrite what is t
 @click.option("--no-vignetting", is_flag=True, help="Do not correct the vignetting.")
 @click.option("--no-normalize", is_flag=True, help="Do not scale the images to one brightness.")
 @click.option("--no-despike", is_flag=True, help="Do not remove particle hits.")
+@click.option(
+    "--darks",
+    multiple=True,
+    type=click.Path(),
+    help="File, folder or pattern in quotes to take more darks from, whatever their frame numbers.",
+)
+@click.option("--skip-damaged", is_flag=True, help="Go on without files that can not be read.")
 @_FLIGHT
 @_WORKERS
 @_OVERWRITE
@@ -82,6 +131,8 @@ def level3(
     no_vignetting,
     no_normalize,
     no_despike,
+    darks,
+    skip_damaged,
     flight_file,
     workers,
     overwrite,
@@ -92,9 +143,11 @@ def level3(
     time line and must be among them.
 
     \b
-    Example:
+    Examples:
         esis-ndcube level3 frames/ --reference aia_304.fits --output l3.fits
+        esis-ndcube level3 "frames/*_0012?.fit.gz" darks/ -r "aia/*.fits" --line "He I" -o l3_he_i.fits
     """
+    from esis_ndcube.frames import list_files
     from esis_ndcube.io.fits import check_output
     from esis_ndcube.level1 import ESISLevel1Cube
     from esis_ndcube.pipeline import form_level3
@@ -106,9 +159,22 @@ def level3(
         flight.line(line)
     if reference_channel is not None:
         flight.channel(reference_channel)
+    references = list_files(references) if references else []
+    inputs = [*list_files(paths), *(list_files(darks) if darks else []), *references]
+    if Path(output).resolve() in {path.resolve() for path in inputs}:
+        msg = f"got {output} as input and as output; give another name for the output"
+        raise ValueError(msg)
     maps = _read_maps(references)
     progress = sys.stderr.isatty()
-    level1 = ESISLevel1Cube.from_raw(list(paths), flight, despike=not no_despike, workers=workers, progress=progress)
+    level1 = ESISLevel1Cube.from_raw(
+        list(paths),
+        flight,
+        darks=list(darks) or None,
+        despike=not no_despike,
+        on_error="skip" if skip_damaged else "raise",
+        workers=workers,
+        progress=progress,
+    )
     cube = form_level3(
         level1,
         maps,
@@ -129,24 +195,24 @@ def level3(
 @click.argument("path", type=click.Path(exists=True, dir_okay=False))
 @click.option("--quality", is_flag=True, help="Measure how well the channels fit on each other as well.")
 def info(path, quality):
-    """Say what is in a Level-3 file."""
+    """Say what is in a Level-3 file.
+
+    \b
+    Example:
+        esis-ndcube info l3.fits --quality
+    """
     from esis_ndcube.level3 import ESISLevel3Cube
 
     cube = ESISLevel3Cube.read(path)
     click.echo(str(cube))
+    click.echo(f"  stage: {cube.stage}")
     click.echo(f"  pointing: {cube.reference}")
     click.echo("\nProcessing:")
     for step in cube.history:
-        click.echo(f"  {step}")
-    if cube.data.ndim != 4:
-        return
-    click.echo("\nExposures:")
-    click.echo("  frame  time                     aligned channels (score)")
-    for frame, time, row in zip(cube.frame, cube.time, cube.alignment, strict=True):
-        scores = ", ".join(
-            f"{a.channel} ({a.score:.3f})" if a.converged else f"{a.channel} ({a.reason})" for a in row if a is not None
-        )
-        click.echo(f"  {frame:5d}  {time.isot}  {scores}")
+        parameters = ", ".join(f"{key}={_brief(value)}" for key, value in step.parameters.items())
+        click.echo(f"  {step.name}({parameters})")
+    if cube.data.ndim == 4:
+        _print_exposures(cube)
     if quality:
         _print_quality(cube)
 
@@ -155,7 +221,7 @@ def info(path, quality):
 @click.argument("directory", type=click.Path(file_okay=False))
 @click.option("--exposures", default=3, show_default=True, type=click.IntRange(min=2), help="Number of exposures.")
 @click.option("--size", default=1.0, show_default=True, type=click.FloatRange(min=1), help="Shrink the field so much.")
-@click.option("--seed", default=0, show_default=True, type=int, help="Seed of the random numbers.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Seed of the random numbers.")
 @_FLIGHT
 @_WORKERS
 @_OVERWRITE
@@ -164,9 +230,15 @@ def demo(directory, exposures, size, seed, flight_file, workers, overwrite):
 
     Writes raw frames, reference images, the Level-3 file and pictures to DIRECTORY, and prints how well the channels
     fit on each other and how far the recovered coordinates are from the true ones.
+
+    \b
+    Examples:
+        esis-ndcube demo demo_output
+        esis-ndcube demo quick_look --size 3 --exposures 2
     """
     from esis_ndcube.demo import run_demo
 
+    click.echo(f"Simulating {exposures} exposures, to be processed in {directory} ...", err=True)
     result = run_demo(
         directory,
         _read_flight(flight_file),
@@ -183,6 +255,11 @@ def demo(directory, exposures, size, seed, flight_file, workers, overwrite):
     click.echo("\nWritten:")
     for path in (result.path, *result.pictures):
         click.echo(f"  {path}")
+    folder = Path(directory)
+    command = ["esis-ndcube", "level3", folder / "raw", "--reference", folder / "reference"]
+    command += ["--flight", result.flight_file, "--output", folder / "again.fits"]
+    click.echo("\nThe same from the raw frames:")
+    click.echo(f"  {shlex.join(map(str, command))}")
 
 
 def _read_flight(path):
@@ -193,17 +270,42 @@ def _read_flight(path):
 
 def _read_maps(paths):
     import sunpy.map
+    from sunpy.coordinates import Helioprojective
 
     maps = []
     for path in paths:
         try:
-            found = sunpy.map.Map(path)
+            with warnings.catch_warnings():
+                # Of a cube sunpy would take the first image.
+                warnings.filterwarnings("error", message=".*more than 2 dimensions")
+                found = sunpy.map.Map(path)
+            frame = found.coordinate_frame
         except Exception as error:
             # sunpy and astropy raise many kinds for files that they do not understand.
-            msg = f"reference {path} is not an image that sunpy can read: {error}"
+            msg = f"reference {path} is not an image of the Sun that sunpy can read: {error}"
             raise ValueError(msg) from error
+        if not isinstance(frame, Helioprojective):
+            msg = f"reference {path} is in {frame.name} coordinates, expected helioprojective ones"
+            raise ValueError(msg)
         maps.extend(found if isinstance(found, list) else [found])
     return maps or None
+
+
+def _brief(value):
+    if isinstance(value, list) and len(value) > _LONG:
+        return f"[{value[0]!r}, ..., {value[-1]!r}: {len(value)} in all]"
+    return repr(value)
+
+
+def _print_exposures(cube):
+    alignments = cube.alignment if cube.stage == "final" else cube.alignment_linear
+    click.echo("\nExposures:")
+    click.echo("  frame  time                     aligned channels (score)")
+    for frame, time, row in zip(cube.frame, cube.time, alignments, strict=True):
+        scores = ", ".join(
+            f"{a.channel} ({a.score:.3f})" if a.converged else f"{a.channel} ({a.reason})" for a in row if a is not None
+        )
+        click.echo(f"  {frame:5d}  {time.isot}  {scores}")
 
 
 def _print_quality(cube):

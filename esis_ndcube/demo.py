@@ -22,6 +22,7 @@ __all__ = ["Demo", "coordinate_error", "run_demo"]
 log = logging.getLogger(__name__)
 
 _STEP = 8
+_PICTURES = ("channels.png", "reference.png", "difference.png", "coordinate_error.png")
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +38,8 @@ class Demo:
         The flight and its truth.
     path : `pathlib.Path`
         The Level-3 file.
+    flight_file : `pathlib.Path`
+        The configuration file of the simulated flight.
     pictures : `list` of `pathlib.Path`
         The pictures.
     quality : `~astropy.table.Table`
@@ -46,6 +49,7 @@ class Demo:
     cube: object
     simulated: object
     path: Path
+    flight_file: Path
     pictures: list
     quality: Table
 
@@ -93,12 +97,14 @@ def run_demo(
     import sunpy.map
 
     directory = Path(directory)
-    directory.mkdir(parents=True, exist_ok=True)
-    path = directory / "l3.fits"
-    check_output(path, overwrite)
     simulated = simulate_flight(flight, n_exposures=n_exposures, size=size, seed=seed)
+    directory.mkdir(parents=True, exist_ok=True)
+    path, flight_file = directory / "l3.fits", directory / "flight.toml"
+    for file in (path, flight_file, *(directory / name for name in _PICTURES)):
+        check_output(file, overwrite)
     log.info("Writing raw frames of a simulated flight to %s", directory)
     files = simulated.write(directory, overwrite=overwrite)
+    flight_file.write_text(simulated.flight.toml, encoding="utf-8")
     level1 = ESISLevel1Cube.from_raw(files.raw, simulated.flight, workers=workers, progress=progress)
     maps = [sunpy.map.Map(file) for file in files.reference]
     cube = form_level3(level1, maps, workers=workers, progress=progress)
@@ -108,11 +114,12 @@ def run_demo(
         [np.nan if a is None or not a.converged else _rms(*coordinate_error(a, simulated)[2:]) for a in row]
         for row in cube.alignment
     ]
-    quality["error"] = np.nanmean(errors, axis=1)
+    # Not every exposure need have a channel that could be aligned.
+    quality["error"] = np.ma.masked_invalid(errors).mean(axis=1).filled(np.nan)
     quality["error"].unit = "pix"
     quality["error"].info.format = ".4f"
     pictures = _draw(cube, maps, simulated, directory)
-    return Demo(cube, simulated, path, pictures, quality)
+    return Demo(cube, simulated, path, flight_file, pictures, quality)
 
 
 def coordinate_error(alignment, simulated):
@@ -145,19 +152,22 @@ def _rms(dx, dy):
 
 
 def _draw(cube, maps, simulated, directory):
-    index = int(np.argmax([sum(a.converged for a in row) for row in cube.alignment]))
+    aligned = [[a.channel for a in row if a is not None and a.converged] for row in cube.alignment]
+    index = int(np.argmax([len(channels) for channels in aligned]))
     frame = int(cube.frame[index])
-    other = next(c.number for c in cube.flight.channels if c.number != cube.flight.reference_channel)
+    # The reference channel first: there are no pictures of channels that could not be aligned.
+    pair = sorted(aligned[index], key=lambda number: number != cube.flight.reference_channel)[:2]
     nearest = min(maps, key=lambda item: abs((item.reference_date - cube.time[index]).sec))
-    figures = {
-        "channels.png": plot_channels(cube, frame),
-        "reference.png": plot_with_reference(cube, nearest, frame),
-        "difference.png": plot_difference(cube, cube.flight.reference_channel, other, frame),
-        "coordinate_error.png": _plot_error(cube, simulated, index),
-    }
-    for name, figure in figures.items():
-        figure.savefig(directory / name, dpi=100)
-    return [directory / name for name in figures]
+    figures = (
+        plot_channels(cube, frame),
+        plot_with_reference(cube, nearest, frame),
+        plot_difference(cube, *pair, frame) if len(pair) == 2 else None,
+        _plot_error(cube, simulated, index),
+    )
+    made = {directory / name: figure for name, figure in zip(_PICTURES, figures, strict=True) if figure is not None}
+    for path, figure in made.items():
+        figure.savefig(path, dpi=100)
+    return list(made)
 
 
 def _plot_error(cube, simulated, index):

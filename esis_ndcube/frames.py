@@ -32,7 +32,18 @@ _log = logging.getLogger(__name__)
 
 
 class FrameError(ValueError):
-    """Raw frames that are missing, damaged, doubled or not of the flight."""
+    """
+    Raw frames that are missing, damaged, doubled or not of the flight.
+
+    Examples
+    --------
+    >>> from esis_ndcube import ESIS_1
+    >>> from esis_ndcube.frames import find_frames
+    >>> find_frames(getfixture("tmp_path"), ESIS_1)
+    Traceback (most recent call last):
+        ...
+    esis_ndcube.frames.FrameError: ...
+    """
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,17 @@ __all__ = ["Channel", "Detector", "FlightError", "FrameFiles", "Line", "LinePose
 
 
 class FlightError(ValueError):
-    """A flight configuration with a missing or impossible value."""
+    """
+    A flight configuration with a missing or impossible value.
+
+    Examples
+    --------
+    >>> from esis_ndcube import Flight
+    >>> Flight.from_toml("name = 36.320")
+    Traceback (most recent call last):
+        ...
+    esis_ndcube.instrument.FlightError: ...
+    """
 
 
 @dataclass(frozen=True)
@@ -57,6 +67,12 @@ class LinePose:
         flight's output grid and u, v on the active detector area, for the pose's frame.
     field_stop : `numpy.ndarray`
         Vertices (u, v) of the field stop's image, counter-clockwise, shape (sides, 2).
+
+    Examples
+    --------
+    >>> from esis_ndcube import ESIS_1
+    >>> ESIS_1.line_pose(2, "O V").field_stop.shape
+    (8, 2)
     """
 
     wavelength: u.Quantity
@@ -89,6 +105,12 @@ class Channel:
         Where the channel sees its lines: first the flight's pose line, then others in which it was measured.
     vignetting_slope : `float`
         Published slope of the vignetting across the field stop.
+
+    Examples
+    --------
+    >>> from esis_ndcube import ESIS_1
+    >>> ESIS_1.channel(2).dispersion_angle
+    <Quantity 67.5 deg>
     """
 
     number: int
@@ -148,6 +170,12 @@ class Detector:
         Full width at half maximum of the sharpest point source in pixels: what is sharper is a particle hit.
     stray_light_rows : `int`
         Number of rows at either end of the active area from which stray light is estimated.
+
+    Examples
+    --------
+    >>> from esis_ndcube import ESIS_1
+    >>> ESIS_1.detector.shape
+    (1040, 2048)
     """
 
     raw_shape: tuple[int, int]
@@ -183,6 +211,12 @@ class FrameFiles:
         Keywords of the time stamp, the camera's name, the frame number, the commanded and the measured exposure.
     exposure_unit, measured_exposure_unit : `~astropy.units.Quantity`
         What one count of the two exposure keywords is.
+
+    Examples
+    --------
+    >>> from esis_ndcube import ESIS_1
+    >>> ESIS_1.files.pattern.format(channel=2, frame=124)
+    'ESIS2_00124.fit.gz'
     """
 
     pattern: str

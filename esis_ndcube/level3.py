@@ -138,6 +138,12 @@ class ESISLevel3Cube(ESISCube):
         ------
         ValueError
             If the cube has not both channels.
+
+        Examples
+        --------
+        >>> from esis_ndcube import ESISLevel3Cube
+        >>> cube = ESISLevel3Cube.read("l3.fits")  # doctest: +SKIP
+        >>> cube.difference(2, 3)[0].plot()  # doctest: +SKIP
         """
         axis = self._channel_axis()
         parts = [self._take_channel(number, axis) for number in (first, second)]
@@ -172,6 +178,12 @@ class ESISLevel3Cube(ESISCube):
         ------
         ValueError
             If the cube has no alignments, or not the chosen exposure.
+
+        Examples
+        --------
+        >>> from esis_ndcube import ESISLevel3Cube
+        >>> cube = ESISLevel3Cube.read("l3.fits")  # doctest: +SKIP
+        >>> cube.pointing(reference_frame=124)["dx"].max()  # doctest: +SKIP
         """
         alignments = self.alignment if self.alignment is not None else self.alignment_linear
         if alignments is None or self.frame is None:

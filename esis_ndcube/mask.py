@@ -96,8 +96,16 @@ def overlapping_lines(flight, line):
     ['Mg X 609', 'Mg X 624']
     """
     line = flight.line(line) if isinstance(line, str) else line
-    width = (flight.field_stop_width / flight.detector.pixel_scale[0]).to_value("")
-    center = flight.line_offset(line)
     others = [other for other in flight.lines if other.name != line.name]
-    near = [other for other in others if abs(flight.line_offset(other) - center) < width]
+    near = [other for other in others if any(_meet(flight, channel.number, line, other) for channel in flight.channels)]
     return sorted(near, key=lambda other: -other.intensity)
+
+
+def _meet(flight, channel, first, second):
+    """Whether the images of the field stop in two lines, which lie side by side, overlap."""
+    (a, b), (c, d) = ((stop.min(), stop.max()) for stop in _columns(flight, channel, first, second))
+    return a < d and c < b
+
+
+def _columns(flight, channel, *lines):
+    return (flight.field_stop(channel, line)[:, 0] for line in lines)

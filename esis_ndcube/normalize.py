@@ -67,6 +67,11 @@ def normalization_factors(means):
     `numpy.ndarray`
         What to multiply each image by (Parker et al. 2022), of that shape; NaN where the mean is NaN, or not positive.
 
+    Raises
+    ------
+    ValueError
+        If no mean is positive.
+
     Examples
     --------
     >>> import numpy as np
@@ -75,5 +80,8 @@ def normalization_factors(means):
     array([[ 4.,  2.],
            [ 1., nan]])
     """
-    means = np.where(means > 0, means, np.nan)
+    means = np.where(np.asarray(means) > 0, means, np.nan)
+    if not np.isfinite(means).any():
+        msg = "no image has a positive mean brightness: there is nothing to normalize by"
+        raise ValueError(msg)
     return np.nanmax(means) / means

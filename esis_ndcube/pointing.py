@@ -43,6 +43,21 @@ def pointing_table(alignments, frames, times, *, flight, line, reference_frame=N
     ------
     ValueError
         If ``reference_frame`` is not one of the frames.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from astropy.time import Time
+    >>> from esis_ndcube import ESIS_1, Alignment
+    >>> from esis_ndcube.pointing import pointing_table
+    >>> times = Time(["2019-09-30T18:08:00", "2019-09-30T18:08:10"])
+    >>> alignments = np.empty((2, 1), dtype=object)
+    >>> for i, time in enumerate(times):
+    ...     pose = {"frame": 124 + i, "line": "O V", "time": time, "grid": ESIS_1.grid}
+    ...     alignments[i, 0] = Alignment.from_pose(ESIS_1, 2, **pose)
+    >>> table = pointing_table(alignments, [124, 125], times, flight=ESIS_1, line="O V")
+    >>> table["dx"]
+    <Quantity [0., 0.] arcsec>
     """
     frames = np.asarray(frames)
     if reference_frame is None:

@@ -15,6 +15,12 @@ def package_version():
     -------
     `str`
         The version, or ``"unknown"`` where the package is not installed.
+
+    Examples
+    --------
+    >>> from esis_ndcube.provenance import package_version
+    >>> isinstance(package_version(), str)
+    True
     """
     try:
         return version("esis_ndcube")
@@ -54,8 +60,7 @@ class ProcessingStep:
 
     def __post_init__(self):
         try:
-            # What a file gives back: tuples become lists, so that a step read from a file equals the one
-            # written.
+            # What a file gives back: tuples become lists, so that a step read from a file equals the one written.
             parameters = json.loads(json.dumps(dict(self.parameters)))
         except (TypeError, ValueError) as error:
             msg = f"got parameters {self.parameters!r} of step {self.name!r}, expected JSON values ({error})"
@@ -73,6 +78,12 @@ class ProcessingStep:
         -------
         `str`
             JSON, for `from_json`.
+
+        Examples
+        --------
+        >>> from esis_ndcube.provenance import ProcessingStep
+        >>> ProcessingStep("despike", {"threshold": 7.0}, "1.0").to_json()
+        '{"name": "despike", "version": "1.0", "parameters": {"threshold": 7.0}}'
         """
         return json.dumps({"name": self.name, "version": self.version, "parameters": self.parameters})
 

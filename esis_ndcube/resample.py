@@ -6,6 +6,7 @@ from scipy.ndimage import distance_transform_edt, map_coordinates, spline_filter
 from astropy.io import fits
 from astropy.wcs import WCS
 from astropy.wcs.utils import pixel_to_pixel
+from astropy.wcs.wcsapi import BaseHighLevelWCS, BaseLowLevelWCS, HighLevelWCSWrapper
 
 from esis_ndcube.registration.alignment import Alignment
 
@@ -28,6 +29,7 @@ def reproject_alignment(input_data, output_projection, shape_out=None, *, order=
         A frame, shape (v, u), and its `~esis_ndcube.registration.Alignment`. Pixels that are not finite are invalid.
     output_projection : `~astropy.wcs.WCS` or `~astropy.io.fits.Header`
         Celestial WCS of the result.
+        Helioprojective coordinates without observer and time are those of the alignment's own grid.
     shape_out : `tuple` of `int`, optional
         Rows and columns of the result; by default those of ``output_projection``.
     order : `int` or `str`, optional
@@ -45,9 +47,9 @@ def reproject_alignment(input_data, output_projection, shape_out=None, *, order=
     Raises
     ------
     TypeError
-        If ``input_data`` is not a frame and its alignment.
+        If ``input_data`` is not a frame and its alignment, or ``output_projection`` is no WCS.
     ValueError
-        If the frame does not have the alignment's shape, or no output shape is given.
+        If the frame does not have the alignment's shape, the order is unknown, or no output shape is given.
 
     See Also
     --------
@@ -84,7 +86,14 @@ def _parse_input(input_data):
 
 def _parse_output(output_projection, shape_out):
     wcs = WCS(output_projection) if isinstance(output_projection, fits.Header) else output_projection
-    shape_out = wcs.array_shape if shape_out is None else shape_out
+    if not isinstance(wcs, (BaseLowLevelWCS, BaseHighLevelWCS)):
+        msg = f"got an output projection of type {type(wcs).__name__}, expected a WCS or a FITS header"
+        raise TypeError(msg)
+    wcs = wcs if isinstance(wcs, BaseHighLevelWCS) else HighLevelWCSWrapper(wcs)
+    shape_out = wcs.low_level_wcs.array_shape if shape_out is None else shape_out
+    if wcs.low_level_wcs.pixel_n_dim != 2:
+        msg = f"got an output projection with {wcs.low_level_wcs.pixel_n_dim} axes, expected 2: take wcs.celestial"
+        raise ValueError(msg)
     if shape_out is None or len(shape_out) != 2:
         msg = f"got an output shape of {shape_out}, expected (rows, columns): give shape_out"
         raise ValueError(msg)
@@ -115,9 +124,9 @@ def detector_coordinates(alignment, wcs, shape):
     >>> from esis_ndcube.registration import Alignment
     >>> from esis_ndcube.resample import detector_coordinates
     >>> alignment = Alignment.from_pose(ESIS_1, 1, frame=124, line="O V", time="2019-09-30T18:08:36.6")
-    >>> detector_coordinates(alignment, ESIS_1.grid, (2, 2))[0].round(1)
-    array([[ 799.5,  800.3],
-           [ 799.8,  800.6]])
+    >>> detector_coordinates(alignment, ESIS_1.grid, (2, 2))[0].round(2)
+    array([[799.47, 800.24],
+           [799.78, 800.54]])
     """
     rows, columns = shape
     # Row and column vectors: the polynomials broadcast them.
@@ -132,17 +141,24 @@ def detector_coordinates(alignment, wcs, shape):
 
 
 def _same_pixels(a, b):
-    return a is b or (isinstance(a, WCS) and a.naxis == 2 and a.sip is None and a.wcs.compare(b.wcs, 1))
+    # The comparison leaves out dates and observer.
+    return a is b or (_same_frame(a, b) and not a.has_distortion and a.wcs.compare(b.wcs, 1))
 
 
 def _same_frame(a, b):
-    """Whether world values mean the same; both WCS are helioprojective and nearly always have one observer."""
+    """Whether world values mean the same; nearly always the observer and time are the same."""
     if not isinstance(a, WCS) or a.naxis != 2:
         return False
-    keys = "hgln_obs", "hglt_obs", "dsun_obs"
-    same_observer = all(getattr(a.wcs.aux, key) == getattr(b.wcs.aux, key) for key in keys)
-    same_time = a.wcs.dateavg == b.wcs.dateavg and a.wcs.dateobs == b.wcs.dateobs
-    return same_observer and same_time and list(a.world_axis_units) == list(b.world_axis_units)
+    if a.world_axis_physical_types != b.world_axis_physical_types or a.world_axis_units != b.world_axis_units:
+        return False
+    observation = _observation(a)
+    return observation == _observation(b) or all(value in (None, "") for value in observation)
+
+
+def _observation(wcs):
+    """Observer and time as a WCS states them."""
+    aux, prm = wcs.wcs.aux, wcs.wcs
+    return aux.hgln_obs, aux.crln_obs, aux.hglt_obs, aux.dsun_obs, prm.dateavg, prm.dateobs
 
 
 def interpolate(frame, u, v, *, order="bicubic", valid=None):
@@ -167,6 +183,11 @@ def interpolate(frame, u, v, *, order="bicubic", valid=None):
     footprint : `numpy.ndarray`
         Boolean: where the result is valid.
 
+    Raises
+    ------
+    ValueError
+        If the order is unknown, or the frame is not two-dimensional.
+
     Examples
     --------
     >>> import numpy as np
@@ -174,24 +195,38 @@ def interpolate(frame, u, v, *, order="bicubic", valid=None):
     >>> interpolate(np.array([[0.0, 1.0], [2.0, 3.0]]), np.array([0.5, 5]), np.array([0.5, 0]), order=1)
     (array([1.5, nan]), array([ True, False]))
     """
-    order = _ORDERS.get(order, order)
-    if order not in _ORDERS.values():
-        msg = f"got order {order!r}, expected 0 to 3 or one of {', '.join(_ORDERS)}"
+    order = _parse_order(order)
+    if np.ndim(frame) != 2:
+        msg = f"got a frame of shape {np.shape(frame)}, expected two dimensions"
         raise ValueError(msg)
+    frame, (u, v) = np.asarray(frame), np.broadcast_arrays(u, v)
     good = np.isfinite(frame) if valid is None else np.isfinite(frame) & valid
-    dtype = frame.dtype if frame.dtype.kind == "f" else float
+    dtype = np.float32 if frame.dtype.kind == "f" and frame.dtype.itemsize <= 4 else float
+    frame = frame.astype(dtype, copy=False)
     rows, columns = frame.shape
     # As in reproject, the footprint ends at the outer edges of the pixels.
     footprint = (u >= -0.5) & (u <= columns - 0.5) & (v >= -0.5) & (v <= rows - 0.5)
     if not good.any():
         return np.full(u.shape, np.nan, dtype=dtype), np.zeros(u.shape, dtype=bool)
     if not good.all():
-        nearest = distance_transform_edt(~good, return_distances=False, return_indices=True)
-        frame = frame[tuple(nearest)]
+        frame = _fill(frame, good)
         footprint &= _linear(good.astype(np.float32), u, v) >= _MIN_WEIGHT
     array = map_coordinates(frame, [v, u], order=order, mode="nearest", output=dtype)
     array[~footprint] = np.nan
     return array, footprint
+
+
+def _parse_order(order):
+    parsed = _ORDERS.get(order, order) if isinstance(order, str) else order
+    if isinstance(parsed, str) or parsed not in _ORDERS.values():
+        msg = f"got order {order!r}, expected 0 to 3 or one of {', '.join(_ORDERS)}"
+        raise ValueError(msg)
+    return int(parsed)
+
+
+def _fill(image, good):
+    """Put the nearest good pixel in place of each bad one, which a spline would spread."""
+    return image[tuple(distance_transform_edt(~good, return_distances=False, return_indices=True))]
 
 
 def propagate_uncertainty(sigma, u, v, *, order="bicubic"):
@@ -206,7 +241,7 @@ def propagate_uncertainty(sigma, u, v, *, order="bicubic"):
     Parameters
     ----------
     sigma : `numpy.ndarray`
-        Standard deviation of the frame's pixels, shape (v, u).
+        Standard deviation of the frame's pixels, shape (v, u); where it is not finite the nearest one counts.
     u, v : `numpy.ndarray`
         Where, of one shape.
     order : `int` or `str`, optional
@@ -217,6 +252,11 @@ def propagate_uncertainty(sigma, u, v, *, order="bicubic"):
     `numpy.ndarray`
         Standard deviations at those positions, float32.
 
+    Raises
+    ------
+    ValueError
+        If the order is unknown.
+
     Examples
     --------
     >>> import numpy as np
@@ -224,8 +264,13 @@ def propagate_uncertainty(sigma, u, v, *, order="bicubic"):
     >>> propagate_uncertainty(np.full((9, 9), 2.0), np.array([4.0, 4.5]), np.array([4.0, 4.5]), order=1)
     array([2., 1.], dtype=float32)
     """
-    order = _ORDERS.get(order, order)
-    variance = np.nan_to_num(np.square(sigma, dtype=np.float32))
+    order = _parse_order(order)
+    u, v = np.broadcast_arrays(u, v)
+    variance = np.square(sigma, dtype=np.float32)
+    good = np.isfinite(variance)
+    if not good.any():
+        return np.full(u.shape, np.nan, dtype=np.float32)
+    variance = variance if good.all() else _fill(variance, good)
     result = np.maximum(_linear(variance, u, v), 0)
     table = _squared_weights(order)
     for coordinate in (u, v):

@@ -43,9 +43,9 @@ class Vignetting:
     >>> from esis_ndcube import ESIS_1, Vignetting
     >>> vignetting = Vignetting.of_flight(ESIS_1, "O V")
     >>> vignetting.slopes
-    {1: 0.35, 2: 0.28, 3: 0.34, 4: 0.6}
+    {1: 0.436, 2: 0.34, 3: 0.382, 4: 0.495}
     >>> vignetting.evaluate(4, [1100.0, 1900.0]).round(2)
-    array([1.57, 1.06])
+    array([1.58, 1.06])
     """
 
     slopes: dict

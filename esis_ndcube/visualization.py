@@ -34,7 +34,7 @@ def plot_channels(cube, frame=None):
     Raises
     ------
     ValueError
-        If the cube has no such exposure.
+        If the cube has no such exposure, or not all four axes.
 
     Examples
     --------
@@ -43,7 +43,7 @@ def plot_channels(cube, frame=None):
     >>> plot_channels(ESISLevel3Cube.read("l3.fits"), 124).savefig("channels.png")  # doctest: +SKIP
     """
     exposure = _exposure(cube, frame)
-    norm = _norm(exposure.data[~exposure.mask], exposure.unit)
+    norm = _norm(exposure.data[~_invalid(exposure)])
     figure, axes = _panels(exposure)
     for index, axis in enumerate(axes):
         image = exposure[index]
@@ -75,7 +75,7 @@ def plot_difference(cube, first, second, frame=None):
     Raises
     ------
     ValueError
-        If the cube has no such exposure or channel.
+        If the cube has no such exposure or channel, or not all four axes.
 
     Examples
     --------
@@ -86,9 +86,9 @@ def plot_difference(cube, first, second, frame=None):
     from matplotlib.figure import Figure
 
     difference = _exposure(cube, frame).difference(first, second)
-    bad = difference.mask | (difference.flags & Flag.OVERLAP != 0)
+    bad = _invalid(difference) | _flagged(difference, Flag.OVERLAP)
     data = np.where(bad, np.nan, difference.data)
-    limit = np.nanpercentile(np.abs(data), _PERCENTILES[1])
+    limit = max(np.percentile(np.abs(data[~bad]), _PERCENTILES[1]), 1e-6) if not bad.all() else 1
     figure = Figure(figsize=(7, 6), layout="constrained")
     axis = figure.add_subplot(projection=difference.wcs)
     artist = axis.imshow(data, vmin=-limit, vmax=limit, cmap="RdBu_r", origin="lower", interpolation="nearest")
@@ -118,7 +118,7 @@ def plot_with_reference(cube, reference, frame=None):
     Raises
     ------
     ValueError
-        If the cube has no such exposure.
+        If the cube has no such exposure, or not all four axes.
 
     Examples
     --------
@@ -134,21 +134,33 @@ def plot_with_reference(cube, reference, frame=None):
     exposure = _exposure(cube, frame)
     image = exposure[0]
     # A bad pixel of one channel is no loss, but the minimum is taken only where all channels looked.
-    bad = (exposure.flags & (Flag.OUTSIDE | Flag.MISSING) != 0).any(axis=0) | exposure.mask.all(axis=0)
-    data = np.where(bad, np.nan, np.where(exposure.mask, np.inf, exposure.data).min(axis=0))
+    invalid = _invalid(exposure)
+    bad = _flagged(exposure, Flag.OUTSIDE | Flag.MISSING).any(axis=0) | invalid.all(axis=0)
+    data = np.where(bad, np.nan, np.where(invalid, np.inf, exposure.data).min(axis=0))
     other, _ = reproject_interp((reference.data, reference.wcs), image.wcs, shape_out=data.shape)
     figure = Figure(figsize=(12.5, 5.5), layout="constrained")
     titles = f"{cube.flight.instrument} {cube.line}, minimum of the channels", str(reference.name)
     for panel, (values, title) in enumerate(zip((data, np.where(bad, np.nan, other)), titles, strict=True), 1):
         axis = figure.add_subplot(1, 2, panel, projection=image.wcs)
-        norm = _norm(values[np.isfinite(values)], None)
-        axis.imshow(values, norm=norm, cmap=_COLORMAP, origin="lower", interpolation="nearest")
+        axis.imshow(values, norm=_norm(values), cmap=_COLORMAP, origin="lower", interpolation="nearest")
         axis.set_title(title, fontsize="medium")
         _label(axis, first=panel == 1)
     return figure
 
 
+def _invalid(cube):
+    bad = ~np.isfinite(cube.data)
+    return bad if cube.mask is None else bad | cube.mask
+
+
+def _flagged(cube, flag):
+    return np.zeros(cube.data.shape, dtype=bool) if cube.flags is None else cube.flags & flag != 0
+
+
 def _exposure(cube, frame):
+    if cube.data.ndim != 4:
+        msg = f"got a cube of shape {cube.data.shape}, expected (time, channel, y, x): slice with ranges"
+        raise ValueError(msg)
     frames = [int(number) for number in cube.frame]
     if frame is not None and frame not in frames:
         msg = f"got frame {frame}, expected one of the cube's: {', '.join(map(str, frames))}"
@@ -156,7 +168,7 @@ def _exposure(cube, frame):
     return cube[0 if frame is None else frames.index(frame)]
 
 
-def _norm(values, unit):
+def _norm(values):
     values = values[np.isfinite(values)]
     low, high = np.percentile(values, _PERCENTILES) if values.size else (0, 1)
     return ImageNormalize(vmin=max(low, 0), vmax=max(high, 1e-6), stretch=AsinhStretch(0.3), clip=False)

@@ -1,4 +1,4 @@
-"""Files of cubes."""
+"""Files of cubes: ``read`` and ``write`` of both cubes; the formats themselves are in the modules of this package."""
 
 from functools import partial
 
@@ -73,6 +73,11 @@ class CubeIO:
     Mixin that gives a class ``read`` and ``write``, through the registry of `astropy.io`.
 
     The formats are registered for every subclass, so that a class reads its own kind of cube and no other.
+
+    Examples
+    --------
+    >>> from esis_ndcube import ESISLevel3Cube
+    >>> ESISLevel3Cube.read("l3.fits")  # doctest: +SKIP
     """
 
     read = registry.UnifiedReadWriteMethod(_Read)

@@ -29,6 +29,19 @@ def exposure_header(cube):
     ------
     ValueError
         If the cube is not such an image.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from astropy.time import Time
+    >>> from esis_ndcube import ESIS_1, ESISLevel3Cube
+    >>> from esis_ndcube.io.fits import exposure_header
+    >>> from esis_ndcube.wcs import level3_wcs
+    >>> wcs = level3_wcs(ESIS_1.grid, Time(["2019-09-30T18:08:00"]), [1])[:, :, 600:605, 600:607]
+    >>> cube = ESISLevel3Cube(np.zeros((1, 1, 5, 7)), wcs=wcs, unit="ph / pix", meta={"flight": ESIS_1})
+    >>> header = exposure_header(cube[0, 0])
+    >>> header["DATE-AVG"], header["DETECTOR"], header["CUNIT1"]
+    ('2019-09-30T18:08:00.000000000', 'ESIS1', 'arcsec')
     """
     if not isinstance(cube.wcs, ESISWCS) or cube.wcs.naxis != 2 or cube.wcs.array_axis_names != ["y", "x"]:
         msg = f"got a cube of shape {cube.data.shape}, expected an image of one exposure, as cube[0, 0]"

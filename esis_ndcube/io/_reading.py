@@ -44,8 +44,7 @@ def cube_parts(hdulist):
         return table
 
     data, exposure = hdulist["DATA"], read("EXPOSURE")
-    parts = {"data": _native(data.data), "wcs": _read_wcs(hdulist, exposure)}
-    parts["wcs"]._dropped = notes["DATA"]["dropped"]
+    parts = {"data": _native(data.data), "wcs": _read_wcs(hdulist, exposure, notes["DATA"]["dropped"])}
     if data.header.get("HASUNIT", True):
         parts["unit"] = u.Unit(data.header.get("BUNIT", ""))
     if "UNCERT" in hdulist:
@@ -76,21 +75,20 @@ def _native(array):
     return np.array(array, dtype=array.dtype.newbyteorder("="))
 
 
-def _read_wcs(hdulist, exposure):
+def _read_wcs(hdulist, exposure, dropped):
+    """The WCS of the data, with the numbers of EXPOSURE, which are exact."""
     header = hdulist["DATA"].header
     tables = [fits.BinTableHDU(hdu.data, hdu.header) for hdu in hdulist if hdu.name in ("TIME", "CHANNEL")]
     shape = [header[f"NAXIS{i + 1}"] for i in range(header["NAXIS"])]
-    wcs = from_header(header, tables, shape)
     count = exposure.meta["shape"][1]
-    wcs._exposures = wcs._channels = None
+    exposures = channels = None
     if exposure.meta["time"]:
         column = {name: np.array(exposure[name][::count]) for name in exposure.colnames if name != "FILE"}
-        place = [column.get(name) for name in OBSERVER]
-        observer = None if place[0] is None else np.column_stack(place)
-        wcs._exposures = Exposures(column["SECONDS"], column.get("DURATION"), observer)
+        place = [column[name] for name in OBSERVER if name in column]
+        exposures = Exposures(column["SECONDS"], column.get("DURATION"), np.column_stack(place) if place else None)
     if exposure.meta["channel"]:
-        wcs._channels = np.array(exposure["CHANNEL"][:count])
-    return wcs
+        channels = np.array(exposure["CHANNEL"][:count])
+    return from_header(header, tables, shape, exposures, channels, dropped)
 
 
 def _read_value(key, kind, text, read, exposure, values):

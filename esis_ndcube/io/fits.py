@@ -18,7 +18,19 @@ __all__ = ["CubeFileError", "check_output", "exposure_header", "read_fits", "wri
 
 
 class CubeFileError(OSError):
-    """A file that does not hold a cube, or holds it damaged."""
+    """
+    A file that does not hold a cube, or holds it damaged.
+
+    Examples
+    --------
+    >>> from esis_ndcube.io.fits import read_fits
+    >>> path = getfixture("tmp_path") / "letter.fits"
+    >>> size = path.write_text("Dear colleagues")
+    >>> read_fits(path)
+    Traceback (most recent call last):
+        ...
+    esis_ndcube.io.fits.CubeFileError: ... can not be read as FITS: ...
+    """
 
 
 def check_output(path, overwrite=False):
@@ -144,6 +156,11 @@ def read_fits(path, cls=None, *, verify=True):
         If the file is not such a file, is damaged, or is of another level or a newer layout.
     FileNotFoundError
         If there is no such file.
+
+    Examples
+    --------
+    >>> from esis_ndcube.io.fits import read_fits
+    >>> cube = read_fits("l3.fits")  # doctest: +SKIP
     """
     if cls is None:
         from esis_ndcube.cube import ESISCube as cls

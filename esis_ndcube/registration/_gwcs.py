@@ -45,7 +45,6 @@ def alignment_gwcs(alignment):
     crpix = np.asarray(grid.wcs.crpix) - 1
     crval = [value * unit.to(u.deg) for value, unit in zip(grid.wcs.crval, grid.wcs.cunit, strict=True)]
     lonpole = grid.wcs.lonpole if np.isfinite(grid.wcs.lonpole) else 180.0
-    # Longitudes on either side of the disk center, not 0 to 360 degrees.
     to_sky = (
         _Map(alignment.transform, backward=True)
         | models.Shift(-crpix[0]) & models.Shift(-crpix[1])

@@ -12,6 +12,7 @@ from astropy.time import Time
 from astropy.wcs import WCS
 
 from esis_ndcube.registration.transform import PolynomialTransform
+from esis_ndcube.wcs._digits import write_all_digits
 
 __all__ = ["Alignment", "alignments_from_table", "alignments_to_table"]
 
@@ -90,6 +91,14 @@ class Alignment:
         covariance.setflags(write=False)
         object.__setattr__(self, "covariance", covariance)
         object.__setattr__(self, "time", Time(self.time))
+
+    def __getstate__(self):
+        # astropy pickles a WCS with 14 digits.
+        return {**self.__dict__, "grid": _grid_header(self.grid)}
+
+    def __setstate__(self, state):
+        self.__dict__.update(state, grid=_grid_from_header(state["grid"]))
+        self.covariance.setflags(write=False)
 
     @classmethod
     def from_pose(cls, flight, channel, *, frame, line, time, grid=None):
@@ -224,6 +233,7 @@ _SCALARS = {
     "reason": str,
     "condition": "f8",
 }
+_TIME = "jd1", "jd2", "scale", "format"
 
 
 def alignments_to_table(alignments):
@@ -271,12 +281,12 @@ def alignments_to_table(alignments):
     table["index"] = index
     for name, kind in _SCALARS.items():
         table[name] = np.array([getattr(item, name) for _, item in items], dtype=kind)
-    table["jd1"] = [item.time.utc.jd1 for _, item in items]
-    table["jd2"] = [item.time.utc.jd2 for _, item in items]
+    for name in _TIME:
+        table[name] = [getattr(item.time, name) for _, item in items]
     size = max(item.transform.coefficients.shape[1] for _, item in items)
     table["degree"] = [item.transform.degree for _, item in items]
     table["origin"] = np.array([item.transform.origin for _, item in items])
-    table["scale"] = [item.transform.scale for _, item in items]
+    table["length"] = [item.transform.scale for _, item in items]
     coefficients = np.full((len(items), 2, size), np.nan)
     covariance = np.full((len(items), 2 * size, 2 * size), np.nan)
     for row, (_, item) in enumerate(items):
@@ -320,10 +330,12 @@ def alignments_from_table(table):
                 name: str(row[name]) if kind is str else np.dtype(kind).type(row[name]).item()
                 for name, kind in _SCALARS.items()
             }
+            time = Time(row["jd1"], row["jd2"], format="jd", scale=str(row["scale"]))
+            time.format = str(row["format"])
             result[tuple(row["index"])] = Alignment(
-                transform=PolynomialTransform(row["coefficients"][:, :n], row["origin"], row["scale"]),
+                transform=PolynomialTransform(row["coefficients"][:, :n], row["origin"], row["length"]),
                 grid=grid,
-                time=Time(row["jd1"], row["jd2"], format="jd", scale="utc"),
+                time=time,
                 shape=detector,
                 covariance=row["covariance"][: 2 * n, : 2 * n],
                 **scalars,
@@ -336,10 +348,7 @@ def alignments_from_table(table):
 
 def _grid_header(grid):
     header = grid.to_header(relax=True)
-    # astropy rounds to 14 digits; repr() does not.
-    for i in (1, 2):
-        for key, values in (("CRPIX", grid.wcs.crpix), ("CDELT", grid.wcs.cdelt), ("CRVAL", grid.wcs.crval)):
-            header[f"{key}{i}"] = float(values[i - 1])
+    write_all_digits(header, grid)
     if grid.array_shape is not None:
         header["NAXIS"] = 2
         header["NAXIS1"], header["NAXIS2"] = grid.array_shape[::-1]
@@ -348,4 +357,5 @@ def _grid_header(grid):
 
 def _grid_from_header(text):
     header = fits.Header.fromfile(io.StringIO(text), sep="\n", endcard=False, padding=False)
-    return WCS(header)
+    # `fix` would add numbers that the grid did not have.
+    return WCS(header, fix=False)

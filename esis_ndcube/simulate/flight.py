@@ -35,6 +35,13 @@ class SimulatedFiles(NamedTuple):
         Raw frames, darks and light frames.
     reference : `tuple` of `pathlib.Path`
         Reference images.
+
+    Examples
+    --------
+    >>> from esis_ndcube.simulate import simulate_flight
+    >>> files = simulate_flight(n_exposures=2, n_darks=3, size=8, missing=False).write(getfixture("tmp_path"))
+    >>> len(files.raw)
+    20
     """
 
     raw: tuple[Path, ...]

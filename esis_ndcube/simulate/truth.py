@@ -66,6 +66,13 @@ class ExplosiveEvent:
         Share of each component in the photons.
     width : `float`
         Gaussian width (sigma) in detector pixels.
+
+    Examples
+    --------
+    >>> from esis_ndcube.simulate import ExplosiveEvent
+    >>> event = ExplosiveEvent((697, 526), strength=(2e4, 1e4), shifts=(-4, 0, 4), shares=(0.2, 0.5, 0.3), width=1.2)
+    >>> event.strength[0] * event.shares[1]
+    10000.0
     """
 
     position: tuple[float, float]

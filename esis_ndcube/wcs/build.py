@@ -147,6 +147,5 @@ def _assemble(header, pixel_shape, exposures, channels, reference):
     header["TIMESYS"] = "UTC"
     header["DATEREF"] = Time(reference, format="mjd", scale="utc").isot[:10]
     header["MJDREF"] = reference
-    wcs = from_header(header, tables, (*pixel_shape, channels.size, exposures.seconds.size))
-    wcs._exposures, wcs._channels = exposures, channels.astype(int)
-    return wcs
+    shape = *pixel_shape, channels.size, exposures.seconds.size
+    return from_header(header, tables, shape, exposures, channels.astype(int))

@@ -244,6 +244,16 @@ class ESISWCS(WCS):
         -------
         `~astropy.io.fits.Header`
             The WCS keywords. The time table of a ``-TAB`` axis is not among them: see `to_fits`.
+
+        Examples
+        --------
+        >>> from astropy.time import Time
+        >>> from esis_ndcube import ESIS_1
+        >>> from esis_ndcube.wcs import level3_wcs
+        >>> wcs = level3_wcs(ESIS_1.grid, Time(["2019-09-30T18:08:00"]), [1, 2])
+        >>> wcs[0, 0].to_header()["CTYPE*"]
+        CTYPE1  = 'HPLN-TAN'           / Coordinate type codegnomonic projection
+        CTYPE2  = 'HPLT-TAN'           / Coordinate type codegnomonic projection
         """
         header = super().to_header(relax=relax, key=key)
         if key in (None, self.wcs.alt):
@@ -269,6 +279,15 @@ class ESISWCS(WCS):
         -------
         `~astropy.io.fits.HDUList`
             A primary HDU without data, and one `~astropy.io.fits.BinTableHDU` for each table.
+
+        Examples
+        --------
+        >>> from astropy.time import Time
+        >>> from esis_ndcube import ESIS_1
+        >>> from esis_ndcube.wcs import level3_wcs
+        >>> times = Time(["2019-09-30T18:08:00", "2019-09-30T18:08:10.4"])
+        >>> [hdu.name for hdu in level3_wcs(ESIS_1.grid, times, [1, 2]).to_fits()]
+        ['PRIMARY', 'TIME']
         """
         hdulist = super().to_fits(relax=relax, key=key)
         hdulist.extend(self.table_hdus())
@@ -377,9 +396,7 @@ class ESISWCS(WCS):
             if table is not None:
                 name = TABLES[values["CTYPE"]]
                 tables[name] = table_hdu(name, table, values["CUNIT"])
-        wcs = from_header(header, tables.values(), self._naxis)
-        wcs._dropped, wcs._exposures, wcs._channels = self._dropped, self._exposures, self._channels
-        return wcs
+        return from_header(header, tables.values(), self._naxis, self._exposures, self._channels, self._dropped)
 
     def _stamp(self):
         """Write the dates and the observer of the exposures into the WCS; in place, on a new object."""
@@ -406,16 +423,20 @@ class ESISWCS(WCS):
         return self
 
 
+def from_header(header, tables, pixel_shape, exposures, channels, dropped=()):
+    """A WCS from a header and the extensions of its -TAB axes, and what a header alone does not tell exactly."""
+    wcs = _parse(ESISWCS, header, tables)
+    wcs.pixel_shape = tuple(pixel_shape)
+    wcs._exposures, wcs._channels, wcs._dropped = exposures, channels, dropped
+    return wcs
+
+
 def _unpickle(cls, header, tables, state):
-    hdus = [table_hdu(*table) for table in tables]
-    wcs = from_header(fits.Header.fromstring(header), hdus, state["_naxis"], cls)
+    wcs = _parse(cls, fits.Header.fromstring(header), [table_hdu(*table) for table in tables])
     wcs.__dict__.update(state)
     return wcs
 
 
-def from_header(header, tables, pixel_shape, cls=ESISWCS):
-    """A WCS from the header of a cube and the extensions of its -TAB axes."""
+def _parse(cls, header, tables):
     # `fix` would only repeat what is set here already, and take most of the time.
-    wcs = cls(header, fits.HDUList([fits.PrimaryHDU(), *tables]), fix=False)
-    wcs.pixel_shape = tuple(pixel_shape)
-    return wcs
+    return cls(header, fits.HDUList([fits.PrimaryHDU(), *tables]), fix=False)

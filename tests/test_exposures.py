@@ -1,0 +1,225 @@
+"""Co-alignment of whole flights, against simulated truth."""
+
+import contextlib
+
+import numpy as np
+import pytest
+
+import astropy.units as u
+import sunpy.map
+
+from esis_ndcube import ESISLevel1Cube, coalign
+from esis_ndcube.demo import coordinate_error
+from esis_ndcube.registration import PolynomialTransform
+from esis_ndcube.registration.exposures import _Exposure, _Frame
+from esis_ndcube.registration.reference import bin_image, pixel_size, prepare_references
+from esis_ndcube.simulate import simulate_flight
+
+
+def make(tmp_path_factory, **settings):
+    simulated = simulate_flight(**settings)
+    files = simulated.write(tmp_path_factory.mktemp("flight"))
+    # Level-1 names the frames that it lacks.
+    with contextlib.nullcontext() if simulated.missing is None else pytest.warns(match="frame"):
+        level1 = ESISLevel1Cube.from_raw(files.raw, simulated.flight)
+    return simulated, level1, [sunpy.map.Map(path) for path in files.reference]
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory):
+    """Two exposures of full size with all ingredients; the missing and the blank frame are among them."""
+    return make(tmp_path_factory, n_exposures=2, size="full", seed=5)
+
+
+@pytest.fixture(scope="module")
+def aligned(full):
+    with pytest.warns(match="could not be aligned"):
+        return coalign(full[1], full[2])
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    return make(tmp_path_factory, n_exposures=2, size=4, seed=2, missing=False, blank=False)
+
+
+def errors(alignments, simulated):
+    """RMS error of the coordinates of every good alignment, in pixels of the grid."""
+    good = [a for a in alignments.flat if a.converged]
+    return np.array([np.sqrt(np.mean(np.sum(np.square(coordinate_error(a, simulated)[2:]), axis=0))) for a in good])
+
+
+def test_coordinates_of_a_full_size_flight(full, aligned):
+    simulated = full[0]
+    final, linear = errors(aligned.final, simulated), errors(aligned.linear, simulated)
+    assert len(final) == 6
+    assert np.median(final) <= 0.12
+    assert final.max() <= 0.2
+    # The truth bends by more than a pixel, which an affine map can not follow.
+    assert np.median(linear) > 3 * np.median(final)
+
+
+def test_channels_agree_better_than_with_the_reference(full, aligned):
+    """What the channels have in common does not matter for the difference of two of them."""
+    simulated = full[0]
+    rows, columns = simulated.flight.grid_shape
+    y, x = np.mgrid[200 : rows - 200 : 20, 200 : columns - 200 : 20].astype(float)
+    for row in aligned.final:
+        offsets = []
+        for alignment in row:
+            if alignment.converged:
+                true = simulated.truth.to_detector(alignment.frame, alignment.channel, x, y, doppler=True)
+                offsets.append(np.subtract(alignment.transform.inverse(*true), (x, y)))
+        spread = np.array(offsets) - np.mean(offsets, axis=0)
+        assert np.sqrt(np.mean(np.sum(spread**2, axis=1))) < 0.07
+
+
+def test_faulty_frames_are_told(full, aligned):
+    simulated = full[0]
+    faulty = {simulated.missing, simulated.blank}
+    for alignment in aligned.final.flat:
+        assert alignment.converged != ((alignment.frame, alignment.channel) in faulty)
+        if not alignment.converged:
+            assert alignment.reason
+
+
+def test_alignments_say_what_they_are(full, aligned):
+    simulated, level1, maps = full
+    assert aligned.final.shape == aligned.linear.shape == level1.data.shape[:2]
+    assert aligned.reference_channel == simulated.flight.reference_channel
+    for (i, j), alignment in np.ndenumerate(aligned.final):
+        assert alignment.frame == level1.frame[i]
+        assert alignment.channel == level1.channel[j]
+        assert alignment.shape == level1.data.shape[-2:]
+    good = [a for a in aligned.final.flat if a.converged]
+    assert {a.stage for a in good} == {"final"}
+    assert {a.transform.degree for a in good} == {2}
+    assert {a.transform.degree for a in aligned.linear.flat} == {1}
+    assert all(a.reference.startswith("channel") for a in good if a.channel != aligned.reference_channel)
+    # Each exposure goes with the reference image nearest in time.
+    for time, reference in zip(level1.time, aligned.reference_times, strict=True):
+        distances = [abs((m.reference_date - time).sec) for m in maps]
+        assert abs((reference - time).sec) == pytest.approx(min(distances))
+    # The grid sees the Sun from where the reference did.
+    assert aligned.grid.wcs.aux.dsun_obs == pytest.approx(maps[0].observer_coordinate.radius.to_value("m"), rel=1e-9)
+
+
+def test_exposures_do_not_depend_on_each_other_or_on_the_workers(small):
+    _, level1, maps = small
+    both = coalign(level1, maps, workers=2)
+    for index in (0, 1):
+        alone = coalign(level1[index : index + 1], maps, workers=1)
+        for a, b in zip(alone.final[0], both.final[index], strict=True):
+            np.testing.assert_array_equal(a.transform.coefficients, b.transform.coefficients)
+            np.testing.assert_array_equal(a.covariance, b.covariance)
+
+
+def test_nothing_is_changed(small):
+    _, level1, maps = small
+    before = level1.data.copy(), level1.flags.copy(), maps[0].data.copy()
+    coalign(level1, maps)
+    for a, b in zip(before, (level1.data, level1.flags, maps[0].data), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_without_a_reference_the_pose_is_the_pointing(small):
+    simulated, level1, _ = small
+    result = coalign(level1)
+    flight = simulated.flight
+    assert result.reference.startswith("flight pose")
+    assert str(flight.pose_frame) in result.reference
+    row = result.final[list(level1.frame).index(flight.pose_frame)]
+    pose = PolynomialTransform.from_affine(flight.pose(flight.reference_channel))
+    x, y = np.array([100.0, 200.0, 150.0]), np.array([100.0, 150.0, 220.0])
+    own = row[flight.reference_channel - 1].transform(x, y)
+    np.testing.assert_allclose(own, pose(x, y), atol=0.05)
+    # The other channels' poses are off by up to 0.5 arcsec; the fit mends that.
+    for alignment in row:
+        true = np.array(simulated.truth.to_detector(alignment.frame, alignment.channel, x, y, doppler=True))
+        reference = simulated.truth.to_detector(alignment.frame, flight.reference_channel, x, y, doppler=True)
+        common = np.subtract(own, reference)
+        jacobians = [t.jacobian(x, y) for t in (alignment.transform, row[flight.reference_channel - 1].transform)]
+        moved = np.einsum("nij,njk,kn->in", jacobians[0], np.linalg.inv(jacobians[1]), common)
+        error = np.array(alignment.transform(x, y)) - true - moved
+        assert np.abs(error).max() < 0.4
+
+
+def test_another_reference_channel(small):
+    simulated, level1, maps = small
+    result = coalign(level1, maps, reference_channel=3)
+    assert result.reference_channel == 3
+    assert result.final[0, 0].reference == "channel 3"
+    assert result.final[0, 2].reference != "channel 3"
+    assert np.median(errors(result.final, simulated)) < np.median(errors(result.linear, simulated))
+
+
+def test_a_coarse_reference_keeps_the_reference_channel_affine(small):
+    _, level1, maps = small
+    coarse = [m.superpixel([4, 4] * u.pix) for m in maps]
+    result = coalign(level1, coarse)
+    assert {a.transform.degree for a in result.final[:, 1]} == {1}
+    assert {a.transform.degree for a in result.final[:, 0]} == {2}
+    assert all(a.converged for a in result.final.flat)
+
+
+def test_bad_references_are_errors(small):
+    _, level1, maps = small
+    far = maps[0].shift_reference_coord(3000 * u.arcsec, 0 * u.arcsec)
+    with pytest.raises(ValueError, match=r"covers 0% of the field of view"):
+        coalign(level1, far)
+    with pytest.raises(TypeError, match="ndarray"):
+        coalign(level1, [maps[0].data])
+    with pytest.raises(ValueError, match="empty list"):
+        coalign(level1, [])
+    with pytest.raises(ValueError, match=r"reference channel 9.*\[1, 2, 3, 4\]"):
+        coalign(level1, maps, reference_channel=9)
+    with pytest.raises(ValueError, match=r"unknown line 'Fe XII'.*O V"):
+        coalign(level1, maps, line="Fe XII")
+
+
+def test_a_frame_without_light_anywhere_can_not_point(small):
+    level1 = small[1]
+    dark = ESISLevel1Cube(
+        np.zeros_like(level1.data),
+        wcs=level1.wcs,
+        mask=level1.mask,
+        flags=level1.flags,
+        meta=level1.meta,
+        unit="electron",
+    )
+    with pytest.raises(ValueError, match="no usable frame"):
+        coalign(dark)
+
+
+def test_binned_transforms_are_the_same_map(small):
+    simulated, level1, maps = small
+    references = prepare_references(level1, maps, line="O V", reference_channel=2)
+    exposure = _Exposure.of(level1, 0, "O V", references)
+    frame = _Frame(exposure.images[0], exposure.bad[0], exposure.poses[0], simulated.flight)
+    transform = exposure.poses[0].transform
+    binned = frame.to_binned(transform, 4)
+    # Pixel (x, y) of an image binned by 4 has its center at 4 x + 1.5 of the unbinned one.
+    x, y = 20.0, 31.0
+    u, v = transform(4 * x + 1.5, 4 * y + 1.5)
+    box_v, box_u = (part.start for part in frame.box)
+    np.testing.assert_allclose(binned(x, y), ((u - box_u - 1.5) / 4, (v - box_v - 1.5) / 4), rtol=1e-12)
+    back = frame.from_binned(binned, 4)
+    np.testing.assert_allclose(back.coefficients, transform.coefficients, rtol=1e-12)
+
+
+def test_bins_are_means_of_valid_pixels():
+    rng = np.random.default_rng(0)
+    image, valid = rng.normal(size=(9, 13)), rng.random((9, 13)) > 0.4
+    image[0, 0], valid[0, 0] = np.nan, False
+    binned, good = bin_image(image, valid, 2)
+    assert binned.shape == (4, 6)
+    for y, x in np.ndindex(4, 6):
+        block = slice(2 * y, 2 * y + 2), slice(2 * x, 2 * x + 2)
+        assert good[y, x] == (valid[block].sum() >= 2)
+        if valid[block].any():
+            assert binned[y, x] == pytest.approx(image[block][valid[block]].mean())
+
+
+def test_pixel_size_of_a_turned_grid(small):
+    grid = small[0].flight.grid.deepcopy()
+    grid.wcs.pc = [[0.6, -0.8], [0.8, 0.6]]
+    assert pixel_size(grid) == pytest.approx(0.6, rel=1e-6)
