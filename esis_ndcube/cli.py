@@ -10,6 +10,8 @@ from pathlib import Path
 
 import click
 
+from esis_ndcube.provenance import package_version
+
 __all__ = ["main"]
 
 # Longer lists of parameters are shortened.
@@ -66,7 +68,7 @@ def _messages(verbose):
 
 
 @click.group()
-@click.version_option(package_name="esis_ndcube")
+@click.version_option(package_version())
 def main():
     """Level-3 data of the ESIS sounding rocket, from raw camera frames.
 
@@ -145,7 +147,7 @@ def level3(
     \b
     Examples:
         esis-ndcube level3 frames/ --reference aia_304.fits --output l3.fits
-        esis-ndcube level3 "frames/*_0012?.fit.gz" darks/ -r "aia/*.fits" --line "He I" -o l3_he_i.fits
+        esis-ndcube level3 "frames/*_0012?.fit.gz" darks/ --line "He I" -o he.fits
     """
     from esis_ndcube.frames import list_files
     from esis_ndcube.io.fits import check_output

@@ -44,6 +44,12 @@ class Demo:
         The pictures.
     quality : `~astropy.table.Table`
         As `~esis_ndcube.quality.summary`, and the error of the coordinates.
+
+    Examples
+    --------
+    >>> from esis_ndcube.demo import run_demo
+    >>> run_demo("demo_output").cube.shape  # doctest: +SKIP
+    (3, 4, 1270, 1270)
     """
 
     cube: object
@@ -138,6 +144,19 @@ def coordinate_error(alignment, simulated):
     x, y, dx, dy : `numpy.ndarray`
         Pixels of the output grid inside of the field stop, on every eighth row and column, and recovered minus true
         position in pixels of the grid of what the detector shows there.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from esis_ndcube import Alignment
+    >>> from esis_ndcube.demo import coordinate_error
+    >>> from esis_ndcube.simulate import simulate_flight
+    >>> simulated = simulate_flight(size=8)
+    >>> flight = simulated.flight
+    >>> pose = Alignment.from_pose(flight, 1, frame=flight.pose_frame, line="O V", time=flight.launch)
+    >>> x, y, dx, dy = coordinate_error(pose, simulated)
+    >>> bool(np.hypot(dx, dy).max() < 20)
+    True
     """
     rows, columns = simulated.flight.grid_shape
     y, x = np.mgrid[:rows:_STEP, :columns:_STEP].astype(float)

@@ -45,7 +45,7 @@ class Vignetting:
     >>> vignetting.slopes
     {1: 0.436, 2: 0.34, 3: 0.382, 4: 0.495}
     >>> vignetting.evaluate(4, [1100.0, 1900.0]).round(2)
-    array([1.58, 1.06])
+    array([1.48, 1.05])
     """
 
     slopes: dict

@@ -12,6 +12,7 @@ from esis_ndcube.flags import Flag
 __all__ = ["plot_channels", "plot_difference", "plot_with_reference"]
 
 _COLORMAP = "inferno"
+_NO_DATA = "0.5"
 _PERCENTILES = 0.5, 99.7
 
 
@@ -49,7 +50,7 @@ def plot_channels(cube, frame=None):
         image = exposure[index]
         artist = axis.imshow(image.data, norm=norm, cmap=_COLORMAP, origin="lower", interpolation="nearest")
         _dispersion_arrow(axis, cube.flight.channel(image.channel))
-        axis.set_title(f"Channel {image.channel}")
+        axis.set_title(f"Channel {image.channel}" + (", no data" if _invalid(image).all() else ""))
     _finish(figure, axes, artist, exposure)
     return figure
 
@@ -139,12 +140,14 @@ def plot_with_reference(cube, reference, frame=None):
     data = np.where(bad, np.nan, np.where(invalid, np.inf, exposure.data).min(axis=0))
     other, _ = reproject_interp((reference.data, reference.wcs), image.wcs, shape_out=data.shape)
     figure = Figure(figsize=(12.5, 5.5), layout="constrained")
-    titles = f"{cube.flight.instrument} {cube.line}, minimum of the channels", str(reference.name)
+    titles = "Minimum of the channels", str(reference.name)
     for panel, (values, title) in enumerate(zip((data, np.where(bad, np.nan, other)), titles, strict=True), 1):
         axis = figure.add_subplot(1, 2, panel, projection=image.wcs)
         axis.imshow(values, norm=_norm(values), cmap=_COLORMAP, origin="lower", interpolation="nearest")
         axis.set_title(title, fontsize="medium")
+        axis.set_facecolor(_NO_DATA)
         _label(axis, first=panel == 1)
+    _title(figure, exposure)
     return figure
 
 
@@ -201,9 +204,13 @@ def _finish(figure, axes, artist, exposure):
     unit = f" [{exposure.unit}]" if exposure.unit is not None else ""
     figure.colorbar(artist, ax=axes, label=f"{exposure.line}{unit}", shrink=0.8)
     for axis in axes:
-        axis.set_facecolor("0.5")
+        axis.set_facecolor(_NO_DATA)
     if len(axes) == 1:
         _label(axes[0])
+    _title(figure, exposure)
+
+
+def _title(figure, exposure):
     figure.suptitle(f"{exposure.flight.instrument} {exposure.line}, {exposure.time.isot[:19]}, frame {exposure.frame}")
 
 

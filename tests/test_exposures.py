@@ -1,14 +1,17 @@
 """Co-alignment of whole flights, against simulated truth."""
 
 import contextlib
+import tomllib
 
 import numpy as np
 import pytest
+import tomli_w
 
 import astropy.units as u
 import sunpy.map
+from ndcube.meta import NDMeta
 
-from esis_ndcube import ESISLevel1Cube, coalign
+from esis_ndcube import ESISLevel1Cube, Flight, coalign
 from esis_ndcube.demo import coordinate_error
 from esis_ndcube.registration import PolynomialTransform
 from esis_ndcube.registration.exposures import _Exposure, _Frame
@@ -223,3 +226,23 @@ def test_pixel_size_of_a_turned_grid(small):
     grid = small[0].flight.grid.deepcopy()
     grid.wcs.pc = [[0.6, -0.8], [0.8, 0.6]]
     assert pixel_size(grid) == pytest.approx(0.6, rel=1e-6)
+
+
+def test_a_pose_far_off_is_searched_for(small):
+    """All poses of the flight wrong by 30 arcsec, 4 degrees and 2 %, as if nobody had measured them."""
+    simulated, level1, maps = small
+    turn = np.radians(4)
+    wrong = 1.02 * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    table = tomllib.loads(simulated.flight.toml)
+    for row in table["channels"]:
+        row["field_stop"] = simulated.flight.channel(row["number"]).field_stop.tolist()
+        row["center"] = (np.array(row["center"]) + np.array(row["matrix"]) @ [40.0, -30.0]).tolist()
+        row["matrix"] = (np.array(row["matrix"]) @ wrong).tolist()
+    meta = NDMeta(dict(level1.meta) | {"flight": Flight.from_toml(tomli_w.dumps(table))}, axes=level1.meta.axes)
+    parts = {"wcs": level1.wcs, "mask": level1.mask, "flags": level1.flags, "unit": level1.unit}
+    lost = ESISLevel1Cube(level1.data, meta=meta, **parts)
+    found, known = coalign(lost, maps), coalign(level1, maps)
+    assert all(a.converged for a in found.final.flat)
+    x, y = np.array([100.0, 200.0, 150.0]), np.array([100.0, 150.0, 220.0])
+    for a, b in zip(found.linear.flat, known.linear.flat, strict=True):
+        np.testing.assert_allclose(a.transform(x, y), b.transform(x, y), atol=0.1)

@@ -1,6 +1,7 @@
 """Regions of the detector, against matplotlib's polygons and brute force."""
 
 import tomllib
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -134,4 +135,4 @@ def test_overlapping_lines(flight, line):
     ]
     assert found
     # The brightest first: what flags rely on.
-    assert all(a.intensity >= b.intensity for a, b in zip(found, found[1:], strict=False))
+    assert all(a.intensity >= b.intensity for a, b in pairwise(found))

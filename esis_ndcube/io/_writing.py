@@ -121,27 +121,21 @@ def _meta_rows(cube):
             kind = "column"
             text = columns[key] = _column_form(value, of)
         if kind == "json":
-            try:
-                text = encode(value)
-            except TypeError as error:
-                msg = f"metadata {key!r}: {error}; remove it first"
-                raise TypeError(msg) from error
-        rows.append(
-            (
-                key,
-                kind,
-                json.dumps(text),
-                json.dumps([int(axis) for axis in axes.get(key, ())]),
-                comments.get(key, ""),
-            )
-        )
+            text = _encode(value, f"metadata {key!r}")
+        numbers = [int(axis) for axis in axes.get(key, ())]
+        rows.append((key, kind, json.dumps(text), json.dumps(numbers), comments.get(key, "")))
     for key, (physical_type, coord) in cube.global_coords._internal_coords.items():
-        try:
-            rows.append((key, "global", json.dumps(encode((physical_type, coord))), "[]", ""))
-        except TypeError as error:
-            msg = f"global coordinate {key!r}: {error}; remove it first"
-            raise TypeError(msg) from error
+        text = _encode((physical_type, coord), f"global coordinate {key!r}")
+        rows.append((key, "global", json.dumps(text), "[]", ""))
     return rows, columns, tables
+
+
+def _encode(value, what):
+    try:
+        return encode(value)
+    except TypeError as error:
+        msg = f"{what}: {error}; remove it first"
+        raise TypeError(msg) from error
 
 
 def _column_form(value, of):

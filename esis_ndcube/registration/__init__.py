@@ -4,6 +4,7 @@ from esis_ndcube.registration.alignment import Alignment, alignments_from_table,
 from esis_ndcube.registration.correlate import Fit, maximize_correlation
 from esis_ndcube.registration.exposures import Coalignment, coalign
 from esis_ndcube.registration.prefilter import log_difference_of_gaussians
+from esis_ndcube.registration.search import coarse_search
 from esis_ndcube.registration.transform import PolynomialTransform
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "alignments_from_table",
     "alignments_to_table",
     "coalign",
+    "coarse_search",
     "log_difference_of_gaussians",
     "maximize_correlation",
 ]

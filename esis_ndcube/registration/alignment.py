@@ -316,6 +316,14 @@ def alignments_from_table(table):
     ------
     ValueError
         If the table lacks what an alignment needs.
+
+    Examples
+    --------
+    >>> from esis_ndcube import ESIS_1
+    >>> from esis_ndcube.registration import Alignment, alignments_from_table, alignments_to_table
+    >>> alignment = Alignment.from_pose(ESIS_1, 1, frame=124, line="O V", time="2019-09-30T18:08:36.6")
+    >>> alignments_from_table(alignments_to_table([[alignment], [None]])).shape
+    (2, 1)
     """
     try:
         shape = tuple(int(n) for n in str(table.meta["SHAPE"]).split())

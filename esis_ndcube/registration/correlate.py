@@ -37,6 +37,17 @@ class Fit:
     covariance : `numpy.ndarray`
         Covariance of the coefficients, all of u before all of v, shape (2 n, 2 n): that of uncorrelated pixel noise,
         to be enlarged by the number of pixels over which the images' differences are correlated.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from esis_ndcube.registration import PolynomialTransform, maximize_correlation
+    >>> scene = np.random.default_rng(1).normal(size=(80, 80)).astype("f4")
+    >>> start = PolynomialTransform.from_affine([[1, 0, 0], [0, 1, 0]])
+    >>> ones = np.ones(scene.shape, bool)
+    >>> fit = maximize_correlation(scene, scene, start, mask=ones, valid=ones)
+    >>> fit.converged, round(float(fit.score), 3)
+    (True, 1.0)
     """
 
     transform: PolynomialTransform

@@ -15,6 +15,7 @@ from esis_ndcube.registration.alignment import Alignment
 from esis_ndcube.registration.correlate import maximize_correlation
 from esis_ndcube.registration.prefilter import log_difference_of_gaussians
 from esis_ndcube.registration.reference import bin_image, pixel_size, prepare_references
+from esis_ndcube.registration.search import coarse_search
 from esis_ndcube.registration.transform import PolynomialTransform
 
 __all__ = ["Coalignment", "coalign"]
@@ -24,6 +25,10 @@ _MARGIN = 3.0
 # A fit that scores less has locked on noise: on blank frames scores are 0.01, on the weakest good ones above 0.2.
 _MIN_SCORE = 0.1
 _PYRAMID = (4, 2, 1)
+# Where the search looks if the fit from the flight's pose fails: degrees, factors, and arcsec.
+_ROLLS = np.arange(-6.0, 6.5)
+_SCALES = (0.96, 0.98, 1.0, 1.02, 1.04)
+_SHIFT = 48.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +49,12 @@ class Coalignment:
         Time of the reference image of each exposure.
     reference_channel : `int`
         Number of the channel that the others were aligned with.
+
+    Examples
+    --------
+    >>> from esis_ndcube import ESISLevel1Cube, coalign
+    >>> alignments = coalign(ESISLevel1Cube.from_raw("frames"))  # doctest: +SKIP
+    >>> alignments.linear[0, 0].score, alignments.final[0, 0].score  # doctest: +SKIP
     """
 
     linear: np.ndarray
@@ -63,7 +74,7 @@ def coalign(level1, reference=None, *, line=None, reference_channel=None, worker
     The reference channel's own quadratic map is fitted to the reference image, if that has pixels fine enough;
     otherwise it stays affine, and its distortion is common to all channels.
     All fits maximize the correlation of images filtered by `log_difference_of_gaussians`, each from the flight's own
-    pose, so that no result depends on another exposure's.
+    pose, or from a coarse search about it where that fails, so that no result depends on another exposure's.
     Smooth gradients of the line-of-sight velocity look like distortion and go into the quadratic map: do not read
     mean or slowly varying velocities from aligned images.
 
@@ -219,16 +230,47 @@ def _fit_linear(frame, reference):
     pose = frame.pose
     if frame.missing:
         return replace(pose, stage="linear", reference=reference.name, converged=False, reason="no valid pixels")
-    transform, fit = pose.transform, None
-    for level in reference.levels(frame.flight, _PYRAMID):
+    levels = reference.levels(frame.flight, _PYRAMID)
+    fit, transform = _descend(frame, levels, pose.transform)
+    if _failed(fit):
+        # The pose may be too far off for the fit; the search costs as much as ten of them.
+        second, other = _descend(frame, levels, _search(frame, levels[0]))
+        if not _failed(second):
+            fit, transform = second, other
+    return _alignment(pose, fit, transform, "linear", reference.name, levels[-1].widths[0], levels[-1].factor)
+
+
+def _descend(frame, levels, transform):
+    """Fit at one level after the other, coarse to fine."""
+    for level in levels:
         image, valid = frame.filtered(level.factor, level.widths)
         fit = maximize_correlation(
             level.image, image, frame.to_binned(transform, level.factor), mask=level.mask, valid=valid
         )
-        if fit.n_pixels == 0 or not np.isfinite(fit.score):
+        if not np.isfinite(fit.score):
             break
         transform = frame.from_binned(fit.transform, level.factor)
-    return _alignment(pose, fit, transform, "linear", reference.name, level.widths[0], level.factor)
+    return fit, transform
+
+
+def _search(frame, level):
+    image, valid = frame.filtered(level.factor, level.widths)
+    pixel = pixel_size(frame.pose.grid) * level.factor
+    found, _ = coarse_search(
+        level.image,
+        image,
+        frame.to_binned(frame.pose.transform, level.factor),
+        mask=level.mask,
+        valid=valid,
+        rolls=_ROLLS,
+        scales=_SCALES,
+        shift=_SHIFT / pixel,
+    )
+    return frame.from_binned(found, level.factor)
+
+
+def _failed(fit):
+    return not fit.converged or not fit.score >= _MIN_SCORE
 
 
 def _fit_anchor(frame, linear, reference):
@@ -265,7 +307,7 @@ def _fit_final(frame, linear, target, name):
 
 
 def _alignment(start, fit, transform, stage, name, fine, factor):
-    failed = not fit.converged or not fit.score >= _MIN_SCORE
+    failed = _failed(fit)
     reason = fit.reason if fit.reason != "converged" or not failed else f"score {fit.score:.3f} is too low"
     # The filter correlates neighboring pixels, so that there are fewer independent ones than pixels.
     correlated = 4 * np.pi * (fine.to_value(u.arcsec) / (pixel_size(start.grid) * factor)) ** 2

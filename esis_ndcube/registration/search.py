@@ -1,0 +1,105 @@
+"""A coarse start where the pose is not known well enough for the fit."""
+
+from itertools import product
+
+import numpy as np
+import scipy.fft
+from scipy.ndimage import map_coordinates
+
+from esis_ndcube.registration.transform import PolynomialTransform
+
+__all__ = ["coarse_search"]
+
+_LEAST_OVERLAP = 0.3
+
+
+def coarse_search(reference, image, start, *, mask, valid, rolls, scales, shift):
+    """
+    Find roll, scale and shift of an image by trying them.
+
+    For every roll and scale the image is warped onto the reference, and the normalized correlation of both is
+    computed for all shifts at once by Fourier transforms, with masks (Padfield 2012).
+
+    Parameters
+    ----------
+    reference : `numpy.ndarray`
+        Shape (y, x): the filtered reference; coarse, because everything is tried.
+    image : `numpy.ndarray`
+        Shape (v, u): the filtered image.
+    start : `PolynomialTransform`
+        Map from reference to image pixels about which to search.
+    mask, valid : `numpy.ndarray`
+        Pixels of reference and image to use.
+    rolls : array-like
+        Rolls to try, in degrees.
+    scales : array-like
+        Scales to try.
+    shift : `float`
+        Longest shift to try, in pixels of the reference.
+
+    Returns
+    -------
+    transform : `PolynomialTransform`
+        The start, turned, scaled and shifted.
+    score : `float`
+        The correlation reached; -1 where nothing overlaps.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from scipy.ndimage import gaussian_filter
+    >>> from esis_ndcube.registration import PolynomialTransform, coarse_search
+    >>> scene = gaussian_filter(np.random.default_rng(1).normal(size=(90, 90)), 2)
+    >>> start = PolynomialTransform.from_affine([[1, 0, 9], [0, 1, -7]])
+    >>> ones = np.ones(scene.shape, bool)
+    >>> found, _ = coarse_search(
+    ...     scene, scene, start, mask=ones, valid=ones, rolls=[0], scales=[1], shift=15
+    ... )
+    >>> [float(round(value)) for value in found(40, 50)]
+    [40.0, 50.0]
+    """
+    rows, columns = reference.shape
+    shape = [scipy.fft.next_fast_len(2 * n, real=True) for n in (rows, columns)]
+    mask = np.asarray(mask, dtype=np.float32)
+    spectra = [scipy.fft.rfft2(a, shape) for a in (reference * mask, reference**2 * mask, mask)]
+    y, x = np.meshgrid(np.arange(rows, dtype=float), np.arange(columns, dtype=float), indexing="ij")
+    middle = np.array([(columns - 1) / 2, (rows - 1) / 2])
+    weight = np.asarray(valid, dtype=np.float32)
+    best = start, -1.0
+    for roll, scale in product(rolls, scales):
+        turn = np.radians(roll)
+        matrix = scale * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+        about = np.column_stack([matrix, middle - matrix @ middle])
+        turned = start.compose(PolynomialTransform.from_affine(about, origin=start.origin, scale=start.scale))
+        position = np.stack(turned(x, y)[::-1])
+        there = map_coordinates(weight, position, order=1, mode="constant") > 0.99
+        warped = np.where(there, map_coordinates(image, position, order=1, mode="constant"), 0)
+        surface = _correlation(spectra, warped, there, shape, mask.sum())
+        score, dx, dy = _peak(surface, shift)
+        if score > best[1]:
+            moved = np.column_stack([np.eye(2), [-dx, -dy]])
+            inner = PolynomialTransform.from_affine(moved, origin=start.origin, scale=start.scale)
+            best = turned.compose(inner), score
+    return best
+
+
+def _correlation(spectra, warped, there, shape, count):
+    """Normalized correlation at all shifts of the reference against the warped image."""
+    there = there.astype(np.float32)
+    image, square, ones = (np.conj(scipy.fft.rfft2(a, shape)) for a in (warped, warped**2, there))
+    cross = scipy.fft.irfft2(spectra[0] * image, shape)
+    overlap = scipy.fft.irfft2(spectra[2] * ones, shape)
+    energy = scipy.fft.irfft2(spectra[1] * ones, shape), scipy.fft.irfft2(spectra[2] * square, shape)
+    enough = overlap > _LEAST_OVERLAP * count
+    with np.errstate(divide="ignore", invalid="ignore"):
+        # The filter has taken off the means.
+        score = cross / np.sqrt(energy[0] * energy[1])
+    return np.where(enough & np.isfinite(score), score, -1)
+
+
+def _peak(surface, shift):
+    reach = int(np.ceil(shift))
+    steps = np.arange(-reach, reach + 1)
+    window = surface[np.ix_(steps, steps)]
+    row, column = np.unravel_index(window.argmax(), window.shape)
+    return float(window[row, column]), int(steps[column]), int(steps[row])

@@ -1,0 +1,453 @@
+"""The command line, used as a stranger would."""
+
+import gzip
+import os
+import re
+import shutil
+import warnings
+
+import numpy as np
+import pytest
+import sunpy.map
+from click.testing import CliRunner
+from helpers import assert_cubes_equal
+
+from astropy.io import fits
+
+from esis_ndcube import ESISLevel1Cube, ESISLevel3Cube, __version__, form_level3
+from esis_ndcube.cli import main
+from esis_ndcube.simulate import simulate_flight
+
+FIRST, SECOND = 123, 124
+TRUNCATED = "may have been truncated"
+
+
+def run(*arguments, expect=()):
+    """Run a command; warnings that are not expected are errors."""
+    with warnings.catch_warnings():
+        for message in expect:
+            warnings.filterwarnings("always", message=f".*{message}")
+        return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def run_well(*arguments, expect=()):
+    result = run(*arguments, expect=expect)
+    assert result.exit_code == 0, result.output
+    return result
+
+
+@pytest.fixture(scope="module")
+def simulated():
+    return simulate_flight(size=5, n_exposures=2, n_darks=2, missing=False, blank=False)
+
+
+@pytest.fixture(scope="module")
+def folder(simulated, tmp_path_factory):
+    """Raw frames and references of a small flight, and its configuration."""
+    path = tmp_path_factory.mktemp("flight")
+    simulated.write(path)
+    (path / "flight.toml").write_text(simulated.flight.toml)
+    return path
+
+
+@pytest.fixture(scope="module")
+def maps(folder):
+    return [sunpy.map.Map(path) for path in sorted((folder / "reference").iterdir())]
+
+
+@pytest.fixture(scope="module")
+def level1(folder, simulated):
+    return ESISLevel1Cube.from_raw(folder / "raw", simulated.flight)
+
+
+@pytest.fixture(scope="module")
+def formed(folder, tmp_path_factory):
+    """The file that the plain command writes, and what it says."""
+    path = tmp_path_factory.mktemp("formed") / "l3.fits"
+    result = run_well(
+        "level3", folder / "raw", "-r", folder / "reference", "--flight", folder / "flight.toml", "-o", path
+    )
+    return path, result
+
+
+@pytest.fixture
+def raw(folder, tmp_path):
+    """Raw frames that may be spoiled, alone in a folder of their own."""
+    return shutil.copytree(folder / "raw", tmp_path / "raw")
+
+
+# ------------------------------------------------------------------------------------------------- good input
+
+
+@pytest.mark.parametrize("command", ["level3", "info", "demo"])
+def test_help_teaches(command):
+    result = run_well(command, "--help")
+    assert re.search(rf"Examples?:\n +esis-ndcube {command} \S", result.output)
+    assert all(len(line) <= 80 for line in result.output.splitlines())
+
+
+def test_help_of_the_group_names_the_commands():
+    output = run_well("--help").output
+    assert "esis-ndcube demo demo_output" in output
+    assert re.findall(r"^  (\w+)  +[A-Z]", output, re.M) == ["demo", "info", "level3"]
+    assert __version__ in run_well("--version").output
+
+
+def test_folder_with_references(formed, level1, maps):
+    path, result = formed
+    assert_cubes_equal(ESISLevel3Cube.read(path), form_level3(level1, maps))
+    assert "2 time x 4 channel" in result.output
+    assert f"Written to {path}" in result.output
+    assert not result.stderr
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_workers_do_not_change_a_bit(workers, folder, level1, maps, tmp_path):
+    output = tmp_path / "l3.fits"
+    pattern = folder / "reference" / "*.fits"
+    run_well(
+        "level3", folder / "raw" / "*.gz", "--reference", pattern, "--flight", folder / "flight.toml",
+        "--workers", workers, "--output", output,
+    )  # fmt: skip
+    assert_cubes_equal(ESISLevel3Cube.read(output), form_level3(level1, maps, workers=3 - workers))
+
+
+def test_pattern_list_and_options(folder, level1, maps, tmp_path):
+    output = tmp_path / "l3.fits"
+    frames = sorted((folder / "raw").iterdir())
+    light = folder / "raw" / f"*_*12[{FIRST % 10}{SECOND % 10}].fit.gz"
+    darks = [path for path in frames if f"{FIRST}" not in path.name and f"{SECOND}" not in path.name]
+    references = [item for path in sorted((folder / "reference").iterdir()) for item in ("--reference", path)]
+    run_well(
+        "level3", light, *darks, *references, "--flight", folder / "flight.toml", "--output", output,
+        "--line", "he i", "--stage", "linear", "--no-vignetting", "--no-normalize", "--reference-channel", 3,
+    )  # fmt: skip
+    cube = ESISLevel3Cube.read(output)
+    options = {"line": "He I", "stage": "linear", "reference_channel": 3}
+    assert_cubes_equal(cube, form_level3(level1, maps, **options, vignetting=False, normalize=False))
+    assert (cube.line, cube.stage, cube.vignetting, cube.normalization) == ("He I", "linear", None, None)
+    scores = [f"{a.channel} ({a.score:.3f})" for a in cube.alignment_linear[0]]
+    assert ", ".join(scores) in run_well("info", output).output
+
+
+def test_without_reference_and_spikes_left_in(folder, simulated, tmp_path):
+    output = tmp_path / "l3.fits"
+    run_well("level3", folder / "raw", "--flight", folder / "flight.toml", "--no-despike", "-o", output)
+    level1 = ESISLevel1Cube.from_raw(folder / "raw", simulated.flight, despike=False)
+    cube = ESISLevel3Cube.read(output)
+    assert_cubes_equal(cube, form_level3(level1))
+    assert cube.reference.startswith("flight pose")
+    assert "pointing: flight pose, channel 2 of frame 124" in run_well("info", output).output
+
+
+def test_overwrite(formed, folder, tmp_path):
+    output = tmp_path / "l3.fits"
+    output.write_text("mine")
+    arguments = ("level3", folder / "raw", "-r", folder / "reference", "--flight", folder / "flight.toml", "-o", output)
+    result = run(*arguments)
+    assert result.exit_code == 1
+    assert "l3.fits exists: give another name, or overwrite=True (--overwrite)" in result.output
+    assert output.read_text() == "mine"
+    run_well(*arguments, "--overwrite")
+    assert_cubes_equal(ESISLevel3Cube.read(output), ESISLevel3Cube.read(formed[0]))
+
+
+def test_info(formed):
+    output = run_well("info", formed[0]).output
+    assert "channel: 1, 2, 3, 4" in output
+    assert "stage: final" in output
+    assert "pointing: SDO 304.0 Angstrom 2019-09-30T18:08:29.800" in output
+    for step in ("level0", "coalign", "resample", "correct_vignetting", "normalize_intensities"):
+        assert re.search(rf"^  {step}\(", output, re.M)
+    assert "'ESIS4_00166.fit.gz': 8 in all" in output
+    rows = re.findall(r"^ +(\d+)  (2019-09-30T18:08:\d\d\.\d{3})  (.*)$", output, re.M)
+    assert [(int(frame), time[-6:]) for frame, time, _ in rows] == [(FIRST, "25.000"), (SECOND, "35.000")]
+    assert all(re.fullmatch(r"1 \(0\.\d{3}\), 2 \(.*\), 3 \(.*\), 4 \(.*\)", scores) for *_, scores in rows)
+    assert max(map(len, output.splitlines())) < 260
+
+
+def test_info_with_quality(formed):
+    output = run_well("info", formed[0], "--quality").output
+    assert re.search(r"^ +123 2019-09-30T18:08:25.000 +0\.\d+", output.split("Quality:")[1], re.M)
+
+
+def test_info_of_one_image(formed, tmp_path):
+    ESISLevel3Cube.read(formed[0])[1, 2].write(tmp_path / "image.fits")
+    output = run_well("info", tmp_path / "image.fits").output
+    assert "channel: 3" in output
+    assert "time: 2019-09-30T18:08:35.000" in output
+
+
+def test_more_darks_and_damaged_files(raw, folder, tmp_path):
+    """Darks with other numbers come through --darks, and a damaged frame need not stop the run."""
+    others = tmp_path / "others"
+    others.mkdir()
+    for path in raw.iterdir():
+        if str(FIRST) not in path.name and str(SECOND) not in path.name:
+            with fits.open(path) as hdus:
+                hdus[0].header["IMG_ISN"] += 1000
+                hdus.writeto(others / path.name)
+            path.unlink()
+    damaged = raw / f"ESIS1_00{FIRST}.fit.gz"
+    damaged.write_bytes(b"\x1f\x8b nothing")
+    arguments = ("level3", raw, "--darks", others, "--flight", folder / "flight.toml", "-o", tmp_path / "l3.fits")
+    assert "not a readable FITS file" in run(*arguments).output
+    result = run_well(*arguments, "--skip-damaged", expect=["Skipped", "is missing", "could not be aligned"])
+    assert result.stderr.count("Warning: Skipped: ") == 1
+    assert damaged.name in result.stderr
+    cube = ESISLevel3Cube.read(tmp_path / "l3.fits")
+    assert np.isnan(cube.data[0, 0]).all()
+    assert np.isfinite(cube.data[~cube.mask]).all()
+
+
+def test_each_warning_is_one_line_and_comes_once(raw, folder, tmp_path):
+    (raw / f"ESIS3_00{FIRST}.fit.gz").unlink()
+    arguments = ("level3", raw, "--flight", folder / "flight.toml", "--overwrite", "-o", tmp_path / "l3.fits")
+    result = run_well(*arguments, expect=["is missing", "could not be aligned"])
+    lines = result.stderr.splitlines()
+    assert [line[:34] for line in lines] == [
+        "Warning: frame 123 is missing in c",
+        "Warning: 1 of 8 frames could not b",
+    ]
+    assert "SunpyUserWarning" in run(*arguments, "-v", expect=["is missing", "could not be aligned"]).stderr
+
+
+# -------------------------------------------------------------------------------------------------- bad input
+
+
+def repack(path, change):
+    """Write a frame again with its data changed."""
+    with fits.open(path) as hdus:
+        data, header = change(hdus[0].data), hdus[0].header
+    fits.PrimaryHDU(data, header).writeto(path, overwrite=True)
+
+
+def is_dark(path):
+    return str(FIRST) not in path.name and str(SECOND) not in path.name
+
+
+def frame(raw):
+    return raw / f"ESIS2_00{SECOND}.fit.gz"
+
+
+def empty(raw):
+    for path in raw.iterdir():
+        path.unlink()
+
+
+def truncated_gz(raw):
+    frame(raw).write_bytes(frame(raw).read_bytes()[:60000])
+
+
+def truncated_fits(raw):
+    content = gzip.decompress(frame(raw).read_bytes())
+    frame(raw).unlink()
+    frame(raw).with_suffix("").write_bytes(content[:60000])
+
+
+def text(raw):
+    (raw / "notes.fits").write_text("These are my notes.\n" * 300)
+
+
+def nothing(raw):
+    frame(raw).write_bytes(b"")
+
+
+def wrong_shape(raw):
+    repack(frame(raw), lambda data: data[:-2])
+
+
+def two_for_one_slot(raw):
+    shutil.copy(frame(raw), raw / "copy.fit.gz")
+
+
+def no_darks(raw):
+    for path in filter(is_dark, list(raw.iterdir())):
+        path.unlink()
+
+
+def only_darks(raw):
+    for path in [path for path in raw.iterdir() if not is_dark(path)]:
+        path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (empty, r"no FITS files in .*raw; looked for \*\.fit"),
+        (truncated_gz, r"ESIS2_00124\.fit\.gz is (damaged|not a readable FITS file|cut short).*get (it|the file) again"),
+        (truncated_fits, r"ESIS2_00124\.fit is cut short: 60000 bytes, expected \d+; get it again"),
+        (text, r"notes\.fits is not a readable FITS file: .*get it again"),
+        (nothing, r"ESIS2_00124\.fit\.gz is not a readable FITS file"),
+        (wrong_shape, r"ESIS2_00124\.fit\.gz holds an image of shape \(206, 514\), expected \(208, 514\)"),
+        (two_for_one_slot, r"two files hold frame 124 of channel 2: .*ESIS2.* and .*copy.*; keep one of them"),
+        (no_darks, r"no darks of channel 1: expected frame numbers 98-103, 154-166"),
+        (only_darks, r"no light frames of ESIS_1_small: expected frame numbers 109-138"),
+    ],
+)
+def test_bad_frames_are_one_clear_error(spoil, message, raw, folder, tmp_path):
+    spoil(raw)
+    output = tmp_path / "out"
+    output.mkdir()
+    result = run("level3", raw, "--flight", folder / "flight.toml", "-o", output / "l3.fits", expect=[TRUNCATED])
+    assert_error(result, message)
+    assert not list(output.iterdir())
+
+
+def assert_error(result, message):
+    assert result.exit_code in (1, 2)
+    assert isinstance(result.exception, SystemExit), repr(result.exception)
+    assert "Traceback" not in result.output
+    errors = re.findall(r"^Error: (.*)", result.output, re.M | re.S)
+    assert len(errors) == 1
+    assert re.search(message, errors[0]), errors[0]
+
+
+@pytest.fixture
+def no_work(monkeypatch):
+    """Nothing that takes long may begin."""
+
+    def begin(*args, **kwargs):
+        msg = "work has begun"
+        raise AssertionError(msg)
+
+    monkeypatch.setattr(ESISLevel1Cube, "from_raw", begin)
+
+
+@pytest.mark.usefixtures("no_work")
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--line", "Fe XII"], r"unknown line 'Fe XII': flight ESIS_1_small forms cubes of O V, He I"),
+        (["--line", "Mg X 609"], r"unknown line 'Mg X 609'"),
+        (["--stage", "quadratic"], r"'quadratic' is not one of 'linear', 'final'"),
+        (["--workers", 0], r"0 is not in the range x>=1"),
+        (["--reference-channel", 9], r"unknown channel 9: flight ESIS_1_small has channels 1, 2, 3, 4"),
+        (["--reference", "nowhere.fits"], r"no such file or folder: nowhere\.fits"),
+        (["--darks", "nowhere/*.fits"], r"no FITS files in nowhere/\*\.fits"),
+        (["--flight", "nowhere.toml"], r"'nowhere\.toml' does not exist"),
+    ],
+)
+def test_impossible_options_are_errors_at_once(arguments, message, folder, tmp_path):
+    output = tmp_path / "l3.fits"
+    assert_error(run("level3", folder / "raw", "--flight", folder / "flight.toml", "-o", output, *arguments), message)
+    assert not output.exists()
+
+
+@pytest.mark.usefixtures("no_work")
+def test_outputs_that_can_not_be_written_are_errors_at_once(raw, folder, tmp_path, monkeypatch):
+    def level3(output, *options):
+        return run("level3", raw, "--flight", folder / "flight.toml", "-o", output, *options)
+
+    (tmp_path / "there.fits").write_text("mine")
+    assert_error(level3(tmp_path / "there.fits"), r"there\.fits exists: .*--overwrite")
+    assert_error(level3(tmp_path / "no" / "l3.fits"), r"there is no folder .*no; make it first")
+    assert_error(level3(raw), r"is a directory")
+    before = frame(raw).read_bytes()
+    assert_error(level3(frame(raw), "--overwrite"), r"as input and as output; give another name")
+    assert frame(raw).read_bytes() == before
+    # The superuser may write everywhere, so that permissions have to be played.
+    access = os.access
+    monkeypatch.setattr("os.access", lambda path, mode: not mode & os.W_OK and access(path, mode))
+    assert_error(level3(tmp_path / "l3.fits"), r"no permission to write in the folder")
+    assert (tmp_path / "there.fits").read_text() == "mine"
+
+
+@pytest.mark.usefixtures("no_work")
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda text: "name = [", r"is not a flight file in TOML"),
+        (lambda text: text.replace('cadence = "10.0 s"', "").replace('cadence = "10 s"', ""), r"timeline\.cadence"),
+        (lambda text: re.sub(r"psf_fwhm = .*", "psf_fwhm = -1.0", text), r"detector\.psf_fwhm: got -1\.0, expected"),
+        (lambda text: re.sub(r"saturation = .*", 'saturation = "high"', text), r"detector\.saturation: got 'high'"),
+    ],
+)
+def test_bad_flight_files_are_one_clear_error(change, message, raw, folder, tmp_path):
+    text = (folder / "flight.toml").read_text()
+    assert change(text) != text
+    path = tmp_path / "mine.toml"
+    path.write_text(change(text))
+    result = run("level3", raw, "--flight", path, "-o", tmp_path / "l3.fits")
+    assert_error(result, message)
+    assert "mine.toml" in result.output
+
+
+def change_reference(folder, path, change, **cards):
+    with fits.open(sorted((folder / "reference").iterdir())[1]) as hdus:
+        data, header = hdus[0].data, hdus[0].header
+        header.update(cards)
+        fits.PrimaryHDU(change(data), header).writeto(path)
+
+
+@pytest.mark.usefixtures("no_work")
+@pytest.mark.parametrize(
+    ("change", "cards", "message"),
+    [
+        (lambda data: np.stack([data] * 3), {}, r"not an image of the Sun .*more than 2 dimensions"),
+        (lambda data: data[0], {}, r"not an image of the Sun"),
+        (lambda data: data, {"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN"}, r"expected helioprojective"),
+    ],
+)
+def test_references_that_are_no_images_of_the_sun(change, cards, message, folder, tmp_path):
+    path = tmp_path / "reference.fits"
+    change_reference(folder, path, change, **cards)
+    result = run(
+        "level3", folder / "raw", "-r", path, "--flight", folder / "flight.toml", "-o", tmp_path / "l3.fits",
+        expect=["more than 2 dimensions"],
+    )  # fmt: skip
+    assert_error(result, message)
+    assert "reference.fits" in result.output
+
+
+@pytest.mark.usefixtures("no_work")
+def test_reference_that_is_no_fits_file(folder, tmp_path):
+    path = tmp_path / "reference.fits"
+    path.write_text("no image")
+    arguments = ("level3", folder / "raw", "-r", path, "--flight", folder / "flight.toml", "-o", tmp_path / "l3.fits")
+    assert_error(run(*arguments), r"reference .*reference\.fits is not an image of the Sun that sunpy can read")
+
+
+def test_reference_beside_the_field(folder, tmp_path):
+    path, output = tmp_path / "reference.fits", tmp_path / "l3.fits"
+    change_reference(folder, path, lambda data: data, CRVAL1=3000.0)
+    result = run("level3", folder / "raw", "-r", path, "--flight", folder / "flight.toml", "-o", output)
+    assert_error(result, r"covers 0% of the field of view, expected at least 50%: it must show the Sun around \(14, -2")
+    assert not output.exists()
+
+
+def test_saturated_and_zero_frames_are_kept_and_masked(raw, folder, tmp_path):
+    for channel, value in ((1, 0), (3, 16383)):
+        repack(raw / f"ESIS{channel}_00{SECOND}.fit.gz", lambda data, value=value: np.full_like(data, value))
+    output = tmp_path / "l3.fits"
+    arguments = ("level3", raw, "--flight", folder / "flight.toml", "-o", output)
+    result = run_well(*arguments, expect=["is blank", "could not be aligned"])
+    assert re.search(r"ESIS1_00124.fit.gz is blank, all its pixels are 0; it is masked", result.stderr)
+    assert re.search(r"ESIS3_00124.fit.gz is blank, all its pixels are 16383; it is masked", result.stderr)
+    cube = ESISLevel3Cube.read(output)
+    lost = np.isnan(cube.data).all((2, 3))
+    assert lost.tolist() == [[False] * 4, [True, False, True, False]]
+    assert cube.mask[lost].all()
+    assert not cube.mask[~lost].all((1, 2)).any()
+    assert "1 (no valid pixels)" in run_well("info", output).output
+
+
+@pytest.mark.parametrize("content", [b"text", b""])
+def test_info_of_something_else(content, tmp_path):
+    path = tmp_path / "l3.fits"
+    path.write_bytes(content)
+    assert_error(run("info", path), r"l3\.fits can not be read as FITS")
+    assert_error(run("info", tmp_path / "none.fits"), r"does not exist")
+
+
+def test_info_of_a_raw_frame_and_of_half_a_file(raw, formed, tmp_path):
+    assert_error(run("info", frame(raw)), r"is not a cube of esis_ndcube")
+    half = tmp_path / "half.fits"
+    half.write_bytes(formed[0].read_bytes()[: formed[0].stat().st_size // 2])
+    assert_error(run("info", half, expect=[TRUNCATED]), r"half\.fits")
+
+
+def test_verbose_shows_where_an_error_came_from(folder, tmp_path):
+    result = run("level3", folder / "raw", "--line", "Fe XII", "-o", tmp_path / "l3.fits", "--verbose")
+    assert isinstance(result.exception, ValueError)
+    assert result.exit_code == 1

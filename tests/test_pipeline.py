@@ -1,0 +1,283 @@
+"""From raw frames to a Level-3 cube, through the functions."""
+
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pytest
+import sunpy.map
+from helpers import assert_bits_equal, assert_cubes_equal, assert_values_equal
+
+import astropy.units as u
+from sunpy.util.exceptions import SunpyUserWarning
+
+from esis_ndcube import ESIS_1, ESISLevel1Cube, Vignetting, form_level3
+from esis_ndcube.demo import coordinate_error
+from esis_ndcube.flags import Flag
+from esis_ndcube.simulate import simulate_flight
+
+
+class Folder:
+    """A small simulated flight on disk."""
+
+    def __init__(self, path, **options):
+        self.simulated = simulate_flight(size=5, n_darks=2, **options)
+        self.files = self.simulated.write(path)
+        self.maps = [sunpy.map.Map(file) for file in self.files.reference]
+
+    def level1(self, **options):
+        return ESISLevel1Cube.from_raw(self.files.raw, self.simulated.flight, **options)
+
+
+@pytest.fixture(scope="module")
+def flight(tmp_path_factory):
+    return Folder(tmp_path_factory.mktemp("whole"), n_exposures=2, missing=False, blank=False)
+
+
+@pytest.fixture(scope="module")
+def level1(flight):
+    return flight.level1()
+
+
+@pytest.fixture(scope="module")
+def cube(flight, level1):
+    return form_level3(level1, flight.maps)
+
+
+# -------------------------------------------------------------------------------------------------- the whole
+
+
+def test_forming_twice_gives_the_same_bits(flight, level1, cube):
+    before = level1.data.copy(), level1.flags.copy(), level1.uncertainty.array.copy()
+    assert_cubes_equal(form_level3(level1, flight.maps[::-1], workers=1), cube)
+    assert_cubes_equal(form_level3(flight.level1(workers=1), flight.maps, workers=2), cube)
+    for array, old in zip((level1.data, level1.flags, level1.uncertainty.array), before, strict=True):
+        assert_bits_equal(array, old)
+
+
+def test_what_a_cube_holds(flight, level1, cube):
+    assert cube.shape == (2, 4, *flight.simulated.flight.grid_shape)
+    assert cube.unit == u.photon / u.pix
+    assert (cube.line, cube.stage) == ("O V", "final")
+    assert cube.reference == f"SDO 304.0 Angstrom {flight.maps[1].date.isot}"
+    assert_values_equal(cube.meta["mid_time"], level1.meta["mid_time"])
+    assert [step.name for step in cube.history] == [
+        "level0", "coalign", "resample", "correct_vignetting", "normalize_intensities",
+    ]  # fmt: skip
+    for time in range(2):
+        true = flight.simulated.mid_time(int(cube.frame[time]))
+        assert abs(cube.time[time] - true) < 1 * u.ms
+    assert all(a.converged and a.stage == "final" for a in cube.alignment.flat)
+    assert all(a.converged and a.stage == "linear" for a in cube.alignment_linear.flat)
+    # Every frame is valid over its field stop, whose area is known.
+    expected = np.sqrt(2) / (1 + np.sqrt(2)) * (flight.simulated.flight.field_stop_width / (0.6 * u.arcsec)) ** 2 * 2
+    area = (~cube.mask).sum((2, 3)) / (expected.value / np.sqrt(2) * (1 + np.sqrt(2)) * (np.sqrt(2) - 1))
+    np.testing.assert_allclose(area, 1, atol=0.1)
+    assert np.isfinite(cube.data[~cube.mask]).all()
+    assert (cube.uncertainty.array[~cube.mask] > 0).all()
+
+
+def test_normalized_images_have_one_mean(cube):
+    clean = ~(cube.mask | (cube.flags & Flag.OVERLAP != 0)).any(1)
+    for image, where in zip(cube.data, clean, strict=True):
+        means = image[:, where].mean(1, dtype=float)
+        np.testing.assert_allclose(means, means.max(), rtol=1e-4)
+    assert cube.normalization.min() == 1
+
+
+def test_vignetting_and_normalization_are_factors(flight, level1, cube):
+    plain = form_level3(level1, flight.maps, vignetting=False, normalize=False)
+    assert (plain.vignetting, plain.normalization) == (None, None)
+    assert [step.name for step in plain.history] == ["level0", "coalign", "resample"]
+    own = form_level3(level1, flight.maps, vignetting=cube.vignetting)
+    assert_cubes_equal(own, cube)
+    # The field is brighter than in its middle by the vignetting where that is more than 1.
+    inside = ~(cube.mask | plain.mask)
+    ratio = np.where(inside, plain.data, np.nan) / np.where(inside, cube.data, np.nan) * cube.normalization[..., None, None]
+    slopes = cube.vignetting.slopes
+    for channel in range(4):
+        values = ratio[0, channel][np.isfinite(ratio[0, channel])]
+        assert np.ptp(np.percentile(values, [1, 99])) == pytest.approx(slopes[channel + 1], rel=0.5)
+
+
+def test_linear_stage_is_the_first_fit(flight, level1, cube):
+    linear = form_level3(level1, flight.maps, stage="linear")
+    assert linear.stage == "linear"
+    for key in ("alignment", "alignment_linear"):
+        assert_values_equal(linear.meta[key], cube.meta[key])
+    assert not np.array_equal(linear.data, cube.data, equal_nan=True)
+    # Of the two the final cube shows the Sun where it is: the distortion is up to 1.5 pixels.
+    first, last = (
+        np.median([np.hypot(*coordinate_error(a, flight.simulated)[2:]).mean() for a in alignments.flat])
+        for alignments in (cube.alignment_linear, cube.alignment)
+    )
+    assert last < 0.8 * first
+
+
+# ---------------------------------------------------------------------------------------------------- subsets
+
+
+def test_a_single_exposure_is_that_of_the_whole(flight, cube):
+    """No result depends on another exposure."""
+    options = {"normalize": False, "vignetting": False}
+    whole = form_level3(flight.level1(), flight.maps, **options)
+    for index, frame in enumerate(flight.simulated.frames):
+        one = form_level3(flight.level1(frames=[frame]), flight.maps, **options)
+        assert one.shape == (1, *cube.shape[1:])
+        assert one.frame.tolist() == [frame]
+        assert_bits_equal(one.data[0], whole.data[index])
+        assert_bits_equal(one.flags[0], whole.flags[index])
+        assert_values_equal(one.alignment[0], whole.alignment[index])
+        assert abs(one.time[0] - whole.time[index]) < 1 * u.ns
+
+
+def test_two_channels(flight):
+    options = {"normalize": False, "vignetting": False}
+    whole = form_level3(flight.level1(), flight.maps, **options)
+    two = form_level3(flight.level1(channels=[4, 2]), flight.maps, **options)
+    assert two.channel.tolist() == [2, 4]
+    assert_bits_equal(two.data, whole.data[:, [1, 3]])
+    assert two[0, 1].channel == 4
+
+
+def test_one_channel_alone(flight):
+    one = form_level3(flight.level1(channels=[2], frames=[124]), flight.maps)
+    assert one.shape[:2] == (1, 1)
+    assert one.normalization.tolist() == [[1.0]]
+    assert one.alignment[0, 0].converged
+
+
+def test_subset_without_the_reference_channel(flight):
+    level1 = flight.level1(channels=[1, 3])
+    with pytest.raises(ValueError, match=r"got reference channel 2, expected one of the cube's channels \[1, 3\]"):
+        form_level3(level1, flight.maps)
+    cube = form_level3(level1, flight.maps, reference_channel=3)
+    assert all(a.converged for a in cube.alignment.flat)
+    assert cube.alignment[0, 0].reference == "channel 3"
+    coalign = cube.history[1]
+    assert (coalign.name, coalign.parameters["reference_channel"]) == ("coalign", 3)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"frames": [123, 99]}, "99"),
+        ({"frames": [200]}, "200"),
+        ({"frames": []}, "frame"),
+        ({"channels": [5]}, "unknown channel 5: flight ESIS_1_small has channels 1, 2, 3, 4"),
+        ({"channels": []}, "channel"),
+    ],
+)
+def test_subsets_that_are_not_there(options, message, flight):
+    with pytest.raises(ValueError, match=message):
+        flight.level1(**options)
+
+
+# ----------------------------------------------------------------------------------------------------- faults
+
+
+def test_missing_and_blank_frames_harm_no_other(tmp_path):
+    faulty = Folder(tmp_path, n_exposures=2, missing=(123, 1), blank=(124, 3))
+    with pytest.warns(SunpyUserWarning, match=r"frame 123 is missing in channels \[1\]; it is masked"):
+        level1 = faulty.level1()
+    with pytest.warns(SunpyUserWarning) as caught:
+        cube = form_level3(level1, faulty.maps, vignetting=False, normalize=False)
+    (message,) = [str(warning.message) for warning in caught]
+    assert message.startswith("2 of 8 frames could not be aligned and are left out: frame 123 channel 1 (no valid")
+    assert "frame 124 channel 3" in message
+    for index, name in (((0, 0), "missing"), ((1, 2), "blank")):
+        assert np.isnan(cube.data[index]).all(), name
+        assert np.isnan(cube.uncertainty.array[index]).all(), name
+        assert cube.mask[index].all(), name
+        assert (cube.flags[index] & Flag.MISSING).all(), name
+        assert cube.alignment[index] is None or not cube.alignment[index].converged
+    assert cube.meta["file"][0, 0] == ""
+    assert np.isnan(cube.meta["exposure"][0, 0])
+    # The header knows how long the exposure was from the other cameras.
+    assert cube[0, 0].wcs.to_header()["DATE-BEG"] == "2019-09-30T18:08:20.000"
+    # All others are as they would be without the faults.
+    (tmp_path / "good").mkdir()
+    good = Folder(tmp_path / "good", n_exposures=2, missing=False, blank=False)
+    expected = form_level3(good.level1(), good.maps, vignetting=False, normalize=False)
+    for index in np.ndindex(2, 4):
+        if index not in ((0, 0), (1, 2)):
+            assert_bits_equal(cube.data[index], expected.data[index])
+            assert_values_equal(cube.alignment[index].transform, expected.alignment[index].transform)
+
+
+def test_an_exposure_without_its_reference_channel(tmp_path):
+    """The others stay aligned with the reference image, and a warning says so."""
+    faulty = Folder(tmp_path, n_exposures=2, missing=(123, 2), blank=False)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", SunpyUserWarning)
+        cube = form_level3(faulty.level1(), faulty.maps)
+    messages = [str(warning.message) for warning in caught]
+    assert sum("in frames [123] the reference channel could not be aligned" in text for text in messages) == 1
+    stages = [[a.stage if a.converged else None for a in row] for row in cube.alignment]
+    assert stages == [["linear", None, "linear", "linear"], ["final"] * 4]
+    assert np.isfinite(cube.data[0, 0][~cube.mask[0, 0]]).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"line": "Fe IX"}, ValueError, "unknown line 'Fe IX': flight ESIS_1_small forms cubes of O V, He I"),
+        ({"line": "Mg X 609"}, ValueError, "unknown line"),
+        ({"stage": "quadratic"}, ValueError, "got stage 'quadratic', expected 'linear' or 'final'"),
+        ({"reference_channel": 7}, ValueError, r"got reference channel 7, expected one of .*\[1, 2, 3, 4\]"),
+        ({"vignetting": 0.4}, TypeError, "got vignetting of type float, expected True, False or a Vignetting"),
+        ({"workers": 0}, ValueError, "got 0 workers, expected at least 1"),
+        ({"reference": []}, ValueError, "got an empty list of references"),
+        ({"reference": ["aia.fits"]}, TypeError, r"type str, expected sunpy Maps: read files with sunpy\.map\.Map"),
+        ({"reference": np.zeros((3, 3))}, TypeError, "expected sunpy Maps"),
+    ],
+)
+def test_impossible_arguments(options, error, message, level1):
+    reference = options.get("reference")
+    options = {key: value for key, value in options.items() if key != "reference"}
+    with pytest.raises(error, match=message):
+        form_level3(level1, reference, **options)
+
+
+@pytest.mark.parametrize("which", ["line", "flight"])
+def test_vignetting_of_something_else(which, level1):
+    wrong = Vignetting.of_flight(level1.flight, "He I") if which == "line" else Vignetting.of_flight(ESIS_1, "O V")
+    with pytest.raises(ValueError, match=r"got the vignetting of .* of flight .*, expected that of O V of flight ESIS_1_s"):
+        form_level3(level1, vignetting=wrong)
+
+
+def test_reference_that_shows_another_place(flight, level1):
+    header = flight.maps[0].fits_header.copy()
+    header["CRVAL1"] += 3000
+    wrong = sunpy.map.Map(flight.maps[0].data, header)
+    with pytest.raises(ValueError, match=r"covers 0% of the field of view, expected at least 50%"):
+        form_level3(level1, wrong)
+
+
+# ----------------------------------------------------------------------------------------------------- import
+
+_IMPORT = """
+import socket, sys
+
+class NoSocket(socket.socket):
+    def __init__(self, *args, **kwargs):
+        raise AssertionError("a socket was opened")
+
+socket.socket = NoSocket
+import ndcube, sunpy.map
+before = set(sys.modules)
+import esis_ndcube
+print(*sorted(set(sys.modules) - before))
+"""
+
+
+def test_import_is_cheap_and_silent():
+    """What is slow to import, or of use to few, waits until it is used."""
+    result = subprocess.run([sys.executable, "-c", _IMPORT], capture_output=True, text=True, check=True)
+    assert not result.stderr
+    new = result.stdout.split()
+    assert "esis_ndcube.pipeline" in new
+    heavy = ("numba", "llvmlite", "astroscrappy", "sunpy.net", "aiapy", "distributed", "click", "drms", "asdf")
+    assert not [name for name in new if name.startswith(heavy)]
+    assert not [name for name in new if name.startswith(("esis_ndcube.cli", "esis_ndcube.demo", "esis_ndcube.simulate"))]

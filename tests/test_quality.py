@@ -1,0 +1,372 @@
+"""Measures of quality, against shifts and correlations that are known."""
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+from helpers import make_alignments, make_cube, make_times
+from scipy.ndimage import fourier_shift
+
+import astropy.units as u
+from astropy.nddata import StdDevUncertainty
+from ndcube.meta import NDMeta
+from sunpy.map import Map
+
+from esis_ndcube import ESIS_1, ESISLevel1Cube, form_level3
+from esis_ndcube.flags import Flag
+from esis_ndcube.level3 import ESISLevel3Cube
+from esis_ndcube.quality import offset_to_map, pair_correlation, summary, tile_residual, tile_shift
+from esis_ndcube.registration import log_difference_of_gaussians
+from esis_ndcube.registration.reference import observed_grid
+from esis_ndcube.wcs import level3_wcs
+
+
+class Scene:
+    """A positive scene of plane waves with a power law, which can be seen at any positions."""
+
+    def __init__(self, seed=0, waves=150):
+        rng = np.random.default_rng(seed)
+        # From 60 pixels down to what a point spread of 2 to 3 pixels leaves.
+        k = 2 * np.pi / np.geomspace(60, 4.5, waves)
+        angle = rng.uniform(0, 2 * np.pi, waves)
+        self.kx, self.ky, self.phase = k * np.cos(angle), k * np.sin(angle), rng.uniform(0, 2 * np.pi, waves)
+        self.size = k**-0.7 * rng.rayleigh(size=waves)
+        self.size /= np.sqrt(np.sum(self.size**2) / 2)
+
+    def __call__(self, x, y):
+        """The scene at columns x of shape (1, nx) and rows y of shape (ny, 1), or at maps of both."""
+        total = 0
+        for kx, ky, phase, size in zip(self.kx, self.ky, self.phase, self.size, strict=True):
+            total = total + size * np.cos(kx * x + ky * y + phase)
+        return 20 * np.exp(0.5 * total)
+
+    def image(self, size, dx=0.0, dy=0.0, start=0):
+        """The scene moved by (dx, dy): its features lie further right and up."""
+        pixel = np.arange(start, start + size, dtype=float)
+        return self(pixel[None, :] - dx, pixel[:, None] - dy)
+
+
+def level3(data, *, mask=None, flags=None, channels=None, crpix=None, alignments=True):
+    """A Level-3 cube of images, shape (time, channel, y, x)."""
+    data = np.asarray(data, dtype=np.float32)
+    times = make_times(data.shape[0])
+    channels = np.arange(1, data.shape[1] + 1) if channels is None else np.asarray(channels)
+    grid = ESIS_1.grid.deepcopy()
+    grid.array_shape = data.shape[2:]
+    if crpix is not None:
+        grid.wcs.crpix = crpix
+    frames = np.arange(120, 120 + data.shape[0])
+    meta = {"flight": ESIS_1, "level": 3, "line": "O V", "frame": frames, "stage": "final"}
+    axes = {"frame": (0,)}
+    if alignments:
+        meta["alignment"] = make_alignments(frames, channels, times)
+        axes["alignment"] = (0, 1)
+    return ESISLevel3Cube(
+        data,
+        wcs=level3_wcs(grid, times, channels, exposure=10 * u.s),
+        uncertainty=StdDevUncertainty(np.ones_like(data)),
+        mask=np.isnan(data) if mask is None else mask,
+        flags=np.zeros(data.shape, np.uint8) if flags is None else flags,
+        meta=NDMeta(meta, axes=axes),
+        unit=u.photon / u.pix,
+    )
+
+
+@pytest.fixture(scope="module")
+def scene():
+    return Scene()
+
+
+SHIFT = 0.4, -0.3
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_bias_of_tile_shift(seed):
+    """Fourier shifts, exact for a periodic scene, over a whole pixel: the bias stated in the docstring."""
+    rng = np.random.default_rng(seed)
+    size = 192
+    k = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.fftfreq(size))
+    k[0, 0] = 1 / size
+    field = np.fft.ifft2(np.fft.fft2(rng.normal(size=(size, size))) * k**-1.5).real
+    # A network: lognormal, and blurred to the resolution of the instrument, so that a Fourier shift is exact.
+    spectrum = np.fft.fft2(np.exp(field / field.std())) * np.exp(-2 * (np.pi * k * 1.0) ** 2)
+    images = {}
+    for shift in [(0, 0), *((dx, dy) for dx in np.arange(0, 1.01, 0.125) for dy in (0.0, -0.5, 1.37))]:
+        image = np.fft.ifft2(fourier_shift(spectrum, shift[::-1])).real
+        images[shift] = log_difference_of_gaussians(image, 1, 8)[32:-32, 32:-32]
+    errors = [np.subtract(tile_shift(images[0, 0], image), shift) for shift, image in images.items()]
+    assert np.abs(errors).max() < 0.015
+    assert np.sqrt(np.mean(np.square(errors))) < 0.005
+
+
+def test_tile_shift_of_oblique_structures():
+    """A maximum that is long and oblique: a parabola along each axis is 0.2 pixel off."""
+    scene = Scene(5)
+    angle = np.pi / 4 + np.random.default_rng(5).uniform(-0.8, 0.8, scene.kx.size)
+    k = np.hypot(scene.kx, scene.ky)
+    scene.kx, scene.ky = k * np.cos(angle), k * np.sin(angle)
+    first, second = (log_difference_of_gaussians(scene.image(150, *d), 1, 8)[11:-11, 11:-11] for d in ((0, 0), SHIFT))
+    np.testing.assert_allclose(tile_shift(first, second), SHIFT, atol=0.06)
+
+
+@pytest.mark.parametrize("shift", [(2.9, 0.0), (0.0, -2.2), (1.6, -1.4)])
+def test_tile_shift_reach(scene, shift):
+    first, second = (log_difference_of_gaussians(scene.image(140, *d), 1, 8) for d in ((0, 0), shift))
+    found = tile_shift(first, second)
+    if max(np.abs(shift)) < 2.5:
+        np.testing.assert_allclose(found, shift, atol=0.05)
+    else:
+        assert np.isnan(found).all()
+
+
+def test_tile_shift_of_nothing(scene):
+    image = scene.image(40) - 20
+    for a, b in ((image, 0 * image), (0 * image, image), (0 * image, 0 * image), (image[:12, :12], image[:12, :12])):
+        assert np.isnan(tile_shift(a, b)).all()
+
+
+SHIFTS = {1: (0.0, 0.0), 2: (0.3, -0.2), 3: (-0.45, 0.1)}
+
+
+def test_tile_residual_finds_shifts(scene):
+    data = np.array([[scene.image(340, *shift) for shift in SHIFTS.values()]] * 2)
+    tiles = tile_residual(level3(data))
+    # 2 x 2 tiles of 128 pixels every 96, 12 pixels or more from the edge.
+    assert len(tiles) == 2 * 3 * 4
+    assert set(zip(tiles["x"], tiles["y"], strict=True)) == {(a, b) for a in (159.5, 255.5) for b in (159.5, 255.5)}
+    assert list(np.unique(tiles["frame"])) == [120, 121]
+    for i, j in combinations(SHIFTS, 2):
+        pair = tiles[(tiles["first"] == i) & (tiles["second"] == j)]
+        assert len(pair) == 8
+        expected = np.subtract(SHIFTS[j], SHIFTS[i])
+        np.testing.assert_allclose(pair["dx"], expected[0], atol=0.02)
+        np.testing.assert_allclose(pair["dy"], expected[1], atol=0.02)
+
+
+def test_tile_residual_does_not_see_what_is_common(scene):
+    data = np.array([[scene.image(240, 0.4, 0.3)] * 2])
+    tiles = tile_residual(level3(data))
+    assert len(tiles) == 1
+    np.testing.assert_allclose([tiles["dx"][0], tiles["dy"][0]], 0, atol=1e-3)
+
+
+def test_tile_residual_of_a_gradient(scene):
+    """A channel that is stretched: the shift grows from tile to tile."""
+    pixel = np.arange(340.0)
+    stretched = pixel - 0.004 * (pixel - 207.5)
+    data = np.array([[scene.image(340), scene(stretched[None, :], pixel[:, None])]])
+    tiles = tile_residual(level3(data))
+    np.testing.assert_allclose(tiles["dx"], 0.004 * (tiles["x"] - 207.5), atol=0.03)
+    np.testing.assert_allclose(tiles["dy"], 0, atol=0.03)
+    assert np.ptp(tiles["dx"]) > 0.3
+
+
+def test_tile_residual_with_noise(scene):
+    """Photon noise of some 20 photons scatters the tiles, but does not bias them."""
+    rng = np.random.default_rng(2)
+    data = rng.poisson(np.array([[scene.image(340), scene.image(340, 0.3, -0.2)]] * 3))
+    tiles = tile_residual(level3(data))
+    assert len(tiles) == 12
+    for name, truth in (("dx", 0.3), ("dy", -0.2)):
+        assert 0.003 < tiles[name].std() < 0.08
+        assert abs(tiles[name].mean() - truth) < 0.04
+
+
+def test_tile_residual_stays_in_the_field_stop(scene):
+    data = np.array([[scene.image(340), scene.image(340, 0.3)]])
+    flags = np.zeros(data.shape, np.uint8)
+    flags[0, 1, :, :150] = Flag.OUTSIDE
+    mask = flags != 0
+    # Masked pixels, whatever their value.
+    data[mask] = 1e6
+    tiles = tile_residual(level3(data, mask=mask, flags=flags))
+    assert set(tiles["x"]) == {255.5}
+    np.testing.assert_allclose(tiles["dx"], 0.3, atol=0.02)
+    flags[0, 1] = Flag.MISSING
+    data[0, 1] = np.nan
+    empty = tile_residual(level3(data, mask=flags != 0, flags=flags))
+    assert len(empty) == 0
+    assert empty.colnames == tiles.colnames
+
+
+@pytest.mark.parametrize("region", ["full", "octagon", "clean"])
+def test_pair_correlation(region):
+    cube = make_cube((3, 4, 20, 25), channels=(1, 2, 3, 4))
+    cube.data[1, 2] = np.nan
+    table = pair_correlation(cube, region=region)
+    assert len(table) == 3 * 6
+    for row in table:
+        t = list(cube.frame).index(row["frame"])
+        i, j = row["first"] - 1, row["second"] - 1
+        a, b = cube.data[t, i].astype(float), cube.data[t, j].astype(float)
+        if (t == 1) and 2 in (i, j):
+            assert np.isnan(row["correlation"])
+            continue
+        if region == "full":
+            a, b = np.nan_to_num(a), np.nan_to_num(b)
+            good = np.ones(a.shape, bool)
+        else:
+            good = np.isfinite(a) & np.isfinite(b) & ~cube.mask[t, i] & ~cube.mask[t, j]
+        if region == "clean":
+            good &= (cube.flags[t, i] & 32 == 0) & (cube.flags[t, j] & 32 == 0)
+        expected = np.corrcoef(a[good], b[good])[0, 1]
+        np.testing.assert_allclose(row["correlation"], expected, atol=1e-6)
+
+
+def test_pair_correlation_of_like_images(scene):
+    image = scene.image(60)
+    noise = np.random.default_rng(0).normal(0, image.std(), image.shape)
+    data = np.array([[image, 3 * image + 5, image + noise]])
+    table = pair_correlation(level3(data), region="octagon")
+    np.testing.assert_allclose(table["correlation"], [1, 1 / np.sqrt(2), 1 / np.sqrt(2)], atol=0.02)
+    # A constant image has no correlation; an infinite pixel counts as no data.
+    data[0, 1] = 4
+    data[0, 2, 5, 5] = np.inf
+    table = pair_correlation(level3(data))
+    np.testing.assert_array_equal(np.isfinite(table["correlation"]), [False, True, False])
+    assert table["correlation"][1] > 0.6
+
+
+def test_cubes_without_mask_or_flags(scene):
+    full = level3(np.array([[scene.image(240), scene.image(240, 0.3)]]))
+    bare = ESISLevel3Cube(full.data, wcs=full.wcs, meta=full.meta)
+    for region in ("full", "octagon"):
+        assert list(pair_correlation(bare, region=region)["correlation"]) == list(
+            pair_correlation(full, region=region)["correlation"]
+        )
+    for function in (tile_residual, summary, lambda cube: pair_correlation(cube, region="clean")):
+        with pytest.raises(ValueError, match="without flags"):
+            function(bare)
+    no_mask = ESISLevel3Cube(full.data, wcs=full.wcs, meta=full.meta, flags=full.flags)
+    assert list(tile_residual(no_mask)["dx"]) == list(tile_residual(full)["dx"])
+
+
+def test_bad_input(scene):
+    cube = make_cube((2, 2, 5, 6))
+    with pytest.raises(ValueError, match="expected one of full, octagon, clean"):
+        pair_correlation(cube, region="all")
+    for function in (pair_correlation, tile_residual, summary):
+        for part in (cube[0], cube[:, 1], cube[0, 0]):
+            with pytest.raises(ValueError, match=r"expected \(time, channel, y, x\)"):
+                function(part)
+
+
+def reference_map(scene, cube, scale, dx, dy):
+    """A Map of the scene with larger pixels, whose features lie (dx, dy) arcsec from those of the cube."""
+    time = cube.time[1]
+    frame = cube[1, 0].wcs.pixel_to_world(0, 0)
+    grid = observed_grid(ESIS_1, frame.observer, time)
+    size = int(420 * 0.6 / scale)
+    grid.wcs.cdelt = scale / 3600, scale / 3600
+    grid.wcs.crpix = 10.3, 12.7
+    center = (np.array(cube.data.shape[:1:-1]) / 2 - np.array(cube[1, 0].wcs.wcs.crpix) + 0.5) * 0.6
+    grid.wcs.crval = (center - (size / 2 - np.array([10.3, 12.7]) + 0.5) * scale) / 3600
+    grid.wcs.set()
+    # Fine positions in each pixel, averaged, as a detector does.
+    steps = (np.arange(5) - 2) / 5
+    total = 0
+    for a in steps:
+        for b in steps:
+            lon, lat = grid.pixel_to_world_values(np.arange(size)[None, :] + a, np.arange(size)[:, None] + b)
+            lon = (lon + 180) % 360 - 180
+            x = (lon * 3600 - dx) / 0.6 + cube[1, 0].wcs.wcs.crpix[0] - 1
+            y = (lat * 3600 - dy) / 0.6 + cube[1, 0].wcs.wcs.crpix[1] - 1
+            total = total + scene(x, y)
+    header = grid.to_header()
+    return Map(total / 25, header)
+
+
+@pytest.mark.parametrize("crop", [False, True])
+def test_offset_to_a_map_with_coarse_pixels(crop):
+    """A Map of 1.8 arcsec pixels, from which the channels lie a known distance; parts of a cube too."""
+    scene = Scene(3, waves=60)
+    shifts = ((0.0, 0.0), (0.9, -0.6))
+    data = np.array([[scene.image(300, *shift) for shift in shifts]] * 2)
+    cube = level3(data, crpix=(120.25, 160.5))
+    reference = reference_map(scene, cube, 1.8, 0.5, -0.35)
+    part = cube[:, :, 21:290, 10:281] if crop else cube
+    table = offset_to_map(part, reference)
+    assert list(table["frame"]) == [121, 121]
+    assert list(table["channel"]) == [1, 2]
+    for row, shift in zip(table, shifts, strict=True):
+        np.testing.assert_allclose(row["dx"].to_value("arcsec"), 0.6 * shift[0] - 0.5, atol=0.06)
+        np.testing.assert_allclose(row["dy"].to_value("arcsec"), 0.6 * shift[1] + 0.35, atol=0.06)
+        assert row["correlation"] > 0.9
+
+
+def test_offset_to_map_without_data():
+    scene = Scene(3, waves=20)
+    data = np.array([[scene.image(120), np.full((120, 120), np.nan)]] * 2)
+    flags = np.where(np.isnan(data), Flag.MISSING, 0).astype(np.uint8)
+    cube = level3(data, flags=flags, crpix=(60.0, 60.0))
+    reference = reference_map(scene, cube, 1.8, 0, 0)
+    table = offset_to_map(cube, reference, frame=120)
+    assert list(table["frame"]) == [120, 120]
+    assert np.isfinite(table["dx"][0])
+    assert np.isnan(table["dx"][1])
+    assert np.isnan(table["correlation"][1])
+    # Masked pixels of the reference are none.
+    masked = Map(reference.data, reference.meta, mask=np.ones(reference.data.shape, bool))
+    assert np.isnan(offset_to_map(cube, masked)["dx"]).all()
+    with pytest.raises(ValueError, match=r"got frame 7, expected one of the cube's: 120, 121"):
+        offset_to_map(cube, reference, frame=7)
+
+
+def test_summary(scene):
+    data = np.array([[scene.image(240, *shift) for shift in SHIFTS.values()]] * 2)
+    data[1, 2] = np.nan
+    flags = np.where(np.isnan(data), Flag.MISSING, 0).astype(np.uint8)
+    cube = level3(data, flags=flags)
+    cube.alignment[1, 2] = None
+    table = summary(cube)
+    assert list(table["frame"]) == [120, 121]
+    assert list(table["time"]) == list(cube.time.isot)
+    assert list(table["aligned"]) == [3, 2]
+    tiles, pairs = tile_residual(cube), pair_correlation(cube)
+    for row in table:
+        here = tiles["frame"] == row["frame"]
+        rms = np.sqrt(np.mean(tiles["dx"][here] ** 2 + tiles["dy"][here] ** 2))
+        np.testing.assert_allclose(row["residual"], rms)
+        np.testing.assert_allclose(
+            row["correlation full"], np.nanmean(pairs["correlation"][pairs["frame"] == row["frame"]])
+        )
+    # Three pairs with shifts of 0.36, 0.46 and 0.81 pixels; then one.
+    expected = [np.sqrt(np.mean([0.13, 0.2125, 0.6525])), np.sqrt(0.13)]
+    np.testing.assert_allclose(table["residual"], expected, atol=0.02)
+    assert table["residual"].unit == u.pix
+    small = summary(level3(data[:, :, :50, :50], flags=flags[:, :, :50, :50], alignments=False))
+    assert np.isnan(small["residual"]).all()
+    assert list(small["aligned"]) == [0, 0]
+
+
+@pytest.fixture(scope="session")
+def frame_124(flight_data):
+    """The Level-3 cube of one real exposure."""
+    level1 = ESISLevel1Cube.from_raw(flight_data / "esis_level0", frames=[124])
+    return form_level3(level1, vignetting=False, normalize=False)
+
+
+@pytest.mark.flight_data
+def test_shift_injected_into_a_real_exposure(frame_124):
+    """Channel 3 moved by 0.3 pixels: its pairs see just that, tile by tile, and the others nothing."""
+    from scipy.ndimage import shift
+
+    before = tile_residual(frame_124)
+    data = frame_124.data.copy()
+    data[0, 2] = shift(np.nan_to_num(data[0, 2]), (0.0, 0.3), order=5, mode="nearest")
+    moved = ESISLevel3Cube(
+        data, wcs=frame_124.wcs, meta=frame_124.meta, mask=frame_124.mask, flags=frame_124.flags, unit=frame_124.unit
+    )
+    after = tile_residual(moved)
+    assert len(after) == len(before) > 100
+    sign = (after["second"] == 3) * 1 - (after["first"] == 3) * 1
+    change = after["dx"] - before["dx"] - 0.3 * sign
+    assert np.abs(change[sign == 0]).max() < 1e-9
+    assert np.sqrt(np.mean(np.square(change[sign != 0]))) < 0.02
+    assert abs(np.mean(change[sign != 0] * sign[sign != 0])) < 0.01
+    assert np.sqrt(np.mean(np.square(after["dy"] - before["dy"]))) < 0.02
+    # The mean square grows by 0.09 and twice the product with what was there.
+    square = [np.mean((t["dx"] ** 2 + t["dy"] ** 2)[sign != 0]) for t in (before, after)]
+    expected = square[0] + 0.09 + 2 * 0.3 * np.mean((before["dx"] * sign)[sign != 0])
+    np.testing.assert_allclose(square[1], expected, atol=0.01)
+    assert square[1] > square[0] + 0.04
