@@ -42,8 +42,9 @@ class _Command(click.Command):
 def _messages(verbose):
     """Print every warning once, on a line of its own, and with ``verbose`` what the package logs."""
     # astropy and sunpy take over all warnings when they are first imported, each for its own log.
-    from sunpy import log as sunpy_log
     from tqdm import tqdm
+
+    from sunpy import log as sunpy_log
 
     def show(message, category, filename, lineno, file=None, line=None):
         lines = str(message).splitlines() or [category.__name__]

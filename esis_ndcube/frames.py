@@ -27,6 +27,7 @@ __all__ = [
 
 _SUFFIXES = tuple(f".{stem}{end}" for stem in ("fit", "fits", "fts") for end in ("", ".gz", ".fz"))
 _GZIP = b"\x1f\x8b"
+_MEND = "get it again, or pass on_error='skip' (--skip-damaged)"
 
 _log = logging.getLogger(__name__)
 
@@ -281,7 +282,7 @@ def read_frame(frame, flight):
         with fits.open(io.BytesIO(content)) as hdul:
             data = np.array(hdul[frame.hdu].data)
     except Exception as error:  # whatever astropy and the decompressors make of a damaged file
-        msg = f"{frame.path} is damaged: {_reason(error)}; get the file again, or pass on_error='skip'"
+        msg = f"{frame.path} is damaged: {_reason(error)}; {_MEND}"
         raise FrameError(msg) from error
     if data.shape != flight.detector.raw_shape:
         msg = f"{frame.path} holds an image of shape {data.shape}, expected {flight.detector.raw_shape}"
@@ -370,7 +371,7 @@ def _read_header(path, flight):
     except IndexError:
         return None
     except Exception as error:  # whatever astropy and the decompressors make of a damaged file
-        msg = f"{path} is not a readable FITS file: {_reason(error)}; get it again, or pass on_error='skip'"
+        msg = f"{path} is not a readable FITS file: {_reason(error)}; {_MEND}"
         raise FrameError(msg) from error
     keys = flight.files
     channels = {channel.camera: channel.number for channel in flight.channels}
@@ -416,7 +417,7 @@ def _check_length(path, info):
         packed = stream.read(len(_GZIP)) == _GZIP
     size, expected = path.stat().st_size, info["datLoc"] + info["datSpan"]
     if not packed and size < expected:
-        msg = f"{path} is cut short: {size} bytes, expected {expected}; get it again, or pass on_error='skip'"
+        msg = f"{path} is cut short: {size} bytes, expected {expected}; {_MEND}"
         raise FrameError(msg)
 
 

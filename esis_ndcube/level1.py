@@ -377,6 +377,9 @@ def _arrange(light, flight, frames, channels):
             warn_user(f"no light frames of channels {absent} of {flight.name}; the cube has channels {there}")
     else:
         channels = sorted({flight.channel(int(number)).number for number in channels})
+        if not channels:
+            msg = f"got no channels, expected some of {there}"
+            raise ValueError(msg)
         if absent := sorted(set(channels) - set(there)):
             msg = f"no light frames of channels {absent}, only of {there}"
             raise ValueError(msg)
@@ -415,7 +418,7 @@ def _calibrate_darks(frames, channel, flight, on_error, workers):
     if not good:
         msg = (
             f"no darks of channel {channel}: expected frame numbers {_ranges(flight.dark_frames)}; "
-            "name other files with darks="
+            "name other files with darks= (--darks)"
         )
         raise FrameError(msg)
     frames, images = zip(*good, strict=True)
@@ -448,18 +451,17 @@ def _fill(planes, index, frame, flight, calibration, *, despike):
         flags[:, slice(*columns)] |= int(Flag.BAD_PIXEL)
     saturated = active >= detector.saturation
     flags[saturated] |= int(Flag.SATURATED)
-    mended, extra = np.zeros(image.shape, dtype=bool), None
+    mended = saturated
     if despike or isinstance(despike, dict):
         settings = {"fwhm": detector.psf_fwhm, **(despike if isinstance(despike, dict) else {})}
         spikes = find_spikes(image, **settings)
         flags[spikes] |= int(Flag.SPIKE)
         mended = spikes | saturated
-        image, extra = mend_spikes(image, mended)
+    image, extra = mend_spikes(image, mended)
     noise = level0.gain_image(np.multiply(calibration.read_noise, channel.gain), detector)
     noise = level0.orient(noise, detector) * np.sqrt(np.float32(1 + calibration.weight))
     variance = level0.electron_variance(image + stray, level0.line_factors(flight), noise, detector.fano_factor)
-    if extra is not None:
-        variance[mended] += extra
+    variance[mended] += extra
     # Nothing to mend with: the middle of a very thick track.
     flags[~np.isfinite(image)] |= int(Flag.BAD_PIXEL)
     planes.data[index], planes.sigma[index], planes.flags[index] = image, np.sqrt(variance), flags

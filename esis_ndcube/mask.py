@@ -27,11 +27,15 @@ def distance_inside(vertices, x, y):
     >>> distance_inside([(0, 0), (4, 0), (4, 4), (0, 4)], [2, 1, 5], [2, 2, 2])
     array([ 2.,  1., -1.])
     """
+    from esis_ndcube._polygon import smallest_distance
+
     vertices = np.asarray(vertices, dtype=float)
-    distance = np.inf
-    for start, stop in zip(vertices, np.roll(vertices, -1, axis=0), strict=True):
-        dx, dy = (stop - start) / np.hypot(*(stop - start))
-        distance = np.minimum(distance, dx * (np.asarray(y) - start[1]) - dy * (np.asarray(x) - start[0]))
+    along = np.roll(vertices, -1, axis=0) - vertices
+    dx, dy = (along / np.hypot(*along.T)[:, None]).T
+    sides = np.column_stack([-dy, dx, dy * vertices[:, 0] - dx * vertices[:, 1]])
+    x, y = np.broadcast_arrays(np.asarray(x, dtype=float), np.asarray(y, dtype=float))
+    distance = np.empty(x.shape)
+    smallest_distance(sides, x.ravel(), y.ravel(), distance.reshape(-1))
     return distance
 
 

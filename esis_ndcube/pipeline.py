@@ -189,6 +189,7 @@ def _resample_into(target, level1, index, alignment, line, vignetting, order):
     frame = level1.data[index][:, columns] / flight.electrons_per_photon(line).value
     noise = level1.uncertainty.array[index][:, columns] / flight.electrons_per_photon(line).value
     bad = level1.flags[index][:, columns]
+    # Invalid pixels are masked below and not left out here: Level-1 has mended what would spoil its neighbors.
     array, footprint = interpolate(frame.astype(np.float32), *position, order=order)
     footprint &= inside
     error = propagate_uncertainty(noise, *position, order=order)

@@ -6,10 +6,10 @@ import warnings
 
 import numpy as np
 import pytest
-import sunpy.map
 from helpers import assert_bits_equal, assert_cubes_equal, assert_values_equal
 
 import astropy.units as u
+import sunpy.map
 from sunpy.util.exceptions import SunpyUserWarning
 
 from esis_ndcube import ESIS_1, ESISLevel1Cube, Vignetting, form_level3
@@ -45,6 +45,11 @@ def cube(flight, level1):
     return form_level3(level1, flight.maps)
 
 
+@pytest.fixture(scope="module")
+def plain(flight, level1):
+    return form_level3(level1, flight.maps, vignetting=False, normalize=False)
+
+
 # -------------------------------------------------------------------------------------------------- the whole
 
 
@@ -71,9 +76,8 @@ def test_what_a_cube_holds(flight, level1, cube):
     assert all(a.converged and a.stage == "final" for a in cube.alignment.flat)
     assert all(a.converged and a.stage == "linear" for a in cube.alignment_linear.flat)
     # Every frame is valid over its field stop, whose area is known.
-    expected = np.sqrt(2) / (1 + np.sqrt(2)) * (flight.simulated.flight.field_stop_width / (0.6 * u.arcsec)) ** 2 * 2
-    area = (~cube.mask).sum((2, 3)) / (expected.value / np.sqrt(2) * (1 + np.sqrt(2)) * (np.sqrt(2) - 1))
-    np.testing.assert_allclose(area, 1, atol=0.1)
+    octagon = 2 * (np.sqrt(2) - 1) * (flight.simulated.flight.field_stop_width / (0.6 * u.arcsec)) ** 2
+    np.testing.assert_allclose((~cube.mask).sum((2, 3)), octagon.value, rtol=0.1)
     assert np.isfinite(cube.data[~cube.mask]).all()
     assert (cube.uncertainty.array[~cube.mask] > 0).all()
 
@@ -86,15 +90,14 @@ def test_normalized_images_have_one_mean(cube):
     assert cube.normalization.min() == 1
 
 
-def test_vignetting_and_normalization_are_factors(flight, level1, cube):
-    plain = form_level3(level1, flight.maps, vignetting=False, normalize=False)
+def test_vignetting_and_normalization_are_factors(flight, level1, cube, plain):
     assert (plain.vignetting, plain.normalization) == (None, None)
     assert [step.name for step in plain.history] == ["level0", "coalign", "resample"]
     own = form_level3(level1, flight.maps, vignetting=cube.vignetting)
     assert_cubes_equal(own, cube)
     # The field is brighter than in its middle by the vignetting where that is more than 1.
     inside = ~(cube.mask | plain.mask)
-    ratio = np.where(inside, plain.data, np.nan) / np.where(inside, cube.data, np.nan) * cube.normalization[..., None, None]
+    ratio = plain.data / np.where(inside, cube.data, np.nan) * cube.normalization[..., None, None]
     slopes = cube.vignetting.slopes
     for channel in range(4):
         values = ratio[0, channel][np.isfinite(ratio[0, channel])]
@@ -118,26 +121,23 @@ def test_linear_stage_is_the_first_fit(flight, level1, cube):
 # ---------------------------------------------------------------------------------------------------- subsets
 
 
-def test_a_single_exposure_is_that_of_the_whole(flight, cube):
+def test_a_single_exposure_is_that_of_the_whole(flight, plain):
     """No result depends on another exposure."""
     options = {"normalize": False, "vignetting": False}
-    whole = form_level3(flight.level1(), flight.maps, **options)
     for index, frame in enumerate(flight.simulated.frames):
         one = form_level3(flight.level1(frames=[frame]), flight.maps, **options)
-        assert one.shape == (1, *cube.shape[1:])
+        assert one.shape == (1, *plain.shape[1:])
         assert one.frame.tolist() == [frame]
-        assert_bits_equal(one.data[0], whole.data[index])
-        assert_bits_equal(one.flags[0], whole.flags[index])
-        assert_values_equal(one.alignment[0], whole.alignment[index])
-        assert abs(one.time[0] - whole.time[index]) < 1 * u.ns
+        assert_bits_equal(one.data[0], plain.data[index])
+        assert_bits_equal(one.flags[0], plain.flags[index])
+        assert_values_equal(one.alignment[0], plain.alignment[index])
+        assert abs(one.time[0] - plain.time[index]) < 1 * u.ns
 
 
-def test_two_channels(flight):
-    options = {"normalize": False, "vignetting": False}
-    whole = form_level3(flight.level1(), flight.maps, **options)
-    two = form_level3(flight.level1(channels=[4, 2]), flight.maps, **options)
+def test_two_channels(flight, plain):
+    two = form_level3(flight.level1(channels=[4, 2]), flight.maps, vignetting=False, normalize=False)
     assert two.channel.tolist() == [2, 4]
-    assert_bits_equal(two.data, whole.data[:, [1, 3]])
+    assert_bits_equal(two.data, plain.data[:, [1, 3]])
     assert two[0, 1].channel == 4
 
 
@@ -150,7 +150,9 @@ def test_one_channel_alone(flight):
 
 def test_subset_without_the_reference_channel(flight):
     level1 = flight.level1(channels=[1, 3])
-    with pytest.raises(ValueError, match=r"got reference channel 2, expected one of the cube's channels \[1, 3\]"):
+    with pytest.raises(
+        ValueError, match=r"got reference channel 2, expected one of the cube's channels \[1, 3\]: choose it"
+    ):
         form_level3(level1, flight.maps)
     cube = form_level3(level1, flight.maps, reference_channel=3)
     assert all(a.converged for a in cube.alignment.flat)
@@ -162,11 +164,10 @@ def test_subset_without_the_reference_channel(flight):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"frames": [123, 99]}, "99"),
-        ({"frames": [200]}, "200"),
-        ({"frames": []}, "frame"),
+        ({"frames": [99, 200]}, r"got frames \[99, 200\], expected some of \[123, 124\]"),
+        ({"frames": []}, r"got frames \[\], expected some of \[123, 124\]"),
         ({"channels": [5]}, "unknown channel 5: flight ESIS_1_small has channels 1, 2, 3, 4"),
-        ({"channels": []}, "channel"),
+        ({"channels": []}, r"got no channels, expected some of \[1, 2, 3, 4\]"),
     ],
 )
 def test_subsets_that_are_not_there(options, message, flight):
@@ -195,7 +196,7 @@ def test_missing_and_blank_frames_harm_no_other(tmp_path):
     assert cube.meta["file"][0, 0] == ""
     assert np.isnan(cube.meta["exposure"][0, 0])
     # The header knows how long the exposure was from the other cameras.
-    assert cube[0, 0].wcs.to_header()["DATE-BEG"] == "2019-09-30T18:08:20.000"
+    assert cube[0, 0].wcs.to_header()["DATE-BEG"][:23] == "2019-09-30T18:08:20.000"
     # All others are as they would be without the faults.
     (tmp_path / "good").mkdir()
     good = Folder(tmp_path / "good", n_exposures=2, missing=False, blank=False)
@@ -243,7 +244,7 @@ def test_impossible_arguments(options, error, message, level1):
 @pytest.mark.parametrize("which", ["line", "flight"])
 def test_vignetting_of_something_else(which, level1):
     wrong = Vignetting.of_flight(level1.flight, "He I") if which == "line" else Vignetting.of_flight(ESIS_1, "O V")
-    with pytest.raises(ValueError, match=r"got the vignetting of .* of flight .*, expected that of O V of flight ESIS_1_s"):
+    with pytest.raises(ValueError, match=r"got the vignetting of .* of flight .*, expected that of O V of flight E"):
         form_level3(level1, vignetting=wrong)
 
 
@@ -280,4 +281,5 @@ def test_import_is_cheap_and_silent():
     assert "esis_ndcube.pipeline" in new
     heavy = ("numba", "llvmlite", "astroscrappy", "sunpy.net", "aiapy", "distributed", "click", "drms", "asdf")
     assert not [name for name in new if name.startswith(heavy)]
-    assert not [name for name in new if name.startswith(("esis_ndcube.cli", "esis_ndcube.demo", "esis_ndcube.simulate"))]
+    late = ("esis_ndcube.cli", "esis_ndcube.demo", "esis_ndcube.simulate")
+    assert not [name for name in new if name.startswith(late)]

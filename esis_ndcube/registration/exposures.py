@@ -24,6 +24,8 @@ __all__ = ["Coalignment", "coalign"]
 _MARGIN = 3.0
 # A fit that scores less has locked on noise: on blank frames scores are 0.01, on the weakest good ones above 0.2.
 _MIN_SCORE = 0.1
+# A channel stretched or sheared by more than this against the flight's pose is no image of the Sun.
+_MAX_STRETCH = 0.1
 _PYRAMID = (4, 2, 1)
 # Where the search looks if the fit from the flight's pose fails: degrees, factors, and arcsec.
 _ROLLS = np.arange(-6.0, 6.5)
@@ -117,7 +119,10 @@ def coalign(level1, reference=None, *, line=None, reference_channel=None, worker
     channels = [int(c) for c in np.atleast_1d(level1.channel)]
     reference_channel = flight.reference_channel if reference_channel is None else reference_channel
     if reference_channel not in channels:
-        msg = f"got reference channel {reference_channel}, expected one of the cube's channels {channels}"
+        msg = (
+            f"got reference channel {reference_channel}, expected one of the cube's channels {channels}: "
+            f"choose it with reference_channel="
+        )
         raise ValueError(msg)
     references = prepare_references(level1, reference, line=line, reference_channel=reference_channel)
     tasks = [
@@ -270,7 +275,7 @@ def _search(frame, level):
 
 
 def _failed(fit):
-    return not fit.converged or not fit.score >= _MIN_SCORE
+    return not (fit.converged and fit.score >= _MIN_SCORE)
 
 
 def _fit_anchor(frame, linear, reference):
@@ -308,7 +313,12 @@ def _fit_final(frame, linear, target, name):
 
 def _alignment(start, fit, transform, stage, name, fine, factor):
     failed = _failed(fit)
-    reason = fit.reason if fit.reason != "converged" or not failed else f"score {fit.score:.3f} is too low"
+    stretched = not failed and _stretch(transform, start) > _MAX_STRETCH
+    reason = fit.reason
+    if stretched:
+        reason = "shape is far from the pose's"
+    elif failed and fit.converged:
+        reason = f"score {fit.score:.3f} is too low"
     # The filter correlates neighboring pixels, so that there are fewer independent ones than pixels.
     correlated = 4 * np.pi * (fine.to_value(u.arcsec) / (pixel_size(start.grid) * factor)) ** 2
     return replace(
@@ -319,11 +329,18 @@ def _alignment(start, fit, transform, stage, name, fine, factor):
         score=float(fit.score),
         iterations=fit.iterations,
         n_pixels=fit.n_pixels,
-        converged=not failed,
+        converged=not failed and not stretched,
         reason=reason,
         condition=fit.condition,
         covariance=fit.covariance * max(correlated, 1.0) * factor**2,
     )
+
+
+def _stretch(transform, start):
+    """Largest change of length between two maps at the middle of the grid, relative."""
+    x, y = start.transform.origin
+    change = np.linalg.solve(start.transform.jacobian(x, y), transform.jacobian(x, y))
+    return np.abs(np.linalg.svd(change, compute_uv=False) - 1).max()
 
 
 def _report(alignments):

@@ -1,0 +1,21 @@
+"""Compiled distances from the sides of a polygon."""
+
+import numba
+import numpy as np
+
+
+@numba.njit(cache=True, nogil=True)
+def smallest_distance(sides, x, y, result):
+    """
+    Smallest of a x + b y + c over the sides (a, b, c), for every pixel.
+
+    ``x``, ``y`` and ``result`` are flat; a coordinate that is NaN gives NaN.
+    """
+    for i in range(x.size):
+        best = np.inf
+        for side in range(sides.shape[0]):
+            distance = sides[side, 0] * x[i] + sides[side, 1] * y[i] + sides[side, 2]
+            # False for NaN, which stays
+            if not distance >= best:
+                best = distance
+        result[i] = best
