@@ -72,7 +72,7 @@ class _Table:
     def get(self, key, kind, *, default=None, positive=False):
         value = self._values.get(key, default)
         if value is None:
-            self.fail(key, f"missing, expected {kind.__name__}")
+            self.fail(key, f"missing, expected {'a table' if kind is dict else kind.__name__}")
         if kind is float and type(value) is int:
             value = float(value)
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):

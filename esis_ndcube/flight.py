@@ -144,7 +144,12 @@ class Flight:
         'ESIS_1'
         """
         path = path if hasattr(path, "read_text") else Path(path)
-        return cls.from_toml(path.read_text(encoding="utf-8"), source=str(path))
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            msg = f"{path} is not a flight file in TOML: {error}"
+            raise FlightError(msg) from error
+        return cls.from_toml(text, source=str(path))
 
     @classmethod
     def from_toml(cls, text, *, source="<string>"):

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from sunpy.util.exceptions import warn_user
+
 from esis_ndcube.flags import Flag
 
 __all__ = ["clean_means", "normalization_factors"]
@@ -9,7 +11,7 @@ __all__ = ["clean_means", "normalization_factors"]
 
 def clean_means(data, mask, flags):
     """
-    Mean brightness of every image over the region that is clean in all channels.
+    Mean brightness of every image over the region that is clean in all of them.
 
     Parameters
     ----------
@@ -23,12 +25,17 @@ def clean_means(data, mask, flags):
     Returns
     -------
     `numpy.ndarray`
-        Shape (time, channel); NaN where a channel has no valid pixels. Such channels do not count for the region.
+        Shape (time, channel); NaN for an image without valid pixels, which does not count for the region.
 
     Raises
     ------
     ValueError
-        If the channels of no exposure have a clean region in common.
+        If the images have no valid region in common.
+
+    Warns
+    -----
+    sunpy.util.exceptions.SunpyUserWarning
+        If overlapping lines leave no clean region, so that the valid one is taken.
 
     Examples
     --------
@@ -38,18 +45,28 @@ def clean_means(data, mask, flags):
     >>> clean_means(data, data == 0, np.zeros(data.shape, "u1"))
     array([[2., 6.]])
     """
-    means = np.full(data.shape[:2], np.nan)
-    for index in range(data.shape[0]):
-        bad = np.asarray(mask[index]) | ~np.isfinite(np.asarray(data[index]))
-        present = ~bad.all((1, 2))
-        if not present.any():
-            continue
-        clean = ~(bad[present] | (np.asarray(flags[index])[present] & Flag.OVERLAP != 0)).any(0)
-        if clean.any():
-            means[index, present] = np.asarray(data[index])[present][:, clean].mean(1, dtype=float)
-    if not np.isfinite(means).any():
-        msg = "the channels have no clean region in common: there is nothing to normalize by"
+    # One region for all exposures, or else those that lack a channel would be measured on another part of the Sun.
+    valid = np.ones(data.shape[-2:], dtype=bool)
+    clean = valid.copy()
+    present = np.zeros(data.shape[:2], dtype=bool)
+    for index in np.ndindex(present.shape):
+        good = ~np.asarray(mask[index]) & np.isfinite(np.asarray(data[index]))
+        present[index] = good.any()
+        if present[index]:
+            valid &= good
+            clean &= good & (np.asarray(flags[index]) & Flag.OVERLAP == 0)
+    if not (present.any() and valid.any()):
+        msg = "the images have no valid region in common: there is nothing to normalize by (normalize=False leaves it)"
         raise ValueError(msg)
+    if not clean.any():
+        warn_user(
+            "another line overlaps all of the region that the images have in common: they are normalized with its "
+            "light among them"
+        )
+        clean = valid
+    means = np.full(present.shape, np.nan)
+    for index in np.argwhere(present):
+        means[tuple(index)] = np.asarray(data[tuple(index)])[clean].mean(dtype=float)
     return means
 
 

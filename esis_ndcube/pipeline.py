@@ -102,6 +102,10 @@ def form_level3(
         progress=progress,
     )
     chosen = alignments.final if stage == "final" else alignments.linear
+    if not any(alignment.converged for alignment in chosen.flat):
+        reasons = ", ".join(sorted({alignment.reason for alignment in chosen.flat}))
+        msg = f"no frame could be aligned with {alignments.reference} ({reasons}): is it an image of the same Sun?"
+        raise ValueError(msg)
     data, sigma, flags = _resample_all(level1, chosen, line, vignetting, order, workers, progress)
     mask = (flags & Flag.INVALID).astype(bool)
     steps = [

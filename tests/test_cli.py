@@ -65,8 +65,9 @@ def formed(folder, tmp_path_factory):
     """The file that the plain command writes, and what it says."""
     path = tmp_path_factory.mktemp("formed") / "l3.fits"
     result = run_well(
-        "level3", folder / "raw", "-r", folder / "reference", "--flight", folder / "flight.toml", "-o", path
-    )
+        "level3", folder / "raw", "-r", folder / "reference", "--flight", folder / "flight.toml", "-o", path,
+        "--workers", 2,
+    )  # fmt: skip
     return path, result
 
 
@@ -101,13 +102,12 @@ def test_folder_with_references(formed, level1, maps):
     assert not result.stderr
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_workers_do_not_change_a_bit(workers, folder, formed, tmp_path):
+def test_workers_do_not_change_a_bit(folder, formed, tmp_path):
     output = tmp_path / "l3.fits"
     pattern = folder / "reference" / "*.fits"
     run_well(
         "level3", folder / "raw" / "*.gz", "--reference", pattern, "--flight", folder / "flight.toml",
-        "--workers", workers, "--output", output,
+        "--workers", 1, "--output", output,
     )  # fmt: skip
     assert_cubes_equal(ESISLevel3Cube.read(output), ESISLevel3Cube.read(formed[0]))
 
@@ -209,7 +209,6 @@ def test_each_warning_is_one_line_and_comes_once(raw, folder, tmp_path):
         "Warning: frame 123 is missing in c",
         "Warning: 1 of 8 frames could not b",
     ]
-    assert "SunpyUserWarning" in run(*arguments, "-v", expect=["is missing", "could not be aligned"]).stderr
 
 
 # -------------------------------------------------------------------------------------------------- bad input

@@ -212,7 +212,7 @@ def test_second_flight_is_aligned(second, second_truth):
     Coordinates are right, and better after the second fit than after the first one.
 
     The field is small, 7 % of the first flight's in area, and so is what can be learned from it.
-    Measured over three seeds: 0.31 to 0.59 px in the end with a median of 0.40 px, and 0.09 to 0.35 px between
+    Measured over two seeds: 0.31 to 0.59 px in the end with a median of 0.40 px, and 0.09 to 0.35 px between
     channels.
     """
     cube = ESISLevel3Cube.read(second[0] / "l3.fits")

@@ -190,7 +190,7 @@ BROKEN = [
         'width = "150 m"',
         "field_stop.width: got '150 m', expected a quantity in arcsec",
     ),
-    ('coarse = "3.6 arcsec"', 'coarse = "0.3 arcsec"', "registration.coarse: got 0.3 arcsec, expected more"),
+    ('coarse = "2.4 arcsec"', 'coarse = "0.3 arcsec"', "registration.coarse: got 0.3 arcsec, expected more"),
     ('wavelength = "171 Angstrom"', 'wavelength = "0 nm"', "reference.wavelength: got '0 nm', expected"),
     ("shape = [500, 470]", "shape = [500, 470.5]", "grid.shape: got [500, 470.5], expected 2 positive int"),
     ("crpix = [260.5, 225.0]", "crpix = [260.5]", "grid.crpix: got [260.5], expected 2 float numbers"),

@@ -1,33 +1,35 @@
 """Normalization, against loops over pixels."""
 
+import contextlib
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from sunpy.util.exceptions import SunpyUserWarning
 
 from esis_ndcube.flags import Flag
 from esis_ndcube.normalize import clean_means, normalization_factors
 
 
 def brute_force(data, mask, flags):
+    """Means of all images over the pixels that are good in every image that has any; None if there are none."""
     times, channels, rows, columns = data.shape
+
+    def good(t, c, y, x):
+        return not mask[t, c, y, x] and np.isfinite(data[t, c, y, x])
+
+    pixels = [(y, x) for y in range(rows) for x in range(columns)]
+    there = [(t, c) for t in range(times) for c in range(channels) if any(good(t, c, *pixel) for pixel in pixels)]
+    valid = [pixel for pixel in pixels if all(good(*image, *pixel) for image in there)]
+    if not there or not valid:
+        return None, False
+    clean = [pixel for pixel in valid if not any(flags[(*image, *pixel)] & 32 for image in there)]
     means = np.full((times, channels), np.nan)
-    for t in range(times):
-        there = [
-            c
-            for c in range(channels)
-            if any(not mask[t, c, y, x] and np.isfinite(data[t, c, y, x]) for y in range(rows) for x in range(columns))
-        ]
-        clean = [
-            (y, x)
-            for y in range(rows)
-            for x in range(columns)
-            if all(not mask[t, c, y, x] and np.isfinite(data[t, c, y, x]) and not flags[t, c, y, x] & 32 for c in there)
-        ]
-        for c in there:
-            if clean:
-                means[t, c] = sum(float(data[t, c, y, x]) for y, x in clean) / len(clean)
-    return means
+    for image in there:
+        means[image] = np.mean([float(data[(*image, *pixel)]) for pixel in clean or valid])
+    return means, not clean
 
 
 @settings(max_examples=40)
@@ -43,12 +45,13 @@ def test_brute_force(seed, share, missing):
         data[0, 0] = np.nan
         mask[-1, -1] = True
     copies = [x.copy() for x in (data, mask, flags)]
-    expected = brute_force(data, mask, flags)
-    if not np.isfinite(expected).any():
-        with pytest.raises(ValueError, match="no clean region in common"):
+    expected, crowded = brute_force(data, mask, flags)
+    if expected is None:
+        with pytest.raises(ValueError, match="no valid region in common"):
             clean_means(data, mask, flags)
         return
-    means = clean_means(data, mask, flags)
+    with pytest.warns(match="another line overlaps") if crowded else contextlib.nullcontext():
+        means = clean_means(data, mask, flags)
     np.testing.assert_allclose(means, expected, rtol=1e-6)
     factors = normalization_factors(means)
     good = np.isfinite(expected)
@@ -91,18 +94,31 @@ def test_missing_channel_does_not_count_for_the_region():
     np.testing.assert_array_equal(normalization_factors(means), [[1, np.nan], [1, 1]])
 
 
-def test_one_exposure_without_a_clean_region():
+def test_overlap_everywhere_is_said_and_lived_with():
     data = np.ones((2, 2, 1, 2))
+    data[1] = 2
     flags = np.zeros(data.shape, np.uint8)
-    flags[0, :, :, :] = Flag.OVERLAP
-    means = clean_means(data, np.zeros(data.shape, bool), flags)
-    np.testing.assert_array_equal(means, [[np.nan, np.nan], [1, 1]])
+    flags[0, :, :, 0] = flags[1, 1, :, 1] = Flag.OVERLAP
+    with pytest.warns(SunpyUserWarning, match="another line overlaps all of the region"):
+        means = clean_means(data, np.zeros(data.shape, bool), flags)
+    np.testing.assert_array_equal(means, [[1, 1], [2, 2]])
+
+
+def test_all_exposures_are_measured_on_the_same_part_of_the_sun():
+    """An exposure that lacks a channel keeps the region of the others."""
+    sun = np.array([[10.0, 20.0, 30.0, 40.0]])
+    data = np.tile(sun, (2, 2, 1, 1))
+    mask = np.zeros(data.shape, bool)
+    mask[0, 0] = True
+    flags = np.zeros(data.shape, np.uint8)
+    flags[:, 0, :, 2:] = Flag.OVERLAP
+    np.testing.assert_array_equal(clean_means(data, mask, flags), [[np.nan, 15], [15, 15]])
 
 
 def test_nothing_to_normalize_by():
     data = np.ones((1, 2, 1, 2))
     mask = np.array([[[[True, False]], [[False, True]]]])
-    with pytest.raises(ValueError, match="no clean region in common"):
+    with pytest.raises(ValueError, match="no valid region in common"):
         clean_means(data, mask, np.zeros(data.shape, np.uint8))
     with pytest.raises(ValueError, match="no image has a positive mean"):
         normalization_factors(np.array([[np.nan, -1.0, 0.0]]))

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import tempfile
 import uuid
 import warnings
 from pathlib import Path
@@ -77,6 +78,13 @@ def check_output(path, overwrite=False):
     if not os.access(path.parent, os.W_OK | os.X_OK):
         msg = f"can not write {path.name}: no permission to write in the folder {path.parent.absolute()}"
         raise PermissionError(msg)
+    try:
+        # Permission is not all it takes: disks are full, and some folders only look like ones.
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        msg = f"can not write {path.name} in the folder {path.parent.absolute()}: {error.strerror}"
+        raise OSError(msg) from error
     return path
 
 

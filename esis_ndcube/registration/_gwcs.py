@@ -62,6 +62,8 @@ def alignment_gwcs(alignment):
     )
     result = gwcs.WCS([(detector, to_sky), (sky, None)])
     result.array_shape = alignment.shape
+    # Resampling goes straight through the polynomial where it meets this WCS again.
+    result.alignment = alignment
     return result
 
 

@@ -11,6 +11,7 @@ import astropy.units as u
 from astropy.coordinates import SkyCoord
 from astropy.time import Time
 from astropy.wcs import WCS
+from sunpy.util.exceptions import warn_user
 
 from esis_ndcube.mask import line_region
 from esis_ndcube.registration.alignment import Alignment
@@ -28,6 +29,8 @@ _WIDTH_RATIO = 4
 _DETAIL = 2.0
 # Least part of the field of view that a reference must cover.
 _MIN_COVERAGE = 0.5
+# In this time the Sun turns by about 1.6 arcsec at the disk center.
+_LONG_GAP = 10 * u.min
 
 
 @dataclass(frozen=True, eq=False)
@@ -228,6 +231,12 @@ def prepare_references(level1, reference, *, line, reference_channel):
     needed = {
         min(range(len(maps)), key=lambda i: abs((maps[i].reference_date - time).to_value(u.s))) for time in level1.time
     }
+    gap = max(min(abs(item.reference_date - time) for item in maps) for time in level1.time)
+    if gap > _LONG_GAP:
+        warn_user(
+            f"the reference images are up to {gap.to_value(u.min):.0f} minutes away from the exposures, in which the "
+            f"Sun turns and changes: is the date right?"
+        )
     observer = maps[0].observer_coordinate
     grid = observed_grid(flight, observer, maps[0].reference_date)
     images = [_from_map(maps[i], flight, line, reference_channel) for i in sorted(needed)]
@@ -237,6 +246,7 @@ def prepare_references(level1, reference, *, line, reference_channel):
 
 
 def _as_maps(reference):
+    from sunpy.coordinates import Helioprojective
     from sunpy.map import GenericMap
 
     maps = [reference] if isinstance(reference, GenericMap) else list(reference)
@@ -247,6 +257,9 @@ def _as_maps(reference):
                 f"read files with sunpy.map.Map(path)"
             )
             raise TypeError(msg)
+        if item.data.ndim != 2 or not isinstance(item.coordinate_frame, Helioprojective):
+            msg = f"got the reference {item.name!r}, expected an image of the Sun in helioprojective coordinates"
+            raise ValueError(msg)
     if not maps:
         msg = "got an empty list of references, expected at least one sunpy Map, or None for the flight's pose"
         raise ValueError(msg)
