@@ -111,6 +111,13 @@ _OVERWRITE = click.option("--overwrite", is_flag=True, help="Overwrite what is t
     help="Stop after the affine alignment with the reference, or align the channels with each other too.",
 )
 @click.option("--reference-channel", type=int, help="Channel that the others are aligned with.")
+@click.option(
+    "--model",
+    type=click.Choice(["independent", "joint"]),
+    default="independent",
+    show_default=True,
+    help="Align every exposure for itself, or with one static distortion per channel for all of them.",
+)
 @click.option("--no-vignetting", is_flag=True, help="Do not correct the vignetting.")
 @click.option("--no-normalize", is_flag=True, help="Do not scale the images to one brightness.")
 @click.option("--no-despike", is_flag=True, help="Do not remove particle hits.")
@@ -131,6 +138,7 @@ def level3(
     references,
     stage,
     reference_channel,
+    model,
     no_vignetting,
     no_normalize,
     no_despike,
@@ -184,6 +192,7 @@ def level3(
         line=line,
         stage=stage,
         reference_channel=reference_channel,
+        model=model,
         vignetting=not no_vignetting,
         normalize=not no_normalize,
         workers=workers,

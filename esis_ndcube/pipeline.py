@@ -32,6 +32,7 @@ def form_level3(
     line=None,
     stage="final",
     reference_channel=None,
+    model="independent",
     vignetting=True,
     normalize=True,
     order="bicubic",
@@ -57,6 +58,8 @@ def form_level3(
         ``"final"``, or ``"linear"`` for images that are aligned by the affine map to the reference only.
     reference_channel : `int`, optional
         Number of the channel that the others are aligned with, by default the flight's choice.
+    model : `str`, optional
+        ``"independent"`` or ``"joint"`` final alignments, as for `~esis_ndcube.coalign`.
     vignetting : `bool` or `~esis_ndcube.Vignetting`, optional
         Whether to divide by the vignetting: the flight's own or the given one.
     normalize : `bool`, optional
@@ -98,6 +101,7 @@ def form_level3(
         reference,
         line=line.name,
         reference_channel=reference_channel,
+        model=model,
         workers=workers,
         progress=progress,
     )
@@ -111,7 +115,12 @@ def form_level3(
     steps = [
         ProcessingStep(
             "coalign",
-            {"reference": alignments.reference, "reference_channel": alignments.reference_channel, "stage": stage},
+            {
+                "reference": alignments.reference,
+                "reference_channel": alignments.reference_channel,
+                "stage": stage,
+                "model": model,
+            },
         ),
         ProcessingStep("resample", {"order": order}),
     ]

@@ -246,3 +246,23 @@ def test_a_pose_far_off_is_searched_for(small):
     x, y = np.array([100.0, 200.0, 150.0]), np.array([100.0, 150.0, 220.0])
     for a, b in zip(found.linear.flat, known.linear.flat, strict=True):
         np.testing.assert_allclose(a.transform(x, y), b.transform(x, y), atol=0.1)
+
+
+def test_the_joint_model_needs_exposures(small):
+    _, level1, maps = small
+    with pytest.raises(ValueError, match="got 2 exposures with a good channel 2, expected 3"):
+        coalign(level1, maps, model="joint")
+    with pytest.raises(ValueError, match="got model 'static', expected 'independent' or 'joint'"):
+        coalign(level1, maps, model="static")
+
+
+def test_the_joint_model_of_a_flight(tmp_path_factory):
+    simulated, level1, maps = make(tmp_path_factory, n_exposures=5, size=3, seed=4, missing=False, blank=False)
+    alone, joint = coalign(level1, maps), coalign(level1, maps, model="joint")
+    assert alone.joint is None
+    assert joint.joint.residual.shape == (5, 4)
+    # What it changes is of the size of the errors of the independent fits, and it makes them no larger.
+    assert 0 < np.nanmax(joint.joint.residual) < 0.3
+    assert np.median(errors(joint.final, simulated)) < 1.05 * np.median(errors(alone.final, simulated))
+    for a, b in zip(alone.linear.flat, joint.linear.flat, strict=True):
+        np.testing.assert_array_equal(a.transform.coefficients, b.transform.coefficients)

@@ -13,6 +13,7 @@ from esis_ndcube.mask import line_region
 from esis_ndcube.parallel import compute, delayed
 from esis_ndcube.registration.alignment import Alignment
 from esis_ndcube.registration.correlate import maximize_correlation
+from esis_ndcube.registration.joint import fit_joint
 from esis_ndcube.registration.prefilter import log_difference_of_gaussians
 from esis_ndcube.registration.reference import bin_image, pixel_size, prepare_references
 from esis_ndcube.registration.search import coarse_search
@@ -27,6 +28,7 @@ _MIN_SCORE = 0.1
 # A channel stretched or sheared by more than this against the flight's pose is no image of the Sun.
 _MAX_STRETCH = 0.1
 _PYRAMID = (4, 2, 1)
+_MODELS = "independent", "joint"
 # Where the search looks if the fit from the flight's pose fails: degrees, factors, and arcsec.
 _ROLLS = np.arange(-6.0, 6.5)
 _SCALES = (0.96, 0.98, 1.0, 1.02, 1.04)
@@ -65,9 +67,19 @@ class Coalignment:
     reference: str
     reference_times: list
     reference_channel: int
+    joint: object = None
 
 
-def coalign(level1, reference=None, *, line=None, reference_channel=None, workers=None, progress=False):
+def coalign(
+    level1,
+    reference=None,
+    *,
+    line=None,
+    reference_channel=None,
+    model="independent",
+    workers=None,
+    progress=False,
+):
     """
     Align every frame of a Level-1 cube with the Sun.
 
@@ -92,6 +104,10 @@ def coalign(level1, reference=None, *, line=None, reference_channel=None, worker
         The spectral line, by default the one that the flight's pose was measured in.
     reference_channel : `int`, optional
         Number of the channel that the others are aligned with, by default the flight's choice.
+    model : `str`, optional
+        ``"independent"``: every exposure has its own quadratic maps; ``"joint"``: the final alignments are replaced by
+        one static distortion per channel and rigid motions (`~esis_ndcube.registration.fit_joint`), which needs three
+        exposures or more and is a little more accurate where the distortion really is static.
     workers : `int`, optional
         Number of threads; by default Dask's active scheduler decides.
     progress : `bool`, optional
@@ -105,7 +121,8 @@ def coalign(level1, reference=None, *, line=None, reference_channel=None, worker
     Raises
     ------
     ValueError
-        If the line or the channel is unknown, or a reference does not overlap the field of view.
+        If the line, the channel or the model is unknown, a reference does not overlap the field of view, or there
+        are too few exposures for the joint model.
 
     Examples
     --------
@@ -124,6 +141,9 @@ def coalign(level1, reference=None, *, line=None, reference_channel=None, worker
             f"choose it with reference_channel="
         )
         raise ValueError(msg)
+    if model not in _MODELS:
+        msg = f"got model {model!r}, expected {' or '.join(map(repr, _MODELS))}"
+        raise ValueError(msg)
     references = prepare_references(level1, reference, line=line, reference_channel=reference_channel)
     tasks = [
         delayed(partial(_align_exposure, _Exposure.of(level1, index, line, references), reference_channel))
@@ -134,8 +154,11 @@ def coalign(level1, reference=None, *, line=None, reference_channel=None, worker
     for index, (first, second) in enumerate(results):
         linear[index], final[index] = first, second
     _report(final)
+    joint = fit_joint(final, reference_channel=reference_channel) if model == "joint" else None
+    if joint is not None:
+        final = joint.alignments
     times = [references.nearest(time).time for time in level1.time]
-    return Coalignment(linear, final, references.grid, references.name, times, reference_channel)
+    return Coalignment(linear, final, references.grid, references.name, times, reference_channel, joint)
 
 
 @dataclass(frozen=True, eq=False)
