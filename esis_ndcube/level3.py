@@ -201,6 +201,67 @@ class ESISLevel3Cube(ESISCube):
             reference_frame=reference_frame,
         )
 
+    def detector_to_world(self, u_pixel, v_pixel, *, frame=None, channel=None):
+        """
+        Coordinates on the Sun of detector pixels, by the alignment that an image was made with.
+
+        Parameters
+        ----------
+        u_pixel, v_pixel : array-like
+            Column and row of the Level-1 frame, 0-based centers, of one shape.
+        frame, channel : `int`, optional
+            Raw frame number and channel number, where the cube has more than one.
+
+        Returns
+        -------
+        `~astropy.coordinates.SkyCoord`
+            Of that shape, in the `~sunpy.coordinates.Helioprojective` frame of the reference's observer at the time
+            of the exposure.
+
+        Raises
+        ------
+        ValueError
+            If the image is not one of the cube's, or has no alignment.
+
+        Examples
+        --------
+        >>> from esis_ndcube import ESISLevel3Cube
+        >>> cube = ESISLevel3Cube.read("l3.fits")  # doctest: +SKIP
+        >>> cube[15, 0].detector_to_world(1480.0, 600.0)  # doctest: +SKIP
+        """
+        return self._image_alignment(frame, channel).to_gwcs().pixel_to_world(u_pixel, v_pixel)
+
+    def world_to_detector(self, coordinate, *, frame=None, channel=None):
+        """
+        Detector pixels of coordinates on the Sun, by the alignment that an image was made with.
+
+        Parameters
+        ----------
+        coordinate : `~astropy.coordinates.SkyCoord`
+            Coordinates in any frame that sunpy can transform to the one of `detector_to_world`.
+        frame, channel : `int`, optional
+            Raw frame number and channel number, where the cube has more than one.
+
+        Returns
+        -------
+        u, v : `numpy.ndarray`
+            Column and row of the Level-1 frame, 0-based centers, of the shape of the coordinates.
+
+        Raises
+        ------
+        ValueError
+            If the image is not one of the cube's, or has no alignment.
+
+        Examples
+        --------
+        >>> from esis_ndcube import ESISLevel3Cube
+        >>> cube = ESISLevel3Cube.read("l3.fits")  # doctest: +SKIP
+        >>> bright = cube[15, 0].wcs.pixel_to_world(697, 526)  # doctest: +SKIP
+        >>> u, v = cube.world_to_detector(bright, frame=124, channel=2)  # doctest: +SKIP
+        """
+        u_pixel, v_pixel = self._image_alignment(frame, channel).to_gwcs().world_to_pixel(coordinate)
+        return np.asarray(u_pixel), np.asarray(v_pixel)
+
     def to_map(self):
         """
         Make a sunpy Map of one image.
@@ -234,6 +295,35 @@ class ESISLevel3Cube(ESISCube):
 
         header = exposure_header(self)
         return sunpy.map.Map(self.data, header, mask=self.mask, uncertainty=self._free_uncertainty())
+
+    def _image_alignment(self, frame, channel):
+        """The alignment that one image was resampled with."""
+        alignments = self.alignment_linear if self.stage == "linear" else self.alignment
+        index = []
+        for name, number, numbers in (("frame", frame, self.frame), ("channel", channel, self.channel)):
+            if numbers is None:
+                msg = f"this cube is of no single {name}, and so has no detector coordinates"
+                raise ValueError(msg)
+            numbers = np.atleast_1d(numbers)
+            if number is None and numbers.size > 1:
+                msg = f"got a cube of {numbers.size} {name}s, expected one: cut out an image, or give {name}="
+                raise ValueError(msg)
+            found = np.flatnonzero(numbers == (numbers[0] if number is None else number))
+            if not found.size:
+                msg = f"got {name} {number!r}, expected one of {', '.join(map(str, numbers))}"
+                raise ValueError(msg)
+            index.append((int(found[0]), numbers.size))
+        (i, rows), (j, columns) = index
+        alignment = alignments
+        if isinstance(alignments, np.ndarray):
+            alignment = alignments.reshape(rows, columns)[i, j]
+        if alignment is None:
+            msg = (
+                f"the image of frame {np.atleast_1d(self.frame)[i]}, channel {np.atleast_1d(self.channel)[j]} has no "
+                "alignment: there was no frame, its fit failed, or the cube does not come from form_level3"
+            )
+            raise ValueError(msg)
+        return alignment
 
     def _free_uncertainty(self):
         """A copy of the uncertainty that does not know this cube."""

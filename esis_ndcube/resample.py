@@ -1,55 +1,108 @@
 """Resample Level-1 frames once through their alignment, as `reproject` would."""
 
-import numpy as np
-from scipy.ndimage import distance_transform_edt, map_coordinates, spline_filter
+import itertools
 
-from astropy.io import fits
+import numpy as np
+
 from astropy.wcs import WCS
 from astropy.wcs.utils import pixel_to_pixel
-from astropy.wcs.wcsapi import BaseHighLevelWCS, BaseLowLevelWCS, HighLevelWCSWrapper
 
+from esis_ndcube._reproject import parse_blocks, parse_input, parse_output, parse_output_array, run_blocks
+from esis_ndcube._spline import (
+    deviations,
+    evaluate,
+    prepare,
+    prepare_variance,
+    response,
+    result_type,
+    squared_weights,
+)
 from esis_ndcube.registration.alignment import Alignment
 
-__all__ = ["detector_coordinates", "interpolate", "propagate_uncertainty", "reproject_alignment"]
+__all__ = [
+    "correlation_factor",
+    "detector_coordinates",
+    "interpolate",
+    "propagate_uncertainty",
+    "reproject_alignment",
+]
 
 _ORDERS = {"nearest-neighbor": 0, "bilinear": 1, "biquadratic": 2, "bicubic": 3}
-# An output pixel is valid if at least this much of its bilinear weight falls on valid pixels.
-_MIN_WEIGHT = 0.5
 
 
-def reproject_alignment(input_data, output_projection, shape_out=None, *, order="bicubic", return_footprint=True):
+def reproject_alignment(
+    input_data,
+    output_projection,
+    shape_out=None,
+    *,
+    hdu_in=0,
+    order="bicubic",
+    output_array=None,
+    output_footprint=None,
+    return_footprint=True,
+    return_uncertainty=False,
+    block_size=None,
+    parallel=False,
+):
     """
-    Resample a Level-1 frame on the Sun, once.
+    Resample Level-1 frames on the Sun, once, through their alignment.
 
+    It is called as the functions of `reproject` are, and can stand in for them, for one as the ``reproject_function``
+    of `reproject.mosaicking.reproject_and_coadd`.
     Values are surface brightnesses: they are interpolated, not multiplied by any pixel area.
 
     Parameters
     ----------
-    input_data : `tuple`
-        A frame, shape (v, u), and its `~esis_ndcube.registration.Alignment`. Pixels that are not finite are invalid.
-    output_projection : `~astropy.wcs.WCS` or `~astropy.io.fits.Header`
-        Celestial WCS of the result.
+    input_data : object
+        One of
+
+        * a `tuple` of a frame and its `~esis_ndcube.Alignment`, or the WCS that `Alignment.to_gwcs` gives;
+          the frame is an array of shape (..., v, u), or an `~astropy.nddata.NDData` or cube of that shape;
+        * an `~astropy.nddata.NDData` or cube whose WCS is what `Alignment.to_gwcs` gives,
+          or whose WCS is not celestial and whose ``meta["alignment"]`` is an `~esis_ndcube.Alignment`;
+        * anything else that `reproject.reproject_interp` takes, which then does all of the work:
+          an image that already is on the Sun has no alignment.
+
+        Pixels that are not finite, and masked ones of an `~astropy.nddata.NDData`, are invalid.
+        Leading dimensions are frames of one alignment, whose coordinates are found only once.
+    output_projection : `~astropy.wcs.WCS`, any other WCS, or `~astropy.io.fits.Header`
+        Two-dimensional celestial WCS of the result.
         Helioprojective coordinates without observer and time are those of the alignment's own grid.
     shape_out : `tuple` of `int`, optional
         Rows and columns of the result; by default those of ``output_projection``.
+    hdu_in : `int` or `str`, optional
+        Passed on to `reproject.reproject_interp`, if that does the work.
     order : `int` or `str`, optional
         Order of the spline: 0 to 3, or ``"nearest-neighbor"``, ``"bilinear"``, ``"biquadratic"``, ``"bicubic"``.
+    output_array, output_footprint : `numpy.ndarray`, optional
+        Arrays of a floating type to put the result in, for example memory maps.
     return_footprint : `bool`, optional
         Whether to return the footprint as well.
+    return_uncertainty : `bool`, optional
+        Whether to return the uncertainty as well, for an `~astropy.nddata.NDData` that has one.
+    block_size : `tuple` of `int` or ``"auto"``, optional
+        Rows and columns of the blocks of the output that are done one by one, or a size along each axis of the
+        output; -1 is all of an axis. Coordinates are held of one block for each thread. By default there is one block.
+    parallel : `bool`, `int` or ``"current-scheduler"``, optional
+        Whether to do the blocks in parallel, on that number of threads or with Dask's active scheduler.
 
     Returns
     -------
     array : `numpy.ndarray`
-        The frame on the output grid, NaN outside the footprint.
+        The frames on the output grid, NaN outside the footprint, float32 for float32 frames.
+        It has the same bits whatever the blocks and the number of threads.
     footprint : `numpy.ndarray`
         1 where the result has valid input, else 0.
+    uncertainty : `numpy.ndarray`
+        Standard deviation, see `propagate_uncertainty`; only with ``return_uncertainty=True``.
 
     Raises
     ------
     TypeError
-        If ``input_data`` is not a frame and its alignment, or ``output_projection`` is no WCS.
+        If ``input_data`` is none of the above, or ``output_projection`` is no WCS.
     ValueError
-        If the frame does not have the alignment's shape, the order is unknown, or no output shape is given.
+        If the frame does not have the alignment's shape, the order, block size or number of threads is not possible,
+        no output shape is given, or the uncertainty is wanted of what has none.
 
     See Also
     --------
@@ -65,39 +118,79 @@ def reproject_alignment(input_data, output_projection, shape_out=None, *, order=
     >>> array, footprint = reproject_alignment((np.ones((1040, 2048)), alignment), ESIS_1.grid, order=1)
     >>> array.shape, float(np.nanmax(array))
     ((1270, 1270), 1.0)
+
+    With its uncertainty, in blocks and on two threads:
+
+    >>> from astropy.nddata import NDData, StdDevUncertainty
+    >>> frame = NDData(np.ones((1040, 2048)), uncertainty=StdDevUncertainty(np.full((1040, 2048), 0.1)))
+    >>> array, footprint, sigma = reproject_alignment(
+    ...     (frame, alignment), ESIS_1.grid, return_uncertainty=True, block_size="auto", parallel=2
+    ... )
+    >>> bool(np.nanmax(sigma) <= 0.1)
+    True
     """
-    frame, alignment = _parse_input(input_data)
-    wcs, shape_out = _parse_output(output_projection, shape_out)
-    u, v = detector_coordinates(alignment, wcs, shape_out)
-    array, footprint = interpolate(frame, u, v, order=order)
-    return (array, footprint.astype(float)) if return_footprint else array
-
-
-def _parse_input(input_data):
-    if not (isinstance(input_data, tuple) and len(input_data) == 2 and isinstance(input_data[1], Alignment)):
-        msg = f"got input_data of type {type(input_data).__name__}, expected a tuple (frame, Alignment)"
-        raise TypeError(msg)
-    frame, alignment = np.asarray(input_data[0]), input_data[1]
-    if frame.shape != alignment.shape:
-        msg = f"got a frame of shape {frame.shape}, expected that of the alignment's detector, {alignment.shape}"
+    order = _parse_order(order)
+    source = parse_input(input_data)
+    if return_uncertainty and (source is None or source.sigma is None):
+        msg = "got no uncertainty with an alignment, expected that of an NDData: or leave return_uncertainty out"
         raise ValueError(msg)
-    return frame, alignment
+    if source is None:
+        from reproject import reproject_interp
+
+        return reproject_interp(
+            input_data,
+            output_projection,
+            shape_out,
+            hdu_in=hdu_in,
+            order=order,
+            output_array=output_array,
+            output_footprint=output_footprint,
+            return_footprint=return_footprint,
+            block_size=block_size,
+            parallel=parallel,
+        )
+    data, leading = source.data, source.data.shape[:-2]
+    if shape_out is None and output_array is not None:
+        shape_out = output_array.shape
+    wcs, shape_out = parse_output(output_projection, shape_out, leading)
+    *outer, rows, columns = parse_blocks(block_size, parallel, shape_out)
+    outputs = [parse_output_array(output_array, shape_out, result_type(data), "output_array")]
+    # Without it the footprint would only be thrown away.
+    wants_footprint = return_footprint or output_footprint is not None
+    outputs.append(
+        parse_output_array(output_footprint, shape_out, float, "output_footprint") if wants_footprint else None
+    )
+    outputs.append(np.empty(shape_out, dtype=np.float32) if return_uncertainty else None)
+
+    for chunk in itertools.product(*outer):
+        planes = list(itertools.product(*(range(part.start, part.stop) for part in chunk)))
+        splines = [prepare(data[i], order, None if source.valid is None else source.valid[i]) for i in planes]
+        variances = [prepare_variance(source.sigma[i], order) if return_uncertainty else None for i in planes]
+
+        def store(rows, columns, results, planes=planes):
+            for plane, parts in zip(planes, results, strict=True):
+                for output, part in zip(outputs, parts, strict=True):
+                    if output is not None:
+                        output[(*plane, rows, columns)] = part
+
+        run_blocks(_resample_block, store, (splines, variances), wcs, source.alignment, [rows, columns], parallel)
+    wanted = True, return_footprint, return_uncertainty
+    results = tuple(output for output, want in zip(outputs, wanted, strict=True) if want)
+    return results if len(results) > 1 else results[0]
 
 
-def _parse_output(output_projection, shape_out):
-    wcs = WCS(output_projection) if isinstance(output_projection, fits.Header) else output_projection
-    if not isinstance(wcs, (BaseLowLevelWCS, BaseHighLevelWCS)):
-        msg = f"got an output projection of type {type(wcs).__name__}, expected a WCS or a FITS header"
-        raise TypeError(msg)
-    wcs = wcs if isinstance(wcs, BaseHighLevelWCS) else HighLevelWCSWrapper(wcs)
-    shape_out = wcs.low_level_wcs.array_shape if shape_out is None else shape_out
-    if wcs.low_level_wcs.pixel_n_dim != 2:
-        msg = f"got an output projection with {wcs.low_level_wcs.pixel_n_dim} axes, expected 2: take wcs.celestial"
-        raise ValueError(msg)
-    if shape_out is None or len(shape_out) != 2:
-        msg = f"got an output shape of {shape_out}, expected (rows, columns): give shape_out"
-        raise ValueError(msg)
-    return wcs, tuple(shape_out)
+def _resample_block(shared, alignment, wcs, rows, columns):
+    """Values, footprint and uncertainty (or None) of a block of the output for each prepared frame."""
+    u, v = _coordinates(alignment, wcs, rows, columns)
+    results = []
+    for spline, variance in zip(*shared, strict=True):
+        array, footprint = evaluate(spline, u, v)
+        sigma = None
+        if variance is not None:
+            sigma = deviations(variance, u, v)
+            sigma[~footprint] = np.nan
+        results.append((array, footprint, sigma))
+    return results
 
 
 def detector_coordinates(alignment, wcs, shape):
@@ -128,9 +221,19 @@ def detector_coordinates(alignment, wcs, shape):
     array([[799.47, 800.24],
            [799.78, 800.54]])
     """
-    rows, columns = shape
+    return _coordinates(alignment, wcs, *(slice(0, n) for n in shape))
+
+
+def _coordinates(alignment, wcs, rows, columns):
+    """Detector pixels of part of a grid."""
     # Row and column vectors: the polynomials broadcast them.
-    x, y = np.arange(columns, dtype=float)[None, :], np.arange(rows, dtype=float)[:, None]
+    x = np.arange(columns.start, columns.stop, dtype=float)[None, :]
+    y = np.arange(rows.start, rows.stop, dtype=float)[:, None]
+    return _positions(alignment, wcs, x, y)
+
+
+def _positions(alignment, wcs, x, y):
+    """Detector pixels of pixels of a grid."""
     grid = alignment.grid
     if _same_pixels(wcs, grid):
         return alignment.transform(x, y)
@@ -199,21 +302,7 @@ def interpolate(frame, u, v, *, order="bicubic", valid=None):
     if np.ndim(frame) != 2:
         msg = f"got a frame of shape {np.shape(frame)}, expected two dimensions"
         raise ValueError(msg)
-    frame, (u, v) = np.asarray(frame), np.broadcast_arrays(u, v)
-    good = np.isfinite(frame) if valid is None else np.isfinite(frame) & valid
-    dtype = np.float32 if frame.dtype.kind == "f" and frame.dtype.itemsize <= 4 else float
-    frame = frame.astype(dtype, copy=False)
-    rows, columns = frame.shape
-    # As in reproject, the footprint ends at the outer edges of the pixels.
-    footprint = (u >= -0.5) & (u <= columns - 0.5) & (v >= -0.5) & (v <= rows - 0.5)
-    if not good.any():
-        return np.full(u.shape, np.nan, dtype=dtype), np.zeros(u.shape, dtype=bool)
-    if not good.all():
-        frame = _fill(frame, good)
-        footprint &= _linear(good.astype(np.float32), u, v) >= _MIN_WEIGHT
-    array = map_coordinates(frame, [v, u], order=order, mode="nearest", output=dtype)
-    array[~footprint] = np.nan
-    return array, footprint
+    return evaluate(prepare(np.asarray(frame), order, valid), u, v)
 
 
 def _parse_order(order):
@@ -224,11 +313,6 @@ def _parse_order(order):
     return int(parsed)
 
 
-def _fill(image, good):
-    """Put the nearest good pixel in place of each bad one, which a spline would spread."""
-    return image[tuple(distance_transform_edt(~good, return_distances=False, return_indices=True))]
-
-
 def propagate_uncertainty(sigma, u, v, *, order="bicubic"):
     r"""
     Standard deviation of interpolated values whose input pixels are independent.
@@ -237,6 +321,7 @@ def propagate_uncertainty(sigma, u, v, *, order="bicubic"):
     With weights that depend on the distance to the pixels along x and y only, and a variance that changes slowly over
     their reach of a few pixels, this is :math:`k(\delta_x)\,k(\delta_y)\,\sigma^2` with :math:`k = \sum w^2` of the
     one-dimensional cardinal spline at the fractional pixel :math:`\delta`.
+    It is the uncertainty of each value for itself: that of a mean over many is larger, by `correlation_factor`.
 
     Parameters
     ----------
@@ -264,33 +349,89 @@ def propagate_uncertainty(sigma, u, v, *, order="bicubic"):
     >>> propagate_uncertainty(np.full((9, 9), 2.0), np.array([4.0, 4.5]), np.array([4.0, 4.5]), order=1)
     array([2., 1.], dtype=float32)
     """
+    return deviations(prepare_variance(sigma, _parse_order(order)), u, v)
+
+
+def correlation_factor(alignment, wcs=None, *, order="bicubic", position=None):
+    r"""
+    How much the noise of a mean over many resampled pixels exceeds that of independent pixels.
+
+    Neighboring pixels of a resampled image are made from the same pixels of the frame, and usually there are more of
+    them than of the frame's.
+    The uncertainty of a mean over an area much larger than a pixel is what independent pixels of the stated
+    uncertainties would give, times this factor.
+
+    Let :math:`J` be the derivative of the detector position by the output pixel and :math:`\hat w` the Fourier
+    transform of the interpolation weights.
+    The mean over :math:`N` output pixels has the variance
+    :math:`\sigma^2 \sum_k |\hat w(J^{-T} k)|^2 / (N |\det J|)`, where the pairs of integers :math:`k` other than 0
+    are the aliases of an output grid that is coarser than the detector.
+    The variance of a single one is :math:`\sigma^2 (\int w^2)^2` on average, with the one-dimensional integral of
+    `propagate_uncertainty`. The factor is the square root of :math:`N` times their ratio,
+    :math:`\sqrt{\sum_k |\hat w(J^{-T} k)|^2 / |\det J|} \,/ \int w^2`.
+    It holds where the output pixels fall on all parts of detector pixels alike, as they do unless the grids are
+    parallel and their pixels in a ratio of small integers.
+
+    Parameters
+    ----------
+    alignment : `~esis_ndcube.Alignment` or `~esis_ndcube.registration.PolynomialTransform`
+        The alignment, or its transform.
+    wcs : `~astropy.wcs.WCS`, optional
+        Celestial WCS of the result, by default the alignment's own grid.
+    order : `int` or `str`, optional
+        As for `reproject_alignment`.
+    position : `tuple`, optional
+        Pixel (x, y) of the result, numbers or arrays; by default the middle of the grid.
+
+    Returns
+    -------
+    `float` or `numpy.ndarray`
+        The factor, of the shape of the position.
+
+    Raises
+    ------
+    TypeError
+        If ``wcs`` is given for a transform, which has no place on the sky.
+    ValueError
+        If the order is unknown, or the position is not given and the size of ``wcs`` is not known.
+
+    Examples
+    --------
+    >>> from esis_ndcube import ESIS_1
+    >>> from esis_ndcube.registration import Alignment
+    >>> from esis_ndcube.resample import correlation_factor
+    >>> alignment = Alignment.from_pose(ESIS_1, 1, frame=124, line="O V", time="2019-09-30T18:08:36.6")
+    >>> round(correlation_factor(alignment), 2)
+    1.43
+    """
     order = _parse_order(order)
-    u, v = np.broadcast_arrays(u, v)
-    variance = np.square(sigma, dtype=np.float32)
-    good = np.isfinite(variance)
-    if not good.any():
-        return np.full(u.shape, np.nan, dtype=np.float32)
-    variance = variance if good.all() else _fill(variance, good)
-    result = np.maximum(_linear(variance, u, v), 0)
-    table = _squared_weights(order)
-    for coordinate in (u, v):
-        # NaN positions are invalid anyway.
-        fraction = np.nan_to_num(coordinate - np.floor(coordinate))
-        result *= table[np.rint(fraction * (len(table) - 1)).astype(int)]
-    return np.sqrt(result)
+    jacobian = _jacobian(alignment, wcs, position)
+    inverse = np.linalg.inv(jacobian)
+    # The response beyond 8 cycles per pixel is nothing; k = J^T f.
+    reach = int(np.ceil(8 * np.nanmax(np.abs(jacobian).sum((-2, -1)))))
+    k = np.stack(np.meshgrid(*2 * [np.arange(-reach, reach + 1)]), axis=-1).reshape(-1, 2)
+    frequency = np.einsum("ki,...ij->...kj", k, inverse)
+    aliases = np.prod(response(frequency, order) ** 2, axis=-1).sum(-1)
+    # Both ends of the table are the same phase.
+    single = squared_weights(order)[:-1].mean()
+    factor = np.sqrt(aliases / np.abs(np.linalg.det(jacobian))) / single
+    return float(factor) if np.ndim(factor) == 0 else factor
 
 
-def _linear(image, u, v):
-    return map_coordinates(image, [v, u], order=1, mode="nearest", output=np.float32)
-
-
-def _squared_weights(order, steps=200, half=12):
-    """Sum of squares of the interpolation weights at fractional pixels 0, 1/steps, ..., 1."""
-    unit = np.zeros(4 * half + 1)
-    unit[2 * half] = 1.0
-    spline = spline_filter(unit, order=order) if order > 1 else unit
-    fractions = np.linspace(0, 1, steps + 1)
-    # The weight of pixel i at position x is the cardinal spline at x - i.
-    positions = 2 * half + fractions[:, None] + np.arange(-half, half + 1)
-    weights = map_coordinates(spline, [positions], order=order, prefilter=False, mode="constant")
-    return np.square(weights).sum(1)
+def _jacobian(alignment, wcs, position):
+    """Derivatives of the detector position by the output pixel, shape (..., 2, 2)."""
+    transform = alignment.transform if isinstance(alignment, Alignment) else alignment
+    if wcs is None:
+        return transform.jacobian(*(transform.origin if position is None else position))
+    if not isinstance(alignment, Alignment):
+        msg = f"got a WCS for a {type(alignment).__name__}, expected an Alignment: or leave the WCS out"
+        raise TypeError(msg)
+    wcs, shape = parse_output(wcs, (1, 1) if position is not None else None)
+    x, y = ((shape[1] - 1) / 2, (shape[0] - 1) / 2) if position is None else position
+    x, y = np.broadcast_arrays(np.asarray(x, dtype=float), np.asarray(y, dtype=float))
+    step = 0.5
+    columns = [
+        np.subtract(_positions(alignment, wcs, x + dx, y + dy), _positions(alignment, wcs, x - dx, y - dy)) / (2 * step)
+        for dx, dy in ((step, 0), (0, step))
+    ]
+    return np.moveaxis(np.array(columns), (1, 0), (-2, -1))

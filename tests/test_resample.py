@@ -1,23 +1,41 @@
-"""Resampling, against reproject, functions of the sky, and Monte Carlo."""
+"""Resampling, against reproject, scipy, functions of the sky, and Monte Carlo."""
 
 import dataclasses
+import tracemalloc
 
+import dask
+import dask.array as da
 import numpy as np
 import pytest
+from helpers import make_cube, make_times
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reproject import reproject_exact, reproject_interp
+from reproject.mosaicking import reproject_and_coadd
+from scipy.ndimage import map_coordinates
 
 import astropy.units as u
+from astropy.coordinates import SkyCoord
+from astropy.io import fits
+from astropy.nddata import NDData, StdDevUncertainty, VarianceUncertainty
 from astropy.wcs import WCS
 from astropy.wcs.wcsapi import SlicedLowLevelWCS
-from sunpy.coordinates import HeliographicStonyhurst
+from ndcube import NDCube
+from ndcube.meta import NDMeta
+from sunpy.coordinates import HeliographicStonyhurst, Helioprojective
 
-from esis_ndcube import ESIS_1
+from esis_ndcube import ESIS_1, ESISLevel3Cube
 from esis_ndcube.registration import Alignment, PolynomialTransform
 from esis_ndcube.registration.reference import observed_grid
-from esis_ndcube.resample import detector_coordinates, interpolate, propagate_uncertainty, reproject_alignment
+from esis_ndcube.resample import (
+    correlation_factor,
+    detector_coordinates,
+    interpolate,
+    propagate_uncertainty,
+    reproject_alignment,
+)
 from esis_ndcube.simulate import shrink
+from esis_ndcube.wcs import level1_wcs, level3_wcs
 
 TIME = "2019-09-30T18:08:36.612"
 SMALL = shrink(ESIS_1, 6)
@@ -194,10 +212,14 @@ def test_other_coordinates_are_not_taken_for_helioprojective(alignment, frame):
 
 
 def test_bad_input(alignment, frame):
-    with pytest.raises(TypeError, match="expected a tuple"):
-        reproject_alignment(frame, alignment.grid)
-    with pytest.raises(TypeError, match="expected a tuple"):
-        reproject_alignment((frame, alignment.grid), alignment.grid)
+    nowhere = NDData(frame)
+    for wrong in (frame, (frame, None), (frame, alignment, 1), (frame.tolist(), alignment.grid), nowhere, alignment):
+        with pytest.raises(TypeError, match=r"expected one of\s+.*Alignment"):
+            reproject_alignment(wrong, alignment.grid)
+    # A cube of several alignments is no image.
+    several = NDData(frame, meta={"alignment": np.array([alignment, None])})
+    with pytest.raises(TypeError, match="expected one of"):
+        reproject_alignment(several, alignment.grid)
     with pytest.raises(ValueError, match="expected that of the alignment's detector"):
         reproject_alignment((frame[1:], alignment), alignment.grid)
     with pytest.raises(TypeError, match="expected a WCS"):
@@ -208,6 +230,26 @@ def test_bad_input(alignment, frame):
         reproject_alignment((frame, alignment), bare)
     with pytest.raises(ValueError, match="3 axes, expected 2"):
         reproject_alignment((frame, alignment), WCS(naxis=3), (2, 2, 2))
+    with pytest.raises(ValueError, match="expected a celestial one"):
+        reproject_alignment((frame, alignment), WCS(naxis=2), (2, 2))
+    for shape in ((3,), (4, 5, 6), ()):
+        with pytest.raises(ValueError, match="rows, columns"):
+            reproject_alignment((frame, alignment), alignment.grid, shape)
+    for block_size in (7, "all", (3,), (3, 0), (3, -2), (1, 2, 3)):
+        with pytest.raises(ValueError, match="block size"):
+            reproject_alignment((frame, alignment), alignment.grid, block_size=block_size)
+    for parallel in ("yes", 1.5, None):
+        with pytest.raises(ValueError, match="number of threads"):
+            reproject_alignment((frame, alignment), alignment.grid, parallel=parallel)
+    for parallel in (0, -1):
+        with pytest.raises(ValueError, match="workers"):
+            reproject_alignment((frame, alignment), alignment.grid, parallel=parallel)
+    for wrong in (np.zeros((2, 3)), np.zeros(SMALL.grid_shape, dtype=int)):
+        with pytest.raises(ValueError, match="floating type"):
+            reproject_alignment((frame, alignment), alignment.grid, SMALL.grid_shape, output_array=wrong)
+    for wrong in ((frame, alignment), (NDData(frame), alignment), (frame, alignment.grid)):
+        with pytest.raises(ValueError, match="no uncertainty"):
+            reproject_alignment(wrong, alignment.grid, return_uncertainty=True)
     for order in (4, -1, "cubic", None):
         with pytest.raises(ValueError, match="expected 0 to 3"):
             reproject_alignment((frame, alignment), alignment.grid, order=order)
@@ -330,3 +372,301 @@ def test_uncertainty_beside_invalid_pixels():
     np.testing.assert_array_equal(
         propagate_uncertainty(sigma, *position), propagate_uncertainty(np.full((9, 9), 2.0), *position)
     )
+
+
+def plain_meta(alignment):
+    return {"alignment": alignment}
+
+
+INPUTS = {
+    "gwcs": lambda frame, a: (frame, a.to_gwcs()),
+    "dask": lambda frame, a: (da.from_array(frame, chunks=50), a),
+    "NDData and alignment": lambda frame, a: (NDData(frame), a),
+    "NDData": lambda frame, a: NDData(frame, wcs=a.to_gwcs()),
+    "NDCube": lambda frame, a: NDCube(frame, wcs=a.to_gwcs()),
+    "meta": lambda frame, a: NDData(frame, meta=plain_meta(a)),
+    "Level 1": lambda frame, a: NDCube(
+        frame, wcs=level1_wcs(a.shape, make_times(2), [1, 2])[0, 0], meta=NDMeta(plain_meta(a))
+    ),
+}
+
+
+@pytest.mark.parametrize("name", INPUTS)
+def test_inputs(alignment, frame, name):
+    expected = reproject_alignment((frame, alignment), SMALL.grid)
+    for ours, theirs in zip(reproject_alignment(INPUTS[name](frame, alignment), SMALL.grid), expected, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_what_is_on_the_sun_is_left_to_reproject(alignment, frame):
+    image = reproject_alignment((frame, alignment), alignment.grid, return_footprint=False)
+    image = np.nan_to_num(image)
+    target = other_grid(alignment, angle=20.0)
+    expected = reproject_interp((image, alignment.grid), target, shape_out=(90, 80), order="bicubic")
+    assert np.isfinite(expected[0]).sum() > 5000
+    header = alignment.grid.to_header()
+    # A Level-3 image carries the alignment that it was made with, which must not be applied again.
+    level3 = NDData(image, wcs=alignment.grid, meta=plain_meta(alignment))
+    forms = {
+        "pair": (image, alignment.grid),
+        "header": (image, header),
+        "HDU": fits.ImageHDU(image, header),
+        "list": fits.HDUList([fits.PrimaryHDU(image, header)]),
+        "level3": level3,
+    }
+    for form in forms.values():
+        for ours, theirs in zip(reproject_alignment(form, target, (90, 80)), expected, strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-7)
+    array = np.zeros((90, 80))
+    result = reproject_alignment(
+        (image, alignment.grid), target, (90, 80), order=1, output_array=array, return_footprint=False
+    )
+    np.testing.assert_array_equal(array, result)
+    assert np.abs(array - expected[0])[expected[1] > 0].max() > 1e-3
+
+
+def test_coadd(alignment, frame):
+    """As the function of reproject's mosaics."""
+    expected = reproject_alignment((frame, alignment), SMALL.grid)
+    array, footprint = reproject_and_coadd(
+        [(frame, alignment.to_gwcs()), (frame + 2, alignment.to_gwcs())],
+        alignment.grid,
+        shape_out=SMALL.grid_shape,
+        reproject_function=reproject_alignment,
+    )
+    inside = expected[1] > 0
+    np.testing.assert_array_equal(footprint, 2 * expected[1])
+    np.testing.assert_allclose(array[inside], expected[0][inside] + 1, rtol=1e-6)
+
+
+def test_masked_pixels_are_invalid(alignment, frame):
+    mask = np.random.default_rng(3).random(frame.shape) < 0.1
+    spoiled = np.where(mask, 1e9, frame)
+    expected = reproject_alignment((np.where(mask, np.nan, frame), alignment), SMALL.grid)
+    result = reproject_alignment((NDData(spoiled, mask=mask), alignment), SMALL.grid)
+    for ours, theirs in zip(result, expected, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("block_size", [None, (50, -1), (2, 1, 100, 100)])
+def test_leading_dimensions(alignment, frame, block_size):
+    rng = np.random.default_rng(0)
+    frames = frame + rng.normal(size=(2, 3, 1, 1))
+    frames[0, 1, 40:60, 50:90] = np.nan
+    sigma = rng.uniform(1, 2, frames.shape)
+    cube = NDData(frames, uncertainty=StdDevUncertainty(sigma))
+    results = reproject_alignment((cube, alignment), SMALL.grid, return_uncertainty=True, block_size=block_size)
+    for part in results:
+        assert part.shape == (2, 3, *SMALL.grid_shape)
+    for i, j in np.ndindex(2, 3):
+        single = NDData(frames[i, j], uncertainty=VarianceUncertainty(sigma[i, j] ** 2))
+        expected = reproject_alignment((single, alignment), SMALL.grid, return_uncertainty=True)
+        for ours, theirs in zip(results[:2], expected[:2], strict=True):
+            np.testing.assert_array_equal(ours[i, j], theirs)
+        np.testing.assert_allclose(results[2][i, j], expected[2], rtol=1e-6)
+    full = reproject_alignment((frames, alignment), SMALL.grid, (2, 3, 30, 40), return_footprint=False)
+    np.testing.assert_array_equal(full, results[0][:, :, :30, :40])
+    with pytest.raises(ValueError, match=r"expected \(2, 3, rows, columns\)"):
+        reproject_alignment((frames, alignment), SMALL.grid, (3, 2, 30, 40))
+
+
+def test_uncertainty_goes_along(alignment, frame):
+    sigma = np.random.default_rng(0).uniform(1, 2, frame.shape)
+    data = NDData(frame, uncertainty=StdDevUncertainty(sigma), wcs=alignment.to_gwcs())
+    target = other_grid(alignment, **GRIDS["rotated"])
+    array, footprint, error = reproject_alignment(data, target, order=1, return_uncertainty=True)
+    expected = propagate_uncertainty(sigma, *detector_coordinates(alignment, target, array.shape), order=1)
+    inside = footprint > 0
+    np.testing.assert_array_equal(error[inside], expected[inside])
+    assert np.isnan(error[~inside]).all()
+    array2, error2 = reproject_alignment(data, target, order=1, return_uncertainty=True, return_footprint=False)
+    np.testing.assert_array_equal(array, array2)
+    np.testing.assert_array_equal(error, error2)
+
+
+@pytest.mark.parametrize("name", ["own", "rotated", "all"])
+def test_blocks_give_the_same_bits(alignment, frame, name):
+    target = other_grid(alignment, **GRIDS[name])
+    noisy = np.random.default_rng(1).normal(frame, 3).astype("f4")
+    noisy[30:50, 100:130] = np.nan
+    data = NDData(noisy, uncertainty=StdDevUncertainty(np.sqrt(np.abs(noisy))))
+    expected = reproject_alignment((data, alignment), target, return_uncertainty=True)
+    assert 0.2 < expected[1].mean() < 1
+    choices = [
+        {"block_size": (37, 41)},
+        {"block_size": "auto"},
+        {"block_size": (60, -1), "parallel": 2},
+        {"block_size": (47, 150), "parallel": True},
+        {"parallel": 1},
+        {"block_size": (100, 100), "parallel": "current-scheduler"},
+    ]
+    for choice in choices:
+        with dask.config.set(scheduler="synchronous"):
+            results = reproject_alignment((data, alignment), target, return_uncertainty=True, **choice)
+        for ours, theirs in zip(results, expected, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_block_bounds_the_memory(alignment, frame):
+    shape = 1200, 1200
+    output = np.empty(shape, dtype="f4")
+    peaks = []
+    for block_size in (None, (100, 100)):
+        tracemalloc.start()
+        reproject_alignment(
+            (frame, alignment), SMALL.grid, shape, order=1, output_array=output,
+            return_footprint=False, block_size=block_size,
+        )  # fmt: skip
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    # The frame itself takes 0.5 MB, coordinates of the whole output 23 MB.
+    assert peaks[0] > 20e6
+    assert peaks[1] < 4e6
+
+
+def test_output_arrays(alignment, frame, tmp_path):
+    expected = reproject_alignment((frame, alignment), SMALL.grid)
+    array = np.memmap(tmp_path / "array", dtype=">f4", mode="w+", shape=SMALL.grid_shape)
+    footprint = np.empty(SMALL.grid_shape, dtype="f4")
+    bare = SMALL.grid.deepcopy()
+    bare.array_shape = None
+    result = reproject_alignment((frame, alignment), bare, output_array=array, output_footprint=footprint)
+    assert result[0] is array
+    assert result[1] is footprint
+    np.testing.assert_array_equal(array, expected[0].astype("f4"))
+    np.testing.assert_array_equal(footprint, expected[1])
+
+
+@settings(max_examples=60)
+@given(
+    seed=st.integers(0, 2**31),
+    order=st.integers(0, 3),
+    dtype=st.sampled_from(["f4", "f8"]),
+    shape=st.tuples(st.integers(1, 20), st.integers(1, 20)),
+)
+def test_agrees_with_scipy(seed, order, dtype, shape):
+    rng = np.random.default_rng(seed)
+    frame = rng.normal(50, 20, shape).astype(dtype)
+    x, y = (rng.uniform(-0.5, n - 0.5, (4, 25)) for n in shape[::-1])
+    array, footprint = interpolate(frame, x, y, order=order)
+    assert footprint.all()
+    expected = map_coordinates(frame.astype(float), [y, x], order=order, mode="nearest")
+    np.testing.assert_allclose(array, expected, rtol=0, atol=1e-12 * 100 if dtype == "f8" else 100 * 2e-7)
+
+
+def turned(scale, angle):
+    turn = np.radians(angle)
+    matrix = scale * np.array([[np.cos(turn), -1.1 * np.sin(turn)], [np.sin(turn), 1.1 * np.cos(turn)]])
+    return PolynomialTransform.from_affine(np.column_stack([matrix, [300.3, 300.7]]))
+
+
+@pytest.mark.parametrize(("scale", "order"), [(0.8, 0), (0.8, 1), (0.8, 3), (0.55, 2), (1.3, 1), (1.6, 3), (1.7, 0)])
+def test_correlation_factor_by_monte_carlo(scale, order):
+    """The scatter of means over many pixels, in units of that of independent pixels."""
+    transform = turned(scale, 23.0)
+    rng = np.random.default_rng(order)
+    side = 50 if scale < 1 else 25
+    half = 25 * int(200 / (1.1 * scale * 25))
+    i = np.arange(-half, half)
+    x, y = transform(i[None, :] + 0.0, i[:, None] + 0.0)
+    means, size = [], len(i) // side
+    for _ in range(20):
+        array, footprint = interpolate(rng.normal(size=(600, 600)), x, y, order=order)
+        assert footprint.all()
+        means.append(array.reshape(size, side, size, side).mean((1, 3)))
+    single = np.sqrt(np.mean(propagate_uncertainty(np.ones((600, 600)), x, y, order=order) ** 2))
+    measured = np.sqrt(np.mean(np.square(means))) / (single / side)
+    assert abs(measured / correlation_factor(transform, order=order) - 1) < 0.05
+
+
+def test_correlation_factor_of_a_grid(alignment):
+    own = correlation_factor(alignment)
+    assert isinstance(own, float)
+    np.testing.assert_allclose(correlation_factor(alignment, alignment.grid), own, rtol=1e-3)
+    x, y = np.array([[20.0, 100, 190]]), np.array([[100.0], [30]])
+    field = correlation_factor(alignment, position=(x, y))
+    assert field.shape == (2, 3)
+    np.testing.assert_allclose(
+        correlation_factor(alignment, alignment.grid.deepcopy(), position=(x, y)), field, rtol=1e-3
+    )
+    # Linear interpolation to half the pixels, twice the length: four times as many share a pixel.
+    fine = correlation_factor(alignment, other_grid(alignment, scale=0.5), position=(106, 106), order=1)
+    coarse = correlation_factor(alignment, other_grid(alignment, scale=0.25), position=(106, 106), order=1)
+    np.testing.assert_allclose(coarse / fine, 2, rtol=0.01)
+    with pytest.raises(TypeError, match="expected an Alignment"):
+        correlation_factor(alignment.transform, alignment.grid)
+    with pytest.raises(ValueError, match="expected 0 to 3"):
+        correlation_factor(alignment, order=4)
+
+
+@pytest.fixture(scope="module")
+def cube(alignment):
+    """Images of two frames and channels, the linear alignments without the distortion."""
+    final, linear = np.empty((2, 2), dtype=object), np.empty((2, 2), dtype=object)
+    times = make_times(2)
+    for i, j in np.ndindex(2, 2):
+        pose = Alignment.from_pose(SMALL, j + 2, frame=124 + i, line="O V", time=times[i], grid=alignment.grid)
+        linear[i, j], final[i, j] = pose, bent(pose, 1.0 + i)
+    final[1, 0] = None
+    meta = NDMeta(
+        {"flight": SMALL, "frame": np.array([124, 125]), "alignment": final, "alignment_linear": linear,
+         "stage": "final"},
+        axes={"frame": 0, "alignment": (0, 1), "alignment_linear": (0, 1)},
+    )  # fmt: skip
+    observer = HeliographicStonyhurst(0 * u.deg, 6.75 * u.deg, 1.0015 * u.AU, obstime=times)
+    wcs = level3_wcs(SMALL.grid, times, [2, 3], observer=observer)
+    return ESISLevel3Cube(np.zeros((2, 2, *SMALL.grid_shape)), wcs=wcs, meta=meta, unit="ph / pix")
+
+
+@settings(max_examples=25)
+@given(
+    seed=st.integers(0, 2**31),
+    shape=st.sampled_from([(), (1,), (40,), (3, 5)]),
+    frame=st.sampled_from([124, 125]),
+    other=st.booleans(),
+)
+def test_detector_coordinates_close(cube, seed, shape, frame, other):
+    rng = np.random.default_rng(seed)
+    rows, columns = SMALL.detector.shape
+    h, v = rng.uniform(0, columns - 1, shape), rng.uniform(0, rows - 1, shape)
+    sky_coordinate = cube.detector_to_world(h, v, frame=frame, channel=3)
+    assert sky_coordinate.shape == shape
+    if other:
+        sky_coordinate = sky_coordinate.transform_to("geocentricmeanecliptic")
+    back = cube.world_to_detector(sky_coordinate, frame=frame, channel=3)
+    assert np.shape(back[0]) == shape
+    np.testing.assert_allclose(back, [h, v], rtol=0, atol=1e-6)
+
+
+def test_coordinates_of_an_image(cube):
+    image = cube[0, 1]
+    sky_coordinate = image.detector_to_world([150.0, 160.0], [70.0, 80.0])
+    assert isinstance(sky_coordinate, SkyCoord)
+    assert isinstance(sky_coordinate.frame, Helioprojective)
+    assert np.abs((sky_coordinate.obstime - image.time).to_value("s")) < 1e-6
+    np.testing.assert_allclose(sky_coordinate.observer.lat.deg, 6.75)
+    alignment = cube.alignment[0, 1]
+    # The pixel of the image that shows the same place is the one that the transform starts from.
+    x, y = image.wcs.world_to_pixel(sky_coordinate)
+    np.testing.assert_allclose(alignment.transform(x, y), [[150, 160], [70, 80]], atol=1e-5)
+    # A place on the rotating Sun is on other pixels of the next exposure.
+    place = sky_coordinate.transform_to(HeliographicStonyhurst(obstime=image.time))
+    np.testing.assert_allclose(image.world_to_detector(place), [[150, 160], [70, 80]], atol=1e-6)
+    linear = ESISLevel3Cube(cube.data, wcs=cube.wcs, meta=NDMeta({**cube.meta, "stage": "linear"}, axes=cube.meta.axes))
+    expected = cube.alignment_linear[1, 0].detector_to_world(150.0, 70.0)
+    found = linear.detector_to_world(150.0, 70.0, frame=125, channel=2)
+    np.testing.assert_allclose([found.Tx.arcsec, found.Ty.arcsec], [q.value for q in expected], atol=1e-9)
+
+
+def test_coordinates_of_no_image(cube):
+    for part, name in ((cube, "2 frames"), (cube[0], "2 channels")):
+        with pytest.raises(ValueError, match=f"cube of {name}, expected one"):
+            part.detector_to_world(1, 2)
+    with pytest.raises(ValueError, match="frame 9, expected one of 124, 125"):
+        cube.detector_to_world(1, 2, frame=9, channel=2)
+    with pytest.raises(ValueError, match="frame 125, channel 2 has no alignment"):
+        cube[1, 0].detector_to_world(1, 2)
+    with pytest.raises(ValueError, match="no single channel"):
+        cube[0].min_images().detector_to_world(1, 2)
+    with pytest.raises(ValueError, match="has no alignment"):
+        make_cube((2, 2, 3, 3)).detector_to_world(1, 2, frame=110, channel=1)
