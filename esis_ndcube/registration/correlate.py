@@ -11,6 +11,8 @@ __all__ = ["Fit", "maximize_correlation"]
 # A step is never longer than this (RMS over the overlap, in image pixels times the stride): beyond about the width of
 # the structures that are correlated the linear model of the image does not hold.
 _MAX_STEP = 3.0
+# The score jitters by this much as pixels enter and leave the overlap; a smaller loss does not make a step a bad one.
+_JITTER = 1e-4
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,7 +144,7 @@ def maximize_correlation(
         length = _rms(step, basis) * 0.5**halved
         new = _pass(image, valid, reference, mask, trial, stride)
         iterations += 1
-        if new is not None and new.n >= min_pixels and new.score >= state.score:
+        if new is not None and new.n >= min_pixels and new.score >= state.score - _JITTER:
             transform, state, halved = trial, new, 0
             if length < tolerance:
                 reason = "converged"
