@@ -11,8 +11,10 @@ __all__ = ["Fit", "maximize_correlation"]
 # A step is never longer than this (RMS over the overlap, in image pixels times the stride): beyond about the width of
 # the structures that are correlated the linear model of the image does not hold.
 _MAX_STEP = 3.0
-# The score jitters by this much as pixels enter and leave the overlap; a smaller loss does not make a step a bad one.
+# The score jitters by this much as pixels enter and leave the overlap; a smaller loss does not make a step a bad one,
+# unless it happens again and again.
 _JITTER = 1e-4
+_MAX_LOSSES = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,7 +131,7 @@ def maximize_correlation(
     transform, state = start, _pass(image, valid, reference, mask, start, stride)
     if state is None or state.n < min_pixels:
         return _failed(start, 0 if state is None else state.n, "no overlap")
-    step, iterations, reason, halved = None, 1, "iteration limit", 0
+    step, iterations, reason, halved, losses = None, 1, "iteration limit", 0, 0
     while iterations < max_iterations:
         if not halved:
             step, problem = _step(state)
@@ -144,7 +146,9 @@ def maximize_correlation(
         length = _rms(step, basis) * 0.5**halved
         new = _pass(image, valid, reference, mask, trial, stride)
         iterations += 1
-        if new is not None and new.n >= min_pixels and new.score >= state.score - _JITTER:
+        allowed = _JITTER if losses < _MAX_LOSSES else 0.0
+        if new is not None and new.n >= min_pixels and new.score >= state.score - allowed:
+            losses += new.score < state.score
             transform, state, halved = trial, new, 0
             if length < tolerance:
                 reason = "converged"
