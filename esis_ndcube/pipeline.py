@@ -1,6 +1,5 @@
 """Form a Level-3 cube: every step in order, nothing else."""
 
-import logging
 from functools import partial
 
 import numpy as np
@@ -21,8 +20,6 @@ from esis_ndcube.vignetting import Vignetting
 from esis_ndcube.wcs import level3_wcs
 
 __all__ = ["form_level3"]
-
-log = logging.getLogger(__name__)
 
 
 def form_level3(
