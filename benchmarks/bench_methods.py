@@ -47,7 +47,11 @@ def ours(problem):
         for factor, reference, mask, image, valid in levels:
             degree = problem.degree if factor == 1 else 1
             start = transform.renormalized(transform.origin, transform.scale, degree=degree)
-            found = maximize_correlation(reference, image, binned(start, factor), mask=mask, valid=valid)
+            # Coarse images with few pixels show too little to start from.
+            least = 1000 if factor > 1 else 200
+            found = maximize_correlation(
+                reference, image, binned(start, factor), mask=mask, valid=valid, min_pixels=least
+            )
             transform = unbinned(found.transform, factor)
         return transform
 
@@ -76,52 +80,71 @@ def unbinned(transform, factor):
 # ---------------------------------------------------------------------------------------------------- legacy
 
 
+_LEGACY_MARGIN = 400
+# Of scales, shears, displacements in pixels (each x and y) and roll in degrees.
+_LEGACY_START = 1, 1, 0, 0, 0, 0, 0
+_LEGACY_BOUNDS = (0.98, 1.02), (0.98, 1.02), (0, 0.01), (0, 0.01), (0, 1), (0, 1), (-2, 2)
+
+
 def legacy(limit):
     """
-    The method of the system that this package replaces, in our words.
+    The linear step of the system that this package replaces, in our words.
 
-    A shift from the correlation by Fourier transforms, then Nelder-Mead over the six numbers of an affine map, which
-    maximizes the zero-lag correlation of raw images; each trial is a cubic spline transform.
+    L-BFGS-B with numerical derivatives over seven numbers of an affine map.
+    Each trial is a cubic spline transform of the raw image with a wide margin, and its whole correlation surface with
+    the reference by Fourier transforms, whose largest value counts; the shift is where that is, in whole pixels.
     """
 
     def prepare(problem):
-        reference, image, _ = problem.warped(filtered=False)
-        reference = (reference - reference.mean()) / reference.std()
-        half = np.array(image.shape) / 2
+        image, reference = np.pad(problem.image.astype(float), _LEGACY_MARGIN), _normalized(problem.reference)
+        start = (problem.start.coefficients[:, 1:] / problem.start.scale)[::-1, ::-1]
+        middle = np.array(image.shape) // 2
+
+        def affine(numbers):
+            scale_x, scale_y, shear_x, shear_y, dx, dy, roll = numbers
+            cosine, sine = np.cos(np.radians(roll)), np.sin(np.radians(roll))
+            change = np.array([[cosine, -sine], [sine, cosine]]) @ [[1, shear_x], [shear_y, 1]]
+            matrix = start @ np.linalg.inv(change @ np.diag([scale_y, scale_x]))
+            return matrix, middle - [dx, dy] - matrix @ middle
+
+        def surface(numbers):
+            moved = _normalized(affine_transform(image, *affine(numbers), order=3))
+            return scipy.signal.correlate(moved, reference, mode="same") / moved.size
 
         def fit():
             begin = perf_counter()
-            surface = scipy.signal.correlate(reference, image - image.mean(), mode="same", method="fft")
-            shift = half.astype(int) - np.unravel_index(surface.argmax(), surface.shape)
-            best = np.inf, None
+            best = np.inf, _LEGACY_START
 
             def cost(numbers):
                 nonlocal best
-                matrix = np.eye(2) + numbers[:4].reshape(2, 2) / half.max()
-                # The turning point is the middle, so that the parameters are nearly independent.
-                offset = half - matrix @ half + numbers[4:]
-                moved = affine_transform(image, matrix, offset, order=3)
-                value = -float(np.mean(reference * (moved - moved.mean())) / moved.std())
-                if value < best[0]:
-                    best = value, (matrix, offset)
+                value = -surface(numbers).max()
+                best = min(best, (value, tuple(numbers)))
                 if perf_counter() - begin > limit:
                     raise Stopped(solution(best[1]))
                 return value
 
-            first = np.concatenate([np.zeros(4), shift])
-            simplex = np.vstack([first, first + np.eye(6) * 2])
-            scipy.optimize.minimize(
-                cost, first, method="Nelder-Mead", options={"initial_simplex": simplex, "xatol": 0.01, "fatol": 1e-6}
-            )
-            return solution(best[1])
+            return solution(scipy.optimize.minimize(cost, _LEGACY_START, bounds=_LEGACY_BOUNDS).x)
 
-        def solution(found):
-            matrix, offset = found
-            return lambda x, y: problem.start(*(matrix @ np.stack([y, x]) + offset[:, None])[::-1])
+        def solution(numbers):
+            peak = surface(numbers)
+            # Index 0 of the surface is this many pixels from the shift 0.
+            first = (np.array(reference.shape) - 1) // 2 - (np.array(reference.shape) - 1)
+            shift = np.unravel_index(peak.argmax(), peak.shape) + first
+            matrix, offset = affine(numbers)
+
+            def locate(x, y):
+                row, column = matrix @ (np.stack([y, x]) + shift[:, None]) + offset[:, None] - _LEGACY_MARGIN
+                return column, row
+
+            return locate
 
         return fit
 
     return prepare
+
+
+def _normalized(image):
+    return (image - image.mean()) / image.std()
 
 
 # ---------------------------------------------------------------------------------------------------- OpenCV

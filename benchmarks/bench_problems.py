@@ -18,7 +18,7 @@ from esis_ndcube.registration import PolynomialTransform, log_difference_of_gaus
 from esis_ndcube.registration.reference import bin_image, observed_grid, pixel_size
 from esis_ndcube.simulate import simulate_flight
 
-PYRAMID = 4, 2, 1
+PYRAMID = 4, 1
 _MARGIN = 3.0  # pixels next to the field stop that no method is given
 _STEP = 8
 _PERTURBATION = 20.0, 2.0, 0.02  # pixels, degrees, relative

@@ -1,9 +1,18 @@
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields
+
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter, map_coordinates
 
-from esis_ndcube.registration import PolynomialTransform, log_difference_of_gaussians, maximize_correlation
-from esis_ndcube.registration.correlate import _pass
+from esis_ndcube.registration import (
+    PolynomialTransform,
+    correlate,
+    log_difference_of_gaussians,
+    maximize_correlation,
+    prefilter,
+)
+from esis_ndcube.registration.correlate import _marked, _pass
 
 SIZE = 160
 
@@ -54,7 +63,7 @@ def test_sums_agree_with_brute_force(degree):
     rng = np.random.default_rng(3)
     mask = rng.random(reference.shape) > 0.9
     valid = rng.random(image.shape) > 0.05
-    state = _pass(image, valid.view(np.uint8), reference, mask.view(np.uint8), transform, 1)
+    state = _pass(_marked(image, valid, border=1), _marked(reference, mask, border=0), transform, 1)
     rows = []
     for y, x in np.argwhere(mask):
         u, v = (float(c) for c in transform(float(x), float(y)))
@@ -79,6 +88,117 @@ def test_sums_agree_with_brute_force(degree):
     np.testing.assert_allclose(state.gr, covariance[2:, 1], atol=1e-4 * scale)
 
 
+def large_pair(noise=0.0, size=640):
+    """Wider than a piece of the compiled loops, and large enough for a first fit on few rows; affine."""
+    rng = np.random.default_rng(5)
+    image = gaussian_filter(rng.normal(size=(size, size)), 2.5)
+    image = (image / image.std()).astype(np.float32)
+    transform = PolynomialTransform([[330.2, 289, 20], [310.7, -18, 293]], (319.5, 319.5), 320)
+    y, x = np.mgrid[:size, :size].astype(float)
+    reference = map_coordinates(image, transform(x, y)[::-1], order=5)
+    mask = (x - 320) ** 2 + (y - 300) ** 2 < 300**2
+    reference, image = (a + noise * gaussian_filter(rng.normal(size=a.shape), 0.7) for a in (reference, image))
+    begin = PolynomialTransform(np.add(transform.coefficients, [[1.3, 1, -1], [-0.9, 1, 1]]), (319.5, 319.5), 320)
+    return {"reference": reference, "image": image, "mask": mask, "valid": everything(image)}, begin, transform
+
+
+@pytest.mark.parametrize("degree", [1, 3])
+def test_sums_of_wide_images(degree):
+    """Pieces of rows, masked rows, invalid blocks and the border, against numpy."""
+    data, transform, _ = large_pair()
+    transform = transform.renormalized(transform.origin, transform.scale, degree=degree)
+    # So that a part of the reference falls beside the image.
+    transform = PolynomialTransform(transform.coefficients + np.eye(2, 1) * 80, transform.origin, transform.scale)
+    data["valid"][200:260, 100:300] = False
+    data["image"][400:420, 50:90], data["image"][5, 7], data["reference"][300, 300] = np.nan, np.inf, np.nan
+    state = _pass(
+        _marked(data["image"], data["valid"], border=1),
+        _marked(data["reference"], data["mask"], border=0),
+        transform,
+        1,
+    )
+    y, x = np.nonzero(data["mask"])
+    u, v = transform(x, y)
+    inside = (u >= 0) & (v >= 0) & (u < 639) & (v < 639)
+    y, x, u, v = (a[inside] for a in (y, x, u, v))
+    image = np.where(data["valid"] & np.isfinite(data["image"]), data["image"], np.nan)
+    i, j = u.astype(int), v.astype(int)
+    fu, fv = u - i, v - j
+    a, b, c, d = image[j, i], image[j, i + 1], image[j + 1, i], image[j + 1, i + 1]
+    w = (1 - fv) * ((1 - fu) * a + fu * b) + fv * ((1 - fu) * c + fu * d)
+    gu, gv = (1 - fv) * (b - a) + fv * (d - c), (1 - fu) * (c - a) + fu * (d - b)
+    terms = [((x - 319.5) / 320) ** p * ((y - 319.5) / 320) ** q for p, q in transform.exponents]
+    rows = np.array([w, data["reference"][y, x], *(gu * t for t in terms), *(gv * t for t in terms)])
+    rows = rows[:, np.isfinite(rows).all(0)]
+    covariance = np.cov(rows, bias=True)
+    assert state.n == rows.shape[1]
+    assert state.n < 0.9 * np.count_nonzero(data["mask"])
+    assert state.score == pytest.approx(np.corrcoef(rows[:2])[0, 1], rel=1e-5)
+    scale = np.abs(covariance[2:, 2:]).max()
+    np.testing.assert_allclose(state.normal, covariance[2:, 2:], atol=2e-6 * scale)
+    np.testing.assert_allclose(state.gw, covariance[2:, 0], atol=2e-6 * scale)
+    np.testing.assert_allclose(state.gr, covariance[2:, 1], atol=2e-6 * scale)
+
+
+def test_few_rows_first_changes_time_and_not_the_result(monkeypatch):
+    data, begin, true = large_pair(noise=0.5)
+    fit = maximize_correlation(start=begin, **data)
+    exact = maximize_correlation(start=begin, tolerance=1e-4, **data)
+    monkeypatch.setattr(correlate, "_LEAST_COARSE", np.inf)
+    full = maximize_correlation(start=begin, **data)
+    assert fit.converged
+    assert full.converged
+    assert rms_error(fit.transform, true) < 0.05
+    for other in (fit, full):
+        assert rms_error(other.transform, exact.transform) < 0.005
+    # A loss of the sparse fit is no loss of the fit.
+    monkeypatch.setattr(correlate, "_LEAST_COARSE", 1)
+    small = maximize_correlation(start=begin, min_pixels=30_000, **data)
+    assert small.converged
+    assert rms_error(small.transform, full.transform) < 0.01
+
+
+def test_noise_does_not_shorten_the_steps(monkeypatch):
+    data, begin, _ = large_pair(noise=1.0)
+    monkeypatch.setattr(correlate, "_LEAST_COARSE", np.inf)
+    exact = maximize_correlation(start=begin, tolerance=1e-5, max_iterations=100, **data)
+    fit = maximize_correlation(start=begin, **data)
+    monkeypatch.setattr(correlate, "_RELAXATION", (1.0, 1.0))
+    plain = maximize_correlation(start=begin, **data)
+    assert fit.iterations < plain.iterations
+    assert rms_error(fit.transform, exact.transform) < 0.005
+
+
+def test_lower_terms_alone():
+    """Fitting a shift with everything else known, and not at all where more is missing."""
+    reference, image, true = pair(2)
+    masks = {"mask": everything(reference), "valid": everything(image)}
+    begin = PolynomialTransform(
+        np.column_stack([true.coefficients[:, 0] + [1.5, -1], true.coefficients[:, 1:]]), true.origin, true.scale
+    )
+    fit = maximize_correlation(reference, image, begin, degree=0, **masks)
+    assert fit.converged
+    np.testing.assert_array_equal(fit.transform.coefficients[:, 1:], true.coefficients[:, 1:])
+    assert rms_error(fit.transform, true) < 0.01
+    fitted = np.flatnonzero(np.diag(fit.covariance))
+    assert fitted.tolist() == [0, 6]
+    affine = maximize_correlation(reference, image, start(2), degree=1, **masks)
+    assert not affine.transform.coefficients[:, 3:].any()
+    assert rms_error(affine.transform, true) > 0.2
+
+
+def test_same_bits_in_every_thread():
+    data, begin, _ = large_pair(noise=0.5)
+    with ThreadPoolExecutor(4) as pool:
+        fits = list(pool.map(lambda _: maximize_correlation(start=begin, **data), range(8)))
+    alone = maximize_correlation(start=begin, **data)
+    for fit in fits:
+        np.testing.assert_array_equal(fit.transform.coefficients, alone.transform.coefficients)
+        np.testing.assert_array_equal(fit.covariance, alone.covariance)
+        names = [f.name for f in fields(fit) if f.name not in ("transform", "covariance")]
+        assert [getattr(fit, name) for name in names] == [getattr(alone, name) for name in names]
+
+
 @pytest.mark.parametrize("degree", [1, 2, 3])
 def test_recovers_the_transform(degree):
     reference, image, true = pair(degree)
@@ -93,7 +213,8 @@ def test_scale_and_offset_of_the_brightness_do_not_matter():
     reference, image, _ = pair(1)
     masks = {"mask": everything(reference), "valid": everything(image)}
     first = maximize_correlation(reference, image, start(1), **masks)
-    second = maximize_correlation(3 * reference + 10, 0.1 * image - 4, start(1), **masks)
+    # As bright as the visible Sun beside its granules.
+    second = maximize_correlation(3 * reference + 1000, 0.1 * image - 40, start(1), **masks)
     assert second.score == pytest.approx(first.score, abs=1e-4)
     assert rms_error(second.transform, first.transform) < 1e-3
 
@@ -130,6 +251,7 @@ def test_error_bars_of_white_noise():
         ({"mask": np.zeros((SIZE, SIZE), bool)}, "no overlap"),
         ({"image": np.zeros((SIZE + 80, SIZE + 80))}, "no overlap"),
         ({"start": PolynomialTransform([[1e4, 80, 0], [0, 0, 80]], (79.5, 79.5), 80)}, "no overlap"),
+        ({"start": PolynomialTransform([[np.nan, 80, 0], [0, 0, 80]], (79.5, 79.5), 80)}, "start is not finite"),
         ({"max_iterations": 2}, "iteration limit"),
     ],
 )
@@ -141,6 +263,21 @@ def test_failures_say_why(change, reason):
     fit = maximize_correlation(**(arguments | change))
     assert not fit.converged
     assert fit.reason == reason
+
+
+def test_wrong_arguments_are_refused():
+    reference, image, _ = pair(1)
+    with pytest.raises(ValueError, match=r"got mask of shape \(3, 3\)"):
+        maximize_correlation(reference, image, start(1), mask=np.ones((3, 3)), valid=everything(image))
+    with pytest.raises(ValueError, match="got degree 2, expected 0 to 1"):
+        maximize_correlation(reference, image, start(1), mask=everything(reference), valid=everything(image), degree=2)
+
+
+@pytest.mark.parametrize("sigma", [(0.62, 0.65), (6.2, 3), (0.05, 40), 0])
+def test_blur_is_that_of_scipy(sigma):
+    image = np.random.default_rng(2).normal(size=(70, 90)).astype(np.float32)
+    expected = gaussian_filter(image, sigma, mode="constant", truncate=3)
+    np.testing.assert_allclose(prefilter._blur(image, sigma), expected, atol=2e-6)
 
 
 def test_filter_does_not_see_brightness_or_slow_trends():

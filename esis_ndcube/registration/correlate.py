@@ -1,10 +1,10 @@
 """Maximize the correlation of two images over a polynomial transform, by Gauss-Newton steps."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from esis_ndcube.registration.transform import PolynomialTransform, exponents
+from esis_ndcube.registration.transform import PolynomialTransform
 
 __all__ = ["Fit", "maximize_correlation"]
 
@@ -15,6 +15,10 @@ _MAX_STEP = 3.0
 # unless it happens again and again.
 _JITTER = 1e-4
 _MAX_LOSSES = 3
+# Where so many pixels remain, the fit first uses every fourth row and column, to this many times the tolerance.
+_COARSE, _LEAST_COARSE, _COARSE_TOLERANCE = 4, 10_000, 10
+# Bounds of the factor by which steps are lengthened.
+_RELAXATION = 0.5, 3.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,11 +31,12 @@ class Fit:
     transform : `PolynomialTransform`
         Map from reference to image pixels.
     score : `float`
-        Correlation coefficient of the reference with the warped image; NaN where nothing overlaps.
+        Correlation coefficient of the reference with the warped image at the last pass, one short step before the
+        transform; NaN where nothing overlaps.
     iterations : `int`
-        Number of passes over the images.
+        Number of passes over the images, those over every fourth row and column included.
     converged : `bool`
-        Whether the last step was short enough.
+        Whether the transform is expected to be nearer to the maximum than the tolerance.
     reason : `str`
         Why the fit ended.
     condition : `float`
@@ -79,13 +84,16 @@ class _State:
 
 
 def maximize_correlation(
-    reference, image, start, *, mask, valid, stride=1, tolerance=0.005, max_iterations=30, min_pixels=200
+    reference, image, start, *, mask, valid, degree=None, stride=1, tolerance=0.005, max_iterations=30, min_pixels=200
 ):
     """
     Fit the transform that makes an image look most like a reference.
 
     Enhanced correlation coefficient maximization (Evangelidis & Psarakis 2008, their equations 18 and 20) with the
     forward additive update, a cap on the step and step halving.
+    Noise makes the steps of that method too short, all by about the same factor; it is measured from two steps that
+    follow each other, and the next ones are lengthened by it.
+    Large images are fitted on every fourth row and column first.
 
     Parameters
     ----------
@@ -94,15 +102,18 @@ def maximize_correlation(
     image : `numpy.ndarray`
         Shape (v, u), float32: the image.
     start : `PolynomialTransform`
-        Map from reference pixels (x, y) to image pixels (u, v) to start from; its degree is that of the fit.
+        Map from reference pixels (x, y) to image pixels (u, v) to start from; its degree is that of the result.
     mask : `numpy.ndarray`
         Reference pixels to use, shape (y, x).
     valid : `numpy.ndarray`
-        Valid image pixels, shape (v, u).
+        Valid image pixels, shape (v, u). Pixels that are not finite are never used.
+    degree : `int`, optional
+        Fit the terms up to this degree only and leave the others as they are: 0 fits a shift. By default all.
     stride : `int`, optional
         Use every ``stride``-th row and column of the reference.
     tolerance : `float`, optional
-        RMS length in image pixels of the step at which the fit has converged.
+        RMS distance in image pixels from the maximum at which the fit has converged, as far as the last two steps
+        tell.
     max_iterations : `int`, optional
         Largest number of passes.
     min_pixels : `int`, optional
@@ -112,6 +123,11 @@ def maximize_correlation(
     -------
     `Fit`
         The best transform found, also where the fit failed: look at ``converged`` and ``score``.
+
+    Raises
+    ------
+    ValueError
+        If a mask has another shape than its image, or the degree is not between 0 and that of the start.
 
     Examples
     --------
@@ -125,42 +141,89 @@ def maximize_correlation(
     >>> fit.converged, bool(abs(np.subtract(fit.transform(20, 30), (20, 30))).max() < 0.01)
     (True, True)
     """
-    reference, image = (np.ascontiguousarray(a, dtype=np.float32) for a in (reference, image))
-    mask, valid = (np.ascontiguousarray(a, dtype=np.uint8) for a in (mask, valid))
-    basis = _basis_products(mask, start, stride)
-    transform, state = start, _pass(image, valid, reference, mask, start, stride)
+    degree = start.degree if degree is None else degree
+    _check(reference, image, start, mask, valid, degree)
+    if not np.isfinite(start.coefficients).all():
+        return _failed(start, 0, "start is not finite")
+    reference, image = _marked(reference, mask, border=0), _marked(image, valid, border=1)
+    free = np.tile(start.exponents.sum(1) <= degree, 2)
+    options = {"max_iterations": max_iterations, "min_pixels": min_pixels}
+    sparse, passes, relaxation = stride * _COARSE, 0, 1.0
+    if reference.size >= _LEAST_COARSE * sparse**2:
+        tolerances = {"tolerance": _COARSE_TOLERANCE * tolerance}
+        fit, factor = _climb(reference, image, start, free, sparse, 1.0, **tolerances, **options)
+        passes = fit.iterations
+        # What fails on few rows may still succeed on all of them.
+        if fit.converged:
+            start, relaxation = fit.transform, factor
+    fit, _ = _climb(reference, image, start, free, stride, relaxation, tolerance=tolerance, **options)
+    return replace(fit, iterations=fit.iterations + passes)
+
+
+def _check(reference, image, start, mask, valid, degree):
+    for name, array, other in (("mask", mask, reference), ("valid", valid, image)):
+        if np.ndim(other) != 2 or np.shape(array) != np.shape(other):
+            msg = f"got {name} of shape {np.shape(array)} for an image of shape {np.shape(other)}, expected equal ones"
+            raise ValueError(msg)
+    if not 0 <= degree <= start.degree:
+        msg = f"got degree {degree}, expected 0 to {start.degree}, which is the start's: give a start of higher degree"
+        raise ValueError(msg)
+
+
+def _marked(image, valid, *, border):
+    """The image about its mean, NaN where it is not valid and in the border."""
+    from esis_ndcube.registration._kernel import framed
+
+    image = np.ascontiguousarray(image, dtype=np.float32)
+    valid = np.ascontiguousarray(valid, dtype=bool)
+    # Of some pixels only: any level near the mean keeps the sums precise.
+    some = image[::8, ::8][valid[::8, ::8]]
+    some = some[np.isfinite(some)]
+    return framed(image, valid.view(np.uint8), np.float32(some.mean(dtype=float) if some.size else 0), border)
+
+
+def _climb(reference, image, transform, free, stride, relaxation, *, tolerance, max_iterations, min_pixels):
+    """Fit on every ``stride``-th row and column, from marked images."""
+    reference = np.ascontiguousarray(reference[::stride, ::stride])
+    basis = _basis_products(reference, transform, stride)
+    state = _pass(image, reference, transform, stride)
     if state is None or state.n < min_pixels:
-        return _failed(start, 0 if state is None else state.n, "no overlap")
-    step, iterations, reason, halved, losses = None, 1, "iteration limit", 0, 0
-    while iterations < max_iterations:
-        if not halved:
-            step, problem = _step(state)
-            if problem:
-                reason = problem
-                break
-            length = _rms(step, basis)
-            step *= min(1.0, _MAX_STEP * stride / max(length, 1e-30))
-        trial = PolynomialTransform(
-            transform.coefficients + step.reshape(2, -1) * 0.5**halved, transform.origin, transform.scale
-        )
-        length = _rms(step, basis) * 0.5**halved
-        new = _pass(image, valid, reference, mask, trial, stride)
-        iterations += 1
-        allowed = _JITTER if losses < _MAX_LOSSES else 0.0
-        if new is not None and new.n >= min_pixels and new.score >= state.score - allowed:
-            losses += new.score < state.score
-            transform, state, halved = trial, new, 0
-            if length < tolerance:
-                reason = "converged"
-                break
-        elif length < tolerance:
-            # The maximum of the sampled correlation is nearer than the tolerance.
-            reason = "converged"
+        return _failed(transform, 0 if state is None else state.n, "no overlap"), 1.0
+    iterations, reason, losses, last, before = 1, "iteration limit", 0, None, 1e-30
+    while True:
+        direction, trouble = _step(state, free)
+        if trouble:
+            reason = trouble
             break
-        else:
-            halved += 1
-    covariance, condition = _covariance(state)
-    return Fit(transform, state.score, iterations, reason == "converged", reason, condition, state.n, covariance)
+        if last is not None:
+            relaxation = _relaxation(*last, direction, basis)
+        length = _rms(relaxation * direction, basis)
+        step = relaxation * direction * min(1.0, _MAX_STEP * stride / max(length, 1e-30))
+        # What a step leaves is to that step as the step is to the one before; of the first one nothing is known.
+        if length * min(1.0, length / before) < tolerance:
+            transform, reason = _moved(transform, step), "converged"
+            break
+        length, new = _rms(step, basis), None
+        allowed = _JITTER if losses < _MAX_LOSSES else 0.0
+        while new is None and length >= tolerance and iterations < max_iterations:
+            trial = _moved(transform, step)
+            new = _pass(image, reference, trial, stride)
+            iterations += 1
+            if new is None or new.n < min_pixels or new.score < state.score - allowed:
+                new, step, length = None, step / 2, length / 2
+        if new is None:
+            # Or the maximum of the sampled correlation is nearer than the tolerance.
+            reason = "converged" if length < tolerance else reason
+            break
+        losses += new.score < state.score
+        transform, state, last, before = trial, new, (direction, step), length
+    covariance, condition = _covariance(state, free)
+    converged = reason == "converged"
+    return Fit(transform, state.score, iterations, converged, reason, condition, state.n, covariance), relaxation
+
+
+def _moved(transform, step):
+    return PolynomialTransform(transform.coefficients + step.reshape(2, -1), transform.origin, transform.scale)
 
 
 def _failed(start, n, reason):
@@ -168,16 +231,14 @@ def _failed(start, n, reason):
     return Fit(start, np.nan, 0, False, reason, np.inf, n, np.full((size, size), np.nan))
 
 
-def _pass(image, valid, reference, mask, transform, stride):
+def _pass(image, reference, transform, stride):
+    """Sums over marked images; of the reference only every ``stride``-th row and column is there."""
     from esis_ndcube.registration._kernel import moments
 
-    degree = transform.degree
-    powers = exponents(degree)
+    degree, powers = transform.degree, transform.exponents
     grid = np.zeros((2, degree + 1, degree + 1))
     grid[:, powers[:, 0], powers[:, 1]] = transform.coefficients
-    scalars, pair, single = moments(
-        image, valid, reference, mask, grid, transform.origin, transform.scale, degree, stride
-    )
+    scalars, pair, single = moments(image, reference, grid, transform.origin / stride, transform.scale / stride)
     n = scalars[0]
     if n < 2:
         return None
@@ -202,29 +263,43 @@ def _pass(image, valid, reference, mask, transform, stride):
     )
 
 
-def _step(state):
+def _step(state, free):
     """Parameter step of Evangelidis & Psarakis (2008), equation 18, and why there is none."""
+    gw, gr = state.gw[free], state.gr[free]
     try:
-        a, b = np.linalg.solve(state.normal, np.column_stack([state.gw, state.gr])).T
+        a, b = np.linalg.solve(state.normal[np.ix_(free, free)], np.column_stack([gw, gr])).T
     except np.linalg.LinAlgError:
         return None, "singular"
-    numerator, denominator = state.ww - state.gw @ a, state.wr - state.gr @ a
+    numerator, denominator = state.ww - gw @ a, state.wr - gr @ a
     if denominator > 0:
         factor = numerator / denominator
     else:
         # Equation 20: the images are (nearly) anticorrelated; take the larger of the two bounds.
-        factor = max(np.sqrt(abs(state.gw @ a) / max(state.gr @ b, 1e-30)), (state.gr @ a - state.wr) / (state.gr @ b))
-    step = factor * b - a
+        factor = max(np.sqrt(abs(gw @ a) / max(gr @ b, 1e-30)), (gr @ a - state.wr) / (gr @ b))
+    step = np.zeros(len(free))
+    step[free] = factor * b - a
     return (step, None) if np.isfinite(step).all() else (None, "singular")
 
 
-def _covariance(state):
+def _relaxation(direction, step, new, basis):
+    """
+    How much longer steps should be, from what a step changed.
+
+    The method takes all gradients of the warped image for its response to the parameters; those of noise make it
+    believe in a sharper maximum than there is. Along the step, this is the secant method.
+    """
+    response = _product(direction - new, step, basis) / _product(step, step, basis)
+    return float(np.clip(1 / response, *_RELAXATION)) if response > 0 else 1.0
+
+
+def _covariance(state, free):
     """Covariance for white noise, and the condition number of the (column-scaled) normal matrix."""
     size = len(state.gw)
-    diagonal = np.sqrt(np.diag(state.normal))
+    normal = state.normal[np.ix_(free, free)]
+    diagonal = np.sqrt(np.diag(normal))
     if not (diagonal > 0).all():
         return np.full((size, size), np.nan), np.inf
-    scaled = state.normal / np.outer(diagonal, diagonal)
+    scaled = normal / np.outer(diagonal, diagonal)
     condition = float(np.linalg.cond(scaled))
     try:
         inverse = np.linalg.inv(scaled) / np.outer(diagonal, diagonal)
@@ -232,21 +307,27 @@ def _covariance(state):
         return np.full((size, size), np.nan), np.inf
     # The reference, scaled to the image by its regression, leaves this variance per pixel.
     residual = state.ww * (1 - state.score**2)
-    return inverse * residual / state.n, condition
+    covariance = np.zeros((size, size))
+    covariance[np.ix_(free, free)] = inverse * residual / state.n
+    return covariance, condition
 
 
-def _basis_products(mask, transform, stride):
-    """Mean products of the polynomial terms over the mask, with which a step's RMS length follows."""
-    y, x = np.nonzero(mask[::stride, ::stride])
+def _basis_products(reference, transform, stride):
+    """Mean products of the polynomial terms over the pixels used, with which a step's RMS length follows."""
+    step = max(1, int(np.sqrt(reference.size / 2000)))
+    y, x = np.nonzero(np.isfinite(reference[::step, ::step]))
     if not len(x):
         x = y = np.zeros(1)
-    keep = slice(None, None, max(1, len(x) // 2000))
-    x = (x[keep] * stride - transform.origin[0]) / transform.scale
-    y = (y[keep] * stride - transform.origin[1]) / transform.scale
-    terms = np.stack([x**i * y**j for i, j in exponents(transform.degree)])
+    x = (x * step * stride - transform.origin[0]) / transform.scale
+    y = (y * step * stride - transform.origin[1]) / transform.scale
+    terms = np.stack([x**i * y**j for i, j in transform.exponents])
     return terms @ terms.T / terms.shape[1]
 
 
+def _product(a, b, basis):
+    """Mean scalar product of two steps over the field."""
+    return float(np.sum(a.reshape(2, -1) @ basis * b.reshape(2, -1)))
+
+
 def _rms(step, basis):
-    du, dv = step.reshape(2, -1)
-    return float(np.sqrt(du @ basis @ du + dv @ basis @ dv))
+    return np.sqrt(max(_product(step, step, basis), 0.0))

@@ -9,7 +9,7 @@ from scipy.ndimage import binary_erosion, map_coordinates
 import astropy.units as u
 from sunpy.util.exceptions import warn_user
 
-from esis_ndcube.mask import line_region
+from esis_ndcube.mask import line_region, lit_region
 from esis_ndcube.parallel import compute, delayed
 from esis_ndcube.registration.alignment import Alignment
 from esis_ndcube.registration.correlate import maximize_correlation
@@ -28,6 +28,8 @@ _MIN_SCORE = 0.1
 # A channel stretched or sheared by more than this against the flight's pose is no image of the Sun.
 _MAX_STRETCH = 0.1
 _PYRAMID = (4, 2, 1)
+# Fewest pixels in the overlap that make a fit; so few of a coarse level show too little to start from.
+_LEAST, _LEAST_COARSE = 200, 1000
 _MODELS = "independent", "joint"
 # Where the search looks if the fit from the flight's pose fails: degrees, factors, and arcsec.
 _ROLLS = np.arange(-6.0, 6.5)
@@ -222,6 +224,7 @@ class _Frame:
         self.box = tuple(slice(int(i.min()), int(i.max()) + 1) for i in where)
         self.image = np.asarray(image[self.box], dtype=np.float32)
         self.valid = inside[self.box] & ~np.asarray(bad[self.box]) & np.isfinite(self.image)
+        self.valid &= lit_region(self.image, self.valid)
         # A constant image is no Sun.
         if self.valid.any() and np.ptp(self.image[self.valid]) == 0:
             self.valid = np.zeros_like(self.valid)
@@ -269,15 +272,19 @@ def _fit_linear(frame, reference):
 
 
 def _descend(frame, levels, transform):
-    """Fit at one level after the other, coarse to fine."""
-    for level in levels:
+    """Fit at the coarsest level, and from there at the finest, where the fit begins on few rows by itself."""
+    for level in levels[:1] + levels[1:][-1:]:
         image, valid = frame.filtered(level.factor, level.widths)
         fit = maximize_correlation(
-            level.image, image, frame.to_binned(transform, level.factor), mask=level.mask, valid=valid
+            level.image,
+            image,
+            frame.to_binned(transform, level.factor),
+            mask=level.mask,
+            valid=valid,
+            min_pixels=_LEAST if level is levels[-1] else _LEAST_COARSE,
         )
-        if not np.isfinite(fit.score):
-            break
-        transform = frame.from_binned(fit.transform, level.factor)
+        if np.isfinite(fit.score):
+            transform = frame.from_binned(fit.transform, level.factor)
     return fit, transform
 
 

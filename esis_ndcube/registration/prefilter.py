@@ -3,13 +3,13 @@
 from functools import lru_cache
 
 import numpy as np
-from scipy.ndimage import gaussian_filter
 
 __all__ = ["log_difference_of_gaussians"]
 
 # The logarithm is taken of the image plus this fraction of its median, so that noise in the dark does not blow up.
 _FLOOR = 0.2
 _TRUNCATE = 3.0
+_LARGE = 100_000
 
 
 def log_difference_of_gaussians(image, fine, coarse, *, valid=None):
@@ -64,7 +64,7 @@ def log_difference_of_gaussians(image, fine, coarse, *, valid=None):
     filled = np.where(finite, image, 0).astype(np.float32)
     key = np.packbits(finite).tobytes()
     smooth = _blur(filled, fine) / _weight(key, finite.shape, _pair(fine))
-    floor = _FLOOR * max(float(np.median(image[finite])), 0.0)
+    floor = _FLOOR * max(_median(image, finite), 0.0)
     # A median of nothing but noise would leave the logarithm unbounded.
     floor = max(floor, 1e-3 * float(np.abs(filled).max()), 1e-30)
     logarithm = np.where(finite, np.log(np.maximum(smooth, 0) + floor), 0).astype(np.float32)
@@ -72,12 +72,27 @@ def log_difference_of_gaussians(image, fine, coarse, *, valid=None):
     return np.where(finite, logarithm - background, 0).astype(np.float32)
 
 
+def _median(image, finite):
+    """Median, of a large image that of every third row and column, which takes a tenth of the time."""
+    step = 3 if image.size > _LARGE and finite[::3, ::3].any() else 1
+    return float(np.median(image[::step, ::step][finite[::step, ::step]]))
+
+
 def _pair(sigma):
     return tuple(np.broadcast_to(sigma, 2).tolist())
 
 
 def _blur(image, sigma):
-    return gaussian_filter(image, sigma, mode="constant", truncate=_TRUNCATE)
+    from esis_ndcube.registration._blur import separable
+
+    return separable(np.ascontiguousarray(image, dtype=np.float32), *map(_gaussian, _pair(sigma)))
+
+
+def _gaussian(sigma):
+    """A Gaussian of sum 1, cut off as scipy does it."""
+    half = int(_TRUNCATE * sigma + 0.5)
+    kernel = np.exp(-0.5 * (np.arange(-half, half + 1) / max(sigma, 1e-9)) ** 2)
+    return (kernel / kernel.sum()).astype(np.float32)
 
 
 @lru_cache(maxsize=24)
