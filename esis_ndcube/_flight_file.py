@@ -189,6 +189,7 @@ def _build(table, toml):
         "field_stop_width": width,
         "vignetting_zero": vignetting.quantity("zero", "arcsec"),
         "vignetting_width": vignetting.quantity("width", "arcsec"),
+        "vignetting_margin": vignetting.quantity("margin", "arcsec"),
         "reference_name": reference.get("name", str),
         "reference_instrument": reference.get("instrument", str),
         "reference_wavelength": reference.quantity("wavelength", "Angstrom"),

@@ -49,6 +49,8 @@ class Flight:
         Width of the field stop across its flats.
     vignetting_zero, vignetting_width : `~astropy.units.Quantity`
         Distances of the vignetting formula.
+    vignetting_margin : `~astropy.units.Quantity`
+        What straight lines through differences of channels leave out at either side of the output grid.
     reference_name, reference_instrument : `str`
         The reference passband and the instrument that images it.
     reference_wavelength : `~astropy.units.Quantity`
@@ -99,6 +101,7 @@ class Flight:
     field_stop_width: u.Quantity
     vignetting_zero: u.Quantity
     vignetting_width: u.Quantity
+    vignetting_margin: u.Quantity
     reference_name: str
     reference_instrument: str
     reference_wavelength: u.Quantity

@@ -13,7 +13,7 @@ import astropy.units as u
 
 from esis_ndcube import ESIS_1
 from esis_ndcube.instrument import Line
-from esis_ndcube.mask import distance_inside, line_region, overlapping_lines
+from esis_ndcube.mask import distance_inside, line_region, lit_region, overlapping_lines
 from esis_ndcube.simulate import shrink
 
 
@@ -136,3 +136,24 @@ def test_overlapping_lines(flight, line):
     assert found
     # The brightest first: what flags rely on.
     assert all(a.intensity >= b.intensity for a, b in pairwise(found))
+
+
+@pytest.mark.parametrize("dark", [0.0, -3.0, np.nan])
+@pytest.mark.parametrize("edge", [100, 117, 128])
+def test_dark_side_of_a_frame_is_found(edge, dark):
+    """Nothing beyond the edge is lit, and no more is lost than the blocks beside it; a quiet Sun has no dark part."""
+    rng = np.random.default_rng(0)
+    image = 100 * np.exp(rng.normal(0, 0.7, (150, 230)))
+    valid = np.ones(image.shape, dtype=bool)
+    valid[:, :20] = False
+    assert lit_region(image, valid).all()
+    image[:, edge:] = dark + rng.normal(0, 1, image[:, edge:].shape)
+    valid &= np.isfinite(image)
+    lit = lit_region(image, valid)
+    assert lit[:, : edge - 32].all()
+    assert not (lit & valid)[:, edge:].any()
+
+
+def test_frame_without_pixels_is_not_dark():
+    assert lit_region(np.zeros((40, 40)), np.zeros((40, 40), dtype=bool)).all()
+    assert lit_region(np.zeros((8, 5)), np.ones((8, 5), dtype=bool)).all()

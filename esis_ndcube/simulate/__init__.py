@@ -1,6 +1,7 @@
 """Simulated flights with known truth."""
 
 from esis_ndcube.simulate.config import SimulationConfig
+from esis_ndcube.simulate.cube import true_alignment, true_cube
 from esis_ndcube.simulate.flight import SimulatedFiles, SimulatedFlight, simulate_flight
 from esis_ndcube.simulate.shrink import shrink
 from esis_ndcube.simulate.truth import ExplosiveEvent, Truth
@@ -13,4 +14,6 @@ __all__ = [
     "Truth",
     "shrink",
     "simulate_flight",
+    "true_alignment",
+    "true_cube",
 ]

@@ -56,6 +56,7 @@ def shrink(flight, factor):
     table["field_stop"]["width"] = str(flight.field_stop_width / factor)
     table["vignetting"]["zero"] = str(flight.vignetting_zero / factor)
     table["vignetting"]["width"] = str(flight.vignetting_width / factor)
+    table["vignetting"]["margin"] = str(flight.vignetting_margin / factor)
     table["grid"]["shape"] = [max(8, round(length / factor)) for length in flight.grid_shape]
     # Only distances from the pivot are scaled, so that the sky at the pivot stays where it was.
     pivot = np.array(flight.pose_pivot)

@@ -1,0 +1,167 @@
+"""A Level-3 cube of a simulated flight with the true geometry, for tests of what comes after the co-alignment."""
+
+import numpy as np
+
+import astropy.units as u
+from astropy.nddata import StdDevUncertainty
+from astropy.time import Time
+from ndcube.meta import NDMeta
+from sunpy.coordinates import get_earth
+
+from esis_ndcube.flags import Flag
+from esis_ndcube.level3 import ESISLevel3Cube
+from esis_ndcube.mask import line_region, overlapping_lines
+from esis_ndcube.registration import Alignment, PolynomialTransform
+from esis_ndcube.registration.reference import observed_grid
+from esis_ndcube.resample import detector_coordinates, reproject_alignment
+from esis_ndcube.simulate import camera
+from esis_ndcube.wcs import level3_wcs
+
+__all__ = ["true_alignment", "true_cube"]
+
+
+def true_alignment(simulated, frame, channel, *, line=None, grid=None):
+    """
+    The alignment of a simulated frame, from the truth.
+
+    Parameters
+    ----------
+    simulated : `~esis_ndcube.simulate.SimulatedFlight`
+        The simulated flight.
+    frame, channel : `int`
+        Raw frame number and channel number.
+    line : `str`, optional
+        The spectral line, by default the flight's pose line.
+    grid : `~astropy.wcs.WCS`, optional
+        The flight's grid; by default as Earth sees it in the middle exposure.
+
+    Returns
+    -------
+    `~esis_ndcube.registration.Alignment`
+        The exact map, which is a polynomial; Doppler shifts are not in it.
+
+    Examples
+    --------
+    >>> from esis_ndcube.simulate import simulate_flight, true_alignment
+    >>> simulated = simulate_flight(size=8)
+    >>> alignment = true_alignment(simulated, 124, 2)
+    >>> u, v = simulated.truth.to_detector(124, 2, 50.0, 60.0)
+    >>> bool(abs(alignment.transform(50.0, 60.0)[0] - u) < 1e-9)
+    True
+    """
+    flight = simulated.flight
+    line = flight.line(flight.pose_line if line is None else line)
+    rows, columns = flight.grid_shape
+    origin, scale = ((columns - 1) / 2, (rows - 1) / 2), max(rows, columns) / 2
+    degree = 3 if simulated.config.cubic_distortion else 2
+    x, y = (a.ravel() for a in np.meshgrid(np.linspace(0, columns - 1, 8), np.linspace(0, rows - 1, 8)))
+    shape = PolynomialTransform(np.zeros((2, {2: 6, 3: 10}[degree])), origin, scale)
+    s, t = (x - origin[0]) / scale, (y - origin[1]) / scale
+    basis = np.column_stack([s**i * t**j for i, j in shape.exponents])
+    uv = np.column_stack(simulated.truth.to_detector(frame, channel, x, y, line=line))
+    coefficients = np.linalg.lstsq(basis, uv, rcond=None)[0].T
+    return Alignment(
+        transform=PolynomialTransform(coefficients, origin, scale),
+        grid=_grid(simulated) if grid is None else grid,
+        channel=int(channel),
+        frame=int(frame),
+        line=line.name,
+        stage="final",
+        reference="simulated truth",
+        time=simulated.mid_time(frame),
+        shape=flight.detector.shape,
+        reason="truth",
+    )
+
+
+def _grid(simulated):
+    time = simulated.mid_time(simulated.frames[len(simulated.frames) // 2])
+    return observed_grid(simulated.flight, get_earth(time), time)
+
+
+def true_cube(simulated, *, line=None, order="bicubic"):
+    """
+    Form a Level-3 cube of a simulated flight with the true geometry, without vignetting correction.
+
+    Photon, Fano and read noise are those of the raw frames; bias, dark, stray light and particle hits are left out,
+    and so are missing and blank frames: this is for tests of what comes after Level 1 and the co-alignment.
+
+    Parameters
+    ----------
+    simulated : `~esis_ndcube.simulate.SimulatedFlight`
+        The simulated flight.
+    line : `str`, optional
+        The spectral line, by default the flight's pose line.
+    order : `int` or `str`, optional
+        Order of the interpolating spline.
+
+    Returns
+    -------
+    `~esis_ndcube.ESISLevel3Cube`
+        As `~esis_ndcube.form_level3` makes it with ``vignetting=False`` and ``normalize=False``.
+
+    Examples
+    --------
+    >>> from esis_ndcube.simulate import simulate_flight, true_cube
+    >>> true_cube(simulate_flight(size=8, n_exposures=1)).shape
+    (1, 4, 159, 159)
+    """
+    flight, frames = simulated.flight, simulated.frames
+    line = flight.line(flight.pose_line if line is None else line)
+    numbers = [channel.number for channel in flight.channels]
+    shape = (len(frames), len(numbers), *flight.grid_shape)
+    data, sigma = np.empty(shape, np.float32), np.empty(shape, np.float32)
+    grid = _grid(simulated)
+    flags, alignments = np.empty(shape, np.uint8), np.empty(shape[:2], dtype=object)
+    for index in np.ndindex(shape[:2]):
+        frame, channel = frames[index[0]], numbers[index[1]]
+        alignment = alignments[index] = true_alignment(simulated, frame, channel, line=line.name, grid=grid)
+        image, noise = _level1(simulated, frame, channel, line)
+        position = detector_coordinates(alignment, grid, flight.grid_shape)
+        array, footprint = reproject_alignment((image, alignment), grid, order=order)
+        data[index] = array
+        sigma[index], _ = reproject_alignment((noise, alignment), grid, order=1)
+        flags[index] = np.where((footprint > 0) & line_region(flight, channel, line, *position), 0, Flag.OUTSIDE)
+        for rank, other in enumerate(overlapping_lines(flight, line)):
+            overlap = line_region(flight, channel, other, *position) & (footprint > 0)
+            flags[index][overlap] |= np.uint8(Flag.OVERLAP if rank == 0 else Flag.OVERLAP_FAINT)
+    times = Time([simulated.mid_time(frame) for frame in frames])
+    exposure = np.broadcast_to(flight.cadence.to_value(u.s), shape[:2]).copy() * u.s
+    meta = {
+        "flight": flight,
+        "frame": np.array(frames),
+        "mid_time": times[:, None] + np.zeros(shape[:2]) * u.s,
+        "exposure": exposure,
+        "level": 3,
+        "line": line.name,
+        "stage": "final",
+        "reference": "simulated truth",
+        "alignment": alignments,
+        "alignment_linear": alignments,
+        "vignetting": None,
+        "normalization": None,
+        "history": (),
+    }
+    axes = {"frame": 0, "mid_time": (0, 1), "exposure": (0, 1), "alignment": (0, 1), "alignment_linear": (0, 1)}
+    return ESISLevel3Cube(
+        data,
+        wcs=level3_wcs(grid, times, numbers, observer=get_earth(times[0]), exposure=exposure[:, 0]),
+        uncertainty=StdDevUncertainty(sigma),
+        mask=(flags & Flag.INVALID).astype(bool),
+        flags=flags,
+        meta=NDMeta(meta, axes=axes),
+        unit=u.photon / u.pix,
+    )
+
+
+def _level1(simulated, frame, channel, line):
+    """Photons of the line per pixel of the active area and their standard deviation."""
+    photons, gains = simulated._signal(frame, channel, simulated._lines)
+    gain = camera.electrons_per_photon(simulated.flight, line)
+    detector = simulated.flight.detector
+    read = detector.read_noise * np.mean(simulated.flight.channel(channel).gain) * simulated.config.read_noise
+    rng = simulated._rng("true cube", frame, channel)
+    electrons = camera.signal_electrons(simulated.truth, photons, gains, rng)
+    electrons += rng.normal(0, 1, photons.shape) * read
+    variance = photons * gains * (gains + detector.fano_factor) * simulated.config.noise + read**2
+    return (electrons / gain).astype(np.float32), (np.sqrt(variance) / gain).astype(np.float32)
