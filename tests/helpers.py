@@ -171,6 +171,8 @@ def assert_values_equal(a, b):
         )
         assert_values_equal(a.time, b.time)
     elif hasattr(a, "slopes"):
-        assert (a.slopes, a.line, a.source) == (b.slopes, b.line, b.source)
+        assert (a.slopes, a.line, a.source, a.systematic) == (b.slopes, b.line, b.source, b.systematic)
+        assert a.contamination == b.contamination
+        assert_bits_equal(a.covariance, b.covariance)
     else:
         np.testing.assert_array_equal(a, b)
