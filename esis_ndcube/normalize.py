@@ -2,11 +2,17 @@
 
 import numpy as np
 
+import astropy.units as u
+from astropy.nddata import StdDevUncertainty
+from astropy.table import QTable
 from sunpy.util.exceptions import warn_user
 
 from esis_ndcube.flags import Flag
+from esis_ndcube.mask import clean_region
+from esis_ndcube.provenance import ProcessingStep
+from esis_ndcube.resample import correlation_factor
 
-__all__ = ["clean_means", "normalization_factors"]
+__all__ = ["clean_means", "masked_means", "normalization_factors", "normalize_intensities"]
 
 
 def clean_means(data, mask, flags):
@@ -102,3 +108,166 @@ def normalization_factors(means):
         msg = "no image has a positive mean brightness: there is nothing to normalize by"
         raise ValueError(msg)
     return np.nanmax(means) / means
+
+
+def masked_means(cube, *, region=None):
+    """
+    Mean brightness of every image over one region, with its error.
+
+    The error is that of photon and read noise. Resampling correlates the noise of neighboring pixels, so that it is
+    larger than the pixels' own uncertainties alone would give, by `~esis_ndcube.resample.correlation_factor`.
+
+    Parameters
+    ----------
+    cube : `~esis_ndcube.ESISLevel3Cube`
+        Cube, shape (time, channel, y, x).
+    region : `numpy.ndarray` of `bool`, optional
+        True where to measure, shape (y, x); by default `~esis_ndcube.mask.clean_region` of the cube.
+
+    Returns
+    -------
+    `~astropy.table.QTable`
+        A row per image: ``frame``, ``time``, ``channel``, ``mean``, ``error`` and ``pixels``.
+        The mean is NaN where an image has no valid pixels, the error also where the cube has no uncertainty or no
+        alignment, without which the correlation of the noise is not known.
+
+    Raises
+    ------
+    ValueError
+        If the cube has other axes, the region another shape or invalid pixels in an image that has valid ones, or the
+        images have no clean region in common.
+
+    Examples
+    --------
+    >>> from esis_ndcube import ESISLevel3Cube
+    >>> from esis_ndcube.normalize import masked_means
+    >>> cube = ESISLevel3Cube.read("l3.fits")  # doctest: +SKIP
+    >>> masked_means(cube)["mean"].max()  # doctest: +SKIP
+    """
+    if cube.data.ndim != 4:
+        msg = f"got a cube of shape {cube.data.shape}, expected (time, channel, y, x)"
+        raise ValueError(msg)
+    region = clean_region(cube) if region is None else np.asarray(region)
+    if region.shape != cube.data.shape[-2:] or region.dtype != bool:
+        msg = f"got a region of shape {region.shape} and type {region.dtype}, expected {cube.data.shape[-2:]} and bool"
+        raise ValueError(msg)
+    if not region.any():
+        msg = "got a region without a pixel, expected True where to measure"
+        raise ValueError(msg)
+    shape = cube.data.shape[:2]
+    means, errors = np.full((2, *shape), np.nan)
+    for index in np.ndindex(shape):
+        good = np.isfinite(np.asarray(cube.data[index]))
+        if cube.mask is not None:
+            good &= ~np.broadcast_to(cube.mask, cube.data.shape)[index]
+        if not good.any():
+            continue
+        if not good[region].all():
+            msg = (
+                f"{(~good[region]).sum()} of {region.sum()} pixels of the region are invalid in frame "
+                f"{_number(cube.frame, index[0])}, channel {cube.channel[index[1]]}: clean_region() leaves such out"
+            )
+            raise ValueError(msg)
+        means[index] = np.asarray(cube.data[index])[region].mean(dtype=float)
+        errors[index] = _mean_error(cube, index, region)
+    rows = np.indices(shape).reshape(2, -1)
+    unit = u.dimensionless_unscaled if cube.unit is None else cube.unit
+    return QTable(
+        {
+            "frame": np.array([_number(cube.frame, row) for row in rows[0]]),
+            "time": cube.time[rows[0]],
+            "channel": np.asarray(cube.channel)[rows[1]],
+            "mean": means.ravel() * unit,
+            "error": errors.ravel() * unit,
+            "pixels": np.full(means.size, region.sum()),
+        }
+    )
+
+
+def normalize_intensities(cube, *, region=None):
+    """
+    Scale all images to the brightest exposure of the brightest channel.
+
+    Every image is multiplied by the ratio of the largest of `masked_means` to its own (Parker et al. 2022).
+
+    Parameters
+    ----------
+    cube : `~esis_ndcube.ESISLevel3Cube`
+        Cube, shape (time, channel, y, x), not yet normalized.
+    region : `numpy.ndarray` of `bool`, optional
+        As for `masked_means`.
+
+    Returns
+    -------
+    `~esis_ndcube.ESISLevel3Cube`
+        With data and uncertainty scaled. ``cube.normalization`` has the factors and ``cube.normalization_error`` their
+        errors, shape (time, channel); errors of the factors are not part of the pixels' uncertainty, being common to
+        all of an image. An image that can not be measured has the factor NaN and is masked.
+
+    Raises
+    ------
+    ValueError
+        If the cube is normalized already, no image has a positive mean, or as `masked_means`.
+
+    Examples
+    --------
+    >>> from esis_ndcube import ESISLevel3Cube
+    >>> from esis_ndcube.normalize import normalize_intensities
+    >>> cube = normalize_intensities(ESISLevel3Cube.read("l3.fits"))  # doctest: +SKIP
+    >>> cube.normalization.min()  # doctest: +SKIP
+    1.0
+    """
+    if cube.normalization is not None or any(step.name == "normalize_intensities" for step in cube.history):
+        msg = (
+            "this cube is normalized already (see cube.normalization): "
+            "form it with normalize=False to normalize it in another way"
+        )
+        raise ValueError(msg)
+    table = masked_means(cube, region=region)
+    shape = cube.data.shape[:2]
+    means, errors = (table[name].value.reshape(shape) for name in ("mean", "error"))
+    factors = normalization_factors(means)
+    relative = errors / means
+    best = np.unravel_index(np.nanargmax(means), shape)
+    factor_errors = factors * np.hypot(relative, relative[best])
+    # The target itself has the factor 1, whatever its noise.
+    factor_errors[best] = 0 if np.isfinite(relative[best]) else np.nan
+    dtype = np.result_type(cube.data.dtype, np.float32)
+    scale = factors[..., None, None].astype(dtype)
+    unknown = np.broadcast_to(~np.isfinite(scale), cube.data.shape)
+    mask = unknown.copy() if cube.mask is None else unknown | cube.mask
+    flags = None
+    if cube.flags is not None:
+        flags = cube.flags | np.where(unknown, np.array(Flag.MISSING, cube.flags.dtype), cube.flags.dtype.type(0))
+    uncertainty = cube.uncertainty
+    if uncertainty is not None:
+        sigma = uncertainty.represent_as(StdDevUncertainty)
+        uncertainty = StdDevUncertainty(sigma.array * scale)
+    step = ProcessingStep("normalize_intensities", {"pixels": int(table["pixels"][0])})
+    # A slice has metadata of its own.
+    meta = cube[:].meta
+    values = {"normalization": factors, "normalization_error": factor_errors}
+    for name, value in values.items():
+        meta.pop(name, None)
+        meta.add(name, value, axes=(0, 1))
+    meta.update({"history": (*cube.history, step)})
+    return type(cube)(
+        cube.data * scale, wcs=cube.wcs, uncertainty=uncertainty, mask=mask, flags=flags, meta=meta, unit=cube.unit
+    )
+
+
+def _number(numbers, index):
+    return -1 if numbers is None else int(numbers[index])
+
+
+def _mean_error(cube, index, region):
+    """Standard deviation of an image's mean over the region."""
+    alignments = cube.alignment_linear if cube.stage == "linear" else cube.alignment
+    alignment = None if alignments is None else alignments[index]
+    if cube.uncertainty is None or alignment is None:
+        return np.nan
+    sigma = np.asarray(cube.uncertainty[index].represent_as(StdDevUncertainty).array, dtype=float)[region]
+    rows, columns = np.nonzero(region)
+    order = next((step.parameters["order"] for step in reversed(cube.history) if step.name == "resample"), "bicubic")
+    factor = correlation_factor(alignment, cube.wcs[index], order=order, position=(columns.mean(), rows.mean()))
+    return factor * np.sqrt(np.sum(sigma**2)) / sigma.size

@@ -1,20 +1,29 @@
 """The main job on the raw frames of the 2019 flight."""
 
+import itertools
+
 import numpy as np
 import pytest
 from click.testing import CliRunner
 from helpers import assert_cubes_equal
+from scipy.ndimage import gaussian_filter
 
 import astropy.units as u
 import sunpy.map
 from astropy.io import fits
+from astropy.table import join
 from astropy.time import Time
 from astropy.wcs import WCS
 
-from esis_ndcube import ESIS_1, ESISLevel1Cube, ESISLevel3Cube, form_level3
+from esis_ndcube import ESIS_1, ESISLevel1Cube, ESISLevel3Cube, coalign, form_level3
 from esis_ndcube.cli import main
+from esis_ndcube.edges import find_edges
 from esis_ndcube.flags import Flag
-from esis_ndcube.quality import offset_to_map, pair_correlation, tile_residual
+from esis_ndcube.mask import line_region
+from esis_ndcube.quality import offset_to_map, pair_correlation, pair_offset, tile_residual
+from esis_ndcube.registration import maximize_correlation
+from esis_ndcube.resample import interpolate, reproject_alignment
+from esis_ndcube.vignetting import fit_vignetting, masked_difference_trend
 
 pytestmark = [
     pytest.mark.flight_data,
@@ -53,6 +62,17 @@ def good(cube):
     return cube[1:15]
 
 
+@pytest.fixture(scope="module")
+def level1(flight_data):
+    return ESISLevel1Cube.from_raw(flight_data / "esis_level0")
+
+
+def level3_like(cube, data):
+    """A cube like another, with other data."""
+    mask = cube.mask | ~np.isfinite(data)
+    return ESISLevel3Cube(data, wcs=cube.wcs, meta=cube.meta, mask=mask, flags=cube.flags, unit=cube.unit)
+
+
 def test_all_light_frames_with_their_own_times(cube):
     assert cube.shape == (16, 4, 1270, 1270)
     assert list(cube.frame) == FRAMES
@@ -76,6 +96,31 @@ def test_residual_misalignment_in_tiles(good):
         assert np.sqrt(np.mean(squares[tiles["frame"] == frame])) <= 0.22
 
 
+def test_every_pair_improves_from_the_linear_to_the_quadratic_step(cube, level1):
+    """Of images clipped at their 99.5th percentile; unclipped, one explosive event hides the gain."""
+    good, first = cube[:15], ESIS_1.line("O V").columns[0]
+    data = np.empty(good.shape, dtype=np.float32)
+    for index, alignment in np.ndenumerate(good.meta["alignment_linear"]):
+        frame = np.array(level1.data[index])
+        frame[:, :first] = np.nan
+        data[index] = reproject_alignment((frame, alignment), alignment.grid, return_footprint=False)
+    linear = level3_like(good, data)
+    before, after = (pair_correlation(part, clip=99.5)["correlation"] for part in (linear, good))
+    assert len(before) == 90
+    assert (after - before).min() > 1e-4
+
+
+def test_offset_of_the_channels_as_a_whole(cube):
+    """Most in channels 1 and 4, whose dispersions are the farthest apart, and none is measured against the other."""
+    for index in (0, 1, 10):
+        offsets = pair_offset(cube[index : index + 1])
+        assert len(offsets) == 6
+        size = np.hypot(offsets["dx"], offsets["dy"])
+        assert size.max() <= 0.08
+        # Those that were aligned with each other.
+        assert size[(offsets["first"] == 2) | (offsets["second"] == 2)].max() < 0.02
+
+
 def test_offset_to_the_digitized_aia_image(cube, reference):
     table = offset_to_map(cube, sunpy.map.Map(reference), frame=124)
     pixels = np.hypot(table["dx"], table["dy"]).to_value(u.arcsec) / 0.6
@@ -97,6 +142,50 @@ def test_the_field_stop_is_where_the_light_is(cube):
             # Where the Mg X octagon ends less than there is of it inside.
             beyond &= np.isfinite(image.data)
             assert np.mean(image.data[beyond]) < 0.45 * np.mean(image.data[rim])
+
+
+@pytest.fixture(scope="module")
+def edges(cube):
+    return find_edges(cube)
+
+
+def test_sides_of_the_field_stop_are_found_where_predicted(edges):
+    """Frame 138, of which a few percent of the light are left, is found too, but drifted on."""
+    sides = np.abs(edges.sides)
+    assert (np.isfinite(sides[:15]).sum(axis=-1) >= 6).all()
+    assert np.nanmax(sides[:15]) <= 2
+    # What the shift of each exposure leaves.
+    assert np.nanmax(np.abs(edges.residual)) <= 1.5
+    # Noise, from neighboring exposures about 20 s apart: the motion is smooth.
+    bend = edges.shift[1:14] - (edges.shift[:13] + edges.shift[2:15]) / 2
+    assert np.sqrt(np.mean(bend**2)) / np.sqrt(1.5) < 0.1
+
+
+def test_three_drifts(cube, edges):
+    """The field stop moves on the detectors, and with the Sun's own motion by (+9, -3) px in the cube until 137."""
+    moved = np.ptp(edges.shift[:15], axis=0)
+    assert moved.max() <= 2
+    assert moved.min() > 1
+    for channel in range(4):
+        center = cube.flight.field_stop(channel + 1).mean(axis=0)
+        first, last = (
+            np.array(cube.alignment[t, channel].transform.inverse(*(center + edges.shift[t, channel]))) for t in (0, 14)
+        )
+        # Frame 133 is 24/28 of the way.
+        np.testing.assert_allclose(last - first, np.array([9, -3]) * 24 / 28, atol=1.2)
+
+
+def test_absorption_curve_of_the_atmosphere(cube):
+    """Most light at the top of the flight; the channels see the same atmosphere."""
+    table = cube.masked_means()
+    means = table["mean"].value.reshape(16, 4)
+    assert set(means[:15].argmax(axis=0)) <= {7, 8, 9}
+    curve = means[:15] / means[8]
+    assert np.ptp(curve, axis=1).max() < 0.06
+    assert (table["error"] / table["mean"]).value.reshape(16, 4)[:15].max() < 1e-3
+    normalized = cube[7:9].normalize_intensities()
+    assert normalized.normalization.min() == 1
+    assert normalized.normalization_error.max() < 3e-3
 
 
 def test_weak_and_lost_frames_do_not_stop_the_run(cube):
@@ -137,6 +226,31 @@ def test_plain_astropy_and_sunpy_read_the_file(cube, path):
     assert abs((image.reference_date - cube.time[10]).to_value(u.s)) < 1e-3
 
 
+def test_published_vignetting_method(good):
+    """Fitted to the first exposures, judged on the last; 2.5 to 7.5 photons before."""
+    fit = fit_vignetting(good[:7], "difference-slopes")
+    before, after = (masked_difference_trend(c) for c in (good[7:], good[7:].correct_vignetting(fit)))
+    trends = {}
+    for table in (before, after):
+        for first, second in itertools.combinations(good.channel, 2):
+            pair = table[(table["first"] == first) & (table["second"] == second)]
+            trends.setdefault((first, second), []).append(np.abs(pair["trend"].mean()))
+    assert min(old for old, _ in trends.values()) > 2.4
+    assert trends[2, 3][1] <= 0.4
+    assert max(new for _, new in trends.values()) <= 0.8
+
+
+def test_joint_vignetting(good):
+    """Halves of the flight agree within the scatter of the frames, and the second line is there."""
+    early, late = (fit_vignetting(part) for part in (good[:7], good[7:]))
+    slopes = np.array([list(fit.slopes.values()) for fit in (early, late)])
+    assert np.abs(slopes[0] - slopes[1]).max() < 0.02
+    assert ((slopes > 0.25) & (slopes < 0.5)).all()
+    assert max(early.errors.values()) < 0.04
+    for fit in (early, late):
+        assert 0.04 < fit.contamination["Mg X 624"] < 0.1
+
+
 def test_headers_of_slices(cube):
     header = cube[0, 0].wcs.to_header()
     assert header["DATE-AVG"].startswith("2019-09-30T18:06:06.6")
@@ -157,3 +271,215 @@ def test_he_i_is_a_line_too(flight_data, reference):
     assert all(a.converged for a in cube.alignment.flat)
     assert pair_correlation(cube)["correlation"].mean() > 0.666
     assert max(np.hypot(*(offset_to_map(cube, sunpy.map.Map(reference))[n].value for n in ("dx", "dy")))) < 1.0
+
+
+@pytest.fixture(scope="module")
+def exposure(cube, level1):
+    """Frame 124: its Level-3 cube, and a function that resamples it, once, with its channels displaced."""
+    index = FRAMES.index(124)
+    part, frames = cube[index : index + 1], level1.data[index]
+    first, stop = ESIS_1.line("O V").columns
+    y, x = np.mgrid[: part.shape[2], : part.shape[3]].astype(float)
+
+    def displaced(displacements):
+        data = np.array(part.data)
+        for channel, (dx, dy) in displacements.items():
+            u_pixel, v_pixel = part.alignment[0, channel - 1].transform(x - dx, y - dy)
+            photons = frames[channel - 1, :, first:stop] / ESIS_1.electrons_per_photon("O V").value
+            image, footprint = interpolate(photons.astype(np.float32), u_pixel - first, v_pixel)
+            footprint &= (u_pixel >= first - 0.5) & (u_pixel <= stop - 0.5)
+            data[0, channel - 1] = np.where(footprint, image, np.nan)
+        return level3_like(part, data)
+
+    return part, displaced, x, y
+
+
+@pytest.fixture(scope="module")
+def tiles(exposure):
+    return tile_residual(exposure[0])
+
+
+def recovered(tiles, moved, displacements):
+    """Change of the shifts of the tiles, and the displacements' mean over each tile, shape (2, tiles)."""
+    after = tile_residual(moved)
+    both = join(tiles, after, keys=("first", "second", "x", "y"))
+    assert len(both) >= len(tiles) - 2
+    expected = np.zeros((2, len(both)))
+    for row, tile in enumerate(both):
+        y, x = (slice(int(tile[name] - 63.5), int(tile[name] + 64.5)) for name in ("y", "x"))
+        for sign, channel in ((1, tile["second"]), (-1, tile["first"])):
+            for axis, field in enumerate(displacements.get(channel, ())):
+                expected[axis, row] += sign * field[y, x].mean()
+    return np.array([both["dx_2"] - both["dx_1"], both["dy_2"] - both["dy_1"]]), expected
+
+
+def rms(vectors):
+    return np.sqrt(np.mean(np.sum(np.square(vectors), axis=0)))
+
+
+def test_resampling_again_gives_the_cube(exposure):
+    part, displaced, x, _ = exposure
+    np.testing.assert_array_equal(displaced({3: (0 * x, 0 * x)}).data, part.data)
+
+
+def test_injected_shifts_are_recovered(exposure, tiles):
+    _, displaced, x, _ = exposure
+    for dx, dy in ((0.1, 0.0), (0.5, -0.5), (1.0, 0.0)):
+        fields = {3: (dx + 0 * x, dy + 0 * x)}
+        found, expected = recovered(tiles, displaced(fields), fields)
+        moved = expected.any(axis=0)
+        np.testing.assert_array_equal(found[:, ~moved], 0)
+        error = (found - expected)[:, moved]
+        assert rms(error) < 0.015
+        assert np.abs(error.mean(axis=1)).max() < 0.003
+        # Small shifts come out up to 1.6 per cent too small.
+        assert np.sum(found * expected) / np.sum(expected**2) == pytest.approx(1, abs=0.02)
+
+
+def test_injected_gradients_are_recovered(exposure, tiles):
+    """A stretch of 0.1 per cent along x in channel 1 and a roll of 0.05 degrees in channel 3."""
+    _, displaced, x, y = exposure
+    roll = np.radians(0.05)
+    fields = {1: (1e-3 * (x - 640), 0 * x), 3: (-roll * (y - 630), roll * (x - 640))}
+    found, expected = recovered(tiles, displaced(fields), fields)
+    assert rms(expected) > 0.25
+    assert rms(found - expected) < 0.015
+    # The pair of channels 2 and 4.
+    np.testing.assert_array_equal(found[:, ~expected.any(axis=0)], 0)
+
+
+def doppler(part, x, y, velocity):
+    """Displacement of every channel along its dispersion, by ``velocity`` detector pixels."""
+    fields = {}
+    for channel in range(1, 5):
+        inverse = np.linalg.inv(part.alignment[0, channel - 1].transform.jacobian(x[::127, ::127], y[::127, ::127]))
+        # It hardly changes over the field.
+        fields[channel] = tuple(velocity * inverse[..., axis, 0].mean() for axis in (0, 1))
+    return fields
+
+
+def test_injected_doppler_shifts_are_recovered(exposure, tiles):
+    """Smooth ones are; of patches smaller than the tiles it is their mean, weighted by the structures in the tile."""
+    part, displaced, x, y = exposure
+    wave = 0.5 * np.sin(2 * np.pi * (0.6 * x + 0.8 * y) / 1000)
+    patches = gaussian_filter(np.random.default_rng(0).normal(size=x.shape), 30)
+    patches *= 0.5 / patches.std()
+    for velocity, accuracy, slope in ((wave, 0.025, 0.02), (patches, 0.1, 0.08)):
+        fields = doppler(part, x, y, velocity)
+        found, expected = recovered(tiles, displaced(fields), fields)
+        assert rms(expected) > 0.4
+        assert rms(found - expected) < accuracy
+        assert np.sum(found * expected) / np.sum(expected**2) == pytest.approx(1, abs=slope)
+
+
+def test_residual_is_the_sun_more_than_noise(cube):
+    """Within 10 s the shifts of the tiles hardly change, within 230 s they do: motions of the Sun, not of the fit."""
+    changes = []
+    for first, second in ((124, 125), (110, 133)):
+        index = [FRAMES.index(frame) for frame in (first, second)]
+        parts = [tile_residual(cube[i : i + 1]) for i in index]
+        both = join(*parts, keys=("first", "second", "x", "y"))
+        changes.append(rms([both[name + "_2"] - both[name + "_1"] for name in ("dx", "dy")]) / np.sqrt(2))
+    assert changes[0] < 0.08
+    assert changes[1] > 1.5 * changes[0]
+
+
+def distance(alignment, other, where=None):
+    """RMS distance of two alignments' positions on the grid, over the field stop."""
+    y, x = np.mgrid[:1270:10, :1270:10].astype(float)
+    u_pixel, v_pixel = alignment.transform(x, y)
+    inside = line_region(ESIS_1, alignment.channel, "O V", u_pixel, v_pixel)
+    if where is not None:
+        inside &= where(u_pixel, v_pixel)
+    x, y = x[inside], y[inside]
+    return rms(np.subtract(other.transform.inverse(*alignment.transform(x, y)), (x, y)))
+
+
+def exposures_of(level1, frames, data=None, mask=None):
+    """Some exposures of a Level-1 cube, with other data or mask."""
+    index = slice(FRAMES.index(frames[0]), FRAMES.index(frames[-1]) + 1)
+    part = level1[index]
+    data, mask = (own if new is None else new for own, new in ((part.data, data), (part.mask, mask)))
+    return ESISLevel1Cube(data, wcs=part.wcs, meta=part.meta, mask=mask, flags=part.flags, unit=part.unit)
+
+
+def test_explosive_event_does_not_pull_the_alignment(cube, level1, reference):
+    """Frame 121, with and without the 40 pixels about the event, which Doppler shifts move by up to 8 pixels."""
+    index = FRAMES.index(121)
+    before = cube.alignment[index]
+    v_pixel, u_pixel = np.mgrid[: level1.shape[2], : level1.shape[3]].astype(float)
+    positions = [alignment.transform.inverse(u_pixel, v_pixel) for alignment in before]
+    event = np.array([np.hypot(x - 697, y - 526) < 40 for x, y in positions])
+    assert (event.sum(axis=(1, 2)) > 3000).all()
+    masked = exposures_of(level1, [121], mask=(level1.mask[index] | event)[None])
+    after = coalign(masked, sunpy.map.Map(reference)).final[0]
+    assert max(map(distance, before, after)) < 0.04
+
+    # Relative to channel 2, and what maximizing the correlation of the images as they are makes of it.
+    def relative(channel, transforms):
+        y, x = np.mgrid[200:1070:30, 200:1070:30].astype(float)
+        return np.subtract(transforms[channel].inverse(*before[channel].transform(x, y)), (x, y))
+
+    moved = [relative(channel, [a.transform for a in after]) for channel in range(4)]
+    ours = max(np.sqrt(np.mean(np.sum((m - moved[1]) ** 2, axis=0))) for m in moved)
+    assert ours < 0.02
+    target = np.nan_to_num(cube.data[index, 1])
+    inside = cube.flags[index, 1] & Flag.OUTSIDE == 0
+    y, x = np.mgrid[: target.shape[0], : target.shape[1]]
+    legacy = []
+    for use in (inside, inside & (np.hypot(x - 697, y - 526) >= 40)):
+        frame = np.nan_to_num(level1.data[index, 0])
+        fit = maximize_correlation(target, frame, before[0].transform, mask=use, valid=np.ones_like(frame, dtype=bool))
+        y_grid, x_grid = np.mgrid[200:1070:30, 200:1070:30].astype(float)
+        legacy.append(np.array(fit.transform.inverse(*before[0].transform(x_grid, y_grid))))
+    assert rms((legacy[1] - legacy[0]).reshape(2, -1)) > 10 * ours
+
+
+@pytest.fixture(scope="module")
+def injured(level1, reference):
+    """Frames 123 to 127 with something wrong in channel 3 of the first and in other channels of the others."""
+    part = exposures_of(level1, [123, 127])
+    data, mask, rng = np.array(part.data), np.array(part.mask), np.random.default_rng(0)
+    # 123: an occulted camera, dark but for noise; 124: blank; 125: spikes left in; 127: a block without data.
+    data[0, 2, 520:] = rng.normal(0, 10, data[0, 2, 520:].shape)
+    data[1, 3] = rng.normal(0, 10, data[1, 3].shape)
+    hit = rng.integers(0, data.shape[2], 200), rng.integers(0, data.shape[3], 200)
+    data[2, 0][hit] += rng.exponential(2000, 200)
+    data[3, 2, 400:600, 1400:1600] = np.nan
+    # A saturated block, as Level-1 flags it.
+    data[3, 3, 300:400, 1500:1600] = 1.6e5
+    mask[3, 3, 300:400, 1500:1600] = True
+    with pytest.warns(match=r"frame 124 channel 4 \("):
+        return coalign(exposures_of(level1, [123, 127], data=data, mask=mask), sunpy.map.Map(reference)).final
+
+
+def test_injuries_stay_where_they_are(cube, injured):
+    """Frames that nothing happened to are aligned to the same bits; the blank one is named and left out."""
+    hurt = {(0, 2), (1, 3), (2, 0), (3, 2), (3, 3)}
+    for (row, channel), alignment in np.ndenumerate(injured):
+        before = cube.alignment[FRAMES.index(123) + row, channel]
+        same = np.array_equal(alignment.transform.coefficients, before.transform.coefficients)
+        assert same == ((row, channel) not in hurt)
+        assert alignment.converged == ((row, channel) != (1, 3))
+    assert injured[1, 3].reason
+
+
+def test_injured_frames_are_aligned_with_what_is_left_of_them(cube, injured):
+    first = FRAMES.index(123)
+    assert distance(cube.alignment[first, 2], injured[0, 2], where=lambda u, v: v < 510) < 0.1
+    assert distance(cube.alignment[first + 2, 0], injured[2, 0]) < 0.02
+    assert distance(cube.alignment[first + 3, 2], injured[3, 2]) < 0.02
+    assert distance(cube.alignment[first + 3, 3], injured[3, 3]) < 0.02
+
+
+def test_injured_reference_channel(cube, level1, reference):
+    """The channels stay together; the pointing is as good as what is left of the reference channel lets it be."""
+    part = exposures_of(level1, [124])
+    data = np.array(part.data)
+    data[0, 1, 400:600, 1400:1600] = np.nan
+    after = coalign(exposures_of(level1, [124], data=data), sunpy.map.Map(reference)).final[0]
+    before = cube.alignment[FRAMES.index(124)]
+    assert max(map(distance, before, after)) < 0.06
+    y, x = np.mgrid[200:1070:30, 200:1070:30].astype(float)
+    moved = [np.subtract(b.transform.inverse(*a.transform(x, y)), (x, y)) for a, b in zip(before, after, strict=True)]
+    assert max(rms((m - moved[1]).reshape(2, -1)) for m in moved) < 0.03

@@ -12,10 +12,10 @@ from astropy.nddata import StdDevUncertainty
 from ndcube.meta import NDMeta
 from sunpy.map import Map
 
-from esis_ndcube import ESIS_1, ESISLevel1Cube, form_level3
+from esis_ndcube import ESIS_1
 from esis_ndcube.flags import Flag
 from esis_ndcube.level3 import ESISLevel3Cube
-from esis_ndcube.quality import offset_to_map, pair_correlation, summary, tile_residual, tile_shift
+from esis_ndcube.quality import image_shift, offset_to_map, pair_correlation, pair_offset, summary, tile_residual
 from esis_ndcube.registration import log_difference_of_gaussians
 from esis_ndcube.registration.reference import observed_grid
 from esis_ndcube.wcs import level3_wcs
@@ -81,7 +81,7 @@ SHIFT = 0.4, -0.3
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_bias_of_tile_shift(seed):
+def test_bias_of_image_shift(seed):
     """Fourier shifts, exact for a periodic scene, over a whole pixel: the bias stated in the docstring."""
     rng = np.random.default_rng(seed)
     size = 192
@@ -94,35 +94,35 @@ def test_bias_of_tile_shift(seed):
     for shift in [(0, 0), *((dx, dy) for dx in np.arange(0, 1.01, 0.125) for dy in (0.0, -0.5, 1.37))]:
         image = np.fft.ifft2(fourier_shift(spectrum, shift[::-1])).real
         images[shift] = log_difference_of_gaussians(image, 1, 8)[32:-32, 32:-32]
-    errors = [np.subtract(tile_shift(images[0, 0], image), shift) for shift, image in images.items()]
+    errors = [np.subtract(image_shift(images[0, 0], image), shift) for shift, image in images.items()]
     assert np.abs(errors).max() < 0.015
     assert np.sqrt(np.mean(np.square(errors))) < 0.005
 
 
-def test_tile_shift_of_oblique_structures():
+def test_image_shift_of_oblique_structures():
     """A maximum that is long and oblique: a parabola along each axis is 0.2 pixel off."""
     scene = Scene(5)
     angle = np.pi / 4 + np.random.default_rng(5).uniform(-0.8, 0.8, scene.kx.size)
     k = np.hypot(scene.kx, scene.ky)
     scene.kx, scene.ky = k * np.cos(angle), k * np.sin(angle)
     first, second = (log_difference_of_gaussians(scene.image(150, *d), 1, 8)[11:-11, 11:-11] for d in ((0, 0), SHIFT))
-    np.testing.assert_allclose(tile_shift(first, second), SHIFT, atol=0.06)
+    np.testing.assert_allclose(image_shift(first, second), SHIFT, atol=0.06)
 
 
 @pytest.mark.parametrize("shift", [(2.9, 0.0), (0.0, -2.2), (1.6, -1.4)])
-def test_tile_shift_reach(scene, shift):
+def test_image_shift_reach(scene, shift):
     first, second = (log_difference_of_gaussians(scene.image(140, *d), 1, 8) for d in ((0, 0), shift))
-    found = tile_shift(first, second)
+    found = image_shift(first, second)
     if max(np.abs(shift)) < 2.5:
         np.testing.assert_allclose(found, shift, atol=0.05)
     else:
         assert np.isnan(found).all()
 
 
-def test_tile_shift_of_nothing(scene):
+def test_image_shift_of_nothing(scene):
     image = scene.image(40) - 20
     for a, b in ((image, 0 * image), (0 * image, image), (0 * image, 0 * image), (image[:12, :12], image[:12, :12])):
-        assert np.isnan(tile_shift(a, b)).all()
+        assert np.isnan(image_shift(a, b)).all()
 
 
 SHIFTS = {1: (0.0, 0.0), 2: (0.3, -0.2), 3: (-0.45, 0.1)}
@@ -189,6 +189,98 @@ def test_tile_residual_stays_in_the_field_stop(scene):
     assert empty.colnames == tiles.colnames
 
 
+def test_tile_residual_of_doppler_shifts(scene):
+    """Each channel moves along its own dispersion: by one velocity in all tiles, or by one that changes over them."""
+    angles = np.radians([22.5, 67.5, 112.5])
+    pixel = np.arange(340.0)
+    x, y = pixel[None, :], pixel[:, None]
+    for velocity in (0.3 + 0 * x + 0 * y, 0.4 * np.sin(2 * np.pi * (x + y) / 700)):
+        images = [scene(x - velocity * np.cos(a), y - velocity * np.sin(a)) for a in angles]
+        tiles = tile_residual(level3(np.array([images])))
+        assert len(tiles) == 12
+        for row in tiles:
+            here = velocity[int(row["y"] - 63.5) : int(row["y"] + 64.5), int(row["x"] - 63.5) : int(row["x"] + 64.5)]
+            first, second = angles[row["first"] - 1], angles[row["second"] - 1]
+            expected = here.mean() * np.array([np.cos(second) - np.cos(first), np.sin(second) - np.sin(first)])
+            np.testing.assert_allclose([row["dx"], row["dy"]], expected, atol=0.03)
+
+
+def test_tiles_beyond_the_reach_are_left_out(scene):
+    tiles = tile_residual(level3(np.array([[scene.image(340), scene.image(340, 4.0), scene.image(340, 0.5)]])))
+    assert set(zip(tiles["first"], tiles["second"], strict=True)) == {(1, 3)}
+
+
+def test_pair_offset_finds_shifts(scene):
+    """Whatever is outside of the field stop, and however it is moved."""
+    data = np.array([[scene.image(240, *shift) for shift in SHIFTS.values()]] * 2)
+    flags = np.zeros(data.shape, np.uint8)
+    flags[..., :60] = Flag.OUTSIDE
+    flags[..., 150:, 200:] = Flag.OUTSIDE
+    for channel in range(3):
+        data[:, channel, :, :60] = scene.image(240, 1.5 * channel, 2.0)[:, :60]
+        data[:, channel, 150:, 200:] = scene.image(240, 1.5 * channel, 2.0)[150:, 200:]
+    data[1, 2] = np.nan
+    offsets = pair_offset(level3(data, mask=np.isnan(data) | (flags != 0), flags=flags))
+    assert list(zip(offsets["frame"], offsets["first"], offsets["second"], strict=True)) == [
+        (120, 1, 2),
+        (120, 1, 3),
+        (120, 2, 3),
+        (121, 1, 2),
+    ]
+    for row in offsets:
+        expected = np.subtract(SHIFTS[int(row["second"])], SHIFTS[int(row["first"])])
+        np.testing.assert_allclose([row["dx"], row["dy"]], expected, atol=0.01)
+
+
+def test_pair_offset_of_a_part_that_moved(scene):
+    """The mean shift where all is equally bright; what is faint counts less."""
+    still, moved = scene.image(300), scene.image(300, 0.4)
+    half = np.arange(300) < 150
+    found = []
+    for brightness in (1, 0.1):
+        data = [[np.where(half, still, brightness * part) for part in (still, moved)]]
+        offsets = pair_offset(level3(np.array(data)))
+        np.testing.assert_allclose(offsets["dy"][0], 0, atol=0.02)
+        found.append(offsets["dx"][0])
+    assert found[0] == pytest.approx(0.2, abs=0.03)
+    assert 0 < found[1] < 0.6 * found[0]
+
+
+def test_image_shift_inside_of_a_region(scene):
+    """Outside of it anything may happen; only few pixels are compared, and without any there is no shift."""
+    first, second = (log_difference_of_gaussians(scene.image(200, *d), 1, 8) for d in ((0, 0), SHIFT))
+    y, x = np.mgrid[:200, :200]
+    inside = np.hypot(x - 90, y - 110) < 70
+    wrong = np.where(np.hypot(x - 90, y - 110) < 75, second, second[::-1])
+    np.testing.assert_allclose(image_shift(first, wrong, inside=inside), SHIFT, atol=0.01)
+    np.testing.assert_allclose(
+        image_shift(first, second, inside=np.ones_like(inside)), image_shift(first, second), atol=1e-4
+    )
+    assert np.isnan(image_shift(first, second, inside=np.zeros_like(inside))).all()
+
+
+def test_pair_correlation_of_clipped_images(scene):
+    """A bright event that lies elsewhere in the other channel counts no more than the rest of the image."""
+    image = scene.image(120)
+    data = np.array([[image, image]])
+    data[0, 0, 40:43, 40:43] += 1e4
+    data[0, 1, 40:43, 48:51] += 1e4
+    data[0, :, :, 110:] = np.nan
+    cube = level3(data)
+    assert pair_correlation(cube)["correlation"][0] < 0.1
+    for region in ("full", "octagon"):
+        images = [np.where(np.isfinite(a), np.minimum(a, np.nanpercentile(a, 99)), 0) for a in data[0]]
+        part = slice(None) if region == "full" else slice(110)
+        expected = np.corrcoef(images[0][:, part].ravel(), images[1][:, part].ravel())[0, 1]
+        found = pair_correlation(cube, region=region, clip=99)["correlation"][0]
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+        assert found > 0.9
+    assert list(pair_correlation(cube, clip=100)["correlation"]) == list(pair_correlation(cube)["correlation"])
+    for clip in (0, -1, 101):
+        with pytest.raises(ValueError, match="expected a percentile above 0"):
+            pair_correlation(cube, clip=clip)
+
+
 @pytest.mark.parametrize("region", ["full", "octagon", "clean"])
 def test_pair_correlation(region):
     cube = make_cube((3, 4, 20, 25), channels=(1, 2, 3, 4))
@@ -234,7 +326,7 @@ def test_cubes_without_mask_or_flags(scene):
         assert list(pair_correlation(bare, region=region)["correlation"]) == list(
             pair_correlation(full, region=region)["correlation"]
         )
-    for function in (tile_residual, summary, lambda cube: pair_correlation(cube, region="clean")):
+    for function in (tile_residual, pair_offset, summary, lambda cube: pair_correlation(cube, region="clean")):
         with pytest.raises(ValueError, match="without flags"):
             function(bare)
     no_mask = ESISLevel3Cube(full.data, wcs=full.wcs, meta=full.meta, flags=full.flags)
@@ -245,7 +337,7 @@ def test_bad_input(scene):
     cube = make_cube((2, 2, 5, 6))
     with pytest.raises(ValueError, match="expected one of full, octagon, clean"):
         pair_correlation(cube, region="all")
-    for function in (pair_correlation, tile_residual, summary):
+    for function in (pair_correlation, pair_offset, tile_residual, summary):
         for part in (cube[0], cube[:, 1], cube[0, 0]):
             with pytest.raises(ValueError, match=r"expected \(time, channel, y, x\)"):
                 function(part)
@@ -337,36 +429,3 @@ def test_summary(scene):
     small = summary(level3(data[:, :, :50, :50], flags=flags[:, :, :50, :50], alignments=False))
     assert np.isnan(small["residual"]).all()
     assert list(small["aligned"]) == [0, 0]
-
-
-@pytest.fixture(scope="session")
-def frame_124(flight_data):
-    """The Level-3 cube of one real exposure."""
-    level1 = ESISLevel1Cube.from_raw(flight_data / "esis_level0", frames=[124])
-    return form_level3(level1, vignetting=False, normalize=False)
-
-
-@pytest.mark.flight_data
-def test_shift_injected_into_a_real_exposure(frame_124):
-    """Channel 3 moved by 0.3 pixels: its pairs see just that, tile by tile, and the others nothing."""
-    from scipy.ndimage import shift
-
-    before = tile_residual(frame_124)
-    data = frame_124.data.copy()
-    data[0, 2] = shift(np.nan_to_num(data[0, 2]), (0.0, 0.3), order=5, mode="nearest")
-    moved = ESISLevel3Cube(
-        data, wcs=frame_124.wcs, meta=frame_124.meta, mask=frame_124.mask, flags=frame_124.flags, unit=frame_124.unit
-    )
-    after = tile_residual(moved)
-    assert len(after) == len(before) > 100
-    sign = (after["second"] == 3) * 1 - (after["first"] == 3) * 1
-    change = after["dx"] - before["dx"] - 0.3 * sign
-    assert np.abs(change[sign == 0]).max() < 1e-9
-    assert np.sqrt(np.mean(np.square(change[sign != 0]))) < 0.02
-    assert abs(np.mean(change[sign != 0] * sign[sign != 0])) < 0.01
-    assert np.sqrt(np.mean(np.square(after["dy"] - before["dy"]))) < 0.02
-    # The mean square grows by 0.09 and twice the product with what was there.
-    square = [np.mean((t["dx"] ** 2 + t["dy"] ** 2)[sign != 0]) for t in (before, after)]
-    expected = square[0] + 0.09 + 2 * 0.3 * np.mean((before["dx"] * sign)[sign != 0])
-    np.testing.assert_allclose(square[1], expected, atol=0.01)
-    assert square[1] > square[0] + 0.04

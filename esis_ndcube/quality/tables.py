@@ -1,0 +1,61 @@
+"""Tables that bring the measures of quality together."""
+
+import numpy as np
+
+import astropy.units as u
+from astropy.table import Table
+
+from esis_ndcube.quality._cube import check
+from esis_ndcube.quality.correlation import pair_correlation
+from esis_ndcube.quality.shifts import tile_residual
+
+__all__ = ["summary"]
+
+
+def summary(cube):
+    """
+    The quality of every exposure in one table.
+
+    Parameters
+    ----------
+    cube : `~esis_ndcube.ESISLevel3Cube`
+        Shape (time, channel, y, x).
+
+    Returns
+    -------
+    `~astropy.table.Table`
+        A row per exposure: ``frame``, ``time``, mean ``correlation`` of the pairs of channels over the full frame and
+        over the field stop, RMS ``residual`` of the tiles in pixels, number of channels ``aligned``.
+
+    Raises
+    ------
+    ValueError
+        If the cube does not have all four axes, or no flags.
+
+    Examples
+    --------
+    >>> from esis_ndcube import ESISLevel3Cube
+    >>> from esis_ndcube.quality import summary
+    >>> summary(ESISLevel3Cube.read("l3.fits")).pprint()  # doctest: +SKIP
+    """
+    check(cube)
+    full, octagon, tiles = pair_correlation(cube), pair_correlation(cube, region="octagon"), tile_residual(cube)
+    rows = []
+    for time, frame in enumerate(cube.frame):
+        of_frame = tiles[tiles["frame"] == frame] if len(tiles) else tiles
+        residual = np.sqrt(np.mean(of_frame["dx"] ** 2 + of_frame["dy"] ** 2)) if len(of_frame) else np.nan
+        alignments = () if cube.alignment is None else cube.alignment[time]
+        aligned = sum(a is not None and a.converged for a in alignments)
+        means = [_mean(table["correlation"][table["frame"] == frame]) for table in (full, octagon)]
+        rows.append((int(frame), cube.time[time].isot, *means, residual, aligned))
+    names = "frame", "time", "correlation full", "correlation octagon", "residual", "aligned"
+    table = Table(rows=rows, names=names)
+    table["residual"].unit = u.pix
+    for name in names[2:5]:
+        table[name].info.format = ".4f"
+    return table
+
+
+def _mean(values):
+    values = np.asarray(values)[np.isfinite(values)]
+    return float(values.mean()) if len(values) else np.nan
