@@ -3,12 +3,13 @@
 from esis_ndcube.flight import ESIS_1, Flight, FlightError
 from esis_ndcube.level1 import ESISLevel1Cube
 from esis_ndcube.level3 import ESISLevel3Cube
+from esis_ndcube.maps import ESISMap
 from esis_ndcube.pipeline import form_level3
 from esis_ndcube.provenance import package_version
 from esis_ndcube.registration.alignment import Alignment
 from esis_ndcube.registration.exposures import Coalignment, coalign
 from esis_ndcube.resample import reproject_alignment
-from esis_ndcube.vignetting import Vignetting
+from esis_ndcube.vignetting import Vignetting, fit_vignetting, reproject_vignetting
 
 __version__ = package_version()
 
@@ -18,10 +19,13 @@ __all__ = [
     "Coalignment",
     "ESISLevel1Cube",
     "ESISLevel3Cube",
+    "ESISMap",
     "Flight",
     "FlightError",
     "Vignetting",
     "coalign",
+    "fit_vignetting",
     "form_level3",
     "reproject_alignment",
+    "reproject_vignetting",
 ]

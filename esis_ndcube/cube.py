@@ -211,6 +211,27 @@ class ESISCube(CubeIO, NDCube):
         return None if self.meta is None else self.meta.get(key)
 
 
+def forget_channel(wcs):
+    """
+    Take the memory of a channel off the WCS of a cube that is of no single one.
+
+    Parameters
+    ----------
+    wcs : `~esis_ndcube.wcs.ESISWCS` or `~esis_ndcube.wcs.SlicedESISWCS`
+        The WCS of a cube whose channel was sliced away.
+
+    Returns
+    -------
+    `~esis_ndcube.wcs.ESISWCS` or `~esis_ndcube.wcs.SlicedESISWCS`
+        A copy.
+    """
+    wcs = wcs.deepcopy() if isinstance(wcs, ESISWCS) else wcs
+    inner = wcs if isinstance(wcs, ESISWCS) else wcs._wcs
+    inner._dropped = tuple(entry for entry in inner._dropped if entry[0] != "channel")
+    inner._channels = None
+    return wcs
+
+
 class _Meta(NDMeta):
     """Metadata that can be pickled: ndcube's set their items before they are ready."""
 

@@ -4,10 +4,9 @@ import numpy as np
 
 from astropy.nddata import StdDevUncertainty
 
-from esis_ndcube.cube import ESISCube
+from esis_ndcube.cube import ESISCube, forget_channel
 from esis_ndcube.pointing import pointing_table
 from esis_ndcube.provenance import ProcessingStep
-from esis_ndcube.wcs import ESISWCS
 
 __all__ = ["ESISLevel3Cube"]
 
@@ -71,6 +70,100 @@ class ESISLevel3Cube(ESISCube):
     def normalization(self):
         """Factors that the images were multiplied with (`numpy.ndarray`, shape (time, channel)), or None."""
         return self._get_meta("normalization")
+
+    @property
+    def normalization_error(self):
+        """Errors of the factors (`numpy.ndarray`, shape (time, channel)), or None if they are not known."""
+        return self._get_meta("normalization_error")
+
+    def clean_region(self, *, channels=None, lines=None, frames=None):
+        """
+        The region that is valid and free of other lines' light in all images of a choice.
+
+        True is good, the opposite of ``cube.mask``.
+
+        Parameters
+        ----------
+        channels, lines, frames
+            Channel numbers, other lines and raw frame numbers, as for `~esis_ndcube.mask.clean_region`.
+
+        Returns
+        -------
+        `numpy.ndarray`
+            Boolean, shape (y, x), True where clean.
+
+        Raises
+        ------
+        ValueError
+            As `~esis_ndcube.mask.clean_region`.
+
+        Examples
+        --------
+        >>> from esis_ndcube import ESISLevel3Cube
+        >>> cube = ESISLevel3Cube.read("l3.fits")  # doctest: +SKIP
+        >>> cube.clean_region(channels=[2, 3]).sum()  # doctest: +SKIP
+        """
+        from esis_ndcube.mask import clean_region
+
+        return clean_region(self, channels=channels, lines=lines, frames=frames)
+
+    def masked_means(self, *, region=None):
+        """
+        Mean brightness of every image over the common clean region, with its error.
+
+        Parameters
+        ----------
+        region : `numpy.ndarray` of `bool`, optional
+            True where to measure, shape (y, x); by default `clean_region`.
+
+        Returns
+        -------
+        `~astropy.table.QTable`
+            As `~esis_ndcube.normalize.masked_means`.
+
+        Raises
+        ------
+        ValueError
+            As `~esis_ndcube.normalize.masked_means`.
+
+        Examples
+        --------
+        >>> from esis_ndcube import ESISLevel3Cube
+        >>> cube = ESISLevel3Cube.read("l3.fits")  # doctest: +SKIP
+        >>> cube.masked_means()["mean"].max()  # doctest: +SKIP
+        """
+        from esis_ndcube.normalize import masked_means
+
+        return masked_means(self, region=region)
+
+    def normalize_intensities(self, *, region=None):
+        """
+        Scale all images to the brightest exposure of the brightest channel.
+
+        Parameters
+        ----------
+        region : `numpy.ndarray` of `bool`, optional
+            True where to measure, shape (y, x); by default `clean_region`.
+
+        Returns
+        -------
+        `ESISLevel3Cube`
+            As `~esis_ndcube.normalize.normalize_intensities`.
+
+        Raises
+        ------
+        ValueError
+            If the cube is normalized already, or as `~esis_ndcube.normalize.normalize_intensities`.
+
+        Examples
+        --------
+        >>> from esis_ndcube import ESISLevel3Cube
+        >>> cube = ESISLevel3Cube.read("l3.fits")  # doctest: +SKIP
+        >>> cube.normalize_intensities().normalization.min()  # doctest: +SKIP
+        """
+        from esis_ndcube.normalize import normalize_intensities
+
+        return normalize_intensities(self, region=region)
 
     def min_images(self):
         """
@@ -157,6 +250,61 @@ class ESISLevel3Cube(ESISCube):
         flags = None if self.flags is None else a.flags | b.flags
         step = ProcessingStep("difference", {"channels": [int(first), int(second)]})
         return self._without_channels(a.data - b.data, uncertainty, mask, flags, step)
+
+    def correct_vignetting(self, vignetting=None, *, method="joint"):
+        """
+        Divide the images by the vignetting.
+
+        Parameters
+        ----------
+        vignetting : `~esis_ndcube.Vignetting`, `dict` or sequence of `float`, optional
+            The vignetting, or its slopes by channel number or in the order of the channels; by default it is fitted.
+        method : `str`, optional
+            How to fit it, as for `~esis_ndcube.fit_vignetting`.
+
+        Returns
+        -------
+        `ESISLevel3Cube`
+            A new cube, with the vignetting in its `vignetting`.
+
+        Raises
+        ------
+        ValueError
+            As `~esis_ndcube.vignetting.correct_vignetting`, for one if the cube is corrected already.
+
+        Examples
+        --------
+        >>> from esis_ndcube import ESISLevel3Cube
+        >>> cube = ESISLevel3Cube.read("l3.fits")  # doctest: +SKIP
+        >>> print(cube.correct_vignetting().vignetting)  # doctest: +SKIP
+        """
+        from esis_ndcube.vignetting import correct_vignetting
+
+        return correct_vignetting(self, vignetting, method=method)
+
+    def uncorrect_vignetting(self):
+        """
+        Multiply the images by the vignetting that was taken out.
+
+        Returns
+        -------
+        `ESISLevel3Cube`
+            A new cube without the correction.
+
+        Raises
+        ------
+        ValueError
+            If the cube is not corrected.
+
+        Examples
+        --------
+        >>> from esis_ndcube import ESISLevel3Cube
+        >>> cube = ESISLevel3Cube.read("l3.fits")  # doctest: +SKIP
+        >>> cube.uncorrect_vignetting().correct_vignetting([0.44, 0.57, 0.52, 0.46])  # doctest: +SKIP
+        """
+        from esis_ndcube.vignetting import uncorrect_vignetting
+
+        return uncorrect_vignetting(self)
 
     def pointing(self, reference_frame=None):
         """
@@ -268,7 +416,7 @@ class ESISLevel3Cube(ESISCube):
 
         Returns
         -------
-        `~sunpy.map.GenericMap`
+        `~esis_ndcube.ESISMap`
             The map, with its mask and uncertainty.
 
         Raises
@@ -295,6 +443,33 @@ class ESISLevel3Cube(ESISCube):
 
         header = exposure_header(self)
         return sunpy.map.Map(self.data, header, mask=self.mask, uncertainty=self._free_uncertainty())
+
+    def context(self, maps, **options):
+        """
+        Put the images of another telescope on the grid and at the times of this cube.
+
+        Parameters
+        ----------
+        maps : `~sunpy.map.GenericMap` or `list` of them
+            The images; each exposure gets the one nearest in time.
+        **options
+            As `~esis_ndcube.context.context_cube`.
+
+        Returns
+        -------
+        `~esis_ndcube.context.ContextCube`
+            Array axes (time, y, x).
+
+        Examples
+        --------
+        >>> import sunpy.map
+        >>> from esis_ndcube import ESISLevel3Cube
+        >>> cube = ESISLevel3Cube.read("l3.fits")  # doctest: +SKIP
+        >>> aia = cube.context(sunpy.map.Map("aia/*.fits"))  # doctest: +SKIP
+        """
+        from esis_ndcube.context import context_cube
+
+        return context_cube(self, maps, **options)
 
     def _image_alignment(self, frame, channel):
         """The alignment that one image was resampled with."""
@@ -347,10 +522,6 @@ class ESISLevel3Cube(ESISCube):
     def _without_channels(self, data, uncertainty, mask, flags, step):
         """A cube without channel axis that is of no single channel."""
         first = self[(slice(None),) * self._channel_axis() + (0,)]
-        wcs = first.wcs.deepcopy() if isinstance(first.wcs, ESISWCS) else first.wcs
-        inner = wcs if isinstance(wcs, ESISWCS) else wcs._wcs
-        inner._dropped = tuple(entry for entry in inner._dropped if entry[0] != "channel")
-        inner._channels = None
         meta = first.meta
         if meta is not None:
             names = self.wcs.array_axis_names
@@ -360,4 +531,5 @@ class ESISLevel3Cube(ESISCube):
                     del meta[key]
             history = (*self.history, step)
             meta.update({"history": history})
+        wcs = forget_channel(first.wcs)
         return type(self)(data, wcs=wcs, uncertainty=uncertainty, mask=mask, flags=flags, meta=meta, unit=self.unit)

@@ -1,0 +1,264 @@
+"""Images of other telescopes on the grid and at the times of a cube."""
+
+import numpy as np
+from tqdm import tqdm
+
+import astropy.units as u
+from astropy.io import fits
+from astropy.nddata import StdDevUncertainty
+from astropy.time import Time
+from astropy.wcs.utils import pixel_to_pixel
+from ndcube.meta import NDMeta
+from sunpy.coordinates import Helioprojective, SphericalScreen
+from sunpy.map import GenericMap
+from sunpy.map.sources import AIAMap
+from sunpy.util.exceptions import warn_user
+
+from esis_ndcube.cube import ESISCube, forget_channel
+from esis_ndcube.provenance import ProcessingStep
+from esis_ndcube.resample import interpolate, propagate_uncertainty
+
+__all__ = ["ContextCube", "context_cube"]
+
+
+class ContextCube(ESISCube):
+    """
+    Images of another telescope on the grid and at the times of an ESIS cube.
+
+    Array axes (time, y, x), in the unit of the images; `context_cube` makes one.
+    ``time`` is that of the exposures; when the images were taken says `image_time`.
+    The parameters are those of `~esis_ndcube.cube.ESISCube`.
+
+    Examples
+    --------
+    >>> import sunpy.map
+    >>> from esis_ndcube import ESISLevel3Cube
+    >>> cube = ESISLevel3Cube.read("l3.fits")  # doctest: +SKIP
+    >>> aia = cube.context(sunpy.map.Map("aia/*.fits"))  # doctest: +SKIP
+    >>> aia.time_difference.max()  # doctest: +SKIP
+    <Quantity 5.9 s>
+    """
+
+    @property
+    def name(self):
+        """What the images are (`str`)."""
+        return self._get_meta("context_name")
+
+    @property
+    def image_time(self):
+        """When the image of each exposure was taken (`~astropy.time.Time`, shape (time,)); masked where none is."""
+        return self._get_meta("context_time")
+
+    @property
+    def time_difference(self):
+        """Time of the image minus that of the exposure (`~astropy.units.Quantity` in s, shape (time,))."""
+        image_time = self.image_time
+        return None if image_time is None else (image_time - self.time).to(u.s)
+
+    @property
+    def headers(self):
+        """Headers of the images (`list` of `~astropy.io.fits.Header`, one per exposure); None where there is none."""
+        texts = self._get_meta("context_header")
+        if texts is None:
+            return None
+        return [fits.Header.fromstring(text) if text else None for text in np.atleast_1d(texts)]
+
+    @property
+    def pointing_source(self):
+        """Where the pointing of the images comes from (`str`)."""
+        return self._get_meta("context_pointing")
+
+    def _summary(self):
+        return {"image": self.name, **super()._summary(), "pointing": self.pointing_source}
+
+
+def context_cube(
+    cube,
+    maps,
+    *,
+    max_gap=None,
+    order="bilinear",
+    pointing_table=None,
+    error_table=None,
+    progress=False,
+):
+    """
+    Put the images of another telescope on the grid and at the times of a cube.
+
+    Each exposure gets the image nearest in time, interpolated once.
+    Coordinates are transformed between the two observers by sunpy, on the sphere of the Sun; beyond the limb, in the
+    plane through its center.
+    The Sun's rotation between image and exposure is left in.
+
+    Parameters
+    ----------
+    cube : `~esis_ndcube.ESISLevel3Cube`
+        The cube, or a part of it with axes y and x.
+    maps : `~sunpy.map.GenericMap` or `list` of them
+        The images, all of one unit.
+    max_gap : `~astropy.units.Quantity`, optional
+        Largest time between an exposure and its image; where there is none within it, the result is NaN and masked.
+    order : `int` or `str`, optional
+        As for `~esis_ndcube.reproject_alignment`.
+    pointing_table : `~astropy.table.QTable`, optional
+        Pointing of AIA, of ``aiapy.calibrate.util.get_pointing_table``: full-disk AIA images of Level 1 are pointed by
+        it first, which needs aiapy (``pip install esis_ndcube[aia]``). By default their headers say where they look.
+    error_table : `~astropy.table.QTable`, optional
+        Errors of AIA, of ``aiapy.calibrate.util.get_error_table``, from which the uncertainty of AIA images in DN
+        follows; needs aiapy too. By default the uncertainty is that of the maps, if they have one.
+    progress : `bool`, optional
+        Show a progress bar.
+
+    Returns
+    -------
+    `ContextCube`
+        Array axes (time, y, x), or (y, x) for the cube of one exposure; masked where the images have no valid pixels.
+
+    Raises
+    ------
+    ImportError
+        If aiapy is needed and not installed.
+    TypeError
+        If there is anything but sunpy Maps among the images.
+    ValueError
+        If there are no images, they are not in helioprojective coordinates or not of one unit, none of them is
+        within ``max_gap``, or none shows any of the field of view.
+
+    Examples
+    --------
+    >>> import sunpy.map
+    >>> from esis_ndcube import ESISLevel3Cube
+    >>> from esis_ndcube.context import context_cube
+    >>> cube = ESISLevel3Cube.read("l3.fits")  # doctest: +SKIP
+    >>> context_cube(cube, sunpy.map.Map("aia_304.fits")).image_time  # doctest: +SKIP
+    """
+    maps = _check_maps(maps)
+    cube = _one_channel(cube)
+    timed = cube.data.ndim == 3
+    exposures = [cube[index] for index in range(len(cube.data))] if timed else [cube]
+    times = cube.time.reshape(len(exposures))
+    chosen = [_nearest(maps, time, max_gap) for time in times]
+    _report_gaps(chosen, times, max_gap)
+    images = {index: _prepare(maps[index], pointing_table, error_table) for index in sorted({*chosen} - {None})}
+    # One after the other: the sphere beyond the limb is a setting of sunpy that all threads share.
+    pairs = tqdm(zip(chosen, exposures, strict=True), "Context", len(chosen), disable=not progress, leave=False)
+    results = [_resample(images.get(index), exposure.wcs, order) for index, exposure in pairs]
+    data, sigma = (np.stack(parts) if timed else parts[0] for parts in zip(*results, strict=True))
+    if not np.isfinite(data).any():
+        msg = f"got {maps[0].name!r}, which shows nothing of the cube's field of view: is it an image of that region?"
+        raise ValueError(msg)
+    values = _values([None if index is None else images[index] for index in chosen], timed)
+    values["context_pointing"] = "headers of the images" if pointing_table is None else "pointing table of AIA"
+    return ContextCube(
+        data,
+        wcs=forget_channel(cube.wcs),
+        uncertainty=None if np.isnan(sigma).all() else StdDevUncertainty(sigma),
+        mask=~np.isfinite(data),
+        meta=_meta(cube, values, timed, ProcessingStep("context", {"images": values["context_name"], "order": order})),
+        unit=maps[0].unit,
+    )
+
+
+def _check_maps(maps):
+    maps = [maps] if isinstance(maps, GenericMap) else list(maps)
+    for item in maps:
+        if not isinstance(item, GenericMap):
+            msg = (
+                f"got an image of type {type(item).__name__}, expected sunpy Maps: read files with sunpy.map.Map(path)"
+            )
+            raise TypeError(msg)
+        if not isinstance(item.coordinate_frame, Helioprojective):
+            msg = f"got the image {item.name!r}, expected one in helioprojective coordinates"
+            raise ValueError(msg)
+        if item.unit != maps[0].unit:
+            msg = f"got images in {maps[0].unit} and in {item.unit}, expected all in one unit"
+            raise ValueError(msg)
+    if not maps:
+        msg = "got an empty list of images, expected at least one sunpy Map"
+        raise ValueError(msg)
+    return maps
+
+
+def _one_channel(cube):
+    """The cube's first channel, with axes (time, y, x) or (y, x)."""
+    names = cube.wcs.array_axis_names
+    if names[-2:] != ["y", "x"] or cube.time is None:
+        msg = f"got a cube with axes {names}, expected y and x to be the last: context is made for whole images"
+        raise ValueError(msg)
+    return cube[tuple(0 if name == "channel" else slice(None) for name in names)]
+
+
+def _nearest(maps, time, max_gap):
+    gaps = [abs((item.reference_date - time).to_value(u.s)) for item in maps]
+    index = int(np.argmin(gaps))
+    return index if max_gap is None or gaps[index] <= u.Quantity(max_gap).to_value(u.s) else None
+
+
+def _report_gaps(chosen, times, max_gap):
+    without = [time.isot[:19] for time, index in zip(times, chosen, strict=True) if index is None]
+    if len(without) == len(chosen):
+        msg = f"none of the images is within {max_gap} of an exposure: is the date right, or the gap too small?"
+        raise ValueError(msg)
+    if without:
+        warn_user(f"{len(without)} exposures have no image within {max_gap} and are left out: {', '.join(without)}")
+
+
+def _prepare(item, pointing_table, error_table):
+    """The image with its best pointing and uncertainty."""
+    if pointing_table is None and error_table is None:
+        return item
+    try:
+        from aiapy.calibrate import update_pointing
+        from aiapy.calibrate.uncertainty import estimate_error
+    except ImportError as error:
+        msg = "tables of AIA need aiapy: pip install esis_ndcube[aia]"
+        raise ImportError(msg) from error
+    if not isinstance(item, AIAMap):
+        msg = f"got tables of AIA for {item.name!r}, expected images of AIA"
+        raise ValueError(msg)
+    if pointing_table is not None:
+        item = update_pointing(item, pointing_table=pointing_table)
+    if error_table is not None:
+        counts = np.maximum(item.data, 0).ravel() * u.DN / u.pix
+        sigma = estimate_error(counts, item.wavelength, error_table=error_table).value.reshape(item.data.shape)
+        item = type(item)(item.data, item.meta, mask=item.mask, uncertainty=StdDevUncertainty(sigma))
+    return item
+
+
+def _resample(item, wcs, order):
+    """The image and its standard deviation on a grid, NaN where there is none."""
+    nothing = np.full(wcs.array_shape, np.nan, dtype=np.float32)
+    if item is None:
+        return nothing, nothing
+    y, x = np.indices(wcs.array_shape)
+    with SphericalScreen(item.observer_coordinate, only_off_disk=True):
+        position = pixel_to_pixel(wcs, item.wcs, x, y)
+    image = np.asarray(item.data, dtype=np.float32)
+    data, _ = interpolate(image, *position, order=order, valid=None if item.mask is None else ~item.mask)
+    if item.uncertainty is None:
+        return data, nothing
+    noise = item.uncertainty.represent_as(StdDevUncertainty).array
+    sigma = propagate_uncertainty(np.asarray(noise, dtype=np.float32), *position, order=order)
+    return data, np.where(np.isfinite(data), sigma, np.nan)
+
+
+def _values(images, timed):
+    """What is known of the image of each exposure."""
+    known = [item for item in images if item is not None]
+    names = sorted({item.name for item in known})
+    dates = Time([(item or known[0]).reference_date.utc.isot for item in images], scale="utc")
+    dates[[item is None for item in images]] = np.ma.masked
+    headers = np.array(
+        ["" if item is None else item.fits_header.tostring(endcard=False, padding=False) for item in images]
+    )
+    return {
+        "context_name": names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}",
+        "context_time": dates if timed else dates[0],
+        "context_header": headers if timed else str(headers[0]),
+    }
+
+
+def _meta(cube, values, timed, step):
+    kept = {key: cube.meta[key] for key in ("flight", "frame") if cube.meta is not None and key in cube.meta}
+    axes = {key: 0 for key in ("frame", "context_time", "context_header") if timed and key in {*kept, *values}}
+    return NDMeta({**kept, **values, "history": (step,)}, axes=axes)

@@ -1,0 +1,111 @@
+"""The sunpy Map source, through sunpy's own factory."""
+
+import numpy as np
+import pytest
+from helpers import make_cube
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+
+import astropy.units as u
+import sunpy.map
+from astropy.coordinates import SkyCoord
+from sunpy.map.sources import AIAMap
+
+from esis_ndcube import ESISMap
+
+
+@pytest.fixture
+def image():
+    return make_cube()[2, 1]
+
+
+@pytest.fixture
+def esis_map(image):
+    return image.to_map()
+
+
+def drawn(one, **kwargs):
+    axes = Figure().add_subplot(projection=one)
+    return one.plot(axes=axes, **kwargs)
+
+
+def test_what_the_map_knows(image, esis_map):
+    assert type(esis_map) is ESISMap
+    assert (esis_map.instrument, esis_map.detector, esis_map.nickname) == ("ESIS", "ESIS2", "ESIS2")
+    assert (esis_map.wavelength, esis_map.unit, esis_map.processing_level) == (629.732 * u.AA, image.unit, 3)
+    assert abs((esis_map.reference_date - image.time).to_value("s")) < 1e-6
+    assert esis_map.exposure_time == image.wcs.exposure
+    assert esis_map.cmap.name == "sdoaia304"
+    observer = image.wcs.pixel_to_world(0, 0).observer
+    assert esis_map.observer_coordinate.separation_3d(observer).to_value("m") < 1
+
+
+def test_saved_and_read_back(esis_map, tmp_path):
+    esis_map.save(tmp_path / "map.fits")
+    back = sunpy.map.Map(tmp_path / "map.fits")
+    assert type(back) is ESISMap
+    np.testing.assert_array_equal(back.data, esis_map.data)
+    assert (back.name, back.unit, back.wavelength) == (esis_map.name, esis_map.unit, esis_map.wavelength)
+    assert back.reference_date == esis_map.reference_date
+    here, there = (m.pixel_to_world(*([3, 4] * u.pix)) for m in (esis_map, back))
+    assert here.separation(there).to_value("arcsec") < 1e-9
+
+
+def test_image_file_of_a_cube(image, tmp_path):
+    """The data are the first extension; those after it are no images of the Sun."""
+    image.write(tmp_path / "image.fits")
+    back = sunpy.map.Map(tmp_path / "image.fits", hdus=1)
+    assert type(back) is ESISMap
+    np.testing.assert_array_equal(back.data, image.data)
+
+
+def test_other_instruments_keep_their_sources(esis_map):
+    header = {**esis_map.meta, "instrume": "AIA_4", "telescop": "SDO/AIA"}
+    assert type(sunpy.map.Map(esis_map.data, header)) is AIAMap
+    assert type(sunpy.map.Map(esis_map.data, {**esis_map.meta, "instrume": "ESIS-II"})) is ESISMap
+
+
+def test_operations_of_sunpy(esis_map):
+    part = esis_map.submap([1, 1] * u.pix, top_right=[3, 2] * u.pix)
+    assert type(part) is ESISMap
+    np.testing.assert_array_equal(part.data, esis_map.data[1:3, 1:4])
+    assert part.uncertainty is None or part.uncertainty.array.shape == part.data.shape
+    filled = sunpy.map.Map(np.nan_to_num(esis_map.data), esis_map.meta)
+    np.testing.assert_allclose(filled.reproject_to(esis_map.wcs).data, filled.data, rtol=1e-6, atol=1e-6)
+
+
+def test_grid_and_limb(esis_map):
+    axes = Figure().add_subplot(projection=esis_map)
+    esis_map.plot(axes=axes)
+    esis_map.draw_grid(axes=axes)
+    visible, _ = esis_map.draw_limb(axes=axes)
+    vertices = SkyCoord(*(visible.get_xy().T * u.deg), frame=esis_map.coordinate_frame)
+    radius = np.hypot(vertices.Tx.wrap_at("180d"), vertices.Ty).to_value("arcsec")
+    np.testing.assert_allclose(radius, esis_map.rsun_obs.to_value("arcsec"), rtol=1e-3)
+
+
+def test_neither_spikes_nor_masked_pixels_decide_the_norm(image):
+    rng = np.random.default_rng(3)
+    data = rng.uniform(10, 20, (200, 200)).astype("f4")
+    data[5, 5], data[100:, :100] = 1e6, -1e6
+    header = {**image.to_map().meta, "naxis1": 200, "naxis2": 200}
+    norm = drawn(sunpy.map.Map(data, header, mask=data == -1e6)).norm
+    assert 10 <= norm.vmin < 10.2
+    assert 19.8 < norm.vmax <= 20
+
+
+def test_what_the_user_asks_for_takes_precedence(esis_map):
+    clipped = drawn(esis_map, clip_interval=(10, 90) * u.percent).norm
+    expected = np.nanpercentile(esis_map.data, [10, 90])
+    np.testing.assert_allclose([clipped.vmin, clipped.vmax], expected, rtol=1e-6)
+    ranged = drawn(esis_map, vmin=2, vmax=3).norm
+    assert (ranged.vmin, ranged.vmax) == (2, 3)
+    norm = LogNorm(1, 7)
+    assert isinstance(drawn(esis_map, norm=norm).norm, LogNorm)
+    esis_map.plot_settings["norm"] = norm
+    assert (drawn(esis_map).norm.vmin, drawn(esis_map).norm.vmax) == (1, 7)
+
+
+def test_map_without_any_valid_pixel(esis_map):
+    blank = sunpy.map.Map(np.full_like(esis_map.data, np.nan), esis_map.meta)
+    assert drawn(blank).get_array().mask.all()
