@@ -30,6 +30,8 @@ def form_level3(
     stage="final",
     reference_channel=None,
     model="independent",
+    max_gap=None,
+    rotate=False,
     vignetting=True,
     normalize=True,
     order="bicubic",
@@ -47,7 +49,7 @@ def form_level3(
     ----------
     level1 : `~esis_ndcube.ESISLevel1Cube`
         Frames, shape (time, channel, y, x), in electrons.
-    reference : `~sunpy.map.GenericMap` or `list` of them, optional
+    reference : `~sunpy.map.GenericMap`, `list` of them, `~ndcube.NDCube` or `int`, optional
         Images of the Sun to align with, as for `~esis_ndcube.coalign`; by default the flight's pose is the pointing.
     line : `str`, optional
         The spectral line, by default the one that the flight's pose was measured in.
@@ -57,6 +59,9 @@ def form_level3(
         Number of the channel that the others are aligned with, by default the flight's choice.
     model : `str`, optional
         ``"independent"`` or ``"joint"`` final alignments, as for `~esis_ndcube.coalign`.
+    max_gap, rotate : optional
+        Largest time between exposure and reference, and whether to model the rotation of the Sun in it, as for
+        `~esis_ndcube.coalign`.
     vignetting : `bool` or `~esis_ndcube.Vignetting`, optional
         Whether to divide by the vignetting: the flight's own or the given one.
     normalize : `bool`, optional
@@ -99,6 +104,8 @@ def form_level3(
         line=line.name,
         reference_channel=reference_channel,
         model=model,
+        max_gap=max_gap,
+        rotate=rotate,
         workers=workers,
         progress=progress,
     )
@@ -117,6 +124,8 @@ def form_level3(
                 "reference_channel": alignments.reference_channel,
                 "stage": stage,
                 "model": model,
+                "max_gap": None if max_gap is None else u.Quantity(max_gap).to_value(u.s),
+                "rotate": rotate,
             },
         ),
         ProcessingStep("resample", {"order": order}),
@@ -140,7 +149,7 @@ def form_level3(
         alignments.grid,
         level1.time,
         level1.channel,
-        observer=_observer(alignments.grid, alignments.reference_times),
+        observer=_observer(alignments.grid),
         exposure=np.nanmax(level1.exposure, axis=1),
     )
     return ESISLevel3Cube(
@@ -220,12 +229,12 @@ def _resample_into(target, level1, index, alignment, line, vignetting, order):
     flags[...] = result
 
 
-def _observer(grid, times):
-    """The references' observer, or None for Earth."""
+def _observer(grid):
+    """The references' observer."""
     from sunpy.coordinates import HeliographicStonyhurst
 
-    aux = grid.wcs.aux
-    return HeliographicStonyhurst(aux.hgln_obs * u.deg, aux.hglt_obs * u.deg, aux.dsun_obs * u.m, obstime=times[0])
+    aux, time = grid.wcs.aux, grid.wcs.dateavg
+    return HeliographicStonyhurst(aux.hgln_obs * u.deg, aux.hglt_obs * u.deg, aux.dsun_obs * u.m, obstime=time)
 
 
 def _meta(level1, alignments, line, stage, vignetting, factors, steps):

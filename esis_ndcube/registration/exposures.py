@@ -79,6 +79,8 @@ def coalign(
     line=None,
     reference_channel=None,
     model="independent",
+    max_gap=None,
+    rotate=False,
     workers=None,
     progress=False,
 ):
@@ -146,7 +148,9 @@ def coalign(
     if model not in _MODELS:
         msg = f"got model {model!r}, expected {' or '.join(map(repr, _MODELS))}"
         raise ValueError(msg)
-    references = prepare_references(level1, reference, line=line, reference_channel=reference_channel)
+    references = prepare_references(
+        level1, reference, line=line, reference_channel=reference_channel, max_gap=max_gap, rotate=rotate
+    )
     tasks = [
         delayed(partial(_align_exposure, _Exposure.of(level1, index, line, references), reference_channel))
         for index in range(len(level1.frame))
@@ -159,8 +163,7 @@ def coalign(
     joint = fit_joint(final, reference_channel=reference_channel) if model == "joint" else None
     if joint is not None:
         final = joint.alignments
-    times = [references.nearest(time).time for time in level1.time]
-    return Coalignment(linear, final, references.grid, references.name, times, reference_channel, joint)
+    return Coalignment(linear, final, references.grid, references.name, references.times, reference_channel, joint)
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,21 +184,26 @@ class _Exposure:
             for channel, time in zip(level1.channel, level1.meta["mid_time"][index], strict=True)
         ]
         bad = np.zeros(level1.data.shape[1:], dtype=bool) if level1.mask is None else level1.mask[index]
-        return cls(poses, level1.data[index], bad, flight, references.nearest(level1.time[index]))
+        return cls(poses, level1.data[index], bad, flight, references.images[index])
 
 
 def _align_exposure(exposure, reference_channel):
     """Linear and final alignments of the channels of one exposure."""
+    if exposure.reference is None:
+        missing = {"stage": "linear", "reference": "none", "converged": False, "reason": "no reference within max_gap"}
+        linear = [replace(pose, **missing) for pose in exposure.poses]
+        return linear, list(linear)
+    reference = exposure.reference.load()
     frames = [
         _Frame(image, bad, pose, exposure.flight)
         for image, bad, pose in zip(exposure.images, exposure.bad, exposure.poses, strict=True)
     ]
-    linear = [_fit_linear(frame, exposure.reference) for frame in frames]
+    linear = [_fit_linear(frame, reference) for frame in frames]
     numbers = [pose.channel for pose in exposure.poses]
     anchor = numbers.index(reference_channel)
     if linear[anchor] is None or not linear[anchor].converged:
         return linear, list(linear)
-    anchored = _fit_anchor(frames[anchor], linear[anchor], exposure.reference)
+    anchored = _fit_anchor(frames[anchor], linear[anchor], reference)
     target = _on_grid(frames[anchor], anchored.transform)
     final = []
     for frame, first, number in zip(frames, linear, numbers, strict=True):
