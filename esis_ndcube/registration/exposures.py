@@ -19,7 +19,7 @@ from esis_ndcube.registration.reference import bin_image, pixel_size, prepare_re
 from esis_ndcube.registration.search import coarse_search
 from esis_ndcube.registration.transform import PolynomialTransform
 
-__all__ = ["Coalignment", "coalign"]
+__all__ = ["Coalignment", "coalign_frames"]
 
 # Pixels this close to the edge of the field stop are not used: the filter sees the edge there.
 _MARGIN = 3.0
@@ -72,7 +72,7 @@ class Coalignment:
     joint: object = None
 
 
-def coalign(
+def coalign_frames(
     level1,
     reference=None,
     *,
@@ -100,10 +100,13 @@ def coalign(
     ----------
     level1 : `~esis_ndcube.ESISLevel1Cube`
         The frames, shape (time, channel, y, x).
-    reference : `~sunpy.map.GenericMap` or `list` of them, optional
-        Images of the Sun; the one nearest in time is used for each exposure.
-        By default the reference channel itself, in the exposure nearest to the one that the flight's pose was
-        measured in, and pointed by that pose.
+    reference : `~sunpy.map.GenericMap`, `list` of them, `~ndcube.NDCube` or `int`, optional
+        Images of the Sun, of which the one nearest in time is used for each exposure: Maps; a Level-3 cube, of which
+        the images in its own reference channel are used (``cube[:, :1]`` chooses channel 1); a context cube or any
+        other one with axes (time, y, x) or (y, x) in helioprojective coordinates and with times.
+        Those of observers far from the Earth are brought to the Earth's view on the sphere of the Sun.
+        Or the number of a channel, in the exposure nearest to the one that the flight's pose was measured in, and
+        pointed by that pose; by default the reference channel.
     line : `str`, optional
         The spectral line, by default the one that the flight's pose was measured in.
     reference_channel : `int`, optional
@@ -112,6 +115,13 @@ def coalign(
         ``"independent"``: every exposure has its own quadratic maps; ``"joint"``: the final alignments are replaced by
         one static distortion per channel and rigid motions (`~esis_ndcube.registration.fit_joint`), which needs three
         exposures or more and is a little more accurate where the distortion really is static.
+    max_gap : `~astropy.units.Quantity`, optional
+        Largest time between an exposure and its reference; exposures without one are not aligned.
+    rotate : `bool`, optional
+        Whether to turn the surface of the Sun in the reference to the time of each exposure, with sunpy's model of
+        its differential rotation. By default it is left in, as published: the exposure is aligned with the Sun as it
+        was at the time of the reference, and features at the disk center lie 0.0026 arcsec east of their coordinates
+        for each second that the reference is earlier. Beyond the limb the reference stays as it is.
     workers : `int`, optional
         Number of threads; by default Dask's active scheduler decides.
     progress : `bool`, optional
@@ -125,8 +135,8 @@ def coalign(
     Raises
     ------
     ValueError
-        If the line, the channel or the model is unknown, a reference does not overlap the field of view, or there
-        are too few exposures for the joint model.
+        If the line, the channel or the model is unknown, a reference does not overlap the field of view, none is
+        within ``max_gap`` of any exposure, or there are too few exposures for the joint model.
 
     Examples
     --------
