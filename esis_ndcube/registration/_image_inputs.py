@@ -29,6 +29,10 @@ class Image:
     def valid(self):
         return np.isfinite(self.data)
 
+    def where(self, chosen):
+        """The image with only the chosen of its pixels."""
+        return Image(np.where(chosen, self.data, np.nan), self.wcs)
+
 
 def parse_image(given, name):
     """The `Image` that is meant; ``name`` is what errors call it."""

@@ -1,5 +1,6 @@
 """Co-align any two images."""
 
+from copy import copy
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -14,7 +15,7 @@ from esis_ndcube.registration.prefilter import log_difference_of_gaussians
 from esis_ndcube.registration.reference import bin_image
 from esis_ndcube.registration.search import coarse_search
 from esis_ndcube.registration.surface import chance_score, correlation_surface
-from esis_ndcube.registration.transform import PolynomialTransform
+from esis_ndcube.registration.transform import PolynomialTransform, exponents
 
 __all__ = ["Search", "coalign_images"]
 
@@ -28,12 +29,13 @@ _LEAST_SIZE = 48
 _LARGEST_FACTOR = 8
 # ... and for the search until none has more.
 _SEARCH_SIZE = 256
-# A score is trusted if it is so many times the scatter of that of unrelated images.
-_SIGNIFICANCE = 6.0
+# A score is trusted if it is so many times the scatter of that of unrelated images, and so much in addition (squared)
+# for each coefficient, with which a fit follows chance: of 300 fits of unrelated images none came as high.
+_SIGNIFICANCE, _PER_COEFFICIENT = 5.0, 2.0
 # Interpolated validity from which a pixel counts.
 _INSIDE = 0.999
 # The filter sees the edge of what is valid from this many of its fine widths.
-_EDGE = 2.0
+_EDGE = 3.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,13 +144,17 @@ def coalign_images(image, reference, *, transform="affine", start=None, widths=(
     if search is not None and search is not False:
         start = _search(pair, start, search)
     fit = _fit(pair, start, degree)
+    if fit.converged:
+        # The filter sees an edge where an image ends: both have it in the same place once the place is known.
+        pair = pair.trimmed(fit.transform)
+        fit = _fit_binned(pair, fit.transform, 1, degree)
     if fit.n_pixels < _LEAST:
         msg = (
             f"the images overlap by {fit.n_pixels} pixels, expected at least {_LEAST}: "
             f"give a better start=, or search=True to look for the one in the other"
         )
         raise ValueError(msg)
-    limit = pair.least_score(fit)
+    limit = pair.least_score(fit, degree)
     trusted = bool(fit.converged and fit.score >= limit)
     reason = f"score {fit.score:.3f} is below {limit:.3f}" if fit.converged and not trusted else fit.reason
     return ImageAlignment(
@@ -225,10 +231,11 @@ class _Pair:
         """Number of reference pixels over which the filter correlates."""
         return 1.0 if self.widths[0] is None else max(4 * np.pi * self.widths[0][0] ** 2, 1.0)
 
-    def least_score(self, fit):
+    def least_score(self, fit, degree):
         """What the score of images without anything in common hardly reaches."""
         reference, mask, warped, there = self.on_reference(fit.transform)
-        return _SIGNIFICANCE * chance_score(reference, warped, valid=mask & there)
+        factor = np.sqrt(_SIGNIFICANCE**2 + _PER_COEFFICIENT * 2 * len(exponents(degree)))
+        return factor * chance_score(reference, warped, valid=mask & there)
 
     def filtered(self, factor):
         """Reference and image after binning: filtered, and which of their pixels are valid."""
@@ -239,6 +246,19 @@ class _Pair:
             ]
         return self._filtered[factor]
 
+    def trimmed(self, transform):
+        """The pair without the pixels that only one of them has."""
+        reference, image = self.images
+        y, x = np.indices(reference.data.shape, dtype=float)
+        v, h = np.indices(image.data.shape, dtype=float)
+        result = copy(self)
+        result.images = (
+            reference.where(_at(image.valid, *transform(x, y))),
+            image.where(_at(reference.valid, *transform.inverse(h, v))),
+        )
+        result._filtered = {}
+        return result
+
     def smallest(self):
         return min(n for one in self.images for n in one.data.shape)
 
@@ -246,15 +266,20 @@ class _Pair:
         """The filtered reference, which of its pixels are valid, and the same of the image on these pixels."""
         (reference, mask), (image, valid) = self.filtered(1)
         y, x = np.indices(reference.shape, dtype=float)
-        position = np.stack(transform(x, y)[::-1])
-        warped = map_coordinates(image, position, order=1, mode="constant")
-        there = map_coordinates(valid.astype(np.float32), position, order=1, mode="constant") > _INSIDE
-        return reference, mask, warped, there
+        position = transform(x, y)
+        warped = map_coordinates(image, position[::-1], order=1, mode="constant")
+        return reference, mask, warped, _at(valid, *position)
 
     def surface(self, transform, reach):
         """`CorrelationSurface` about a solution."""
         reference, mask, warped, there = self.on_reference(transform)
         return correlation_surface(reference, warped, reach=reach, mask=mask, valid=there)
+
+
+def _at(valid, x, y):
+    """Which positions lie between valid pixels."""
+    position = np.nan_to_num(np.stack([y, x]), nan=-2.0)
+    return map_coordinates(valid.astype(np.float32), position, order=1, mode="constant") > _INSIDE
 
 
 def _prepare(image, valid, widths):
@@ -274,7 +299,7 @@ def _fit(pair, start, degree):
         if fit.converged:
             transform = fit.transform
     fit = _fit_binned(pair, transform, 1, degree)
-    if transform is start or (fit.converged and fit.score >= pair.least_score(fit)):
+    if transform is start or (fit.converged and fit.score >= pair.least_score(fit, degree)):
         return fit
     # The coarse pixels may have misled it.
     return max(fit, _fit_binned(pair, start, 1, degree), key=lambda one: np.nan_to_num(one.score, nan=-1.0))
