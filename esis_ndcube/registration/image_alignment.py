@@ -53,7 +53,7 @@ class ImageAlignment:
     >>> scene = np.exp(4 * gaussian_filter(np.random.default_rng(1).normal(size=(120, 120)), 2))
     >>> alignment = coalign(scene[5:105, 8:108], scene[:100, :100], transform="shift")
     >>> print(alignment)
-    ImageAlignment: shift, score 1.0000 (converged)
+    ImageAlignment: shift, score 0.9999 (converged)
       rotation 0.000 deg, shear 0.000 deg, scale 1.00000 x 1.00000
       reference center at image pixel (41.50, 44.50)
     """
