@@ -95,6 +95,18 @@ def test_known_maps_are_found_in_noise(kind, other_passband):
     np.testing.assert_allclose(alignment.inverse(*alignment.transform(x, y)), (x, y), atol=1e-9)
 
 
+@pytest.mark.parametrize(("size", "distance"), [(100, 10), (260, 20)])
+def test_displacements_that_the_fit_captures(size, distance):
+    for seed, direction in enumerate(np.radians([0, 75, 150, 225, 300])):
+        truth = PolynomialTransform.from_affine(
+            [[1, 0, distance * np.cos(direction)], [0, 1, distance * np.sin(direction)]]
+        )
+        image = make_scene(seed, size)
+        alignment = coalign(image, view(image, truth, image.shape))
+        assert alignment.converged
+        np.testing.assert_allclose(alignment.transform(size / 2, size / 2), truth(size / 2, size / 2), atol=0.05)
+
+
 def test_a_smaller_transform_does_not_follow_the_distortion():
     truth = TRUTHS["quadratic"]
     image = make_scene()

@@ -25,7 +25,7 @@ _LEAST = 200
 # Distance from the maximum at which a fit has converged, in pixels of the coarser image.
 _TOLERANCE = 0.005
 # Images are binned for the first fits as long as both have so many rows and columns left, ...
-_LEAST_SIZE = 48
+_LEAST_SIZE = 24
 _LARGEST_FACTOR = 8
 # ... and for the search until none has more.
 _SEARCH_SIZE = 256
@@ -84,7 +84,8 @@ def coalign_images(image, reference, *, transform="affine", start=None, widths=(
 
     The correlation of the images is maximized (`maximize_correlation`) after a filter that makes images of different
     brightness and passband comparable (`log_difference_of_gaussians`), first on binned pixels, then on all.
-    The fit captures displacements of about ten pixels; ``search`` finds larger ones.
+    The fit captures displacements of ten pixels, and of twenty in images of 250 pixels or more; ``search`` finds
+    larger ones.
 
     Parameters
     ----------
@@ -343,7 +344,7 @@ def _search(pair, start, search):
         msg = f"got a search of type {type(search).__name__}, expected True or a Search"
         raise TypeError(msg)
     factor = 1
-    while max(map(max, shapes)) > factor * _SEARCH_SIZE and min(map(min, shapes)) >= 2 * factor * _LEAST_SIZE / 2:
+    while max(map(max, shapes)) > factor * _SEARCH_SIZE and min(map(min, shapes)) >= 2 * factor * _LEAST_SIZE:
         factor *= 2
     (reference, mask), (image, valid) = pair.filtered(factor)
     origin, scale = start.origin, start.scale

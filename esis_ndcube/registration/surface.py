@@ -58,7 +58,7 @@ def correlation_surface(reference, image, *, reach, mask=None, valid=None):
     Correlate two images of one shape at all shifts up to a reach.
 
     The correlation coefficient of the pixels that both have in common is computed for all shifts at once by Fourier
-    transforms (Padfield 2012).
+    transforms :cite:p:`Padfield2012`.
 
     Parameters
     ----------
