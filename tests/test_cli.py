@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 from helpers import assert_cubes_equal
 
+import astropy.units as u
 import sunpy.map
 from astropy.io import fits
 
@@ -121,9 +122,10 @@ def test_pattern_list_and_options(folder, level1, maps, tmp_path):
     run_well(
         "level3", light, *darks, *references, "--flight", folder / "flight.toml", "--output", output,
         "--line", "he i", "--stage", "linear", "--no-vignetting", "--no-normalize", "--reference-channel", 3,
+        "--max-gap", 30, "--rotate",
     )  # fmt: skip
     cube = ESISLevel3Cube.read(output)
-    options = {"line": "He I", "stage": "linear", "reference_channel": 3}
+    options = {"line": "He I", "stage": "linear", "reference_channel": 3, "max_gap": 30 * u.s, "rotate": True}
     assert_cubes_equal(cube, form_level3(level1, maps, **options, vignetting=False, normalize=False))
     assert (cube.line, cube.stage, cube.vignetting, cube.normalization) == ("He I", "linear", None, None)
     scores = [f"{a.channel} ({a.score:.3f})" for a in cube.alignment_linear[0]]

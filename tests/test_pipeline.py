@@ -226,7 +226,7 @@ def test_an_exposure_without_its_reference_channel(tmp_path):
         ({"vignetting": 0.4}, TypeError, "got vignetting of type float, expected True, False or a Vignetting"),
         ({"workers": 0}, ValueError, "got 0 workers, expected at least 1"),
         ({"reference": []}, ValueError, "got an empty list of references"),
-        ({"reference": ["aia.fits"]}, TypeError, r"type str, expected sunpy Maps: read files with sunpy\.map\.Map"),
+        ({"reference": ["aia.fits"]}, TypeError, r"type str, expected a sunpy Map.*: read files with sunpy\.map\.Map"),
         ({"reference": np.zeros((3, 3))}, TypeError, "expected sunpy Maps"),
     ],
 )

@@ -1,5 +1,6 @@
 """Everything that a reference may be, against scenes with a formula on the surface of the Sun."""
 
+import pickle
 from types import SimpleNamespace
 
 import numpy as np
@@ -221,7 +222,7 @@ def test_exposures_without_a_reference_near_in_time_are_left_out(small):
     step = next(step for step in cube.history if step.name == "coalign")
     assert step.parameters["max_gap"] == pytest.approx(limit.to_value(u.s))
     assert step.parameters["rotate"] is False
-    with pytest.raises(ValueError, match=r"no reference is within 1.0 ms of an exposure, the nearest is"):
+    with pytest.raises(ValueError, match=r"no reference is within 0.001 s of an exposure, the nearest is"):
         coalign(level1, first, max_gap=1 * u.ms)
     with pytest.raises(u.UnitConversionError):
         coalign(level1, first, max_gap=1 * u.m)
@@ -334,8 +335,18 @@ def test_a_channel_can_be_turned_too(small):
     assert not np.array_equal(np.nan_to_num(moved), np.nan_to_num(same))
 
 
+def test_references_travel_to_other_processes(small, level3):
+    _, level1, maps = small
+    for reference in (maps[0], NDCube(maps[0].data, wcs=maps[0].wcs), level3, None):
+        here = prepare(level1, reference, rotate=True).images[0]
+        there = pickle.loads(pickle.dumps(here)).load()
+        np.testing.assert_array_equal(there.data, here.load().data)
+
+
 def test_what_is_no_reference_is_told(small, level3):
     _, level1, maps = small
+    with pytest.raises(ValueError, match=r"got a Level-1 cube of shape .*expected axes \(time, channel, y, x\)"):
+        coalign(level1[0], maps)
     for wrong in ("aia.fits", maps[0].data, True, 3.5, {"a": maps[0]}):
         with pytest.raises(TypeError, match=r"got a reference of type \w+, expected a sunpy Map, a list"):
             coalign(level1, wrong)

@@ -126,7 +126,7 @@ def start_from_wcs(image, reference, degree):
         x, y = map_pixels(image.wcs, reference.wcs, u, v)
         near = np.isfinite(x) & np.isfinite(y)
     if near.sum() < 2 * len(exponents(degree)):
-        msg = "the images do not overlap: their coordinates have no place in common"
+        msg = "the images do not overlap: their coordinates have no place in common; if these are wrong, give a start="
         raise ValueError(msg)
     x, y, u, v = (values[near] for values in (x, y, u, v))
     terms = np.stack([((x - middle[0]) / scale) ** i * ((y - middle[1]) / scale) ** j for i, j in exponents(degree)])

@@ -145,6 +145,12 @@ def coalign_frames(
     >>> coalign(level1).final[0, 0]  # doctest: +SKIP
     <Alignment final of channel 1, frame 109, O V>
     """
+    if level1.data.ndim != 4:
+        msg = (
+            f"got a Level-1 cube of shape {level1.data.shape}, expected axes (time, channel, y, x): choose exposures "
+            f"by ranges, as cube[:1], and give a single frame as an array, cube[0, 0].data"
+        )
+        raise ValueError(msg)
     flight = level1.flight
     line = flight.line(flight.pose_line if line is None else line).name
     channels = [int(c) for c in np.atleast_1d(level1.channel)]

@@ -237,6 +237,7 @@ def _nearest(sources, times, max_gap):
     gaps = distances.min(1) * u.s
     chosen = [int(index) for index in distances.argmin(1)]
     if max_gap is not None:
+        max_gap = u.Quantity(max_gap).to(u.s)
         chosen = [index if gap <= max_gap else None for index, gap in zip(chosen, gaps, strict=True)]
     if all(index is None for index in chosen):
         msg = (
@@ -263,6 +264,10 @@ class _Task:
     field_of_view: np.ndarray
     source: object
     shift: np.ndarray
+
+    def __reduce__(self):
+        # The image on the grid travels to other processes: it is small, and astropy would round the WCS of the source.
+        return self.load().__reduce_ex__(2)
 
     @property
     def time(self):
