@@ -227,7 +227,7 @@ def test_an_exposure_without_its_reference_channel(tmp_path):
         ({"workers": 0}, ValueError, "got 0 workers, expected at least 1"),
         ({"reference": []}, ValueError, "got an empty list of references"),
         ({"reference": ["aia.fits"]}, TypeError, r"type str, expected a sunpy Map.*: read files with sunpy\.map\.Map"),
-        ({"reference": np.zeros((3, 3))}, TypeError, "expected sunpy Maps"),
+        ({"reference": np.zeros((3, 3))}, TypeError, "type ndarray, expected a sunpy Map"),
     ],
 )
 def test_impossible_arguments(options, error, message, level1):

@@ -267,7 +267,7 @@ class _Task:
 
     def __reduce__(self):
         # The image on the grid travels to other processes: it is small, and astropy would round the WCS of the source.
-        return self.load().__reduce_ex__(2)
+        return Reference.load, (self.load(),)
 
     @property
     def time(self):
