@@ -16,6 +16,8 @@ from esis_ndcube.wcs._digits import write_all_digits
 
 __all__ = ["Alignment", "alignments_from_table", "alignments_to_table"]
 
+_COVARIANCES = "covariance", "reference_covariance"
+
 
 @dataclass(frozen=True, eq=False)
 class Alignment:
@@ -53,6 +55,9 @@ class Alignment:
         Condition number of the normal matrix.
     covariance : `numpy.ndarray`
         Covariance of the coefficients relative to the reference, all of u before all of v, shape (2 n, 2 n).
+    reference_covariance : `numpy.ndarray`, optional
+        Covariance of the coefficients by the errors of the reference's own place on the Sun, of that shape; None where
+        the reference is an image of the Sun, whose pointing counts as true.
 
     Examples
     --------
@@ -83,13 +88,21 @@ class Alignment:
     reason: str = "not fitted"
     condition: float = np.nan
     covariance: np.ndarray = field(default=None, repr=False)
+    reference_covariance: np.ndarray = field(default=None, repr=False)
 
     def __post_init__(self):
         size = self.transform.coefficients.size
-        covariance = np.full((size, size), np.nan) if self.covariance is None else self.covariance
-        covariance = np.array(covariance, dtype=float)
-        covariance.setflags(write=False)
-        object.__setattr__(self, "covariance", covariance)
+        if self.covariance is None:
+            object.__setattr__(self, "covariance", np.full((size, size), np.nan))
+        for name in _COVARIANCES:
+            if getattr(self, name) is None:
+                continue
+            value = np.array(getattr(self, name), dtype=float)
+            if value.shape != (size, size):
+                msg = f"got a {name} of shape {value.shape}, expected {(size, size)} for a map of {size} coefficients"
+                raise ValueError(msg)
+            value.setflags(write=False)
+            object.__setattr__(self, name, value)
         object.__setattr__(self, "time", Time(self.time))
 
     def __getstate__(self):
@@ -98,7 +111,9 @@ class Alignment:
 
     def __setstate__(self, state):
         self.__dict__.update(state, grid=_grid_from_header(state["grid"]))
-        self.covariance.setflags(write=False)
+        for name in _COVARIANCES:
+            if getattr(self, name) is not None:
+                getattr(self, name).setflags(write=False)
 
     @classmethod
     def from_pose(cls, flight, channel, *, frame, line, time, grid=None):
@@ -190,6 +205,56 @@ class Alignment:
         world = self.grid.pixel_to_world_values(*self.transform.inverse(u_pixel, v_pixel))
         lon, lat = (w * u.Unit(unit) for w, unit in zip(world, self.grid.world_axis_units, strict=True))
         return _wrap(lon), lat.to(u.arcsec)
+
+    def coordinate_uncertainty(self, x, y, *, relative=False):
+        """
+        How uncertain the coordinates of the frame are.
+
+        It is the random error of the fit, from noise and from features that are not the same in both images.
+        What moves features the same way all over the field, such as a smooth Doppler shift, is no part of it.
+
+        Parameters
+        ----------
+        x, y : array-like
+            Pixels of the grid, of one shape, 0-based centers: ``y, x = numpy.indices(grid.array_shape)`` gives a map.
+        relative : `bool`, optional
+            Relative to the reference, which for a final alignment is another channel; by default the error of the
+            reference's own place is added.
+
+        Returns
+        -------
+        longitude, latitude : `~astropy.units.Quantity`
+            Standard deviations in arcsec, of the shape of ``x``; NaN where the alignment has no covariance.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from dataclasses import replace
+        >>> from esis_ndcube import ESIS_1
+        >>> from esis_ndcube.registration import Alignment
+        >>> alignment = Alignment.from_pose(ESIS_1, 1, frame=124, line="O V", time="2019-09-30T18:08:36.6")
+        >>> shift_only = np.diag([0.1, 0, 0, 0.1, 0, 0]) ** 2
+        >>> replace(alignment, covariance=shift_only).coordinate_uncertainty(600, 600)[0].round(3)
+        <Quantity 0.075 arcsec>
+        """
+        covariance = self.covariance
+        if not relative and self.reference_covariance is not None:
+            covariance = covariance + self.reference_covariance
+        transform = self.transform
+        sx, sy = (
+            (np.asarray(value, dtype=float) - origin) / transform.scale
+            for value, origin in zip((x, y), transform.origin, strict=True)
+        )
+        sx, sy = np.broadcast_arrays(sx, sy)
+        terms = np.stack([sx**i * sy**j for i, j in transform.exponents], axis=-1)
+        n = terms.shape[-1]
+        blocks = covariance.reshape(2, n, 2, n)
+        detector = np.einsum("...k,ikjl,...l->...ij", terms, blocks, terms, optimize=True)
+        # From the detector to the grid, and from its pixels to the sky.
+        units = [u.Unit(unit).to(u.arcsec) for unit in self.grid.world_axis_units]
+        to_sky = np.diag(units) @ self.grid.pixel_scale_matrix @ np.linalg.inv(transform.jacobian(x, y))
+        variances = np.einsum("...ia,...ab,...ib->...i", to_sky, detector, to_sky)
+        return tuple(np.sqrt(variances[..., axis]) * u.arcsec for axis in (0, 1))
 
     def to_gwcs(self):
         """
@@ -288,13 +353,16 @@ def alignments_to_table(alignments):
     table["origin"] = np.array([item.transform.origin for _, item in items])
     table["length"] = [item.transform.scale for _, item in items]
     coefficients = np.full((len(items), 2, size), np.nan)
-    covariance = np.full((len(items), 2 * size, 2 * size), np.nan)
+    covariances = {name: np.full((len(items), 2 * size, 2 * size), np.nan) for name in _COVARIANCES}
     for row, (_, item) in enumerate(items):
         n = item.transform.coefficients.shape[1]
         coefficients[row, :, :n] = item.transform.coefficients
-        covariance[row, : 2 * n, : 2 * n] = item.covariance
+        for name, array in covariances.items():
+            if getattr(item, name) is not None:
+                array[row, : 2 * n, : 2 * n] = getattr(item, name)
     table["coefficients"] = coefficients
-    table["covariance"] = covariance
+    for name, array in covariances.items():
+        table[name] = array
     return table
 
 
@@ -338,6 +406,7 @@ def alignments_from_table(table):
                 name: str(row[name]) if kind is str else np.dtype(kind).type(row[name]).item()
                 for name, kind in _SCALARS.items()
             }
+            reference = row["reference_covariance"][: 2 * n, : 2 * n]
             time = Time(row["jd1"], row["jd2"], format="jd", scale=str(row["scale"]))
             time.format = str(row["format"])
             result[tuple(row["index"])] = Alignment(
@@ -346,6 +415,7 @@ def alignments_from_table(table):
                 time=time,
                 shape=detector,
                 covariance=row["covariance"][: 2 * n, : 2 * n],
+                reference_covariance=None if np.isnan(reference).all() else reference,
                 **scalars,
             )
     except (KeyError, IndexError) as error:

@@ -12,7 +12,7 @@ from sunpy.util.exceptions import warn_user
 from esis_ndcube.mask import line_region, lit_region
 from esis_ndcube.parallel import compute, delayed
 from esis_ndcube.registration.alignment import Alignment
-from esis_ndcube.registration.correlate import maximize_correlation
+from esis_ndcube.registration.correlate import correlation, maximize_correlation
 from esis_ndcube.registration.joint import fit_joint
 from esis_ndcube.registration.prefilter import log_difference_of_gaussians
 from esis_ndcube.registration.reference import bin_image, pixel_size, prepare_references
@@ -28,8 +28,12 @@ _MIN_SCORE = 0.1
 # A channel stretched or sheared by more than this against the flight's pose is no image of the Sun.
 _MAX_STRETCH = 0.1
 _PYRAMID = (4, 2, 1)
+# Distance in grid pixels of the points over which an affine map is the nearest to a quadratic one.
+_SAMPLE = 16
 # Fewest pixels in the overlap that make a fit; so few of a coarse level show too little to start from.
 _LEAST, _LEAST_COARSE = 200, 1000
+# Of the fits between channels, which nothing comes after: one pass more brings them this near to their maximum.
+_FINE_TOLERANCE = 0.001
 _MODELS = "independent", "joint"
 # Where the search looks if the fit from the flight's pose fails: degrees, factors, and arcsec.
 _ROLLS = np.arange(-6.0, 6.5)
@@ -155,7 +159,7 @@ def coalign(
     linear, final = (np.empty((len(tasks), len(channels)), dtype=object) for _ in range(2))
     for index, (first, second) in enumerate(results):
         linear[index], final[index] = first, second
-    _report(final)
+    _report(final, channels.index(reference_channel))
     joint = fit_joint(final, reference_channel=reference_channel) if model == "joint" else None
     if joint is not None:
         final = joint.alignments
@@ -190,21 +194,18 @@ def _align_exposure(exposure, reference_channel):
         _Frame(image, bad, pose, exposure.flight)
         for image, bad, pose in zip(exposure.images, exposure.bad, exposure.poses, strict=True)
     ]
-    linear = [_fit_linear(frame, exposure.reference) for frame in frames]
+    linear, bent = zip(*(_fit_to_reference(frame, exposure.reference) for frame in frames), strict=True)
     numbers = [pose.channel for pose in exposure.poses]
     anchor = numbers.index(reference_channel)
-    if linear[anchor] is None or not linear[anchor].converged:
-        return linear, list(linear)
-    anchored = _fit_anchor(frames[anchor], linear[anchor], exposure.reference)
-    target = _on_grid(frames[anchor], anchored.transform)
+    if not bent[anchor].converged:
+        return linear, bent
+    target = _on_grid(frames[anchor], bent[anchor].transform)
     final = []
-    for frame, first, number in zip(frames, linear, numbers, strict=True):
-        if first is None or not first.converged:
+    for frame, first, number in zip(frames, bent, numbers, strict=True):
+        if not first.converged or number == reference_channel:
             final.append(first)
-        elif number == reference_channel:
-            final.append(anchored)
         else:
-            final.append(_fit_final(frame, first, target, f"channel {reference_channel}"))
+            final.append(_fit_final(frame, first, target, bent[anchor]))
     return linear, final
 
 
@@ -257,18 +258,63 @@ class _Frame:
         return PolynomialTransform(coefficients, origin, transform.scale * factor)
 
 
-def _fit_linear(frame, reference):
+def _fit_to_reference(frame, reference):
+    """
+    The linear alignment with the reference image, and the quadratic one where that shows the distortion.
+
+    An affine map that is fitted to images which bend against each other is pulled by the features that happen to be
+    strong. So the quadratic map is fitted, and the affine map nearest to it over the field of view is the linear one.
+    """
     pose = frame.pose
     if frame.missing:
-        return replace(pose, stage="linear", reference=reference.name, converged=False, reason="no valid pixels")
+        lost = replace(pose, stage="linear", reference=reference.name, converged=False, reason="no valid pixels")
+        return lost, lost
     levels = reference.levels(frame.flight, _PYRAMID)
-    fit, transform = _descend(frame, levels, pose.transform)
-    if _failed(fit):
-        # The pose may be too far off for the fit; the search costs as much as ten of them.
-        second, other = _descend(frame, levels, _search(frame, levels[0]))
-        if not _failed(second):
-            fit, transform = second, other
-    return _alignment(pose, fit, transform, "linear", reference.name, levels[-1].widths[0], levels[-1].factor)
+    level = levels[-1]
+    attempts = []
+    for some, start in _starts(frame, levels):
+        fit, transform = _descend(frame, some, start)
+        attempts.append(_alignment(pose, fit, transform, "linear", reference.name, level.factor))
+        if attempts[-1].converged:
+            break
+    linear = attempts[-1] if attempts[-1].converged else attempts[0]
+    if not linear.converged or not reference.detailed:
+        return linear, replace(linear, stage="final")
+    image, valid = frame.filtered(level.factor, level.widths)
+    transform = linear.transform
+    start = frame.to_binned(transform.renormalized(transform.origin, transform.scale, degree=2), level.factor)
+    masks = {"mask": level.mask, "valid": valid}
+    fit = maximize_correlation(level.image, image, start, **masks)
+    bent = _alignment(pose, fit, frame.from_binned(fit.transform, level.factor), "final", reference.name, level.factor)
+    if not bent.converged:
+        return linear, replace(linear, stage="final")
+    affine, covariance = _nearest_affine(bent, frame)
+    score = correlation(level.image, image, frame.to_binned(affine, level.factor), **masks)
+    known = {"transform": affine, "covariance": covariance, "reference_covariance": None, "score": score}
+    return replace(bent, stage="linear", **known), bent
+
+
+def _starts(frame, levels):
+    """Levels to go through and what to start from, to be tried one after the other until a fit succeeds."""
+    yield levels, frame.pose.transform
+    # On few coarse pixels noise may lead away from a pose that is near.
+    yield levels[1:] or levels, frame.pose.transform
+    # Or the pose is too far off for a fit; the search costs as much as ten of them.
+    yield levels, _search(frame, levels[0])
+
+
+def _nearest_affine(alignment, frame):
+    """The affine map nearest to a quadratic one over the field of view, and its covariance."""
+    transform, (rows, columns) = alignment.transform, alignment.grid.array_shape
+    y, x = (a.ravel() for a in np.mgrid[0:rows:_SAMPLE, 0:columns:_SAMPLE].astype(float))
+    inside = line_region(frame.flight, alignment.channel, alignment.line, *transform(x, y))
+    x, y = ((a[inside] - o) / transform.scale for a, o in zip((x, y), transform.origin, strict=True))
+    terms = np.stack([x**i * y**j for i, j in transform.exponents], axis=1)
+    # The terms of an affine map come first.
+    project = np.linalg.lstsq(terms[:, :3], terms, rcond=None)[0]
+    affine = PolynomialTransform(transform.coefficients @ project.T, transform.origin, transform.scale)
+    both = np.kron(np.eye(2), project)
+    return affine, both @ alignment.covariance @ both.T
 
 
 def _descend(frame, levels, transform):
@@ -304,23 +350,6 @@ def _search(frame, level):
     return frame.from_binned(found, level.factor)
 
 
-def _failed(fit):
-    return not (fit.converged and fit.score >= _MIN_SCORE)
-
-
-def _fit_anchor(frame, linear, reference):
-    """Final alignment of the reference channel: quadratic, where the reference image shows the distortion."""
-    if not reference.detailed:
-        return replace(linear, stage="final")
-    level = reference.levels(frame.flight, _PYRAMID)[-1]
-    image, valid = frame.filtered(level.factor, level.widths)
-    start = linear.transform.renormalized(linear.transform.origin, linear.transform.scale, degree=2)
-    fit = maximize_correlation(level.image, image, frame.to_binned(start, level.factor), mask=level.mask, valid=valid)
-    transform = frame.from_binned(fit.transform, level.factor)
-    result = _alignment(linear, fit, transform, "final", reference.name, level.widths[0], level.factor)
-    return result if result.converged else replace(linear, stage="final")
-
-
 def _on_grid(frame, transform):
     """The filtered frame on the grid, and the grid pixels that it covers."""
     widths = frame.flight.registration_widths
@@ -333,24 +362,34 @@ def _on_grid(frame, transform):
     return target, binary_erosion(covered, iterations=2)
 
 
-def _fit_final(frame, linear, target, name):
+def _fit_final(frame, first, target, anchor):
+    """Quadratic alignment with the reference channel on the grid, where the alignment ``anchor`` has put it."""
     image, valid = frame.filtered(1, frame.flight.registration_widths)
-    start = linear.transform.renormalized(linear.transform.origin, linear.transform.scale, degree=2)
-    fit = maximize_correlation(target[0], image, frame.to_binned(start, 1), mask=target[1], valid=valid)
-    transform = frame.from_binned(fit.transform, 1)
-    return _alignment(linear, fit, transform, "final", name, frame.flight.registration_widths[0], 1)
+    start = first.transform.renormalized(first.transform.origin, first.transform.scale, degree=2)
+    fit = maximize_correlation(
+        target[0], image, frame.to_binned(start, 1), mask=target[1], valid=valid, tolerance=_FINE_TOLERANCE
+    )
+    found = _alignment(first, fit, frame.from_binned(fit.transform, 1), "final", f"channel {anchor.channel}", 1)
+    return replace(found, reference_covariance=_carried(anchor, found))
 
 
-def _alignment(start, fit, transform, stage, name, fine, factor):
-    failed = _failed(fit)
+def _carried(anchor, found):
+    """What an alignment's errors become in one that was measured against it, as covariance of its coefficients."""
+    here, there = (a.transform.jacobian(*a.transform.origin) for a in (found, anchor))
+    size = found.transform.coefficients.shape[1]
+    lower = anchor.transform.coefficients.shape[1]
+    carry = np.kron(here @ np.linalg.inv(there), np.eye(size, lower))
+    return carry @ anchor.covariance @ carry.T
+
+
+def _alignment(start, fit, transform, stage, name, factor):
+    failed = not (fit.converged and fit.score >= _MIN_SCORE)
     stretched = not failed and _stretch(transform, start) > _MAX_STRETCH
     reason = fit.reason
     if stretched:
         reason = "shape is far from the pose's"
     elif failed and fit.converged:
         reason = f"score {fit.score:.3f} is too low"
-    # The filter correlates neighboring pixels, so that there are fewer independent ones than pixels.
-    correlated = 4 * np.pi * (fine.to_value(u.arcsec) / (pixel_size(start.grid) * factor)) ** 2
     return replace(
         start,
         transform=transform,
@@ -362,7 +401,8 @@ def _alignment(start, fit, transform, stage, name, fine, factor):
         converged=not failed and not stretched,
         reason=reason,
         condition=fit.condition,
-        covariance=fit.covariance * max(correlated, 1.0) * factor**2,
+        covariance=fit.covariance * factor**2,
+        reference_covariance=None,
     )
 
 
@@ -373,14 +413,14 @@ def _stretch(transform, start):
     return np.abs(np.linalg.svd(change, compute_uv=False) - 1).max()
 
 
-def _report(alignments):
+def _report(alignments, anchor):
     bad = [a for a in alignments.flat if a is not None and not a.converged]
     if bad:
         rows = ", ".join(f"frame {a.frame} channel {a.channel} ({a.reason})" for a in bad)
         warn_user(f"{len(bad)} of {alignments.size} frames could not be aligned and are left out: {rows}")
-    weak = {a.frame for a in alignments.flat if a is not None and a.converged and a.stage == "linear"}
+    weak = [row[anchor].frame for row in alignments if not row[anchor].converged and any(a.converged for a in row)]
     if weak:
         warn_user(
-            f"in frames {sorted(weak)} the reference channel could not be aligned: their other channels are "
-            f"aligned with the reference image only"
+            f"in frames {weak} the reference channel could not be aligned: their other channels are aligned with the "
+            f"reference image only"
         )
