@@ -14,7 +14,8 @@ from ndcube.meta import NDMeta
 from esis_ndcube import ESISLevel1Cube, Flight, coalign
 from esis_ndcube.demo import coordinate_error
 from esis_ndcube.registration import PolynomialTransform
-from esis_ndcube.registration.exposures import _Exposure, _Frame
+from esis_ndcube.registration._frame import Frame
+from esis_ndcube.registration.exposures import _Exposure
 from esis_ndcube.registration.reference import bin_image, pixel_size, prepare_references
 from esis_ndcube.simulate import simulate_flight
 
@@ -197,7 +198,7 @@ def test_binned_transforms_are_the_same_map(small):
     simulated, level1, maps = small
     references = prepare_references(level1, maps, line="O V", reference_channel=2)
     exposure = _Exposure.of(level1, 0, "O V", references)
-    frame = _Frame(exposure.images[0], exposure.bad[0], exposure.poses[0], simulated.flight)
+    frame = Frame(exposure.images[0], exposure.bad[0], exposure.poses[0], simulated.flight)
     transform = exposure.poses[0].transform
     binned = frame.to_binned(transform, 4)
     # Pixel (x, y) of an image binned by 4 has its center at 4 x + 1.5 of the unbinned one.

@@ -1,44 +1,21 @@
 """Co-align all frames of a flight: with a reference image, then with one channel."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-from scipy.ndimage import binary_erosion, map_coordinates
 
-import astropy.units as u
 from sunpy.util.exceptions import warn_user
 
-from esis_ndcube.mask import line_region, lit_region
 from esis_ndcube.parallel import compute, delayed
+from esis_ndcube.registration._fitting import align_exposure
 from esis_ndcube.registration.alignment import Alignment
-from esis_ndcube.registration.correlate import correlation, maximize_correlation
 from esis_ndcube.registration.joint import fit_joint
-from esis_ndcube.registration.prefilter import log_difference_of_gaussians
-from esis_ndcube.registration.reference import bin_image, pixel_size, prepare_references
-from esis_ndcube.registration.search import coarse_search
-from esis_ndcube.registration.transform import PolynomialTransform
+from esis_ndcube.registration.reference import prepare_references
 
 __all__ = ["Coalignment", "coalign"]
 
-# Pixels this close to the edge of the field stop are not used: the filter sees the edge there.
-_MARGIN = 3.0
-# A fit that scores less has locked on noise: on blank frames scores are 0.01, on the weakest good ones above 0.2.
-_MIN_SCORE = 0.1
-# A channel stretched or sheared by more than this against the flight's pose is no image of the Sun.
-_MAX_STRETCH = 0.1
-_PYRAMID = (4, 2, 1)
-# Distance in grid pixels of the points over which an affine map is the nearest to a quadratic one.
-_SAMPLE = 16
-# Fewest pixels in the overlap that make a fit; so few of a coarse level show too little to start from.
-_LEAST, _LEAST_COARSE = 200, 1000
-# Of the fits between channels, which nothing comes after: one pass more brings them this near to their maximum.
-_FINE_TOLERANCE = 0.001
 _MODELS = "independent", "joint"
-# Where the search looks if the fit from the flight's pose fails: degrees, factors, and arcsec.
-_ROLLS = np.arange(-6.0, 6.5)
-_SCALES = (0.96, 0.98, 1.0, 1.02, 1.04)
-_SHIFT = 48.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,7 +129,7 @@ def coalign(
         raise ValueError(msg)
     references = prepare_references(level1, reference, line=line, reference_channel=reference_channel)
     tasks = [
-        delayed(partial(_align_exposure, _Exposure.of(level1, index, line, references), reference_channel))
+        delayed(partial(align_exposure, _Exposure.of(level1, index, line, references), reference_channel))
         for index in range(len(level1.frame))
     ]
     results = compute(tasks, workers=workers, description="Aligning" if progress else None)
@@ -186,231 +163,6 @@ class _Exposure:
         ]
         bad = np.zeros(level1.data.shape[1:], dtype=bool) if level1.mask is None else level1.mask[index]
         return cls(poses, level1.data[index], bad, flight, references.nearest(level1.time[index]))
-
-
-def _align_exposure(exposure, reference_channel):
-    """Linear and final alignments of the channels of one exposure."""
-    frames = [
-        _Frame(image, bad, pose, exposure.flight)
-        for image, bad, pose in zip(exposure.images, exposure.bad, exposure.poses, strict=True)
-    ]
-    linear, bent = zip(*(_fit_to_reference(frame, exposure.reference) for frame in frames), strict=True)
-    numbers = [pose.channel for pose in exposure.poses]
-    anchor = numbers.index(reference_channel)
-    if not bent[anchor].converged:
-        return linear, bent
-    target = _on_grid(frames[anchor], bent[anchor].transform)
-    final = []
-    for frame, first, number in zip(frames, bent, numbers, strict=True):
-        if not first.converged or number == reference_channel:
-            final.append(first)
-        else:
-            final.append(_fit_final(frame, first, target, bent[anchor]))
-    return linear, final
-
-
-class _Frame:
-    """One Level-1 frame, filtered on demand at the levels of the pyramid."""
-
-    def __init__(self, image, bad, pose, flight):
-        self.pose, self.flight = pose, flight
-        rows, columns = image.shape
-        y, x = np.ogrid[:rows, :columns]
-        inside = line_region(flight, pose.channel, pose.line, x, y, margin=_MARGIN)
-        where = np.nonzero(inside)
-        if not len(where[0]):
-            self.box, self.image, self.valid = (slice(0, 0),) * 2, image[:0, :0], inside[:0, :0]
-            return
-        # Only the line's part of the detector is filtered.
-        self.box = tuple(slice(int(i.min()), int(i.max()) + 1) for i in where)
-        self.image = np.asarray(image[self.box], dtype=np.float32)
-        self.valid = inside[self.box] & ~np.asarray(bad[self.box]) & np.isfinite(self.image)
-        self.valid &= lit_region(self.image, self.valid)
-        # A constant image is no Sun.
-        if self.valid.any() and np.ptp(self.image[self.valid]) == 0:
-            self.valid = np.zeros_like(self.valid)
-
-    @property
-    def missing(self):
-        return not self.valid.any()
-
-    def filtered(self, factor, widths):
-        """Filtered image and valid pixels after binning, and the map from frame pixels to its pixels."""
-        image, valid = bin_image(self.image, self.valid, factor)
-        scale = self.flight.detector.pixel_scale.to_value(u.arcsec)[::-1] * factor
-        fine, coarse = (tuple(width / scale) for width in widths.to_value(u.arcsec))
-        return log_difference_of_gaussians(image, fine, coarse, valid=valid), valid
-
-    def to_binned(self, transform, factor):
-        """The same transform between binned grid and binned frame pixels."""
-        offset = np.array([self.box[1].start, self.box[0].start]) + (factor - 1) / 2
-        coefficients = transform.coefficients.copy()
-        coefficients[:, 0] -= offset
-        origin = (transform.origin - (factor - 1) / 2) / factor
-        return PolynomialTransform(coefficients / factor, origin, transform.scale / factor)
-
-    def from_binned(self, transform, factor):
-        """Undo `to_binned`."""
-        offset = np.array([self.box[1].start, self.box[0].start]) + (factor - 1) / 2
-        coefficients = transform.coefficients * factor
-        coefficients[:, 0] += offset
-        origin = transform.origin * factor + (factor - 1) / 2
-        return PolynomialTransform(coefficients, origin, transform.scale * factor)
-
-
-def _fit_to_reference(frame, reference):
-    """
-    The linear alignment with the reference image, and the quadratic one where that shows the distortion.
-
-    An affine map that is fitted to images which bend against each other is pulled by the features that happen to be
-    strong. So the quadratic map is fitted, and the affine map nearest to it over the field of view is the linear one.
-    """
-    pose = frame.pose
-    if frame.missing:
-        lost = replace(pose, stage="linear", reference=reference.name, converged=False, reason="no valid pixels")
-        return lost, lost
-    levels = reference.levels(frame.flight, _PYRAMID)
-    level = levels[-1]
-    attempts = []
-    for some, start in _starts(frame, levels):
-        fit, transform = _descend(frame, some, start)
-        attempts.append(_alignment(pose, fit, transform, "linear", reference.name, level.factor))
-        if attempts[-1].converged:
-            break
-    linear = attempts[-1] if attempts[-1].converged else attempts[0]
-    if not linear.converged or not reference.detailed:
-        return linear, replace(linear, stage="final")
-    image, valid = frame.filtered(level.factor, level.widths)
-    transform = linear.transform
-    start = frame.to_binned(transform.renormalized(transform.origin, transform.scale, degree=2), level.factor)
-    masks = {"mask": level.mask, "valid": valid}
-    fit = maximize_correlation(level.image, image, start, **masks)
-    bent = _alignment(pose, fit, frame.from_binned(fit.transform, level.factor), "final", reference.name, level.factor)
-    if not bent.converged:
-        return linear, replace(linear, stage="final")
-    affine, covariance = _nearest_affine(bent, frame)
-    score = correlation(level.image, image, frame.to_binned(affine, level.factor), **masks)
-    known = {"transform": affine, "covariance": covariance, "reference_covariance": None, "score": score}
-    return replace(bent, stage="linear", **known), bent
-
-
-def _starts(frame, levels):
-    """Levels to go through and what to start from, to be tried one after the other until a fit succeeds."""
-    yield levels, frame.pose.transform
-    # On few coarse pixels noise may lead away from a pose that is near.
-    yield levels[1:] or levels, frame.pose.transform
-    # Or the pose is too far off for a fit; the search costs as much as ten of them.
-    yield levels, _search(frame, levels[0])
-
-
-def _nearest_affine(alignment, frame):
-    """The affine map nearest to a quadratic one over the field of view, and its covariance."""
-    transform, (rows, columns) = alignment.transform, alignment.grid.array_shape
-    y, x = (a.ravel() for a in np.mgrid[0:rows:_SAMPLE, 0:columns:_SAMPLE].astype(float))
-    inside = line_region(frame.flight, alignment.channel, alignment.line, *transform(x, y))
-    x, y = ((a[inside] - o) / transform.scale for a, o in zip((x, y), transform.origin, strict=True))
-    terms = np.stack([x**i * y**j for i, j in transform.exponents], axis=1)
-    # The terms of an affine map come first.
-    project = np.linalg.lstsq(terms[:, :3], terms, rcond=None)[0]
-    affine = PolynomialTransform(transform.coefficients @ project.T, transform.origin, transform.scale)
-    both = np.kron(np.eye(2), project)
-    return affine, both @ alignment.covariance @ both.T
-
-
-def _descend(frame, levels, transform):
-    """Fit at the coarsest level, and from there at the finest, where the fit begins on few rows by itself."""
-    for level in levels[:1] + levels[1:][-1:]:
-        image, valid = frame.filtered(level.factor, level.widths)
-        fit = maximize_correlation(
-            level.image,
-            image,
-            frame.to_binned(transform, level.factor),
-            mask=level.mask,
-            valid=valid,
-            min_pixels=_LEAST if level is levels[-1] else _LEAST_COARSE,
-        )
-        if np.isfinite(fit.score):
-            transform = frame.from_binned(fit.transform, level.factor)
-    return fit, transform
-
-
-def _search(frame, level):
-    image, valid = frame.filtered(level.factor, level.widths)
-    pixel = pixel_size(frame.pose.grid) * level.factor
-    found, _ = coarse_search(
-        level.image,
-        image,
-        frame.to_binned(frame.pose.transform, level.factor),
-        mask=level.mask,
-        valid=valid,
-        rolls=_ROLLS,
-        scales=_SCALES,
-        shift=_SHIFT / pixel,
-    )
-    return frame.from_binned(found, level.factor)
-
-
-def _on_grid(frame, transform):
-    """The filtered frame on the grid, and the grid pixels that it covers."""
-    widths = frame.flight.registration_widths
-    image, valid = frame.filtered(1, widths)
-    rows, columns = frame.pose.grid.array_shape
-    y, x = np.meshgrid(np.arange(rows), np.arange(columns), indexing="ij")
-    coordinates = np.stack(frame.to_binned(transform, 1)(x, y)[::-1])
-    target = map_coordinates(image, coordinates, order=3, mode="constant")
-    covered = map_coordinates(valid.astype(np.float32), coordinates, order=1, mode="constant") > 0.999
-    return target, binary_erosion(covered, iterations=2)
-
-
-def _fit_final(frame, first, target, anchor):
-    """Quadratic alignment with the reference channel on the grid, where the alignment ``anchor`` has put it."""
-    image, valid = frame.filtered(1, frame.flight.registration_widths)
-    start = first.transform.renormalized(first.transform.origin, first.transform.scale, degree=2)
-    fit = maximize_correlation(
-        target[0], image, frame.to_binned(start, 1), mask=target[1], valid=valid, tolerance=_FINE_TOLERANCE
-    )
-    found = _alignment(first, fit, frame.from_binned(fit.transform, 1), "final", f"channel {anchor.channel}", 1)
-    return replace(found, reference_covariance=_carried(anchor, found))
-
-
-def _carried(anchor, found):
-    """What an alignment's errors become in one that was measured against it, as covariance of its coefficients."""
-    here, there = (a.transform.jacobian(*a.transform.origin) for a in (found, anchor))
-    size = found.transform.coefficients.shape[1]
-    lower = anchor.transform.coefficients.shape[1]
-    carry = np.kron(here @ np.linalg.inv(there), np.eye(size, lower))
-    return carry @ anchor.covariance @ carry.T
-
-
-def _alignment(start, fit, transform, stage, name, factor):
-    failed = not (fit.converged and fit.score >= _MIN_SCORE)
-    stretched = not failed and _stretch(transform, start) > _MAX_STRETCH
-    reason = fit.reason
-    if stretched:
-        reason = "shape is far from the pose's"
-    elif failed and fit.converged:
-        reason = f"score {fit.score:.3f} is too low"
-    return replace(
-        start,
-        transform=transform,
-        stage=stage,
-        reference=name,
-        score=float(fit.score),
-        iterations=fit.iterations,
-        n_pixels=fit.n_pixels,
-        converged=not failed and not stretched,
-        reason=reason,
-        condition=fit.condition,
-        covariance=fit.covariance * factor**2,
-        reference_covariance=None,
-    )
-
-
-def _stretch(transform, start):
-    """Largest change of length between two maps at the middle of the grid, relative."""
-    x, y = start.transform.origin
-    change = np.linalg.solve(start.transform.jacobian(x, y), transform.jacobian(x, y))
-    return np.abs(np.linalg.svd(change, compute_uv=False) - 1).max()
 
 
 def _report(alignments, anchor):
