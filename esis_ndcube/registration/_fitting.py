@@ -5,13 +5,14 @@ from dataclasses import replace
 import numpy as np
 
 from esis_ndcube.mask import line_region
-from esis_ndcube.registration._frame import Frame, on_grid
+from esis_ndcube.registration._frame import on_grid
 from esis_ndcube.registration.correlate import correlation, maximize_correlation
+from esis_ndcube.registration.joint import carried
 from esis_ndcube.registration.reference import pixel_size
 from esis_ndcube.registration.search import coarse_search
 from esis_ndcube.registration.transform import PolynomialTransform
 
-__all__ = ["align_exposure"]
+__all__ = ["align_exposure", "carry_exposure"]
 
 # A fit that scores less has locked on noise: on blank frames scores are 0.01, on the weakest good ones above 0.2.
 _MIN_SCORE = 0.1
@@ -32,10 +33,7 @@ _SHIFT = 48.0
 
 def align_exposure(exposure, reference_channel):
     """Linear and final alignments of the channels of one exposure."""
-    frames = [
-        Frame(image, bad, pose, exposure.flight)
-        for image, bad, pose in zip(exposure.images, exposure.bad, exposure.poses, strict=True)
-    ]
+    frames = exposure.frames()
     linear, bent = zip(*(_fit_to_reference(frame, exposure.reference) for frame in frames), strict=True)
     numbers = [pose.channel for pose in exposure.poses]
     anchor = numbers.index(reference_channel)
@@ -49,6 +47,41 @@ def align_exposure(exposure, reference_channel):
         else:
             final.append(_fit_final(frame, first, target, bent[anchor]))
     return linear, final
+
+
+def carry_exposure(exposure, row, joint, time):
+    """
+    Final alignments of one exposure, where those that failed are the joint model's maps, shifted onto the image.
+
+    A shift can still be found in frames that are too weak for a whole map.
+    """
+    frames, row = exposure.frames(), list(row)
+    anchor = [frame.pose.channel for frame in frames].index(joint.reference_channel)
+    # The reference channel first: the others are shifted onto it.
+    for channel in sorted(range(len(row)), key=lambda c: c != anchor):
+        frame, expected = frames[channel], joint.predict(time, channel)
+        if row[channel].converged or expected is None or frame.missing:
+            continue
+        if channel == anchor:
+            level = exposure.reference.levels(frame.flight, _PYRAMID)[-1]
+            reference, name = (level.image, level.mask), exposure.reference.name
+            factor, widths = level.factor, level.widths
+        elif row[anchor].converged:
+            reference, name = on_grid(frames[anchor], row[anchor].transform), f"channel {joint.reference_channel}"
+            factor, widths = 1, frame.flight.registration_widths
+        else:
+            continue
+        image, valid = frame.filtered(factor, widths)
+        start = frame.to_binned(expected[0], factor)
+        fit = maximize_correlation(reference[0], image, start, mask=reference[1], valid=valid, degree=0)
+        found = _alignment(frame.pose, fit, frame.from_binned(fit.transform, factor), "final", name, factor)
+        if found.converged:
+            row[channel] = replace(
+                found, covariance=found.covariance + expected[1], reason="shifted from the joint model"
+            )
+            if channel != anchor:
+                row[channel] = _measured_against(row[channel], row[anchor])
+    return row
 
 
 def _fit_to_reference(frame, reference):
@@ -151,16 +184,11 @@ def _fit_final(frame, first, target, anchor):
         target[0], image, frame.to_binned(start, 1), mask=target[1], valid=valid, tolerance=_FINE_TOLERANCE
     )
     found = _alignment(first, fit, frame.from_binned(fit.transform, 1), "final", f"channel {anchor.channel}", 1)
-    return replace(found, reference_covariance=_carried(anchor, found))
+    return _measured_against(found, anchor)
 
 
-def _carried(anchor, found):
-    """What an alignment's errors become in one that was measured against it, as covariance of its coefficients."""
-    here, there = (a.transform.jacobian(*a.transform.origin) for a in (found, anchor))
-    size = found.transform.coefficients.shape[1]
-    lower = anchor.transform.coefficients.shape[1]
-    carry = np.kron(here @ np.linalg.inv(there), np.eye(size, lower))
-    return carry @ anchor.covariance @ carry.T
+def _measured_against(found, anchor):
+    return replace(found, reference_covariance=carried(anchor.transform, found.transform, anchor.covariance))
 
 
 def _alignment(start, fit, transform, stage, name, factor):

@@ -8,7 +8,8 @@ import numpy as np
 from sunpy.util.exceptions import warn_user
 
 from esis_ndcube.parallel import compute, delayed
-from esis_ndcube.registration._fitting import align_exposure
+from esis_ndcube.registration._fitting import align_exposure, carry_exposure
+from esis_ndcube.registration._frame import Frame
 from esis_ndcube.registration.alignment import Alignment
 from esis_ndcube.registration.joint import fit_joint
 from esis_ndcube.registration.reference import prepare_references
@@ -36,6 +37,8 @@ class Coalignment:
         Time of the reference image of each exposure.
     reference_channel : `int`
         Number of the channel that the others were aligned with.
+    joint : `~esis_ndcube.registration.Joint`, optional
+        The joint model, if that was asked for.
 
     Examples
     --------
@@ -90,7 +93,8 @@ def coalign(
     model : `str`, optional
         ``"independent"``: every exposure has its own quadratic maps; ``"joint"``: the final alignments are replaced by
         one static distortion per channel and rigid motions (`~esis_ndcube.registration.fit_joint`), which needs three
-        exposures or more and is a little more accurate where the distortion really is static.
+        exposures or more and is more accurate where the distortion really is static. Frames that are too weak for a
+        map of their own get the model's, shifted onto them.
     workers : `int`, optional
         Number of threads; by default Dask's active scheduler decides.
     progress : `bool`, optional
@@ -136,10 +140,17 @@ def coalign(
     linear, final = (np.empty((len(tasks), len(channels)), dtype=object) for _ in range(2))
     for index, (first, second) in enumerate(results):
         linear[index], final[index] = first, second
-    _report(final, channels.index(reference_channel))
     joint = fit_joint(final, reference_channel=reference_channel) if model == "joint" else None
     if joint is not None:
-        final = joint.alignments
+        final = joint.alignments.copy()
+        weak = [t for t, row in enumerate(final) if not all(alignment.converged for alignment in row)]
+        tasks = [
+            delayed(partial(carry_exposure, _Exposure.of(level1, t, line, references), final[t], joint, t))
+            for t in weak
+        ]
+        for t, row in zip(weak, compute(tasks, workers=workers), strict=True):
+            final[t] = row
+    _report(final, channels.index(reference_channel))
     times = [references.nearest(time).time for time in level1.time]
     return Coalignment(linear, final, references.grid, references.name, times, reference_channel, joint)
 
@@ -163,6 +174,13 @@ class _Exposure:
         ]
         bad = np.zeros(level1.data.shape[1:], dtype=bool) if level1.mask is None else level1.mask[index]
         return cls(poses, level1.data[index], bad, flight, references.nearest(level1.time[index]))
+
+    def frames(self):
+        """The frames as the fits want them."""
+        return [
+            Frame(image, bad, pose, self.flight)
+            for image, bad, pose in zip(self.images, self.bad, self.poses, strict=True)
+        ]
 
 
 def _report(alignments, anchor):
