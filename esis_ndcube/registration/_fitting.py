@@ -16,6 +16,9 @@ __all__ = ["align_exposure", "carry_exposure"]
 
 # A fit that scores less has locked on noise: on blank frames scores are 0.01, on the weakest good ones above 0.2.
 _MIN_SCORE = 0.1
+# False maxima far from the true one reach 0.16 on the real Sun: what scores less than this is compared with what other
+# starts lead to.
+_CONVINCING = 0.25
 # A channel stretched or sheared by more than this against the flight's pose is no image of the Sun.
 _MAX_STRETCH = 0.1
 _PYRAMID = (4, 2, 1)
@@ -101,9 +104,9 @@ def _fit_to_reference(frame, reference):
     for some, start in _starts(frame, levels):
         fit, transform = _descend(frame, some, start)
         attempts.append(_alignment(pose, fit, transform, "linear", reference.name, level.factor))
-        if attempts[-1].converged:
+        if attempts[-1].converged and attempts[-1].score >= _CONVINCING:
             break
-    linear = attempts[-1] if attempts[-1].converged else attempts[0]
+    linear = max(attempts, key=lambda attempt: (attempt.converged, np.nan_to_num(attempt.score, nan=-1)))
     if not linear.converged or not reference.detailed:
         return linear, replace(linear, stage="final")
     image, valid = frame.filtered(level.factor, level.widths)
