@@ -92,7 +92,7 @@ def test_demo_overwrites_nothing(name, tmp_path):
         (["--exposures", 99], "got 99, expected 1 to 30"),
         (["--exposures", 1], "1 is not in the range x>=2"),
         (["--size", 0.2], "0.2 is not in the range x>=1"),
-        (["--size", 90], "got 90.0, expected 1 to 32"),
+        (["--size", 90], "got 90.0, expected 0.1 to 32"),
         (["--seed", -1], "-1 is not in the range x>=0"),
         (["--workers", 0], "0 is not in the range x>=1"),
     ],

@@ -14,7 +14,8 @@ from ndcube.meta import NDMeta
 from esis_ndcube import ESISLevel1Cube, Flight, coalign
 from esis_ndcube.demo import coordinate_error
 from esis_ndcube.registration import PolynomialTransform
-from esis_ndcube.registration.exposures import _Exposure, _Frame
+from esis_ndcube.registration._frame import Frame
+from esis_ndcube.registration.exposures import _Exposure
 from esis_ndcube.registration.reference import bin_image, pixel_size, prepare_references
 from esis_ndcube.simulate import simulate_flight
 
@@ -198,7 +199,7 @@ def test_binned_transforms_are_the_same_map(small):
     simulated, level1, maps = small
     references = prepare_references(level1, maps, line="O V", reference_channel=2)
     exposure = _Exposure.of(level1, 0, "O V", references)
-    frame = _Frame(exposure.images[0], exposure.bad[0], exposure.poses[0], simulated.flight)
+    frame = Frame(exposure.images[0], exposure.bad[0], exposure.poses[0], simulated.flight)
     transform = exposure.poses[0].transform
     binned = frame.to_binned(transform, 4)
     # Pixel (x, y) of an image binned by 4 has its center at 4 x + 1.5 of the unbinned one.
@@ -267,3 +268,50 @@ def test_the_joint_model_of_a_flight(tmp_path_factory):
     assert np.median(errors(joint.final, simulated)) < 1.05 * np.median(errors(alone.final, simulated))
     for a, b in zip(alone.linear.flat, joint.linear.flat, strict=True):
         np.testing.assert_array_equal(a.transform.coefficients, b.transform.coefficients)
+
+
+def test_error_bars_of_coordinates(tmp_path_factory):
+    """Errors, of features, agree with their variances; noise alone would leave chi-square above 10."""
+    simulated, level1, maps = make(tmp_path_factory, n_exposures=3, size=2, seed=7, missing=False, blank=False)
+    found = coalign(level1, maps)
+    rows, columns = simulated.flight.grid_shape
+    y, x = (a.ravel() for a in np.mgrid[100 : rows - 100 : 20, 100 : columns - 100 : 20].astype(float))
+    sky, relative = [], []
+    for row in found.final:
+        anchor = row[found.reference_channel - 1]
+        seen = simulated.truth.to_detector(anchor.frame, anchor.channel, x, y, doppler=True)
+        for alignment in row:
+            true = simulated.truth.to_detector(alignment.frame, alignment.channel, x, y, doppler=True)
+            off = np.subtract(alignment.transform.inverse(*true), (x, y)) * 0.6
+            sigma = [q.to_value(u.arcsec) for q in alignment.coordinate_uncertainty(x, y)]
+            sky.append(np.mean((off / sigma) ** 2))
+            if alignment is not anchor:
+                off = np.subtract(alignment.transform.inverse(*true), anchor.transform.inverse(*seen)) * 0.6
+                sigma = [q.to_value(u.arcsec) for q in alignment.coordinate_uncertainty(x, y, relative=True)]
+                relative.append(np.mean((off / sigma) ** 2))
+    # What all exposures and channels have in common with each other makes of these numbers few independent ones.
+    assert 0.4 < np.mean(sky) < 2.5
+    assert 0.5 < np.mean(relative) < 2.0
+
+
+def test_the_joint_model_carries_weak_frames(tmp_path_factory):
+    """A frame in which a map can not be fitted is shifted from the model's; one without light stays lost."""
+    simulated, level1, maps = make(tmp_path_factory, n_exposures=5, size=3, seed=4, missing=False, blank=False)
+    data, rng = np.array(level1.data), np.random.default_rng(0)
+    spread = data[4, 3].std()
+    data[4, 3] = 0.08 * data[4, 3] + rng.normal(0, 0.25 * spread, data[4, 3].shape)
+    data[2, 0] = rng.normal(0, 10, data[2, 0].shape)
+    parts = {name: getattr(level1, name) for name in ("wcs", "meta", "mask", "flags", "unit")}
+    weak = ESISLevel1Cube(data, **parts)
+    with pytest.warns(match="frame 126 channel 4"):
+        alone = coalign(weak, maps)
+    assert not alone.final[4, 3].converged
+    with pytest.warns(match=r"1 of 20 frames could not be aligned and are left out: frame 124 channel 1"):
+        joint = coalign(weak, maps, model="joint")
+    carried = joint.final[4, 3]
+    assert carried.converged
+    assert carried.reason == "shifted from the joint model"
+    assert errors(joint.final[4:, 3:], simulated)[0] < 0.6
+    lon, lat = carried.coordinate_uncertainty(200, 200)
+    assert 0 < lon < 0.6 * u.arcsec
+    assert np.isfinite(lat)

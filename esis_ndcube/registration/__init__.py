@@ -1,7 +1,8 @@
 """Registration: polynomial transforms, the filter, the fit, and alignments of whole flights and of any two images."""
 
 from esis_ndcube.registration._coalign import coalign
-from esis_ndcube.registration.alignment import Alignment, alignments_from_table, alignments_to_table
+from esis_ndcube.registration.alignment import Alignment
+from esis_ndcube.registration.alignment_table import alignments_from_table, alignments_to_table
 from esis_ndcube.registration.correlate import Fit, maximize_correlation
 from esis_ndcube.registration.exposures import Coalignment, coalign_frames
 from esis_ndcube.registration.image_alignment import ImageAlignment

@@ -165,7 +165,7 @@ def coalign_images(image, reference, *, transform="affine", start=None, widths=(
         converged=trusted,
         reason=reason,
         n_pixels=fit.n_pixels,
-        covariance=fit.covariance * pair.correlated,
+        covariance=fit.covariance,
         surface=None if surface is None else pair.surface(fit.transform, surface),
         reference_shape=reference.data.shape,
         image_shape=image.data.shape,
@@ -226,11 +226,6 @@ class _Pair:
         coarser = max(1.0, 1 / self.scale)
         self.widths = (None, None) if widths is None else (widths * coarser, widths * coarser * self.scale)
         self._filtered = {}
-
-    @property
-    def correlated(self):
-        """Number of reference pixels over which the filter correlates."""
-        return 1.0 if self.widths[0] is None else max(4 * np.pi * self.widths[0][0] ** 2, 1.0)
 
     def least_score(self, fit, degree):
         """What the score of images without anything in common hardly reaches."""

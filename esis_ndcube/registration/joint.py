@@ -12,6 +12,9 @@ _ITERATIONS = 4
 _SAMPLES = 25
 # Fewer exposures than this can not tell a static distortion from their own errors.
 _LEAST_EXPOSURES = 3
+# Coefficients of a quadratic map, all of u before all of v, and those of them that an affine map has.
+_SIZE = 12
+_AFFINE = np.array([0, 1, 2, 6, 7, 8])
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +33,15 @@ class Joint:
         was not static.
     chi_square : `dict`
         Reduced chi-square of each channel by number: how far the independent fits lie from the model, in units of
-        their error bars.
+        their error bars. Above 1 the distortion was not static; below 1 the independent fits have errors in common,
+        made by features that stay from exposure to exposure.
+    static : `dict`
+        Static map of each channel by number, a `PolynomialTransform`.
+    motion : `numpy.ndarray`
+        Shift along x and y in pixels of the grid and roll in radian about its middle, relative to the static map,
+        shape (time, channel, 3); NaN where there is none.
+    reference_channel : `int`
+        Number of the channel that the others were aligned with.
 
     Examples
     --------
@@ -45,6 +56,46 @@ class Joint:
     alignments: np.ndarray
     residual: np.ndarray
     chi_square: dict
+    static: dict
+    motion: np.ndarray
+    reference_channel: int
+
+    def predict(self, time, channel):
+        """
+        Where the model expects a frame that could not enter it.
+
+        The shift is that of the nearest exposure of the channel. If the reference channel was seen in both exposures,
+        its motion from one to the other is added.
+
+        Parameters
+        ----------
+        time, channel : `int`
+            Indices of exposure and channel, from 0.
+
+        Returns
+        -------
+        `tuple` of `PolynomialTransform` and `numpy.ndarray`
+            The transform and the covariance of its coefficients relative to the reference, as that of the nearest
+            exposure, or None where the channel has no static map.
+
+        Examples
+        --------
+        >>> from esis_ndcube import ESISLevel1Cube, coalign
+        >>> level1 = ESISLevel1Cube.from_raw("frames")  # doctest: +SKIP
+        >>> coalign(level1, model="joint").joint.predict(15, 3)  # doctest: +SKIP
+        """
+        numbers = [int(alignment.channel) for alignment in self.alignments[0]]
+        if numbers[channel] not in self.static:
+            return None
+        known = np.flatnonzero(np.isfinite(self.motion[:, channel, 0]))
+        nearest = known[np.abs(known - time).argmin()]
+        anchor = self.motion[:, numbers.index(self.reference_channel)]
+        turn = anchor[time] - anchor[nearest]
+        motion = self.motion[nearest, channel] + np.where(np.isfinite(turn), turn, 0)
+        static = self.static[numbers[channel]]
+        coefficients = static.coefficients.ravel() + _motion_basis(static) @ motion
+        transform = PolynomialTransform(coefficients.reshape(2, -1), static.origin, static.scale)
+        return transform, self.alignments[nearest, channel].covariance
 
 
 def fit_joint(alignments, *, reference_channel):
@@ -54,11 +105,14 @@ def fit_joint(alignments, *, reference_channel):
     The map of channel c in exposure t is :math:`S_c(x + d_{tc} + \theta_t\,\hat z \times x)`: the static quadratic map
     :math:`S_c` after a shift per channel and exposure and a roll per exposure that all channels have in common.
     Linear in the small motions, the coefficients of every independent fit are :math:`s_c + B_c m_{tc}`, and all of
-    them are solved for by least squares, weighted with the inverse covariances of the fits, that is with their normal
-    matrices.
+    them are solved for by least squares, weighted with the inverse covariances of the fits.
     First the reference channel's static map, shifts and rolls follow from its own alignments; then those of the other
     channels, measured against it in the same exposure, so that the errors of the reference channel's independent
     alignments do not enter.
+
+    The covariance of the result is that of the least squares, times chi-square where that is above 1.
+    Where it is below 1 by more than its own scatter, what it is short of is the share of the independent fits'
+    variances that does not change from exposure to exposure, and that no number of exposures makes smaller.
 
     Parameters
     ----------
@@ -93,31 +147,54 @@ def fit_joint(alignments, *, reference_channel):
     if len(times) < _LEAST_EXPOSURES:
         msg = f"got {len(times)} exposures with a good channel {reference_channel}, expected {_LEAST_EXPOSURES} or more"
         raise ValueError(msg)
-    result = alignments.copy()
-    residual = np.full(alignments.shape, np.nan)
-    chi_square = {}
+    result, residual = alignments.copy(), np.full(alignments.shape, np.nan)
+    motion = np.full((*alignments.shape, 3), np.nan)
+    chi_square, static = {}, {}
     x, y = _samples(alignments[times[0], anchor])
     own = {t: alignments[t, anchor] for t in times}
-    anchored, rolls = _solve(own, roll=None)
-    moved = {t: anchored[t][0] for t in times}
+    anchored = _solve(own)
     for channel, number in enumerate(numbers):
-        fitted = anchored
+        fitted, before = anchored, own
         if channel != anchor:
-            measured = {
-                t: _measured_against(alignments[t, channel], own[t].transform, moved[t], x, y)
+            before = {
+                t: _measured_against(alignments[t, channel], own[t].transform, anchored.transforms[t], x, y)
                 for t in times
-                if _usable(alignments[t, channel]) and alignments[t, channel].stage == "final"
+                if _usable(alignments[t, channel])
             }
-            if len(measured) < _LEAST_EXPOSURES:
+            if len(before) < _LEAST_EXPOSURES:
                 continue
-            fitted, _ = _solve(measured, roll=rolls)
-        chi_square[number] = _chi_square(fitted)
-        for t, (transform, covariance, _, before) in fitted.items():
-            residual[t, channel] = _distance(transform, before, x, y)
-            result[t, channel] = replace(
-                alignments[t, channel], transform=transform, covariance=covariance * max(chi_square[number], 1.0)
-            )
-    return Joint(result, residual, chi_square)
+            fitted = _solve(before, rolls={t: anchored.motions[t][2] for t in times})
+        static[number], chi_square[number] = fitted.static, fitted.chi_square
+        for t, transform in fitted.transforms.items():
+            motion[t, channel] = fitted.motions[t]
+            residual[t, channel] = _distance(transform, before[t].transform, x, y)
+            changes = {"transform": transform, "covariance": fitted.covariances[t]}
+            if channel != anchor:
+                changes["reference_covariance"] = carried(anchored.transforms[t], transform, anchored.covariances[t])
+            result[t, channel] = replace(alignments[t, channel], **changes)
+    return Joint(result, residual, chi_square, static, motion, int(reference_channel))
+
+
+def carried(before, after, covariance):
+    """
+    What errors of one map become in another that was measured against it.
+
+    Parameters
+    ----------
+    before, after : `PolynomialTransform`
+        Maps from the same grid.
+    covariance : `numpy.ndarray`
+        Covariance of the coefficients of ``before``, shape (2 n, 2 n).
+
+    Returns
+    -------
+    `numpy.ndarray`
+        Covariance of the coefficients of ``after``, of which ``before`` may have fewer.
+    """
+    here, there = (transform.jacobian(*transform.origin) for transform in (after, before))
+    sizes = (transform.coefficients.shape[1] for transform in (after, before))
+    carry = np.kron(here @ np.linalg.inv(there), np.eye(*sizes))
+    return carry @ covariance @ carry.T
 
 
 def _usable(alignment):
@@ -158,71 +235,80 @@ def _terms(transform, x, y):
     return np.stack([np.ones_like(x), x, y, x * x, x * y, y * y])
 
 
-def _solve(measured, *, roll):
-    """
-    Static map and motions of one channel.
+@dataclass(frozen=True, eq=False)
+class _Solution:
+    """Static map of one channel; transforms, their covariances and motions by exposure."""
 
-    ``measured`` holds alignments by exposure; ``roll`` the rolls, or None to find them.
-    Returns (transform, covariance, chi-square and degrees of freedom, independent transform) by exposure, and rolls.
-    """
+    static: PolynomialTransform
+    chi_square: float
+    transforms: dict
+    covariances: dict
+    motions: dict
+
+
+def _solve(measured, rolls=None):
+    """Static map and motions of one channel from alignments by exposure; the rolls are found if they are not given."""
     times = sorted(measured)
     first = measured[times[0]].transform
-    size = 12
-    data, weights = [], []
-    for t in times:
-        transform = measured[t].transform.renormalized(first.origin, first.scale, degree=2)
-        data.append(transform.coefficients.ravel())
-        covariance = _covariance(measured[t])
-        weights.append(np.linalg.inv(covariance))
-    motions = 2 if roll is not None else 3
+    data = [measured[t].transform.renormalized(first.origin, first.scale, degree=2).coefficients.ravel() for t in times]
+    covariances = [_covariance(measured[t]) for t in times]
+    weights = [np.linalg.inv(covariance) for covariance in covariances]
+    free = 3 if rolls is None else 2
+    turns = [0.0 if rolls is None else rolls[t] for t in times]
+    count = _SIZE + free * len(times)
     static = np.mean(data, axis=0)
-    count = size + motions * len(times)
-    rolls = dict.fromkeys(times, 0.0) if roll is None else roll
     for _ in range(_ITERATIONS):
         basis = _motion_basis(PolynomialTransform(static.reshape(2, -1), first.origin, first.scale))
-        normal, right = np.zeros((count, count)), np.zeros(count)
-        for k, _t in enumerate(times):
-            design = np.zeros((size, count))
-            design[:, :size] = np.eye(size)
-            where = slice(size + motions * k, size + motions * (k + 1))
-            design[:, where] = basis[:, :motions]
-            target = data[k] - (0 if roll is None else basis[:, 2] * roll[_t])
-            normal += design.T @ weights[k] @ design
-            right += design.T @ weights[k] @ target
+        designs = [_design(k, basis[:, :free], count) for k in range(len(times))]
+        targets = [values - basis[:, 2] * turn for values, turn in zip(data, turns, strict=True)]
+        normal = sum(d.T @ w @ d for d, w in zip(designs, weights, strict=True))
+        right = sum(d.T @ w @ target for d, w, target in zip(designs, weights, targets, strict=True))
         # The mean motion belongs to the static map.
-        for m in range(motions):
+        for m in range(free):
             gauge = np.zeros(count)
-            gauge[size + m :: motions] = 1
+            gauge[_SIZE + m :: free] = 1
             normal += np.outer(gauge, gauge) * np.trace(normal) / count
         scale = np.sqrt(np.diag(normal))
         inverse = np.linalg.inv(normal / np.outer(scale, scale)) / np.outer(scale, scale)
         solution = inverse @ right
-        static = solution[:size]
-    result = {}
-    for k, t in enumerate(times):
-        where = slice(size + motions * k, size + motions * (k + 1))
-        motion = solution[where]
-        coefficients = static + basis[:, :motions] @ motion
-        if roll is not None:
-            coefficients = coefficients + basis[:, 2] * roll[t]
-        else:
-            rolls[t] = motion[2]
-        design = np.zeros((size, count))
-        design[:, :size], design[:, where] = np.eye(size), basis[:, :motions]
-        off = data[k] - coefficients
-        freedom = size - motions - size / len(times)
-        transform = PolynomialTransform(coefficients.reshape(2, -1), first.origin, first.scale)
-        result[t] = transform, design @ inverse @ design.T, (off @ weights[k] @ off, freedom), measured[t].transform
-    return result, rolls
+        static = solution[:_SIZE]
+    motions = np.column_stack([solution[_SIZE:].reshape(len(times), free), turns])[:, :3]
+    off = [target - design @ solution for target, design in zip(targets, designs, strict=True)]
+    freedom = len(times) * (_SIZE - free) - _SIZE
+    chi_square = float(sum(o @ w @ o for o, w in zip(off, weights, strict=True)) / freedom)
+    # Chi-square has a scatter of its own, which must not pass for errors that last.
+    short = 1 - chi_square if 1 - chi_square > 2 * np.sqrt(2 / freedom) else 0.0
+    lasting = short * np.mean(covariances, axis=0)
+    return _Solution(
+        static=PolynomialTransform(static.reshape(2, -1), first.origin, first.scale),
+        chi_square=chi_square,
+        transforms={
+            t: PolynomialTransform((values - o).reshape(2, -1), first.origin, first.scale)
+            for t, values, o in zip(times, data, off, strict=True)
+        },
+        covariances={
+            t: (1 - short if short else max(chi_square, 1.0)) * design @ inverse @ design.T + lasting
+            for t, design in zip(times, designs, strict=True)
+        },
+        motions=dict(zip(times, motions, strict=True)),
+    )
+
+
+def _design(number, basis, count):
+    """What the static map and the motion of one exposure add to its coefficients."""
+    design = np.zeros((_SIZE, count))
+    design[:, :_SIZE] = np.eye(_SIZE)
+    first = _SIZE + basis.shape[1] * number
+    design[:, first : first + basis.shape[1]] = basis
+    return design
 
 
 def _covariance(alignment):
     """Covariance of the coefficients of degree 2; those that an affine map lacks are 0 without doubt."""
     if alignment.transform.degree == 2:
         return alignment.covariance
-    covariance = np.eye(12) * 1e-12
-    kept = np.array([0, 1, 2, 6, 7, 8])
-    covariance[np.ix_(kept, kept)] += alignment.covariance
+    covariance = np.eye(_SIZE) * 1e-12
+    covariance[np.ix_(_AFFINE, _AFFINE)] += alignment.covariance
     return covariance
 
 
@@ -237,11 +323,6 @@ def _motion_basis(static):
         turn = np.array([0, cy, -cx, cxy, 2 * (cyy - cxx), -cxy])
         columns.append(np.column_stack([along_x / static.scale, along_y / static.scale, turn]))
     return np.vstack(columns)
-
-
-def _chi_square(fitted):
-    total = sum(value for _, _, (value, _), _ in fitted.values())
-    return float(total / sum(freedom for _, _, (_, freedom), _ in fitted.values()))
 
 
 def _distance(a, b, x, y):

@@ -2,7 +2,7 @@
 
 import numpy as np
 from scipy.interpolate import RectBivariateSpline
-from scipy.ndimage import correlate1d
+from scipy.ndimage import correlate1d, gaussian_filter
 from scipy.special import ndtr
 
 import astropy.constants as const
@@ -58,6 +58,8 @@ def line_photons(truth, sky, scene, frame, channel, line):
     if event is not None and event.strength[truth.frames.index(frame)]:
         _add_event(photons, truth, frame, channel, line, columns, rows, relative)
     photons *= np.float32(truth.extinction[truth.frames.index(frame)])
+    if config.blur:
+        photons = _blurred(photons, truth.focus(channel, line), stop, columns, rows, config.blur)
     return photons, (slice(low[1], high[1]), slice(low[0], high[0]))
 
 
@@ -85,6 +87,15 @@ def _inside(stop, columns, rows):
         )
         depth = side if depth is None else np.minimum(depth, side, out=depth)
     return np.clip(depth / (2 * _EDGE) + 0.5, 0, 1, out=depth)
+
+
+def _blurred(photons, focus, stop, columns, rows, width):
+    """The image through optics that are sharp in their focus only: from there on more and more of it is spread."""
+    reach = np.hypot(*(stop - focus).T).max()
+    distance = np.hypot((rows - focus[1])[:, None], columns - focus[0])
+    share = np.minimum((distance / reach) ** 2, 1).astype(np.float32)
+    # Light is spread from where it falls, so that none is lost or made.
+    return photons * (1 - share) + gaussian_filter(photons * share, width, mode="nearest")
 
 
 def _add_event(photons, truth, frame, channel, line, columns, rows, relative):

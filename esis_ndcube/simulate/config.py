@@ -42,6 +42,9 @@ class SimulationConfig:
         A scene that changes from exposure to exposure.
     charge_spread : `float`
         Gaussian width (sigma) of the charge spread, in detector pixels.
+    blur : `float`
+        Gaussian width (sigma), in detector pixels, of the optics' blur at the edge of the field; it grows from nothing
+        at a point in the field that is another one in each channel.
     field_stop : `bool`
         The field stop's outline; without it every line fills the rectangle around the outline.
     vignetting : `bool`
@@ -83,6 +86,7 @@ class SimulationConfig:
     velocity: u.Quantity = 5 * u.km / u.s
     evolution: bool = True
     charge_spread: float = 0.4
+    blur: float = 0.0
     field_stop: bool = True
     vignetting: bool = True
     distortion: float = 1.5

@@ -1,4 +1,4 @@
-"""A smaller flight that is otherwise the same."""
+"""A smaller or larger flight that is otherwise the same."""
 
 import tomllib
 
@@ -8,6 +8,9 @@ import tomli_w
 from esis_ndcube.flight import Flight
 
 __all__ = ["shrink"]
+
+# Larger flights than this times the given one are of no use, and fill the memory.
+_SMALLEST = 0.1
 
 
 def shrink(flight, factor):
@@ -22,17 +25,17 @@ def shrink(flight, factor):
     flight : `~esis_ndcube.Flight`
         The flight.
     factor : `float`
-        How many times smaller, at least 1.
+        How many times smaller; below 1 it is enlarged.
 
     Returns
     -------
     `~esis_ndcube.Flight`
-        The smaller flight, named after the other one.
+        The flight of another size, named after the given one.
 
     Raises
     ------
     ValueError
-        If the factor is below 1, or so large that nothing is left of the detector.
+        If the factor is below 0.1, or so large that nothing is left of the detector.
 
     Examples
     --------
@@ -43,14 +46,17 @@ def shrink(flight, factor):
     ((260, 512), (318, 318), <Quantity 172.5 arcsec>)
     """
     detector = flight.detector
-    if not 1 <= factor <= min(detector.shape) / 32:
-        msg = f"factor: got {factor}, expected 1 to {min(detector.shape) / 32:.0f}, 32 detector pixels at least"
+    if not _SMALLEST <= factor <= min(detector.shape) / 32:
+        msg = (
+            f"factor: got {factor}, expected {_SMALLEST} to {min(detector.shape) / 32:.0f}, 32 detector pixels at least"
+        )
         raise ValueError(msg)
     if factor == 1:
         return flight
     table = tomllib.loads(flight.toml)
-    table["name"] = f"{flight.name}_small"
-    table["title"] = f"{flight.title}, field of view {factor:g} times smaller"
+    table["name"] = f"{flight.name}_{'small' if factor > 1 else 'large'}"
+    size = f"{factor:g} times smaller" if factor > 1 else f"{1 / factor:g} times larger"
+    table["title"] = f"{flight.title}, field of view {size}"
     _shrink_detector(table["detector"], detector, factor)
     columns = sum(stop - start for start, stop in table["detector"]["active_columns"])
     table["field_stop"]["width"] = str(flight.field_stop_width / factor)

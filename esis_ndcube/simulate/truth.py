@@ -170,6 +170,26 @@ class Truth:
         first, last = ((1 - value) * share for value in self.config.extinction)
         return (1 - first * np.exp(-index / decay)) * (1 - last * np.exp(-(count - 1 - index) / decay))
 
+    def focus(self, channel, line=None):
+        """
+        Where on the detector the optics do not blur a line's image.
+
+        Parameters
+        ----------
+        channel : `int`
+            Channel number.
+        line : `str` or `~esis_ndcube.instrument.Line`, optional
+            The line, by default the flight's pose line.
+
+        Returns
+        -------
+        `numpy.ndarray`
+            Detector pixel (u, v), inside the field stop.
+        """
+        stop = self.flight.field_stop(channel, find_line(self.flight, line))
+        away = self._rng("focus").uniform(-0.4, 0.4, (len(self.flight.channels), 2))[channel - 1]
+        return stop.mean(axis=0) + away * np.ptp(stop, axis=0) / 2
+
     def vignetting_slope(self, channel):
         """
         True slope of a channel's vignetting.
