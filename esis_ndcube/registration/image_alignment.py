@@ -53,7 +53,7 @@ class ImageAlignment:
     >>> scene = np.exp(4 * gaussian_filter(np.random.default_rng(1).normal(size=(120, 120)), 2))
     >>> alignment = coalign(scene[5:105, 8:108], scene[:100, :100], transform="shift")
     >>> print(alignment)
-    ImageAlignment: shift, score 0.9999 (converged)
+    ImageAlignment: shift, score 1.000 (converged)
       rotation 0.000 deg, shear 0.000 deg, scale 1.00000 x 1.00000
       reference center at image pixel (41.50, 44.50)
     """
@@ -74,7 +74,7 @@ class ImageAlignment:
         x, y = ((n - 1) / 2 for n in self.reference_shape[::-1])
         parts = {key: round(value, 6) + 0.0 for key, value in self.transform.decompose(x, y).items()}
         return (
-            f"ImageAlignment: {self.kind}, score {self.score:.4f} ({self.reason})\n"
+            f"ImageAlignment: {self.kind}, score {self.score:.3f} ({self.reason})\n"
             f"  rotation {parts['rotation']:.3f} deg, shear {parts['shear']:.3f} deg, "
             f"scale {parts['scale_x']:.5f} x {parts['scale_y']:.5f}\n"
             f"  reference center at image pixel ({parts['u']:.2f}, {parts['v']:.2f})"
