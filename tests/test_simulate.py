@@ -419,6 +419,7 @@ def test_charge_spreads_to_the_neighbors():
     rough = [np.diff(image, axis=1)[good[:, 1:]].std() for image in images]
     assert rough[0] < 0.8 * rough[1]
 
+
 def test_blur_grows_away_from_the_focus():
     """It takes the contrast off and no light, and moves nothing."""
     blurred, sharp = plain(blur=2.0, field_stop=False), plain(field_stop=False)
