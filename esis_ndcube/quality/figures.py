@@ -341,7 +341,7 @@ def _check(table, *columns):
         raise ValueError(msg)
 
 
-def _new_axes(axes, width=8.0, height=4.2):
+def _new_axes(axes, width=6.6, height=3.8):
     if axes is not None:
         return axes
     from matplotlib.figure import Figure
@@ -382,7 +382,7 @@ def _plot_groups(axes, table, keys, column, *, error=None):
 
 def _scatter(axes, table, keys, unit):
     _check(table, "frame", *keys, "dx", "dy")
-    axes = _new_axes(axes, 6.0, 4.8)
+    axes = _new_axes(axes, 5.6, 4.4)
     largest = 0
     for label, style, rows in _groups(table, keys):
         dx, dy = (np.asarray(getattr(rows[name], "value", rows[name]), dtype=float) for name in ("dx", "dy"))
