@@ -393,6 +393,7 @@ def _scatter(axes, table, keys, unit):
     axes.axvline(0, color="0.5", linewidth=0.8, zorder=0)
     reach = 1.15 * largest or 1
     axes.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
+    axes.locator_params(nbins=5)
     axes.set(xlabel=f"Offset along x [{unit}]", ylabel=f"Offset along y [{unit}]")
     axes.grid(alpha=0.3)
     _legend(axes, keys)
