@@ -14,7 +14,7 @@ __all__ = ["plot_channels", "plot_difference", "plot_with_reference"]
 _NO_DATA = "0.5"
 
 
-def plot_channels(cube, frame=None):
+def plot_channels(cube, frame=None, *, figure=None):
     """
     Show all channels of one exposure.
 
@@ -24,6 +24,8 @@ def plot_channels(cube, frame=None):
         Shape (time, channel, y, x).
     frame : `int`, optional
         Raw frame number, by default the first.
+    figure : `~matplotlib.figure.Figure`, optional
+        Where to draw; by default in a new figure.
 
     Returns
     -------
@@ -43,7 +45,7 @@ def plot_channels(cube, frame=None):
     """
     exposure = _exposure(cube, frame)
     norm = intensity_norm(exposure.data[~invalid(exposure)])
-    figure, axes = _panels(exposure)
+    figure, axes = _panels(exposure, figure)
     for index, axis in enumerate(axes):
         image = exposure[index]
         artist = axis.imshow(image.data, norm=norm, cmap=COLORMAP, origin="lower", interpolation="nearest")
@@ -53,7 +55,7 @@ def plot_channels(cube, frame=None):
     return figure
 
 
-def plot_difference(cube, first, second, frame=None):
+def plot_difference(cube, first, second, frame=None, *, figure=None):
     """
     Show the difference of two channels of one exposure.
 
@@ -65,6 +67,8 @@ def plot_difference(cube, first, second, frame=None):
         Channel numbers; the second is taken from the first.
     frame : `int`, optional
         Raw frame number, by default the first.
+    figure : `~matplotlib.figure.Figure`, optional
+        Where to draw; by default in a new figure.
 
     Returns
     -------
@@ -82,13 +86,11 @@ def plot_difference(cube, first, second, frame=None):
     >>> from esis_ndcube.visualization import plot_difference
     >>> plot_difference(ESISLevel3Cube.read("l3.fits"), 2, 3).savefig("difference.png")  # doctest: +SKIP
     """
-    from matplotlib.figure import Figure
-
     difference = _exposure(cube, frame).difference(first, second)
     bad = invalid(difference) | flagged(difference, Flag.OVERLAP)
     data = np.where(bad, np.nan, difference.data)
     limit = difference_limit(data[~bad])
-    figure = Figure(figsize=(7, 6), layout="constrained")
+    figure = _new_figure(figure, 7, 6)
     axis = figure.add_subplot(projection=difference.wcs)
     artist = axis.imshow(data, vmin=-limit, vmax=limit, cmap=DIVERGING, origin="lower", interpolation="nearest")
     axis.set_title(f"Channel {first} minus channel {second}")
@@ -96,7 +98,7 @@ def plot_difference(cube, first, second, frame=None):
     return figure
 
 
-def plot_with_reference(cube, reference, frame=None):
+def plot_with_reference(cube, reference, frame=None, *, figure=None):
     """
     Show the channels of one exposure beside a reference image.
 
@@ -108,6 +110,8 @@ def plot_with_reference(cube, reference, frame=None):
         The image.
     frame : `int`, optional
         Raw frame number, by default the first.
+    figure : `~matplotlib.figure.Figure`, optional
+        Where to draw; by default in a new figure.
 
     Returns
     -------
@@ -127,7 +131,6 @@ def plot_with_reference(cube, reference, frame=None):
     >>> cube = ESISLevel3Cube.read("l3.fits")  # doctest: +SKIP
     >>> figure = plot_with_reference(cube, sunpy.map.Map("aia_304.fits"), 124)  # doctest: +SKIP
     """
-    from matplotlib.figure import Figure
     from reproject import reproject_interp
 
     exposure = _exposure(cube, frame)
@@ -137,7 +140,7 @@ def plot_with_reference(cube, reference, frame=None):
     bad = flagged(exposure, Flag.OUTSIDE | Flag.MISSING).any(axis=0) | unseen.all(axis=0)
     data = np.where(bad, np.nan, np.where(unseen, np.inf, exposure.data).min(axis=0))
     other, _ = reproject_interp((reference.data, reference.wcs), image.wcs, shape_out=data.shape)
-    figure = Figure(figsize=(12.5, 5.5), layout="constrained")
+    figure = _new_figure(figure, 12.5, 5.5)
     titles = "Minimum of the channels", str(reference.name)
     for panel, (values, title) in enumerate(zip((data, np.where(bad, np.nan, other)), titles, strict=True), 1):
         axis = figure.add_subplot(1, 2, panel, projection=image.wcs)
@@ -147,6 +150,12 @@ def plot_with_reference(cube, reference, frame=None):
         _label(axis, first=panel == 1)
     _title(figure, exposure)
     return figure
+
+
+def _new_figure(figure, width, height):
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained") if figure is None else figure
 
 
 def _exposure(cube, frame):
@@ -160,13 +169,11 @@ def _exposure(cube, frame):
     return cube[0 if frame is None else frames.index(frame)]
 
 
-def _panels(exposure):
-    from matplotlib.figure import Figure
-
+def _panels(exposure, figure):
     count = exposure.shape[0]
     columns = math.ceil(math.sqrt(count))
     rows = math.ceil(count / columns)
-    figure = Figure(figsize=(1 + 4.4 * columns, 4.2 * rows), layout="constrained")
+    figure = _new_figure(figure, 1 + 4.4 * columns, 4.2 * rows)
     axes = []
     for index in range(count):
         axis = figure.add_subplot(rows, columns, index + 1, projection=exposure[index].wcs)
