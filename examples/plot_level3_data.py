@@ -28,7 +28,6 @@ import numpy as np
 
 import sunpy.map
 from astropy.table import Table
-from sunpy.util.exceptions import SunpyUserWarning
 
 from esis_ndcube import ESIS_1, ESISLevel1Cube, form_level3, reproject_vignetting
 from esis_ndcube.quality import (
@@ -44,8 +43,9 @@ from esis_ndcube.visualization import plot_channels, plot_difference, plot_with_
 
 folder = os.environ.get("ESIS_FLIGHT_DATA")
 if folder:
-    # The last frames are nearly without light, and the digitized image does not name its observer.
-    warnings.filterwarnings("ignore", category=SunpyUserWarning)
+    # The last frame is nearly without light, and the digitized image does not name its observer.
+    for message in ("1 of 64 frames could not be aligned", "Missing metadata for observer"):
+        warnings.filterwarnings("ignore", message=message)
     raw = Path(folder) / "esis_level0"
     flight, references = ESIS_1, sorted((Path(folder) / "esis_derived").glob("aia_304_*.fits"))
 else:
@@ -117,6 +117,8 @@ for channel in range(final.shape[1]):
     shown = np.ma.array(image.data, mask=image.mask)
     axes.imshow(shown, origin="lower", cmap="inferno", vmin=0, vmax=np.nanpercentile(image.data, 99.5))
     axes.set_title(f"Channel {image.channel}, {image.time.isot[:19]}")
+    for coordinate, name in zip(axes.coords, ("x", "y"), strict=True):
+        coordinate.set_axislabel(f"Helioprojective {name}")
 
 # %%
 # The same from the package, with one scale for all and arrows toward longer wavelength.
@@ -128,11 +130,12 @@ plot_channels(final, frame, figure=plt.figure(figsize=(9.8, 8.4), layout="constr
 # ==========
 #
 # The difference of channels 2 and 3 has a slope from side to side, and so have the differences of all pairs.
+# For the picture the channels are brought to one brightness.
 
-plot_difference(final, 2, 3, frame, figure=plt.figure(figsize=(7, 6), layout="constrained"))
+plot_difference(final.normalize_intensities(), 2, 3, frame, figure=plt.figure(figsize=(7, 6), layout="constrained"))
 
 # %%
-# It is fitted to all exposures and pairs, and divided out.
+# It is fitted to all exposures and pairs, here by the published method, and divided out.
 
 corrected = final.correct_vignetting(method="difference-slopes")
 print(corrected.vignetting)
@@ -155,7 +158,8 @@ figure.colorbar(artist, ax=figure.axes, label="V", shrink=0.8)
 # %%
 # The difference after the correction, and the trends of all pairs before and after, in photons.
 
-plot_difference(corrected, 2, 3, frame, figure=plt.figure(figsize=(7, 6), layout="constrained"))
+normalized = corrected.normalize_intensities()
+plot_difference(normalized, 2, 3, frame, figure=plt.figure(figsize=(7, 6), layout="constrained"))
 
 # %%
 
@@ -172,7 +176,6 @@ for axes, (name, cube) in zip(panels, {"before": final, "after": corrected}.item
 # All images are scaled to the brightest exposure of the brightest channel.
 # What they lacked is what the atmosphere above the rocket absorbs.
 
-normalized = corrected.normalize_intensities()
 print(f"factors from {np.nanmin(normalized.normalization):.3f} to {np.nanmax(normalized.normalization):.3f}")
 plot_throughput(throughput(normalized), axes=plt.subplots(figsize=(7, 4), layout="constrained")[1])
 
@@ -198,8 +201,7 @@ print(repr(normalized[index, 0].wcs.to_header()))
 # full-resolution images over the full frame, while here it is one digitized image, at its own resolution of 3 arcsec,
 # inside of the field stop and for frame 124 only.
 
-helium = {stage: form("He I", stage) for stage in ("linear", "final")}
-helium = {stage: correlation_table(cube)["full"].mean() for stage, cube in helium.items()}
+helium = {stage: correlation_table(form("He I", stage))["full"].mean() for stage in ("linear", "final")}
 trend = {name: np.abs(table["trend"][(table["first"] == 2) & (table["second"] == 3)]) for name, table in trends.items()}
 rows = [
     ("O V with AIA 304, mean", f"{np.mean(offsets['correlation']):.3f}", "0.463"),
@@ -211,6 +213,6 @@ rows = [
     ("Trend of 2-3 before [photons]", f"{np.mean(trend['before']):.2f}", "about 5"),
     ("Trend of 2-3 after [photons]", f"{np.mean(trend['after']):.2f}", "0.4"),
 ]
-table = Table(rows=rows, names=("", "here" if folder else "simulated", "published"))
+table = Table(rows=rows, names=("quantity", "here" if folder else "simulated", "published"))
 print("Data of the 2019 flight." if folder else "SIMULATED DATA beside the published numbers of the flight.")
 print("\n".join(table.pformat(align=["<", ">", ">"])))
