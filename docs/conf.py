@@ -57,6 +57,7 @@ sphinx_gallery_conf = {
     "gallery_dirs": "generated/gallery",
     "abort_on_example_error": True,
     "capture_repr": (),
+    "write_computation_times": False,
     "download_all_examples": False,
     "show_signature": False,
 }
