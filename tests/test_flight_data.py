@@ -156,6 +156,8 @@ def test_sides_of_the_field_stop_are_found_where_predicted(edges):
     assert np.nanmax(sides[:15]) <= 2
     # What the shift of each exposure leaves.
     assert np.nanmax(np.abs(edges.residual)) <= 1.5
+    # Which every image is known well enough to be placed with.
+    np.testing.assert_array_equal(edges.placement(), edges.shift)
     # Noise, from neighboring exposures about 20 s apart: the motion is smooth.
     bend = edges.shift[1:14] - (edges.shift[:13] + edges.shift[2:15]) / 2
     assert np.sqrt(np.mean(bend**2)) / np.sqrt(1.5) < 0.1
