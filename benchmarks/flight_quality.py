@@ -7,6 +7,7 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
+from accuracy import perturbed
 from scipy.ndimage import binary_erosion, gaussian_filter
 
 import astropy.units as u
@@ -224,6 +225,18 @@ def injuries(final, level1, index, reference):
             print(f"  channel {channel} {injure.__name__:10s} {' | '.join(cells)}")
 
 
+def coarse_starts(final, level1, index, reference, trials=25):
+    print("frame 124 from poses that are off by 60 pixels, 5 degrees and 3 per cent: RMS distance of each channel")
+    found = []
+    for trial in range(trials):
+        lost = perturbed(level1[index : index + 1], 60, 5, 0.03, trial)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            after = coalign(lost, reference).final[0]
+        found += [distance(a, b) if b.converged else np.inf for a, b in zip(final.alignment[index], after, strict=True)]
+    print(f"  {(np.array(found) < 0.1).sum()} of {len(found)} within 0.1, largest {max(found):.4f}")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, help="with esis_level0/ and esis_derived/" + REFERENCE)
@@ -246,6 +259,7 @@ def main():
     injections(final, level1, index)
     event(final, level1, reference)
     injuries(final, level1, index, reference)
+    coarse_starts(final, level1, index, reference)
     print(f"{time.process_time() - began:.0f} s of processor time")
 
 

@@ -27,6 +27,7 @@ extensions = [
     "sphinx_automodapi.smart_resolver",
     "sphinx_changelog",
     "sphinx_copybutton",
+    "sphinx_gallery.gen_gallery",
     "sphinxcontrib.bibtex",
     "sunpy.util.sphinx.doctest",
 ]
@@ -48,6 +49,18 @@ bibtex_reference_style = "author_year"
 plot_include_source = True
 plot_html_show_source_link = False
 plot_formats = [("png", 150)]
+
+# -- Executed examples ------------------------------------------------------------------------
+
+sphinx_gallery_conf = {
+    "examples_dirs": "../examples",
+    "gallery_dirs": "generated/gallery",
+    "abort_on_example_error": True,
+    "capture_repr": (),
+    "write_computation_times": False,
+    "download_all_examples": False,
+    "show_signature": False,
+}
 
 # -- Links to other packages -----------------------------------------------------------------
 

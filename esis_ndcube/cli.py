@@ -32,7 +32,7 @@ class _Command(click.Command):
         with _messages(verbose):
             try:
                 return super().invoke(ctx)
-            except (ValueError, TypeError, OSError) as error:
+            except (ValueError, TypeError, OSError, ImportError) as error:
                 if verbose:
                     raise
                 raise click.ClickException(str(error) or type(error).__name__) from error
@@ -235,6 +235,35 @@ def info(path, quality):
         _print_exposures(cube)
     if quality:
         _print_quality(cube)
+
+
+@_command()
+@click.argument("path", type=click.Path(exists=True, dir_okay=False))
+@click.option("--output", "-o", required=True, type=click.Path(dir_okay=False), help="HTML file to write.")
+@click.option("--reference", "-r", type=click.Path(), help="Image of the Sun to compare with, as SDO/AIA 304.")
+@_OVERWRITE
+def report(path, output, reference, overwrite):
+    """Write a page that shows how good a Level-3 file is, and how it was made.
+
+    The page is one file that needs no network: pictures, a slider through the exposures, figures and tables.
+
+    \b
+    Example:
+        esis-ndcube report l3.fits --reference aia_304.fits --output report.html
+    """
+    from esis_ndcube.io.fits import check_output
+    from esis_ndcube.level3 import ESISLevel3Cube
+    from esis_ndcube.report import write_report
+
+    check_output(output, overwrite)
+    maps = _read_maps([reference]) if reference else [None]
+    if len(maps) > 1:
+        msg = f"reference {reference} holds {len(maps)} images, expected one"
+        raise ValueError(msg)
+    cube = ESISLevel3Cube.read(path)
+    name = Path(path).name
+    write_report(cube, output, reference=maps[0], source=name, overwrite=overwrite, progress=sys.stderr.isatty())
+    click.echo(f"Written to {output}")
 
 
 @_command()

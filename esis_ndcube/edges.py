@@ -115,6 +115,28 @@ class FieldStopEdges:
             raise ValueError(msg)
         return self.shift[self.frames.index(frame), self.channels.index(channel)]
 
+    def placement(self, *, largest_error=1.0):
+        """
+        The shifts to place the field stop of every image with.
+
+        Each image is placed by its own edges alone, so that it does not depend on which others are there.
+        Where its shift was not found, or is not known well enough to be better than none, it is 0, and the flight's
+        polygon stays where it is.
+
+        Parameters
+        ----------
+        largest_error : `float`, optional
+            Standard deviation, in detector pixels, above which along either axis a shift is not used.
+
+        Returns
+        -------
+        `numpy.ndarray`
+            Shifts (u, v) in pixels, shape (time, channel, 2), finite; what `~esis_ndcube.mask.line_region` takes.
+        """
+        # False for NaN
+        known = (np.isfinite(self.shift) & (self.error <= largest_error)).all(axis=-1, keepdims=True)
+        return np.where(known, self.shift, 0.0)
+
     def table(self):
         """
         The shifts as a table.

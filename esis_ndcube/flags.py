@@ -17,7 +17,7 @@ class Flag(IntFlag):
     OUTSIDE
         Outside of the field stop or of the detector.
     BAD_PIXEL
-        Unusable detector pixel.
+        Unusable: a broken detector pixel, or masked by hand.
     SATURATED
         At or above the saturation level.
     SPIKE

@@ -107,6 +107,64 @@ class ESISLevel3Cube(ESISCube):
 
         return clean_region(self, channels=channels, lines=lines, frames=frames)
 
+    def mask_polygons(self, polygons):
+        """
+        Mask what is inside of polygons.
+
+        Parameters
+        ----------
+        polygons : `~esis_ndcube.polygons.PolygonMask`, sequence of them, or path-like
+            The polygons, or a file of them.
+
+        Returns
+        -------
+        `ESISLevel3Cube`
+            As `~esis_ndcube.polygons.mask_polygons`.
+
+        Raises
+        ------
+        ValueError
+            As `~esis_ndcube.polygons.mask_polygons`.
+
+        Examples
+        --------
+        >>> from esis_ndcube import ESISLevel3Cube
+        >>> cube = ESISLevel3Cube.read("l3.fits")  # doctest: +SKIP
+        >>> cube.mask_polygons("scratches.toml").mask.sum()  # doctest: +SKIP
+        """
+        from esis_ndcube.polygons import mask_polygons
+
+        return mask_polygons(self, polygons)
+
+    def mask_pixels(self, mask):
+        """
+        Mask pixels, beside those that are masked already.
+
+        Parameters
+        ----------
+        mask : `numpy.ndarray` of `bool`
+            True where bad, of the shape of the data or of one of its images.
+
+        Returns
+        -------
+        `ESISLevel3Cube`
+            As `~esis_ndcube.polygons.mask_pixels`.
+
+        Raises
+        ------
+        ValueError
+            If the mask has another shape or is not boolean.
+
+        Examples
+        --------
+        >>> from esis_ndcube import ESISLevel3Cube
+        >>> cube = ESISLevel3Cube.read("l3.fits")  # doctest: +SKIP
+        >>> cube.mask_pixels(cube.data > 500).mask.sum()  # doctest: +SKIP
+        """
+        from esis_ndcube.polygons import mask_pixels
+
+        return mask_pixels(self, mask)
+
     def masked_means(self, *, region=None):
         """
         Mean brightness of every image over the common clean region, with its error.

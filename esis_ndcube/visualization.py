@@ -5,18 +5,16 @@ import math
 import numpy as np
 
 import astropy.units as u
-from astropy.visualization import AsinhStretch, ImageNormalize
 
+from esis_ndcube._drawing import COLORMAP, DIVERGING, difference_limit, flagged, intensity_norm, invalid
 from esis_ndcube.flags import Flag
 
 __all__ = ["plot_channels", "plot_difference", "plot_with_reference"]
 
-_COLORMAP = "inferno"
 _NO_DATA = "0.5"
-_PERCENTILES = 0.5, 99.7
 
 
-def plot_channels(cube, frame=None):
+def plot_channels(cube, frame=None, *, figure=None):
     """
     Show all channels of one exposure.
 
@@ -26,6 +24,8 @@ def plot_channels(cube, frame=None):
         Shape (time, channel, y, x).
     frame : `int`, optional
         Raw frame number, by default the first.
+    figure : `~matplotlib.figure.Figure`, optional
+        Where to draw; by default in a new figure.
 
     Returns
     -------
@@ -44,18 +44,18 @@ def plot_channels(cube, frame=None):
     >>> plot_channels(ESISLevel3Cube.read("l3.fits"), 124).savefig("channels.png")  # doctest: +SKIP
     """
     exposure = _exposure(cube, frame)
-    norm = _norm(exposure.data[~_invalid(exposure)])
-    figure, axes = _panels(exposure)
+    norm = intensity_norm(exposure.data[~invalid(exposure)])
+    figure, axes = _panels(exposure, figure)
     for index, axis in enumerate(axes):
         image = exposure[index]
-        artist = axis.imshow(image.data, norm=norm, cmap=_COLORMAP, origin="lower", interpolation="nearest")
+        artist = axis.imshow(image.data, norm=norm, cmap=COLORMAP, origin="lower", interpolation="nearest")
         _dispersion_arrow(axis, cube.flight.channel(image.channel))
-        axis.set_title(f"Channel {image.channel}" + (", no data" if _invalid(image).all() else ""))
+        axis.set_title(f"Channel {image.channel}" + (", no data" if invalid(image).all() else ""))
     _finish(figure, axes, artist, exposure)
     return figure
 
 
-def plot_difference(cube, first, second, frame=None):
+def plot_difference(cube, first, second, frame=None, *, figure=None):
     """
     Show the difference of two channels of one exposure.
 
@@ -67,6 +67,8 @@ def plot_difference(cube, first, second, frame=None):
         Channel numbers; the second is taken from the first.
     frame : `int`, optional
         Raw frame number, by default the first.
+    figure : `~matplotlib.figure.Figure`, optional
+        Where to draw; by default in a new figure.
 
     Returns
     -------
@@ -84,21 +86,19 @@ def plot_difference(cube, first, second, frame=None):
     >>> from esis_ndcube.visualization import plot_difference
     >>> plot_difference(ESISLevel3Cube.read("l3.fits"), 2, 3).savefig("difference.png")  # doctest: +SKIP
     """
-    from matplotlib.figure import Figure
-
     difference = _exposure(cube, frame).difference(first, second)
-    bad = _invalid(difference) | _flagged(difference, Flag.OVERLAP)
+    bad = invalid(difference) | flagged(difference, Flag.OVERLAP)
     data = np.where(bad, np.nan, difference.data)
-    limit = max(np.percentile(np.abs(data[~bad]), _PERCENTILES[1]), 1e-6) if not bad.all() else 1
-    figure = Figure(figsize=(7, 6), layout="constrained")
+    limit = difference_limit(data[~bad])
+    figure = _new_figure(figure, 7, 6)
     axis = figure.add_subplot(projection=difference.wcs)
-    artist = axis.imshow(data, vmin=-limit, vmax=limit, cmap="RdBu_r", origin="lower", interpolation="nearest")
+    artist = axis.imshow(data, vmin=-limit, vmax=limit, cmap=DIVERGING, origin="lower", interpolation="nearest")
     axis.set_title(f"Channel {first} minus channel {second}")
     _finish(figure, [axis], artist, difference)
     return figure
 
 
-def plot_with_reference(cube, reference, frame=None):
+def plot_with_reference(cube, reference, frame=None, *, figure=None):
     """
     Show the channels of one exposure beside a reference image.
 
@@ -110,6 +110,8 @@ def plot_with_reference(cube, reference, frame=None):
         The image.
     frame : `int`, optional
         Raw frame number, by default the first.
+    figure : `~matplotlib.figure.Figure`, optional
+        Where to draw; by default in a new figure.
 
     Returns
     -------
@@ -129,21 +131,20 @@ def plot_with_reference(cube, reference, frame=None):
     >>> cube = ESISLevel3Cube.read("l3.fits")  # doctest: +SKIP
     >>> figure = plot_with_reference(cube, sunpy.map.Map("aia_304.fits"), 124)  # doctest: +SKIP
     """
-    from matplotlib.figure import Figure
     from reproject import reproject_interp
 
     exposure = _exposure(cube, frame)
     image = exposure[0]
     # A bad pixel of one channel is no loss, but the minimum is taken only where all channels looked.
-    invalid = _invalid(exposure)
-    bad = _flagged(exposure, Flag.OUTSIDE | Flag.MISSING).any(axis=0) | invalid.all(axis=0)
-    data = np.where(bad, np.nan, np.where(invalid, np.inf, exposure.data).min(axis=0))
+    unseen = invalid(exposure)
+    bad = flagged(exposure, Flag.OUTSIDE | Flag.MISSING).any(axis=0) | unseen.all(axis=0)
+    data = np.where(bad, np.nan, np.where(unseen, np.inf, exposure.data).min(axis=0))
     other, _ = reproject_interp((reference.data, reference.wcs), image.wcs, shape_out=data.shape)
-    figure = Figure(figsize=(12.5, 5.5), layout="constrained")
+    figure = _new_figure(figure, 12.5, 5.5)
     titles = "Minimum of the channels", str(reference.name)
     for panel, (values, title) in enumerate(zip((data, np.where(bad, np.nan, other)), titles, strict=True), 1):
         axis = figure.add_subplot(1, 2, panel, projection=image.wcs)
-        axis.imshow(values, norm=_norm(values), cmap=_COLORMAP, origin="lower", interpolation="nearest")
+        axis.imshow(values, norm=intensity_norm(values), cmap=COLORMAP, origin="lower", interpolation="nearest")
         axis.set_title(title, fontsize="medium")
         axis.set_facecolor(_NO_DATA)
         _label(axis, first=panel == 1)
@@ -151,13 +152,10 @@ def plot_with_reference(cube, reference, frame=None):
     return figure
 
 
-def _invalid(cube):
-    bad = ~np.isfinite(cube.data)
-    return bad if cube.mask is None else bad | cube.mask
+def _new_figure(figure, width, height):
+    from matplotlib.figure import Figure
 
-
-def _flagged(cube, flag):
-    return np.zeros(cube.data.shape, dtype=bool) if cube.flags is None else cube.flags & flag != 0
+    return Figure(figsize=(width, height), layout="constrained") if figure is None else figure
 
 
 def _exposure(cube, frame):
@@ -171,19 +169,11 @@ def _exposure(cube, frame):
     return cube[0 if frame is None else frames.index(frame)]
 
 
-def _norm(values):
-    values = values[np.isfinite(values)]
-    low, high = np.percentile(values, _PERCENTILES) if values.size else (0, 1)
-    return ImageNormalize(vmin=max(low, 0), vmax=max(high, 1e-6), stretch=AsinhStretch(0.3), clip=False)
-
-
-def _panels(exposure):
-    from matplotlib.figure import Figure
-
+def _panels(exposure, figure):
     count = exposure.shape[0]
     columns = math.ceil(math.sqrt(count))
     rows = math.ceil(count / columns)
-    figure = Figure(figsize=(1 + 4.4 * columns, 4.2 * rows), layout="constrained")
+    figure = _new_figure(figure, 1 + 4.4 * columns, 4.2 * rows)
     axes = []
     for index in range(count):
         axis = figure.add_subplot(rows, columns, index + 1, projection=exposure[index].wcs)

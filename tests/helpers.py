@@ -1,6 +1,10 @@
 """What several tests share: small cubes, and what it means that two are equal."""
 
+import importlib.util
+from pathlib import Path
+
 import numpy as np
+import pytest
 
 import astropy.units as u
 from astropy.nddata import StdDevUncertainty
@@ -140,6 +144,17 @@ def assert_cubes_equal(one, two):
     axes = [{key: list(map(int, of)) for key, of in cube.meta.axes.items()} for cube in (one, two)]
     assert axes[0] == axes[1]
     assert dict(one.global_coords.physical_types) == dict(two.global_coords.physical_types)
+
+
+def benchmark(name):
+    """A module of the benchmarks, which are no package; where they are not there the test is skipped."""
+    path = Path(__file__).parents[1] / "benchmarks" / f"{name}.py"
+    if not path.exists():
+        pytest.skip("the benchmarks are not part of this distribution")
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def assert_values_equal(a, b):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import benchmark
 
 from astropy.table import Table
 
@@ -104,3 +105,17 @@ def test_command_writes_its_table(bench, tmp_path, capsys):
     with pytest.raises(SystemExit):
         bench.main(arguments)
     assert "--overwrite" in capsys.readouterr().err
+
+
+def test_accuracy_of_a_flight():
+    """Three small exposures from poses that are off: filtered images beat raw ones, and the joint model helps."""
+    accuracy = benchmark("accuracy")
+    table = accuracy.main(["--exposures", "3", "--size", "4", "--seed", "3", "--workers", "1"])
+    assert list(table["images"]) == ["filtered", "filtered", "raw", "raw"]
+    alone, joint, raw, _ = table
+    # One frame is missing and one is blank.
+    assert alone["aligned"] == 10
+    assert 2 * alone["final median"] < raw["final median"]
+    assert alone["final median"] < 0.6
+    assert joint["internal worst"] < 0.35
+    assert 0.2 < alone["chi2, internal"] < 3

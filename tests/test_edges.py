@@ -77,6 +77,36 @@ def test_known_shifts(simulated):
     assert np.nanmedian(np.abs(edges.sides)) > 0.8
 
 
+def test_placement(simulated):
+    """The regions of images come nearer to the true ones, and nothing is placed by what was not found."""
+    rng, flight = np.random.default_rng(4), simulated.flight
+    truth = rng.uniform(0.7, 2, (4, 1, 2)) * rng.choice([-1, 1], (4, 1, 2))
+    images = [[draw(flight, 1, flight.pose_line, shift[0], rng)] for shift in truth]
+    # An empty frame.
+    images[2][0][:] = 1
+    edges = find_edges(frames(flight, images), workers=1)
+    assert np.isnan(edges.shift[2]).all()
+    placed = edges.placement()
+    np.testing.assert_array_equal(placed[2], 0)
+    rows, columns = flight.detector.shape
+    x, y = np.meshgrid(np.arange(columns), np.arange(rows))
+
+    def wrong(shift, time):
+        regions = [line_region(flight, 1, flight.pose_line, x, y, shift=a) for a in (shift, truth[time, 0])]
+        return np.sum(regions[0] != regions[1])
+
+    for time in (0, 1, 3):
+        np.testing.assert_array_equal(placed[time], edges.shift[time])
+        assert wrong(placed[time, 0], time) < 0.3 * wrong((0, 0), time)
+    # What is not known well enough is not used, image by image.
+    limit = np.sort(edges.error.max(axis=-1).ravel())[1]
+    strict = edges.placement(largest_error=limit)
+    known = edges.error.max(axis=-1) <= limit
+    assert known.sum() == 2
+    np.testing.assert_array_equal(strict[known], edges.shift[known])
+    assert not strict[~known].any()
+
+
 def test_six_channels_and_six_sides(request):
     flight = Flight.read(request.path.parent / SECOND)
     rng = np.random.default_rng(1)

@@ -315,3 +315,13 @@ def test_the_joint_model_carries_weak_frames(tmp_path_factory):
     lon, lat = carried.coordinate_uncertainty(200, 200)
     assert 0 < lon < 0.6 * u.arcsec
     assert np.isfinite(lat)
+
+
+def test_cubic_maps_follow_a_cubic_distortion(tmp_path_factory):
+    simulated, level1, maps = make(
+        tmp_path_factory, n_exposures=1, size=2, seed=6, cubic_distortion=1.5, missing=False, blank=False
+    )
+    quadratic, cubic = (errors(coalign(level1, maps, degree=degree).final, simulated) for degree in (2, 3))
+    assert np.median(cubic) < 0.7 * np.median(quadratic)
+    with pytest.raises(ValueError, match="got degree 4 for the final maps, expected 2 or 3"):
+        coalign(level1, maps, degree=4)

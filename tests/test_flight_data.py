@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from helpers import assert_cubes_equal
+from helpers import assert_cubes_equal, benchmark
 from scipy.ndimage import gaussian_filter
 
 import astropy.units as u
@@ -15,7 +15,7 @@ from astropy.table import join
 from astropy.time import Time
 from astropy.wcs import WCS
 
-from esis_ndcube import ESIS_1, ESISLevel1Cube, ESISLevel3Cube, coalign, form_level3
+from esis_ndcube import ESIS_1, Alignment, ESISLevel1Cube, ESISLevel3Cube, coalign, form_level3
 from esis_ndcube.cli import main
 from esis_ndcube.edges import find_edges
 from esis_ndcube.flags import Flag
@@ -156,6 +156,8 @@ def test_sides_of_the_field_stop_are_found_where_predicted(edges):
     assert np.nanmax(sides[:15]) <= 2
     # What the shift of each exposure leaves.
     assert np.nanmax(np.abs(edges.residual)) <= 1.5
+    # Which every image is known well enough to be placed with.
+    np.testing.assert_array_equal(edges.placement(), edges.shift)
     # Noise, from neighboring exposures about 20 s apart: the motion is smooth.
     bend = edges.shift[1:14] - (edges.shift[:13] + edges.shift[2:15]) / 2
     assert np.sqrt(np.mean(bend**2)) / np.sqrt(1.5) < 0.1
@@ -401,6 +403,32 @@ def exposures_of(level1, frames, data=None, mask=None):
     part = level1[index]
     data, mask = (own if new is None else new for own, new in ((part.data, data), (part.mask, mask)))
     return ESISLevel1Cube(data, wcs=part.wcs, meta=part.meta, mask=mask, flags=part.flags, unit=part.unit)
+
+
+def test_a_pose_far_off_is_searched_for(cube, level1, reference):
+    """60 pixels, 5 degrees and 3 per cent off, in all channels of frame 124."""
+    index = FRAMES.index(124)
+    lost = benchmark("accuracy").perturbed(level1[index : index + 1], 60, 5, 0.03, 1)
+    pose = Alignment.from_pose(lost.flight, 1, frame=124, line="O V", time=lost.time[0])
+    assert distance(cube.alignment[index, 0], pose) > 50
+    found = coalign(lost, sunpy.map.Map(reference)).final[0]
+    assert max(map(distance, cube.alignment[index], found)) < 0.02
+
+
+def test_the_joint_model_carries_the_last_frame(level1, cube, reference):
+    """Frame 138, of which a few per cent of the light are left: its maps are bent by noise, those of the model not."""
+    joint = coalign(level1, sunpy.map.Map(reference), model="joint")
+    assert max(joint.joint.chi_square.values()) < 1.5
+    assert np.nanmedian(joint.joint.residual) < 0.05
+    for channel, alignment in enumerate(joint.final[-1]):
+        assert alignment.converged
+        assert distance(joint.final[-1, channel], joint.final[-2, channel]) < 5
+        # The rotation from the frame before is that of the instrument.
+        turns = [a.transform.decompose(634.5, 634.5)["rotation"] for a in joint.final[-2:, channel]]
+        assert abs(turns[1] - turns[0]) < 0.05
+    # Where the frames are good it changes little.
+    for row, other in zip(joint.final[1:15], cube.alignment[1:15], strict=True):
+        assert max(map(distance, row, other)) < 0.15
 
 
 def test_explosive_event_does_not_pull_the_alignment(cube, level1, reference):

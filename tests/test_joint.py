@@ -7,6 +7,7 @@ import pytest
 
 from esis_ndcube import ESIS_1, Alignment
 from esis_ndcube.registration import PolynomialTransform, fit_joint
+from esis_ndcube.registration.joint import _motion_basis
 
 ORIGIN, SCALE = (634.5, 634.5), 635.0
 TIMES = 8
@@ -152,3 +153,28 @@ def test_too_little_to_tell():
         fit_joint(alignments[:2], reference_channel=2)
     with pytest.raises(ValueError, match=r"got reference channel 7, expected one of \[1, 2, 3, 4\]"):
         fit_joint(alignments, reference_channel=7)
+
+
+@pytest.mark.parametrize("degree", [1, 2, 3])
+def test_small_motions_of_a_map(degree):
+    """The change of the coefficients, against the exact composition with a small motion."""
+    rng = np.random.default_rng(degree)
+    like = static_map(1).renormalized(ORIGIN, SCALE, degree=max(degree, 2))
+    terms = {1: 3, 2: 6, 3: 10}[degree]
+    static = PolynomialTransform(like.coefficients[:, :terms] if degree < 3 else like.coefficients, ORIGIN, SCALE)
+    static = PolynomialTransform(static.coefficients + rng.normal(0, 0.5, (2, terms)), ORIGIN, SCALE)
+    basis = _motion_basis(static)
+    for number, motion in enumerate(np.diag([1e-3, 1e-3, 1e-6])):
+        exact = moved(static, *motion).coefficients - static.coefficients
+        np.testing.assert_allclose(basis[:, number] * motion[number], exact.ravel(), atol=1e-8)
+
+
+def test_cubic_maps():
+    alignments, truth = make(sigma=1e-6, common=1e-6)
+    cubic = np.empty_like(alignments)
+    for index, alignment in np.ndenumerate(alignments):
+        transform = alignment.transform.renormalized(ORIGIN, SCALE, degree=3)
+        cubic[index] = replace(alignment, transform=transform, covariance=np.eye(20) * 1e-12)
+    joint = fit_joint(cubic, reference_channel=2)
+    assert {a.transform.degree for a in joint.alignments.flat} == {3}
+    assert max(error(joint.alignments, truth, channel) for channel in (1, 2, 3, 4)) < 3e-3

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import make_cube
+from matplotlib.figure import Figure
 from reproject import reproject_interp
 
 import astropy.units as u
@@ -172,6 +173,18 @@ def test_without_mask_and_flags(cube):
     reference = Map(np.ones((20, 20)), cube[0, 0].wcs.to_header())
     lowest = np.where(np.isnan(cube.data[0]), np.inf, cube.data[0]).min(axis=0)
     np.testing.assert_array_equal(shown(draw(plot_with_reference(bare, reference))[0]), lowest)
+
+
+def test_given_figures_are_drawn_on(cube):
+    reference = Map(np.ones((20, 20)), cube[0, 0].wcs.to_header())
+    for panels, draw_on in (
+        (4, lambda figure: plot_channels(cube, figure=figure)),
+        (1, lambda figure: plot_difference(cube, 1, 2, figure=figure)),
+        (2, lambda figure: plot_with_reference(cube, reference, figure=figure)),
+    ):
+        given = Figure(layout="constrained")
+        assert draw_on(given) is given
+        assert len(draw(given)) == panels
 
 
 def test_the_cube_is_not_changed(cube):

@@ -1,8 +1,21 @@
-"""Numbers that say how good a Level-3 cube is."""
+"""Numbers that say how good a Level-3 cube is, and figures of them."""
 
-from esis_ndcube.quality.correlation import pair_correlation
+from esis_ndcube.quality.correlation import correlation_ratio, correlation_table, pair_correlation
 from esis_ndcube.quality.reference import offset_to_map
 from esis_ndcube.quality.shifts import image_shift, pair_offset, tile_residual
 from esis_ndcube.quality.tables import summary
+from esis_ndcube.quality.throughput import throughput
+from esis_ndcube.vignetting.trend import masked_difference_trend
 
-__all__ = ["image_shift", "offset_to_map", "pair_correlation", "pair_offset", "summary", "tile_residual"]
+__all__ = [
+    "correlation_ratio",
+    "correlation_table",
+    "image_shift",
+    "masked_difference_trend",
+    "offset_to_map",
+    "pair_correlation",
+    "pair_offset",
+    "summary",
+    "throughput",
+    "tile_residual",
+]

@@ -4,12 +4,12 @@ from itertools import combinations
 
 import numpy as np
 
-from astropy.table import Table
+from astropy.table import Table, join
 
 from esis_ndcube.flags import Flag
 from esis_ndcube.quality._cube import check, coefficient, invalid
 
-__all__ = ["pair_correlation"]
+__all__ = ["correlation_ratio", "correlation_table", "pair_correlation"]
 
 _REGIONS = ("full", "octagon", "clean")
 
@@ -77,6 +77,104 @@ def pair_correlation(cube, *, region="full", clip=None):
                 value = coefficient(images[i][good], images[j][good])
             rows.append((int(frame), int(cube.channel[i]), int(cube.channel[j]), value))
     return Table(rows=rows, names=("frame", "first", "second", "correlation"))
+
+
+def correlation_table(cube, *, clip=99.5):
+    """
+    Correlation of the channels in every region, side by side.
+
+    Parameters
+    ----------
+    cube : `~esis_ndcube.ESISLevel3Cube`
+        Shape (time, channel, y, x).
+    clip : `float`, optional
+        Percentile at which the images of the last column are clipped.
+
+    Returns
+    -------
+    `~astropy.table.Table`
+        A row per exposure and pair: ``frame``, ``first``, ``second``, and `pair_correlation` in the regions ``full``,
+        ``octagon`` and ``clean``, and ``clipped``: in the region ``"octagon"`` with clipped images.
+
+    Raises
+    ------
+    ValueError
+        As `pair_correlation`, for one if the cube has no flags.
+
+    Examples
+    --------
+    >>> from esis_ndcube import ESISLevel3Cube
+    >>> from esis_ndcube.quality import correlation_table
+    >>> correlation_table(ESISLevel3Cube.read("l3.fits")).pprint()  # doctest: +SKIP
+    """
+    check(cube, flags=True)
+    table = None
+    for name in (*_REGIONS, "clipped"):
+        options = {"region": "octagon", "clip": clip} if name == "clipped" else {"region": name}
+        found = pair_correlation(cube, **options)
+        if table is None:
+            table = found["frame", "first", "second"]
+        table[name] = found["correlation"]
+        table[name].info.format = ".4f"
+    return table
+
+
+def correlation_ratio(cube, other, *, region="full", clip=None):
+    """
+    Correlation of the channels of a cube, divided by that of another one, for every pair and exposure.
+
+    With a cube of the final and one of the linear stage it says what the last step of the alignment brought.
+
+    Parameters
+    ----------
+    cube, other : `~esis_ndcube.ESISLevel3Cube`
+        Shape (time, channel, y, x), with exposures and channels in common.
+    region, clip
+        As for `pair_correlation`.
+
+    Returns
+    -------
+    `~astropy.table.Table`
+        A row per exposure and pair of channels that both have: ``frame``, ``first``, ``second``, ``correlation``,
+        ``other`` (the correlation in the other cube) and ``ratio``.
+
+    Raises
+    ------
+    ValueError
+        If the cubes are of different flights or lines or have no pair in common, or as `pair_correlation`.
+
+    Examples
+    --------
+    >>> from esis_ndcube import form_level3
+    >>> from esis_ndcube.quality import correlation_ratio
+    >>> final, linear = (form_level3(level1, aia, stage=name) for name in ("final", "linear"))  # doctest: +SKIP
+    >>> (correlation_ratio(final, linear)["ratio"] > 1).all()  # doctest: +SKIP
+    """
+    for name in ("flight", "line"):
+        first, second = (getattr(x, name) for x in (cube, other))
+        if first != second:
+            first, second = (getattr(x, "name", x) for x in (first, second))
+            msg = f"got cubes of {name} {first} and {second}, expected two of one {name}"
+            raise ValueError(msg)
+    keys = ["frame", "first", "second"]
+    tables = [pair_correlation(x, region=region, clip=clip) for x in (cube, other)]
+    tables[1].rename_column("correlation", "other")
+    # Empty tables can not be joined.
+    table = join(*tables, keys=keys) if all(map(len, tables)) else ()
+    if not len(table):
+        msg = (
+            f"got cubes of frames {_numbers(cube.frame)}, channels {_numbers(cube.channel)}, and of frames "
+            f"{_numbers(other.frame)}, channels {_numbers(other.channel)}, expected a pair of channels in common"
+        )
+        raise ValueError(msg)
+    table["ratio"] = table["correlation"] / table["other"]
+    for name in ("correlation", "other", "ratio"):
+        table[name].info.format = ".4f"
+    return table
+
+
+def _numbers(numbers):
+    return ", ".join(map(str, numbers))
 
 
 def _image(image, valid, clip):

@@ -80,4 +80,7 @@ def offset_to_map(cube, reference, *, frame=None):
         scale = pixel_size(coarse) * u.arcsec
         value = coefficient(image[inside], mean[inside])
         rows.append((int(cube.frame[time]), int(channel), dx * scale, dy * scale, value))
-    return QTable(rows=rows, names=("frame", "channel", "dx", "dy", "correlation"))
+    table = QTable(rows=rows, names=("frame", "channel", "dx", "dy", "correlation"))
+    for name in ("dx", "dy", "correlation"):
+        table[name].info.format = ".3f"
+    return table

@@ -6,7 +6,7 @@ import astropy.units as u
 from astropy.table import Table
 
 from esis_ndcube.quality._cube import check
-from esis_ndcube.quality.correlation import pair_correlation
+from esis_ndcube.quality.correlation import correlation_table
 from esis_ndcube.quality.shifts import tile_residual
 
 __all__ = ["summary"]
@@ -38,15 +38,34 @@ def summary(cube):
     >>> from esis_ndcube.quality import summary
     >>> summary(ESISLevel3Cube.read("l3.fits")).pprint()  # doctest: +SKIP
     """
-    check(cube)
-    full, octagon, tiles = pair_correlation(cube), pair_correlation(cube, region="octagon"), tile_residual(cube)
+    check(cube, flags=True)
+    return summarize(cube, correlation_table(cube), tile_residual(cube))
+
+
+def summarize(cube, correlations, tiles):
+    """
+    The table of `summary` from measures that are known already.
+
+    Parameters
+    ----------
+    cube : `~esis_ndcube.ESISLevel3Cube`
+        The cube.
+    correlations, tiles : `~astropy.table.Table`
+        As `~esis_ndcube.quality.correlation_table` and `~esis_ndcube.quality.tile_residual` give them.
+
+    Returns
+    -------
+    `~astropy.table.Table`
+        As `summary`.
+    """
     rows = []
     for time, frame in enumerate(cube.frame):
         of_frame = tiles[tiles["frame"] == frame] if len(tiles) else tiles
         residual = np.sqrt(np.mean(of_frame["dx"] ** 2 + of_frame["dy"] ** 2)) if len(of_frame) else np.nan
         alignments = () if cube.alignment is None else cube.alignment[time]
         aligned = sum(a is not None and a.converged for a in alignments)
-        means = [_mean(table["correlation"][table["frame"] == frame]) for table in (full, octagon)]
+        pairs = correlations[correlations["frame"] == frame]
+        means = [_mean(pairs[name]) for name in ("full", "octagon")]
         rows.append((int(frame), cube.time[time].isot, *means, residual, aligned))
     names = "frame", "time", "correlation full", "correlation octagon", "residual", "aligned"
     table = Table(rows=rows, names=names)

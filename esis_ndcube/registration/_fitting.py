@@ -14,15 +14,16 @@ from esis_ndcube.registration.transform import PolynomialTransform
 
 __all__ = ["align_exposure", "carry_exposure"]
 
-# A fit that scores less has locked on noise: on blank frames scores are 0.01, on the weakest good ones above 0.2.
+# A fit to the reference channel that scores less has locked on noise: on blank frames scores are 0.01, on the weakest
+# good ones above 0.18.
 _MIN_SCORE = 0.1
-# False maxima far from the true one reach 0.16 on the real Sun: what scores less than this is compared with what other
-# starts lead to.
-_CONVINCING = 0.25
+# False maxima of the correlation with the reference image, far from the true one, reach 0.16; the weakest good frames
+# have 0.29. What scores less than convincing is compared with what other starts lead to.
+_MIN_SUN_SCORE, _CONVINCING = 0.2, 0.25
 # A channel stretched or sheared by more than this against the flight's pose is no image of the Sun.
 _MAX_STRETCH = 0.1
 _PYRAMID = (4, 2, 1)
-# Distance in grid pixels of the points over which an affine map is the nearest to a quadratic one.
+# Distance in grid pixels of the points over which an affine map is the nearest to a bent one.
 _SAMPLE = 16
 # Fewest pixels in the overlap that make a fit; so few of a coarse level show too little to start from.
 _LEAST, _LEAST_COARSE = 200, 1000
@@ -34,7 +35,7 @@ _SCALES = (0.96, 0.98, 1.0, 1.02, 1.04)
 _SHIFT = 48.0
 
 
-def align_exposure(exposure, reference_channel):
+def align_exposure(exposure, reference_channel, degree):
     """Linear and final alignments of the channels of one exposure."""
     if exposure.reference is None:
         reason = {"reference": "none", "converged": False, "reason": "no reference within max_gap"}
@@ -42,7 +43,7 @@ def align_exposure(exposure, reference_channel):
         return lost, lost
     exposure = exposure.loaded()
     frames = exposure.frames()
-    linear, bent = zip(*(_fit_to_reference(frame, exposure.reference) for frame in frames), strict=True)
+    linear, bent = zip(*(_fit_to_reference(frame, exposure.reference, degree) for frame in frames), strict=True)
     numbers = [pose.channel for pose in exposure.poses]
     anchor = numbers.index(reference_channel)
     if not bent[anchor].converged:
@@ -53,7 +54,7 @@ def align_exposure(exposure, reference_channel):
         if not first.converged or number == reference_channel:
             final.append(first)
         else:
-            final.append(_fit_final(frame, first, target, bent[anchor]))
+            final.append(_fit_final(frame, first, target, bent[anchor], degree))
     return linear, final
 
 
@@ -74,16 +75,16 @@ def carry_exposure(exposure, row, joint, time):
         if channel == anchor:
             level = exposure.reference.levels(frame.flight, _PYRAMID)[-1]
             reference, name = (level.image, level.mask), exposure.reference.name
-            factor, widths = level.factor, level.widths
+            factor, widths, least = level.factor, level.widths, _MIN_SUN_SCORE
         elif row[anchor].converged:
             reference, name = on_grid(frames[anchor], row[anchor].transform), f"channel {joint.reference_channel}"
-            factor, widths = 1, frame.flight.registration_widths
+            factor, widths, least = 1, frame.flight.registration_widths, _MIN_SCORE
         else:
             continue
         image, valid = frame.filtered(factor, widths)
         start = frame.to_binned(expected[0], factor)
         fit = maximize_correlation(reference[0], image, start, mask=reference[1], valid=valid, degree=0)
-        found = _alignment(frame.pose, fit, frame.from_binned(fit.transform, factor), "final", name, factor)
+        found = _alignment(frame.pose, fit, frame.from_binned(fit.transform, factor), "final", name, factor, least)
         if found.converged:
             row[channel] = replace(
                 found, covariance=found.covariance + expected[1], reason="shifted from the joint model"
@@ -93,12 +94,12 @@ def carry_exposure(exposure, row, joint, time):
     return row
 
 
-def _fit_to_reference(frame, reference):
+def _fit_to_reference(frame, reference, degree):
     """
-    The linear alignment with the reference image, and the quadratic one where that shows the distortion.
+    The linear alignment with the reference image, and one of a higher degree where that shows the distortion.
 
     An affine map that is fitted to images which bend against each other is pulled by the features that happen to be
-    strong. So the quadratic map is fitted, and the affine map nearest to it over the field of view is the linear one.
+    strong. So the bent map is fitted, and the affine map nearest to it over the field of view is the linear one.
     """
     pose = frame.pose
     if frame.missing:
@@ -109,7 +110,7 @@ def _fit_to_reference(frame, reference):
     attempts = []
     for some, start in _starts(frame, levels):
         fit, transform = _descend(frame, some, start)
-        attempts.append(_alignment(pose, fit, transform, "linear", reference.name, level.factor))
+        attempts.append(_alignment(pose, fit, transform, "linear", reference.name, level.factor, _MIN_SUN_SCORE))
         if attempts[-1].converged and attempts[-1].score >= _CONVINCING:
             break
     linear = max(attempts, key=lambda attempt: (attempt.converged, np.nan_to_num(attempt.score, nan=-1)))
@@ -117,10 +118,11 @@ def _fit_to_reference(frame, reference):
         return linear, replace(linear, stage="final")
     image, valid = frame.filtered(level.factor, level.widths)
     transform = linear.transform
-    start = frame.to_binned(transform.renormalized(transform.origin, transform.scale, degree=2), level.factor)
+    start = frame.to_binned(transform.renormalized(transform.origin, transform.scale, degree=degree), level.factor)
     masks = {"mask": level.mask, "valid": valid}
     fit = maximize_correlation(level.image, image, start, **masks)
-    bent = _alignment(pose, fit, frame.from_binned(fit.transform, level.factor), "final", reference.name, level.factor)
+    transform = frame.from_binned(fit.transform, level.factor)
+    bent = _alignment(pose, fit, transform, "final", reference.name, level.factor, _MIN_SUN_SCORE)
     if not bent.converged:
         return linear, replace(linear, stage="final")
     affine, covariance = _nearest_affine(bent, frame)
@@ -139,7 +141,7 @@ def _starts(frame, levels):
 
 
 def _nearest_affine(alignment, frame):
-    """The affine map nearest to a quadratic one over the field of view, and its covariance."""
+    """The affine map nearest to a bent one over the field of view, and its covariance."""
     transform, (rows, columns) = alignment.transform, alignment.grid.array_shape
     y, x = (a.ravel() for a in np.mgrid[0:rows:_SAMPLE, 0:columns:_SAMPLE].astype(float))
     inside = line_region(frame.flight, alignment.channel, alignment.line, *transform(x, y))
@@ -185,14 +187,15 @@ def _search(frame, level):
     return frame.from_binned(found, level.factor)
 
 
-def _fit_final(frame, first, target, anchor):
-    """Quadratic alignment with the reference channel on the grid, where the alignment ``anchor`` has put it."""
+def _fit_final(frame, first, target, anchor, degree):
+    """Alignment of a degree with the reference channel on the grid, where the alignment ``anchor`` has put it."""
     image, valid = frame.filtered(1, frame.flight.registration_widths)
-    start = first.transform.renormalized(first.transform.origin, first.transform.scale, degree=2)
+    start = first.transform.renormalized(first.transform.origin, first.transform.scale, degree=degree)
     fit = maximize_correlation(
         target[0], image, frame.to_binned(start, 1), mask=target[1], valid=valid, tolerance=_FINE_TOLERANCE
     )
-    found = _alignment(first, fit, frame.from_binned(fit.transform, 1), "final", f"channel {anchor.channel}", 1)
+    name = f"channel {anchor.channel}"
+    found = _alignment(first, fit, frame.from_binned(fit.transform, 1), "final", name, 1, _MIN_SCORE)
     return _measured_against(found, anchor)
 
 
@@ -200,8 +203,8 @@ def _measured_against(found, anchor):
     return replace(found, reference_covariance=carried(anchor.transform, found.transform, anchor.covariance))
 
 
-def _alignment(start, fit, transform, stage, name, factor):
-    failed = not (fit.converged and fit.score >= _MIN_SCORE)
+def _alignment(start, fit, transform, stage, name, factor, least):
+    failed = not (fit.converged and fit.score >= least)
     stretched = not failed and _stretch(transform, start) > _MAX_STRETCH
     reason = fit.reason
     if stretched:

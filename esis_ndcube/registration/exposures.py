@@ -17,6 +17,7 @@ from esis_ndcube.registration.reference import prepare_references
 __all__ = ["Coalignment", "coalign_frames"]
 
 _MODELS = "independent", "joint"
+_DEGREES = 2, 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +64,7 @@ def coalign_frames(
     line=None,
     reference_channel=None,
     model="independent",
+    degree=2,
     max_gap=None,
     rotate=False,
     workers=None,
@@ -100,6 +102,9 @@ def coalign_frames(
         one static distortion per channel and rigid motions (`~esis_ndcube.registration.fit_joint`), which needs three
         exposures or more and is more accurate where the distortion really is static. Frames that are too weak for a
         map of their own get the model's, shifted onto them.
+    degree : `int`, optional
+        Degree of the final maps, 2 or 3. Cubic maps follow a distortion that has cubic terms; they have more errors of
+        their own, most of which the joint model averages away.
     max_gap : `~astropy.units.Quantity`, optional
         Largest time between an exposure and its reference; exposures without one are not aligned.
     rotate : `bool`, optional
@@ -149,11 +154,14 @@ def coalign_frames(
     if model not in _MODELS:
         msg = f"got model {model!r}, expected {' or '.join(map(repr, _MODELS))}"
         raise ValueError(msg)
+    if degree not in _DEGREES:
+        msg = f"got degree {degree!r} for the final maps, expected {' or '.join(map(str, _DEGREES))}"
+        raise ValueError(msg)
     references = prepare_references(
         level1, reference, line=line, reference_channel=reference_channel, max_gap=max_gap, rotate=rotate
     )
     tasks = [
-        delayed(partial(align_exposure, _Exposure.of(level1, index, line, references), reference_channel))
+        delayed(partial(align_exposure, _Exposure.of(level1, index, line, references), reference_channel, degree))
         for index in range(len(level1.frame))
     ]
     results = compute(tasks, workers=workers, description="Aligning" if progress else None)

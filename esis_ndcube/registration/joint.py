@@ -12,9 +12,6 @@ _ITERATIONS = 4
 _SAMPLES = 25
 # Fewer exposures than this can not tell a static distortion from their own errors.
 _LEAST_EXPOSURES = 3
-# Coefficients of a quadratic map, all of u before all of v, and those of them that an affine map has.
-_SIZE = 12
-_AFFINE = np.array([0, 1, 2, 6, 7, 8])
 
 
 @dataclass(frozen=True, eq=False)
@@ -224,15 +221,11 @@ def _measured_against(alignment, before, after, x, y):
 
 
 def _fit(target, like, x, y):
-    """The polynomial of degree 2, about the origin of ``like``, nearest to a map given at points."""
-    terms = _terms(like, x, y)
-    coefficients = np.linalg.lstsq(terms.T, np.stack(target, axis=1), rcond=None)[0].T
+    """The polynomial nearest to a map given at points, of the degree and about the origin of ``like``."""
+    x, y = (x - like.origin[0]) / like.scale, (y - like.origin[1]) / like.scale
+    terms = np.stack([x**i * y**j for i, j in like.exponents], axis=1)
+    coefficients = np.linalg.lstsq(terms, np.stack(target, axis=1), rcond=None)[0].T
     return PolynomialTransform(coefficients, like.origin, like.scale)
-
-
-def _terms(transform, x, y):
-    x, y = (x - transform.origin[0]) / transform.scale, (y - transform.origin[1]) / transform.scale
-    return np.stack([np.ones_like(x), x, y, x * x, x * y, y * y])
 
 
 @dataclass(frozen=True, eq=False)
@@ -250,12 +243,14 @@ def _solve(measured, rolls=None):
     """Static map and motions of one channel from alignments by exposure; the rolls are found if they are not given."""
     times = sorted(measured)
     first = measured[times[0]].transform
-    data = [measured[t].transform.renormalized(first.origin, first.scale, degree=2).coefficients.ravel() for t in times]
-    covariances = [_covariance(measured[t]) for t in times]
+    degree = max(2, *(measured[t].transform.degree for t in times))
+    maps = [measured[t].transform.renormalized(first.origin, first.scale, degree=degree) for t in times]
+    data, size = [transform.coefficients.ravel() for transform in maps], maps[0].coefficients.size
+    covariances = [_covariance(measured[t], size) for t in times]
     weights = [np.linalg.inv(covariance) for covariance in covariances]
     free = 3 if rolls is None else 2
     turns = [0.0 if rolls is None else rolls[t] for t in times]
-    count = _SIZE + free * len(times)
+    count = size + free * len(times)
     static = np.mean(data, axis=0)
     for _ in range(_ITERATIONS):
         basis = _motion_basis(PolynomialTransform(static.reshape(2, -1), first.origin, first.scale))
@@ -266,15 +261,15 @@ def _solve(measured, rolls=None):
         # The mean motion belongs to the static map.
         for m in range(free):
             gauge = np.zeros(count)
-            gauge[_SIZE + m :: free] = 1
+            gauge[size + m :: free] = 1
             normal += np.outer(gauge, gauge) * np.trace(normal) / count
         scale = np.sqrt(np.diag(normal))
         inverse = np.linalg.inv(normal / np.outer(scale, scale)) / np.outer(scale, scale)
         solution = inverse @ right
-        static = solution[:_SIZE]
-    motions = np.column_stack([solution[_SIZE:].reshape(len(times), free), turns])[:, :3]
+        static = solution[:size]
+    motions = np.column_stack([solution[size:].reshape(len(times), free), turns])[:, :3]
     off = [target - design @ solution for target, design in zip(targets, designs, strict=True)]
-    freedom = len(times) * (_SIZE - free) - _SIZE
+    freedom = len(times) * (size - free) - size
     chi_square = float(sum(o @ w @ o for o, w in zip(off, weights, strict=True)) / freedom)
     # Chi-square has a scatter of its own, which must not pass for errors that last.
     short = 1 - chi_square if 1 - chi_square > 2 * np.sqrt(2 / freedom) else 0.0
@@ -296,33 +291,39 @@ def _solve(measured, rolls=None):
 
 def _design(number, basis, count):
     """What the static map and the motion of one exposure add to its coefficients."""
-    design = np.zeros((_SIZE, count))
-    design[:, :_SIZE] = np.eye(_SIZE)
-    first = _SIZE + basis.shape[1] * number
-    design[:, first : first + basis.shape[1]] = basis
+    size, free = basis.shape
+    design = np.zeros((size, count))
+    design[:, :size] = np.eye(size)
+    first = size + free * number
+    design[:, first : first + free] = basis
     return design
 
 
-def _covariance(alignment):
-    """Covariance of the coefficients of degree 2; those that an affine map lacks are 0 without doubt."""
-    if alignment.transform.degree == 2:
-        return alignment.covariance
-    covariance = np.eye(_SIZE) * 1e-12
-    covariance[np.ix_(_AFFINE, _AFFINE)] += alignment.covariance
+def _covariance(alignment, size):
+    """Covariance of so many coefficients; those that a map of a lower degree lacks are 0 without doubt."""
+    lower = alignment.covariance.shape[0]
+    covariance = np.zeros((size, size)) if lower == size else 1e-12 * np.eye(size)
+    # Terms of lower degree come first, in u and in v.
+    kept = np.concatenate([np.arange(lower // 2), size // 2 + np.arange(lower // 2)])
+    covariance[np.ix_(kept, kept)] += alignment.covariance
     return covariance
 
 
 def _motion_basis(static):
-    """Change of the coefficients by a shift along x, one along y, and a roll of the grid: shape (12, 3)."""
-    (_, ax, ay, axx, axy, ayy), (_, bx, by, bxx, bxy, byy) = static.coefficients
-    columns = []
-    for cx, cy, cxx, cxy, cyy in ((ax, ay, axx, axy, ayy), (bx, by, bxx, bxy, byy)):
-        along_x = np.array([cx, 2 * cxx, cxy, 0, 0, 0])
-        along_y = np.array([cy, cxy, 2 * cyy, 0, 0, 0])
-        # (dx, dy) = roll * (-y, x) times the gradient.
-        turn = np.array([0, cy, -cx, cxy, 2 * (cyy - cxx), -cxy])
-        columns.append(np.column_stack([along_x / static.scale, along_y / static.scale, turn]))
-    return np.vstack(columns)
+    """Change of the coefficients by a shift along x, one along y, and a roll of the grid: shape (2 n, 3)."""
+    powers = [tuple(power) for power in static.exponents.tolist()]
+    place = {power: number for number, power in enumerate(powers)}
+    basis = np.zeros((2, len(powers), 3))
+    for row, values in enumerate(static.coefficients):
+        for value, (i, j) in zip(values, powers, strict=True):
+            # The gradient of X^i Y^j, and (dx, dy) = roll * (-y, x) times it.
+            if i:
+                basis[row, place[i - 1, j], 0] += value * i / static.scale
+                basis[row, place[i - 1, j + 1], 2] -= value * i
+            if j:
+                basis[row, place[i, j - 1], 1] += value * j / static.scale
+                basis[row, place[i + 1, j - 1], 2] += value * j
+    return basis.reshape(-1, 3)
 
 
 def _distance(a, b, x, y):

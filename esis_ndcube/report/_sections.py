@@ -1,0 +1,226 @@
+"""What the report says of each measure, and of how the cube was made."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+
+import numpy as np
+
+from astropy.table import Table
+
+from esis_ndcube import quality
+from esis_ndcube.provenance import package_version
+from esis_ndcube.quality import figures
+from esis_ndcube.report._pictures import figure_picture
+from esis_ndcube.report._tables import PageTable, cell
+
+_PACKAGES = "numpy", "scipy", "astropy", "sunpy", "ndcube", "reproject"
+_EVERY = "Every exposure"
+
+
+@dataclass(frozen=True)
+class Measure:
+    """
+    One measure of quality in the report.
+
+    Attributes
+    ----------
+    title, text : `str`
+        What it is.
+    measure : callable
+        Makes the table of a cube.
+    figures : `dict`
+        Functions that draw the table, by the captions of the figures.
+    pairs : `bool`
+        Whether it compares channels with each other.
+    medians : `bool`
+        Whether the page has a table of medians over the exposures.
+    rows : `bool`
+        Whether the page has the table itself.
+    """
+
+    title: str
+    text: str
+    measure: Callable
+    figures: dict
+    pairs: bool = True
+    medians: bool = False
+    rows: bool = True
+
+
+MEASURES = {
+    "correlations": Measure(
+        "Correlation of the channels",
+        "Zero-lag correlation of every pair of channels: over the full frame, where both are valid (octagon), there "
+        "without a bright other line (clean), and in the octagon with images clipped at their 99.5th percentile.",
+        quality.correlation_table,
+        {
+            "Full frame": lambda table: figures.plot_correlation(table, "full"),
+            "Octagon, clipped": lambda table: figures.plot_correlation(table, "clipped"),
+        },
+        medians=True,
+    ),
+    "tiles": Measure(
+        "Residual in tiles",
+        "How far the channels lie apart in tiles of 128 pixels: errors of the alignment, and motions on the Sun.",
+        quality.tile_residual,
+        {"RMS of the tiles": figures.plot_residual, "Mean over the exposures": figures.plot_tiles},
+        rows=False,
+    ),
+    "offsets": Measure(
+        "Offset of the channels as a whole",
+        "The one translation of the second channel that makes it most like the first.",
+        quality.pair_offset,
+        {_EVERY: figures.plot_pair_offset},
+    ),
+    "trends": Measure(
+        "Trends of the differences",
+        "Rise of the straight line through the column means of the masked, normalized differences, from the middle of "
+        "the window to its edge: what the vignetting leaves.",
+        quality.masked_difference_trend,
+        {_EVERY: figures.plot_difference_trend},
+        medians=True,
+    ),
+    "throughput": Measure(
+        "Brightness",
+        "Mean brightness of the common clean region relative to the brightest exposure of the channel: what the "
+        "atmosphere above the rocket absorbs.",
+        quality.throughput,
+        {_EVERY: figures.plot_throughput},
+        pairs=False,
+    ),
+    "reference": Measure(
+        "Offset from the reference",
+        "Where the channels of the exposure nearest in time lie on the reference image, and their correlation with "
+        "it, at its own resolution.",
+        quality.offset_to_map,
+        {"Every channel": figures.plot_map_offset},
+        pairs=False,
+    ),
+}
+
+
+def page_figure(title, text, draw, *, lossless=True):
+    """
+    A figure of the page in both colors.
+
+    Parameters
+    ----------
+    title, text : `str`
+        Caption, and what is to be seen for those who can not.
+    draw : callable
+        Makes the figure or axes.
+    lossless : `bool`, optional
+        For lines and not for images of the Sun.
+
+    Returns
+    -------
+    `dict`
+        What the template asks for.
+    """
+    light, width, height = figure_picture(draw, dark=False, lossless=lossless)
+    dark, *_ = figure_picture(draw, dark=True, lossless=lossless)
+    return {"title": title, "text": text, "light": light, "dark": dark, "width": width, "height": height}
+
+
+def quality_section(measure, table):
+    """
+    The section of one measure.
+
+    Parameters
+    ----------
+    measure : `Measure`
+        The measure.
+    table : `~astropy.table.Table` or `str`
+        What it gave, or why it gave nothing.
+
+    Returns
+    -------
+    `dict`
+        What the template asks for.
+    """
+    section = {"title": measure.title, "text": measure.text, "missing": "", "figures": [], "tables": []}
+    if isinstance(table, str):
+        return section | {"missing": table}
+    if not len(table):
+        return section | {"missing": "no image gives it"}
+    for title, draw in measure.figures.items():
+        section["figures"].append(page_figure(title, measure.title, lambda draw=draw: draw(table)))
+    if measure.medians:
+        section["tables"].append(PageTable.of(_pair_medians(table), "Median over the exposures"))
+    if measure.rows:
+        section["tables"].append(PageTable.of(table, f"{measure.title}, all values"))
+    return section
+
+
+def _pair_medians(table):
+    """Median over the exposures of every pair of channels, NaN left out."""
+    columns = table.colnames[3:]
+    rows = []
+    for pair in dict.fromkeys(zip(table["first"].tolist(), table["second"].tolist(), strict=True)):
+        here = table[(table["first"] == pair[0]) & (table["second"] == pair[1])]
+        rows.append((*pair, *(median(here[name]) for name in columns)))
+    medians = Table(rows=rows, names=table.colnames[1:])
+    for name in columns:
+        medians[name].unit, medians[name].info.format = table[name].unit, table[name].info.format
+    return medians
+
+
+def median(values):
+    """Median of the finite values; NaN without any."""
+    values = np.asarray(values, dtype=float)
+    values = values[np.isfinite(values)]
+    return float(np.median(values)) if values.size else np.nan
+
+
+def provenance_tables(cube):
+    """
+    How a cube was made.
+
+    Parameters
+    ----------
+    cube : `~esis_ndcube.ESISLevel3Cube`
+        Shape (time, channel, y, x).
+
+    Returns
+    -------
+    `list` of `~esis_ndcube.report._tables.PageTable`
+        Steps, alignments, vignetting, normalization and versions, as far as there are any.
+    """
+    tables = []
+    if cube.history:
+        rows = [[step.name, _parameters(step), step.version] for step in cube.history]
+        tables.append(PageTable("Processing steps", ["Step", "Parameters", "Version"], rows))
+    alignments = cube.alignment_linear if cube.stage == "linear" else cube.alignment
+    if alignments is not None:
+        columns = ["Frame", "Channel", "Stage", "Score", "Rotation [deg]", "Scale x", "Scale y", "u", "v", "Result"]
+        rows = [_alignment_row(item) for item in alignments.flat if item is not None]
+        tables.append(PageTable("Alignments (u, v: detector pixel of the grid's center)", columns, rows))
+    if cube.vignetting is not None:
+        fit = cube.vignetting
+        rows = [[str(number), cell(slope), cell(fit.errors[number])] for number, slope in fit.slopes.items()]
+        tables.append(PageTable(f"Vignetting, {fit.source}", ["Channel", "Slope", "Error"], rows))
+    if cube.normalization is not None:
+        columns = ["Frame", *(f"Channel {number}" for number in cube.channel)]
+        rows = [[str(f), *(cell(x) for x in row)] for f, row in zip(cube.frame, cube.normalization, strict=True)]
+        tables.append(PageTable("Factors of the normalization", columns, rows))
+    rows = [["esis_ndcube", package_version()], *([name, version(name)] for name in _PACKAGES)]
+    return [*tables, PageTable("Versions that made this page", ["Package", "Version"], rows)]
+
+
+def _parameters(step):
+    return ", ".join(f"{name} = {_brief(value)}" for name, value in step.parameters.items())
+
+
+def _brief(value):
+    if isinstance(value, list) and len(value) > 4:
+        return f"[{value[0]!r}, ..., {value[-1]!r}: {len(value)} in all]"
+    return str(value)
+
+
+def _alignment_row(alignment):
+    parts = alignment.transform.decompose(*alignment.transform.origin)
+    shape = [cell(parts[name]) for name in ("rotation", "scale_x", "scale_y")]
+    place = [cell(parts[name], ".2f") for name in ("u", "v")]
+    names = [str(alignment.frame), str(alignment.channel), alignment.stage]
+    return [*names, cell(alignment.score), *shape, *place, alignment.reason]

@@ -1,0 +1,247 @@
+"""Write the report of a cube: measure, draw, and put it on one page."""
+
+import contextlib
+import uuid
+from datetime import UTC, datetime
+
+import numpy as np
+
+import astropy.units as u
+
+from esis_ndcube.io.fits import check_output
+from esis_ndcube.quality.tables import summarize
+from esis_ndcube.report._pictures import image_pictures
+from esis_ndcube.report._sections import MEASURES, median, page_figure, provenance_tables, quality_section
+from esis_ndcube.report._tables import cell
+from esis_ndcube.visualization import plot_channels, plot_difference, plot_with_reference
+
+__all__ = ["write_report"]
+
+
+def write_report(cube, path, *, reference=None, source=None, overwrite=False, progress=False):
+    """
+    Write a page that shows how good a cube is.
+
+    It has pictures of all exposures with a slider through them, every measure of `esis_ndcube.quality` as figure and
+    table, and how the cube was made.
+    It is one file that needs no other and no network.
+    A measure that the cube can not give is named on the page with the reason.
+
+    Parameters
+    ----------
+    cube : `~esis_ndcube.ESISLevel3Cube`
+        Shape (time, channel, y, x).
+    path : path-like
+        The HTML file to write.
+    reference : `~sunpy.map.GenericMap`, optional
+        An image of the Sun to compare with.
+    source : `str`, optional
+        Name of the file that the cube comes from, to stand on the page.
+    overwrite : `bool`, optional
+        Whether to replace a file that exists.
+    progress : `bool`, optional
+        Show a progress bar.
+
+    Returns
+    -------
+    `pathlib.Path`
+        The file.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        If jinja2 is not installed.
+    ValueError
+        If the cube does not have all four axes, or no flight, line or frame numbers.
+    OSError
+        If the file can not be written, or exists.
+
+    Examples
+    --------
+    >>> from esis_ndcube.report import write_report
+    >>> from esis_ndcube.simulate import simulate_flight, true_cube
+    >>> cube = true_cube(simulate_flight(size=8, n_exposures=2))
+    >>> path = write_report(cube, getfixture("tmp_path") / "report.html")
+    >>> "<!doctype html>" in path.read_text(encoding="utf-8").lower()
+    True
+    """
+    path = check_output(path, overwrite)
+    template = _template()
+    if cube.data.ndim != 4:
+        msg = f"got a cube of shape {cube.data.shape}, expected (time, channel, y, x): slice with ranges"
+        raise ValueError(msg)
+    for name in ("flight", "line", "frame"):
+        if getattr(cube, name) is None:
+            msg = f"got a cube without {name}, expected one of form_level3, or part of one"
+            raise ValueError(msg)
+    text = template.render(_content(cube, reference, source, progress))
+    temporary = path.with_name(f".{uuid.uuid4().hex}.{path.name}")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        check_output(path, overwrite)
+        temporary.replace(path)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+    return path
+
+
+def _template():
+    try:
+        from jinja2 import Environment, PackageLoader, StrictUndefined
+    except ModuleNotFoundError as error:
+        msg = "the report needs jinja2, which is not installed: pip install 'esis_ndcube[report]'"
+        raise ModuleNotFoundError(msg) from error
+    environment = Environment(
+        loader=PackageLoader("esis_ndcube.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("template.html")
+
+
+def _content(cube, reference, source, progress):
+    """All that the template shows."""
+    from tqdm import tqdm
+
+    measured = _measure(cube, reference, progress)
+    tables = {name: table for name, table in measured.items() if not isinstance(table, str)}
+    if "correlations" in tables and "tiles" in tables:
+        tables["summary"] = summarize(cube, tables["correlations"], tables["tiles"])
+    start = _start(cube, reference)
+    pair = _pair(cube, start)
+    shots = tqdm(image_pictures(cube, pair), desc="Drawing", total=cube.shape[0], disable=not progress)
+    panels = [f"Channel {number}" for number in cube.channel]
+    panels += [] if pair is None else [f"Channel {pair[0]} minus channel {pair[1]}"]
+    return {
+        "title": f"{cube.flight.instrument} {cube.line}, Level 3",
+        "subtitle": cube.flight.title,
+        "facts": _facts(cube, source),
+        "headlines": _headlines(cube, tables),
+        "exposures": [
+            {"label": _label(cube, index), "note": _note(cube, tables, index), "pictures": pictures}
+            for index, pictures in enumerate(shots)
+        ],
+        "panels": panels,
+        "shape": cube.shape[2:],
+        "start": start,
+        "line": cube.line,
+        "pictures": _pictures(cube, reference, int(cube.frame[start]), pair),
+        "quality": [quality_section(MEASURES[name], table) for name, table in measured.items()],
+        "provenance": {
+            "tables": provenance_tables(cube),
+            "written": datetime.now(tz=UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        },
+    }
+
+
+def _measure(cube, reference, progress):
+    """The table of every measure, or why there is none."""
+    from tqdm import tqdm
+
+    measured = {}
+    for name, item in tqdm(MEASURES.items(), desc="Measuring", disable=not progress):
+        if name == "reference" and reference is None:
+            continue
+        if item.pairs and cube.shape[1] < 2:
+            measured[name] = "the cube has one channel only"
+            continue
+        try:
+            measured[name] = item.measure(cube, *([reference] if name == "reference" else []))
+        except ValueError as error:
+            measured[name] = str(error)
+    return measured
+
+
+def _start(cube, reference):
+    """The exposure to begin with: nearest to the reference, or else the middle one of those with most images."""
+    if reference is not None:
+        return int(np.abs((cube.time - reference.reference_date).to_value(u.s)).argmin())
+    count = np.array([sum(np.isfinite(image).any() for image in images) for images in cube.data])
+    best = np.flatnonzero(count == count.max())
+    return int(best[len(best) // 2])
+
+
+def _pair(cube, time):
+    """The reference channel and another one that have data in an exposure."""
+    seen = [int(c) for c, image in zip(cube.channel, cube.data[time], strict=True) if np.isfinite(image).any()]
+    if len(seen) < 2:
+        return None
+    first = cube.flight.reference_channel if cube.flight.reference_channel in seen else seen[0]
+    later = [number for number in seen if number > first]
+    return tuple(sorted((first, later[0] if later else seen[seen.index(first) - 1])))
+
+
+def _label(cube, index):
+    return f"Frame {int(cube.frame[index])}, {cube.time[index].isot[:19].replace('T', ' ')} UTC"
+
+
+def _note(cube, tables, index):
+    """What the measures say of one exposure."""
+    parts = []
+    if "summary" in tables:
+        row = tables["summary"][index]
+        parts.append(f"correlation {cell(row['correlation full'])} (octagon {cell(row['correlation octagon'])})")
+        parts.append(f"residual in tiles {cell(row['residual'], '.3f')} px")
+        if cube.alignment is not None:
+            parts.append(f"{row['aligned']} of {len(cube.channel)} channels aligned")
+    if "throughput" in tables:
+        here = tables["throughput"][tables["throughput"]["frame"] == cube.frame[index]]
+        parts.append(f"relative brightness {cell(median(here['throughput'].value), '.3f')}")
+    return ", ".join(parts)
+
+
+def _facts(cube, source):
+    flight = cube.flight
+    line = flight.line(cube.line)
+    frames, times = cube.frame, cube.time
+    scale = " × ".join(f"{step:g}" for step in flight.grid_cdelt)
+    rows = [
+        ("File", source),
+        ("Flight", f"{flight.name}: {flight.title}"),
+        ("Line", f"{line.name}, {line.wavelength:.3f}"),
+        ("Exposures", f"{len(frames)}, frames {frames[0]} to {frames[-1]}"),
+        ("Time (UTC)", f"{times[0].isot} to {times[-1].isot}"),
+        ("Channels", ", ".join(map(str, cube.channel))),
+        ("Images", f"{cube.shape[3]} × {cube.shape[2]} pixels of {scale} arcsec, {cube.unit or 'no unit'}"),
+        ("Alignment", cube.stage),
+        ("Pointing from", cube.reference),
+        ("Vignetting", "not corrected" if cube.vignetting is None else f"corrected, {cube.vignetting.source}"),
+        ("Brightness", "as observed" if cube.normalization is None else "normalized"),
+        ("Steps", ", ".join(step.name for step in cube.history)),
+        ("Made with", ", ".join(f"esis_ndcube {v}" for v in dict.fromkeys(step.version for step in cube.history))),
+    ]
+    return [(name, str(value)) for name, value in rows if value]
+
+
+def _headlines(cube, tables):
+    """The numbers that stand at the top: medians, because a last exposure may be nearly without light."""
+    found = []
+    if "summary" in tables:
+        for name, digits, text in (
+            ("correlation full", ".4f", "correlation, full frame"),
+            ("correlation octagon", ".4f", "correlation, octagon"),
+            ("residual", ".3f", "residual in tiles, RMS"),
+        ):
+            value, unit = median(tables["summary"][name]), tables["summary"][name].unit
+            if np.isfinite(value):
+                found.append((f"{value:{digits}} {unit or ''}".rstrip(), f"{text}: median of the exposures"))
+    if cube.alignment is not None:
+        aligned = sum(a is not None and a.converged for a in cube.alignment.flat)
+        found.append((f"{aligned} of {cube.alignment.size}", "images aligned"))
+    return found
+
+
+def _pictures(cube, reference, frame, pair):
+    """Figures of one exposure with axes."""
+    where = f"frame {frame}"
+    drawings = [("All channels", f"The images of all channels of {where}.", lambda: plot_channels(cube, frame))]
+    if pair is not None:
+        text = f"Channel {pair[0]} minus channel {pair[1]}, {where}, without what a bright other line overlaps."
+        drawings.append(("Difference of two channels", text, lambda: plot_difference(cube, *pair, frame)))
+    if reference is not None:
+        text = f"The minimum of the channels of {where} beside the reference image."
+        drawings.append(("With the reference", text, lambda: plot_with_reference(cube, reference, frame)))
+    return [page_figure(title, text, draw, lossless=False) for title, text, draw in drawings]
