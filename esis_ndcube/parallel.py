@@ -67,7 +67,7 @@ def compute(tasks, *, workers=None, description=None):
     return list(stream(tasks, workers=workers, description=description))
 
 
-def stream(tasks, *, workers=None, description=None):
+def stream(tasks, *, workers=None, description=None, total=None):
     """
     Compute tasks, a few at a time, and yield their results one by one.
 
@@ -85,6 +85,8 @@ def stream(tasks, *, workers=None, description=None):
         configuration says, by default one for each processor.
     description : `str`, optional
         Title of a progress bar; without it there is none.
+    total : `int`, optional
+        Number of tasks, for the progress bar; needed only for an iterable without a length.
 
     Returns
     -------
@@ -106,7 +108,7 @@ def stream(tasks, *, workers=None, description=None):
     if workers is not None and workers < 1:
         msg = f"got {workers} workers, expected at least 1"
         raise ValueError(msg)
-    return _stream(tasks, None if workers else _client(), workers, description)
+    return _stream(tasks, None if workers else _client(), workers, description, total)
 
 
 def share(value, *, workers=None):
@@ -148,7 +150,7 @@ def _client():
         return None
 
 
-def _stream(tasks, client, workers, description):
+def _stream(tasks, client, workers, description, total):
     with contextlib.ExitStack() as stack:
         if client is not None:
             threads, submit = sum(client.nthreads().values()), client.compute
@@ -166,7 +168,7 @@ def _stream(tasks, client, workers, description):
         if description is not None:
             from tqdm import tqdm
 
-            total = len(tasks) if hasattr(tasks, "__len__") else None
+            total = len(tasks) if total is None and hasattr(tasks, "__len__") else total
             bar = stack.enter_context(tqdm(desc=description, total=total, unit="task", leave=False))
         tasks, window = iter(tasks), deque()
         stack.callback(_cancel, window)

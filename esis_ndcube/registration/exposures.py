@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from functools import partial
 
+import dask
 import numpy as np
 from scipy.ndimage import binary_erosion, map_coordinates
 
@@ -10,7 +11,7 @@ import astropy.units as u
 from sunpy.util.exceptions import warn_user
 
 from esis_ndcube.mask import line_region, lit_region
-from esis_ndcube.parallel import compute, delayed
+from esis_ndcube.parallel import share, stream
 from esis_ndcube.registration.alignment import Alignment
 from esis_ndcube.registration.correlate import maximize_correlation
 from esis_ndcube.registration.joint import fit_joint
@@ -147,12 +148,11 @@ def coalign(
         msg = f"got model {model!r}, expected {' or '.join(map(repr, _MODELS))}"
         raise ValueError(msg)
     references = prepare_references(level1, reference, line=line, reference_channel=reference_channel)
-    tasks = [
-        delayed(partial(_align_exposure, _Exposure.of(level1, index, line, references), reference_channel))
-        for index in range(len(level1.frame))
-    ]
-    results = compute(tasks, workers=workers, description="Aligning" if progress else None)
-    linear, final = (np.empty((len(tasks), len(channels)), dtype=object) for _ in range(2))
+    count = len(level1.frame)
+    shared = [share(image, workers=workers) for image in references.images]
+    tasks = (_aligning(level1, index, line, references, shared, reference_channel, workers) for index in range(count))
+    results = stream(tasks, total=count, workers=workers, description="Aligning" if progress else None)
+    linear, final = (np.empty((count, len(channels)), dtype=object) for _ in range(2))
     for index, (first, second) in enumerate(results):
         linear[index], final[index] = first, second
     _report(final)
@@ -163,39 +163,29 @@ def coalign(
     return Coalignment(linear, final, references.grid, references.name, times, reference_channel, joint)
 
 
-@dataclass(frozen=True, eq=False)
-class _Exposure:
-    """What the alignment of one exposure needs, without the rest of the cube."""
-
-    poses: list
-    images: np.ndarray
-    bad: np.ndarray
-    flight: object
-    reference: object
-
-    @classmethod
-    def of(cls, level1, index, line, references):
-        flight, frame = level1.flight, int(level1.frame[index])
-        poses = [
-            Alignment.from_pose(flight, channel, frame=frame, line=line, time=time, grid=references.grid)
-            for channel, time in zip(level1.channel, level1.meta["mid_time"][index], strict=True)
-        ]
-        bad = np.zeros(level1.data.shape[1:], dtype=bool) if level1.mask is None else level1.mask[index]
-        return cls(poses, level1.data[index], bad, flight, references.nearest(level1.time[index]))
-
-
-def _align_exposure(exposure, reference_channel):
-    """Linear and final alignments of the channels of one exposure."""
-    frames = [
-        _Frame(image, bad, pose, exposure.flight)
-        for image, bad, pose in zip(exposure.images, exposure.bad, exposure.poses, strict=True)
+def _aligning(level1, index, line, references, shared, reference_channel, workers):
+    """The task to align one exposure, of which it gets the frames only, and the reference image nearest in time."""
+    flight, frame = level1.flight, int(level1.frame[index])
+    poses = [
+        Alignment.from_pose(flight, channel, frame=frame, line=line, time=time, grid=references.grid)
+        for channel, time in zip(level1.channel, level1.meta["mid_time"][index], strict=True)
     ]
-    linear = [_fit_linear(frame, exposure.reference) for frame in frames]
-    numbers = [pose.channel for pose in exposure.poses]
+    bad = np.zeros(level1.data.shape[1:], dtype=bool) if level1.mask is None else level1.mask[index]
+    images, bad = (share(array, workers=workers) for array in (level1.data[index], bad))
+    reference = shared[references.images.index(references.nearest(level1.time[index]))]
+    task = partial(_align_exposure, poses=poses, flight=flight, reference_channel=reference_channel)
+    return dask.delayed(task, pure=False, traverse=False)(images, bad, reference)
+
+
+def _align_exposure(images, bad, reference, *, poses, flight, reference_channel):
+    """Linear and final alignments of the channels of one exposure."""
+    frames = [_Frame(*parts, flight) for parts in zip(images, bad, poses, strict=True)]
+    linear = [_fit_linear(frame, reference) for frame in frames]
+    numbers = [pose.channel for pose in poses]
     anchor = numbers.index(reference_channel)
     if linear[anchor] is None or not linear[anchor].converged:
         return linear, list(linear)
-    anchored = _fit_anchor(frames[anchor], linear[anchor], exposure.reference)
+    anchored = _fit_anchor(frames[anchor], linear[anchor], reference)
     target = _on_grid(frames[anchor], anchored.transform)
     final = []
     for frame, first, number in zip(frames, linear, numbers, strict=True):
