@@ -3,7 +3,6 @@
 import logging
 from functools import partial
 
-import dask
 import dask.array as da
 import numpy as np
 
@@ -101,8 +100,8 @@ def fill_planes(slots, numbers, channels, calibration, settings, *, on_error, wo
     planes = Planes((len(numbers), len(channels), *settings["flight"].detector.shape))
     shared = {channel: share(calibration[channel], workers=workers) for channel in channels}
     indices = [(i, j) for i, n in enumerate(numbers) for j, c in enumerate(channels) if (n, c) in slots]
-    task = dask.delayed(partial(_calibrate_frame, **settings), pure=False, traverse=False)
-    tasks = [task(slots[numbers[i], channels[j]], shared[channels[j]]) for i, j in indices]
+    task = partial(_calibrate_frame, **settings)
+    tasks = [delayed(task, slots[numbers[i], channels[j]], shared[channels[j]]) for i, j in indices]
     results = stream(tasks, workers=workers, description=description)
     for index, (images, problem) in zip(indices, results, strict=True):
         if images is None:

@@ -15,14 +15,17 @@ __all__ = ["compute", "delayed", "share", "stream"]
 _SERIAL = "sync", "synchronous", "single-threaded"
 
 
-def delayed(function):
+def delayed(function, *arguments):
     """
     A task that calls a function.
 
     Parameters
     ----------
     function : callable
-        Called without arguments; use `functools.partial` to bind some. Dask does not look into them.
+        The function; use `functools.partial` to bind what Dask shall not look into.
+    *arguments : object
+        Its arguments. Dask collections among them are computed first, all together: what several of them are made from
+        is made once.
 
     Returns
     -------
@@ -32,10 +35,15 @@ def delayed(function):
     Examples
     --------
     >>> from esis_ndcube.parallel import compute, delayed
-    >>> compute([delayed(lambda: 1), delayed(lambda: 2)])
-    [1, 2]
+    >>> compute([delayed(abs, -1), delayed(divmod, 7, 4)])
+    [1, (1, 3)]
     """
-    return dask.delayed(function, pure=False, traverse=False)()
+    # In one list, because Dask optimizes single arguments one by one, and repeats what they have in common.
+    return dask.delayed(partial(_call, function), pure=False, traverse=False)(list(arguments))
+
+
+def _call(function, arguments):
+    return function(*arguments)
 
 
 def compute(tasks, *, workers=None, description=None):

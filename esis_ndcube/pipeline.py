@@ -2,20 +2,20 @@
 
 from functools import partial
 
-import dask
 import numpy as np
 
 import astropy.units as u
 from astropy.nddata import StdDevUncertainty
 from ndcube.meta import NDMeta
 
+from esis_ndcube._spline import nearest
 from esis_ndcube.flags import Flag
 from esis_ndcube.io._file import cube_file
 from esis_ndcube.io.fits import check_output
 from esis_ndcube.level3 import ESISLevel3Cube
 from esis_ndcube.mask import line_region, overlapping_lines
 from esis_ndcube.normalize import clean_means, normalization_factors
-from esis_ndcube.parallel import share, stream
+from esis_ndcube.parallel import delayed, share, stream
 from esis_ndcube.provenance import ProcessingStep
 from esis_ndcube.registration import coalign
 from esis_ndcube.resample import detector_coordinates, interpolate, propagate_uncertainty
@@ -220,7 +220,7 @@ def _resampling(level1, index, alignment, line, vignetting, order, workers):
     arrays = level1.data, level1.uncertainty.array, level1.flags
     parts = [share(array[(*index, slice(None), columns)], workers=workers) for array in arrays]
     task = partial(_resample, flight=level1.flight, alignment=alignment, line=line, vignetting=vignetting, order=order)
-    return dask.delayed(task, pure=False, traverse=False)(*parts)
+    return delayed(task, *parts)
 
 
 def _resample(frame, noise, bad, *, flight, alignment, line, vignetting, order):
@@ -240,11 +240,7 @@ def _resample(frame, noise, bad, *, flight, alignment, line, vignetting, order):
         data /= correction
         sigma /= np.abs(correction)
     data[~footprint] = sigma[~footprint] = np.nan
-    nearest = bad[
-        np.clip(np.rint(v_pixel), 0, bad.shape[0] - 1).astype(int),
-        np.clip(np.rint(position[0]), 0, bad.shape[1] - 1).astype(int),
-    ]
-    flags = np.where(footprint, nearest, Flag.OUTSIDE).astype(np.uint8)
+    flags = np.where(footprint, nearest(bad.astype(np.uint8), *position), np.uint8(Flag.OUTSIDE))
     flags[~line_region(flight, alignment.channel, line, u_pixel, v_pixel)] |= np.uint8(Flag.OUTSIDE)
     for rank, other in enumerate(overlapping_lines(flight, line)):
         overlap = line_region(flight, alignment.channel, other, u_pixel, v_pixel)

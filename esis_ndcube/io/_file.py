@@ -14,7 +14,7 @@ from astropy.io import fits
 from esis_ndcube.io._output import check_output
 from esis_ndcube.io._planes import Plane
 from esis_ndcube.io._writing import ImageHDU, cube_arrays, cube_hdus
-from esis_ndcube.parallel import stream
+from esis_ndcube.parallel import delayed, stream
 
 _FITS_BLOCK = 2880
 
@@ -147,8 +147,7 @@ def write_arrays(cube, planes):
     images = (tuple(array[index] for array in arrays.values()) for index in indices)
     if any(dask.is_dask_collection(array) for array in arrays.values()):
         # Together, because they may be made together.
-        together = dask.delayed(_arrays, pure=False, traverse=False)
-        images = stream(together(*parts) for parts in images)
+        images = stream(delayed(_arrays, *parts) for parts in images)
     for index, parts in zip(indices, images, strict=True):
         for name, part in zip(arrays, parts, strict=True):
             planes[name][index] = part

@@ -3,7 +3,6 @@
 from dataclasses import dataclass, replace
 from functools import partial
 
-import dask
 import numpy as np
 from scipy.ndimage import binary_erosion, map_coordinates
 
@@ -11,7 +10,7 @@ import astropy.units as u
 from sunpy.util.exceptions import warn_user
 
 from esis_ndcube.mask import line_region, lit_region
-from esis_ndcube.parallel import share, stream
+from esis_ndcube.parallel import delayed, share, stream
 from esis_ndcube.registration.alignment import Alignment
 from esis_ndcube.registration.correlate import maximize_correlation
 from esis_ndcube.registration.joint import fit_joint
@@ -174,7 +173,7 @@ def _aligning(level1, index, line, references, shared, reference_channel, worker
     images, bad = (share(array, workers=workers) for array in (level1.data[index], bad))
     reference = shared[references.images.index(references.nearest(level1.time[index]))]
     task = partial(_align_exposure, poses=poses, flight=flight, reference_channel=reference_channel)
-    return dask.delayed(task, pure=False, traverse=False)(images, bad, reference)
+    return delayed(task, images, bad, reference)
 
 
 def _align_exposure(images, bad, reference, *, poses, flight, reference_channel):
