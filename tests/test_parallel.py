@@ -1,5 +1,6 @@
 """Many tasks, on threads and on the workers of a cluster."""
 
+import os
 import threading
 import time
 from functools import partial
@@ -70,20 +71,11 @@ def test_few_are_in_flight_on_a_cluster(client):
 
 
 def test_a_client_does_the_work_unless_threads_are_asked_for(client):
-    task = delayed(partial(getattr, threading, "current_thread"))
-    where = delayed(_process)
-    here = _process()
-    assert len(set(compute([delayed(_process) for _ in range(8)])) - {here}) in (1, 2)
+    where, here = delayed(os.getpid), os.getpid()
+    assert here not in compute([delayed(os.getpid) for _ in range(8)])
     assert compute([where], workers=2) == [here]
     with dask.config.set(scheduler="threads"):
         assert compute([where]) == [here]
-    assert compute([task], workers=1)[0] != threading.current_thread()
-
-
-def _process():
-    import os
-
-    return os.getpid()
 
 
 def test_shared_values_arrive(client):
