@@ -162,6 +162,7 @@ def assert_values_equal(a, b):
     elif hasattr(a, "transform"):
         assert_bits_equal(a.transform.coefficients, b.transform.coefficients)
         assert_bits_equal(a.covariance, b.covariance)
+        assert_values_equal(a.reference_covariance, b.reference_covariance)
         assert (a.channel, a.frame, a.line, a.stage, a.shape) == (
             b.channel,
             b.frame,

@@ -14,7 +14,7 @@ from ndcube.meta import NDMeta
 from esis_ndcube import Alignment, ESISLevel1Cube, Flight, coalign
 from esis_ndcube.demo import coordinate_error
 from esis_ndcube.registration import PolynomialTransform
-from esis_ndcube.registration.exposures import _Frame
+from esis_ndcube.registration._frame import Frame
 from esis_ndcube.registration.reference import bin_image, pixel_size, prepare_references
 from esis_ndcube.simulate import simulate_flight
 
@@ -198,7 +198,7 @@ def test_binned_transforms_are_the_same_map(small):
     references = prepare_references(level1, maps, line="O V", reference_channel=2)
     time, grid = level1.mid_time[0, 0], references.grid
     pose = Alignment.from_pose(level1.flight, 1, frame=level1.frame[0], line="O V", time=time, grid=grid)
-    frame = _Frame(level1.data[0, 0], level1.mask[0, 0], pose, simulated.flight)
+    frame = Frame(level1.data[0, 0], level1.mask[0, 0], pose, simulated.flight)
     transform = pose.transform
     binned = frame.to_binned(transform, 4)
     # Pixel (x, y) of an image binned by 4 has its center at 4 x + 1.5 of the unbinned one.

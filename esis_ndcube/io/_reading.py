@@ -117,7 +117,7 @@ def _read_value(key, kind, text, read, exposure, values):
         steps = read("PROCESSING")["STEP"] if text else ()
         return tuple(ProcessingStep.from_json(str(step)) for step in steps)
     if kind == "alignment":
-        from esis_ndcube.registration.alignment import alignments_from_table
+        from esis_ndcube.registration.alignment_table import alignments_from_table
 
         array = alignments_from_table(read(ALIGNMENTS[key])).reshape(text)
         return array if text else array[()]

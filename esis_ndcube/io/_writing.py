@@ -128,7 +128,7 @@ def _meta_rows(cube):
             if value:
                 tables["PROCESSING"] = Table({"STEP": [step.to_json() for step in value]})
         elif key in ALIGNMENTS and value is not None:
-            from esis_ndcube.registration.alignment import alignments_to_table
+            from esis_ndcube.registration.alignment_table import alignments_to_table
 
             kind = "alignment"
             # Not np.shape: an alignment has a `shape` of its own, that of the detector.

@@ -1,6 +1,7 @@
 """Registration: polynomial transforms, the filter, the fit, and alignments of a whole flight."""
 
-from esis_ndcube.registration.alignment import Alignment, alignments_from_table, alignments_to_table
+from esis_ndcube.registration.alignment import Alignment
+from esis_ndcube.registration.alignment_table import alignments_from_table, alignments_to_table
 from esis_ndcube.registration.correlate import Fit, maximize_correlation
 from esis_ndcube.registration.exposures import Coalignment, coalign
 from esis_ndcube.registration.joint import Joint, fit_joint

@@ -7,14 +7,15 @@ import numpy as np
 
 import astropy.units as u
 from astropy.io import fits
-from astropy.table import Table
 from astropy.time import Time
 from astropy.wcs import WCS
 
 from esis_ndcube.registration.transform import PolynomialTransform
 from esis_ndcube.wcs._digits import write_all_digits
 
-__all__ = ["Alignment", "alignments_from_table", "alignments_to_table"]
+__all__ = ["Alignment", "grid_from_header", "grid_header"]
+
+COVARIANCES = "covariance", "reference_covariance"
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +54,9 @@ class Alignment:
         Condition number of the normal matrix.
     covariance : `numpy.ndarray`
         Covariance of the coefficients relative to the reference, all of u before all of v, shape (2 n, 2 n).
+    reference_covariance : `numpy.ndarray`, optional
+        Covariance of the coefficients by the errors of the reference's own place on the Sun, of that shape; None where
+        the reference is an image of the Sun, whose pointing counts as true.
 
     Examples
     --------
@@ -83,22 +87,32 @@ class Alignment:
     reason: str = "not fitted"
     condition: float = np.nan
     covariance: np.ndarray = field(default=None, repr=False)
+    reference_covariance: np.ndarray = field(default=None, repr=False)
 
     def __post_init__(self):
         size = self.transform.coefficients.size
-        covariance = np.full((size, size), np.nan) if self.covariance is None else self.covariance
-        covariance = np.array(covariance, dtype=float)
-        covariance.setflags(write=False)
-        object.__setattr__(self, "covariance", covariance)
+        if self.covariance is None:
+            object.__setattr__(self, "covariance", np.full((size, size), np.nan))
+        for name in COVARIANCES:
+            if getattr(self, name) is None:
+                continue
+            value = np.array(getattr(self, name), dtype=float)
+            if value.shape != (size, size):
+                msg = f"got a {name} of shape {value.shape}, expected {(size, size)} for a map of {size} coefficients"
+                raise ValueError(msg)
+            value.setflags(write=False)
+            object.__setattr__(self, name, value)
         object.__setattr__(self, "time", Time(self.time))
 
     def __getstate__(self):
         # astropy pickles a WCS with 14 digits.
-        return {**self.__dict__, "grid": _grid_header(self.grid)}
+        return {**self.__dict__, "grid": grid_header(self.grid)}
 
     def __setstate__(self, state):
-        self.__dict__.update(state, grid=_grid_from_header(state["grid"]))
-        self.covariance.setflags(write=False)
+        self.__dict__.update(state, grid=grid_from_header(state["grid"]))
+        for name in COVARIANCES:
+            if getattr(self, name) is not None:
+                getattr(self, name).setflags(write=False)
 
     @classmethod
     def from_pose(cls, flight, channel, *, frame, line, time, grid=None):
@@ -191,6 +205,56 @@ class Alignment:
         lon, lat = (w * u.Unit(unit) for w, unit in zip(world, self.grid.world_axis_units, strict=True))
         return _wrap(lon), lat.to(u.arcsec)
 
+    def coordinate_uncertainty(self, x, y, *, relative=False):
+        """
+        How uncertain the coordinates of the frame are.
+
+        It is the random error of the fit, from noise and from features that are not the same in both images.
+        What moves features the same way all over the field, such as a smooth Doppler shift, is no part of it.
+
+        Parameters
+        ----------
+        x, y : array-like
+            Pixels of the grid, of one shape, 0-based centers: ``y, x = numpy.indices(grid.array_shape)`` gives a map.
+        relative : `bool`, optional
+            Relative to the reference, which for a final alignment is another channel; by default the error of the
+            reference's own place is added.
+
+        Returns
+        -------
+        longitude, latitude : `~astropy.units.Quantity`
+            Standard deviations in arcsec, of the shape of ``x``; NaN where the alignment has no covariance.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from dataclasses import replace
+        >>> from esis_ndcube import ESIS_1
+        >>> from esis_ndcube.registration import Alignment
+        >>> alignment = Alignment.from_pose(ESIS_1, 1, frame=124, line="O V", time="2019-09-30T18:08:36.6")
+        >>> shift_only = np.diag([0.1, 0, 0, 0.1, 0, 0]) ** 2
+        >>> replace(alignment, covariance=shift_only).coordinate_uncertainty(600, 600)[0].round(3)
+        <Quantity 0.073 arcsec>
+        """
+        covariance = self.covariance
+        if not relative and self.reference_covariance is not None:
+            covariance = covariance + self.reference_covariance
+        transform = self.transform
+        sx, sy = (
+            (np.asarray(value, dtype=float) - origin) / transform.scale
+            for value, origin in zip((x, y), transform.origin, strict=True)
+        )
+        sx, sy = np.broadcast_arrays(sx, sy)
+        terms = np.stack([sx**i * sy**j for i, j in transform.exponents], axis=-1)
+        n = terms.shape[-1]
+        blocks = covariance.reshape(2, n, 2, n)
+        detector = np.einsum("...k,ikjl,...l->...ij", terms, blocks, terms, optimize=True)
+        # From the detector to the grid, and from its pixels to the sky.
+        units = [u.Unit(unit).to(u.arcsec) for unit in self.grid.world_axis_units]
+        to_sky = np.diag(units) @ self.grid.pixel_scale_matrix @ np.linalg.inv(transform.jacobian(x, y))
+        variances = np.einsum("...ia,...ab,...ib->...i", to_sky, detector, to_sky)
+        return tuple(np.sqrt(variances[..., axis]) * u.arcsec for axis in (0, 1))
+
     def to_gwcs(self):
         """
         The alignment as a WCS of the frame's detector pixels.
@@ -220,141 +284,8 @@ def _wrap(longitude):
     return ((degrees + 180) % 360 - 180) * 3600 * u.arcsec
 
 
-_SCALARS = {
-    "channel": "i4",
-    "frame": "i4",
-    "line": str,
-    "stage": str,
-    "reference": str,
-    "score": "f8",
-    "iterations": "i4",
-    "n_pixels": "i4",
-    "converged": bool,
-    "reason": str,
-    "condition": "f8",
-}
-_TIME = "jd1", "jd2", "scale", "format"
-
-
-def alignments_to_table(alignments):
-    """
-    Write alignments as a table.
-
-    Parameters
-    ----------
-    alignments : array-like of `Alignment` or `None`
-        Shape (time, channel).
-
-    Returns
-    -------
-    `~astropy.table.Table`
-        A row per alignment; the grids' header and the array's shape are in its ``meta``.
-
-    Raises
-    ------
-    ValueError
-        If the alignments are on different grids.
-
-    Examples
-    --------
-    >>> from esis_ndcube import ESIS_1
-    >>> from esis_ndcube.registration import Alignment, alignments_from_table, alignments_to_table
-    >>> alignment = Alignment.from_pose(ESIS_1, 1, frame=124, line="O V", time="2019-09-30T18:08:36.6")
-    >>> alignments_from_table(alignments_to_table([[alignment, None]]))
-    array([[<Alignment pose of channel 1, frame 124, O V>, None]], dtype=object)
-    """
-    array = np.empty(np.shape(alignments)[:2] if np.ndim(alignments) else (), dtype=object)
-    array[...] = alignments
-    table = Table()
-    table.meta["SHAPE"] = " ".join(map(str, array.shape))
-    items = [(index, item) for index, item in np.ndenumerate(array) if item is not None]
-    if not items:
-        return table
-    headers = {_grid_header(item.grid) for _, item in items}
-    shapes = {item.shape for _, item in items}
-    if len(headers) > 1 or len(shapes) > 1:
-        msg = f"got alignments on {len(headers)} grids and {len(shapes)} detector shapes, expected one of each"
-        raise ValueError(msg)
-    table.meta["GRID"] = headers.pop()
-    table.meta["DETSHAPE"] = " ".join(map(str, shapes.pop()))
-    index = np.array([index for index, _ in items]).reshape(len(items), -1)
-    table["index"] = index
-    for name, kind in _SCALARS.items():
-        table[name] = np.array([getattr(item, name) for _, item in items], dtype=kind)
-    for name in _TIME:
-        table[name] = [getattr(item.time, name) for _, item in items]
-    size = max(item.transform.coefficients.shape[1] for _, item in items)
-    table["degree"] = [item.transform.degree for _, item in items]
-    table["origin"] = np.array([item.transform.origin for _, item in items])
-    table["length"] = [item.transform.scale for _, item in items]
-    coefficients = np.full((len(items), 2, size), np.nan)
-    covariance = np.full((len(items), 2 * size, 2 * size), np.nan)
-    for row, (_, item) in enumerate(items):
-        n = item.transform.coefficients.shape[1]
-        coefficients[row, :, :n] = item.transform.coefficients
-        covariance[row, : 2 * n, : 2 * n] = item.covariance
-    table["coefficients"] = coefficients
-    table["covariance"] = covariance
-    return table
-
-
-def alignments_from_table(table):
-    """
-    Read alignments from a table.
-
-    Parameters
-    ----------
-    table : `~astropy.table.Table`
-        As `alignments_to_table` writes it.
-
-    Returns
-    -------
-    `numpy.ndarray`
-        Objects `Alignment` or `None`, of the shape that was written.
-
-    Raises
-    ------
-    ValueError
-        If the table lacks what an alignment needs.
-
-    Examples
-    --------
-    >>> from esis_ndcube import ESIS_1
-    >>> from esis_ndcube.registration import Alignment, alignments_from_table, alignments_to_table
-    >>> alignment = Alignment.from_pose(ESIS_1, 1, frame=124, line="O V", time="2019-09-30T18:08:36.6")
-    >>> alignments_from_table(alignments_to_table([[alignment], [None]])).shape
-    (2, 1)
-    """
-    try:
-        shape = tuple(int(n) for n in str(table.meta["SHAPE"]).split())
-        result = np.empty(shape, dtype=object)
-        if not len(table):
-            return result
-        grid = _grid_from_header(table.meta["GRID"])
-        detector = tuple(int(n) for n in str(table.meta["DETSHAPE"]).split())
-        for row in table:
-            n = {1: 3, 2: 6, 3: 10}[int(row["degree"])]
-            scalars = {
-                name: str(row[name]) if kind is str else np.dtype(kind).type(row[name]).item()
-                for name, kind in _SCALARS.items()
-            }
-            time = Time(row["jd1"], row["jd2"], format="jd", scale=str(row["scale"]))
-            time.format = str(row["format"])
-            result[tuple(row["index"])] = Alignment(
-                transform=PolynomialTransform(row["coefficients"][:, :n], row["origin"], row["length"]),
-                grid=grid,
-                time=time,
-                shape=detector,
-                covariance=row["covariance"][: 2 * n, : 2 * n],
-                **scalars,
-            )
-    except (KeyError, IndexError) as error:
-        msg = f"not a table of alignments: {error!r} is missing or wrong"
-        raise ValueError(msg) from error
-    return result
-
-
-def _grid_header(grid):
+def grid_header(grid):
+    """All digits of a celestial WCS, with its size, as the text of a FITS header."""
     header = grid.to_header(relax=True)
     write_all_digits(header, grid)
     if grid.array_shape is not None:
@@ -363,7 +294,8 @@ def _grid_header(grid):
     return header.tostring(sep="\n", endcard=False, padding=False)
 
 
-def _grid_from_header(text):
+def grid_from_header(text):
+    """Undo `grid_header`."""
     header = fits.Header.fromfile(io.StringIO(text), sep="\n", endcard=False, padding=False)
     # `fix` would add numbers that the grid did not have.
     return WCS(header, fix=False)

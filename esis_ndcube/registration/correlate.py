@@ -4,9 +4,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from esis_ndcube.registration._errors import block_covariance
 from esis_ndcube.registration.transform import PolynomialTransform
 
-__all__ = ["Fit", "maximize_correlation"]
+__all__ = ["Fit", "correlation", "maximize_correlation"]
 
 # A step is never longer than this (RMS over the overlap, in image pixels times the stride): beyond about the width of
 # the structures that are correlated the linear model of the image does not hold.
@@ -44,8 +45,8 @@ class Fit:
     n_pixels : `int`
         Number of pixels that were correlated.
     covariance : `numpy.ndarray`
-        Covariance of the coefficients, all of u before all of v, shape (2 n, 2 n): that of uncorrelated pixel noise,
-        to be enlarged by the number of pixels over which the images' differences are correlated.
+        Covariance of the coefficients, all of u before all of v, shape (2 n, 2 n); NaN where the images are too small
+        to tell.
 
     Examples
     --------
@@ -94,6 +95,8 @@ def maximize_correlation(
     Noise makes the steps of that method too short, all by about the same factor; it is measured from two steps that
     follow each other, and the next ones are lengthened by it.
     Large images are fitted on every fourth row and column first.
+    The covariance is estimated from blocks of the images, so that it knows of noise that neighboring pixels share and
+    of features that are not the same in both images.
 
     Parameters
     ----------
@@ -157,7 +160,39 @@ def maximize_correlation(
         if fit.converged:
             start, relaxation = fit.transform, factor
     fit, _ = _climb(reference, image, start, free, stride, relaxation, tolerance=tolerance, **options)
-    return replace(fit, iterations=fit.iterations + passes)
+    covariance = fit.covariance
+    if np.isfinite(fit.score):
+        covariance = block_covariance(reference, image, fit.transform, free)
+    return replace(fit, iterations=fit.iterations + passes, covariance=covariance)
+
+
+def correlation(reference, image, transform, *, mask, valid):
+    """
+    Correlation coefficient of a reference with an image as a transform lays it on it.
+
+    Parameters
+    ----------
+    reference, image, transform, mask, valid
+        As for `maximize_correlation`.
+
+    Returns
+    -------
+    `float`
+        The coefficient; NaN where nothing overlaps.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from esis_ndcube.registration import PolynomialTransform
+    >>> from esis_ndcube.registration.correlate import correlation
+    >>> scene = np.random.default_rng(1).normal(size=(80, 80))
+    >>> same, ones = PolynomialTransform.from_affine([[1, 0, 0], [0, 1, 0]]), np.ones(scene.shape, bool)
+    >>> round(correlation(scene, -3 * scene, same, mask=ones, valid=ones), 6)
+    -1.0
+    """
+    _check(reference, image, transform, mask, valid, transform.degree)
+    state = _pass(_marked(image, valid, border=1), _marked(reference, mask, border=0), transform, 1)
+    return np.nan if state is None else float(state.score)
 
 
 def _check(reference, image, start, mask, valid, degree):
@@ -217,9 +252,11 @@ def _climb(reference, image, transform, free, stride, relaxation, *, tolerance, 
             break
         losses += new.score < state.score
         transform, state, last, before = trial, new, (direction, step), length
-    covariance, condition = _covariance(state, free)
-    converged = reason == "converged"
-    return Fit(transform, state.score, iterations, converged, reason, condition, state.n, covariance), relaxation
+    unknown = np.full(2 * (free.size,), np.nan)
+    fit = Fit(
+        transform, state.score, iterations, reason == "converged", reason, _condition(state, free), state.n, unknown
+    )
+    return fit, relaxation
 
 
 def _moved(transform, step):
@@ -292,24 +329,11 @@ def _relaxation(direction, step, new, basis):
     return float(np.clip(1 / response, *_RELAXATION)) if response > 0 else 1.0
 
 
-def _covariance(state, free):
-    """Covariance for white noise, and the condition number of the (column-scaled) normal matrix."""
-    size = len(state.gw)
+def _condition(state, free):
+    """Condition number of the (column-scaled) normal matrix."""
     normal = state.normal[np.ix_(free, free)]
     diagonal = np.sqrt(np.diag(normal))
-    if not (diagonal > 0).all():
-        return np.full((size, size), np.nan), np.inf
-    scaled = normal / np.outer(diagonal, diagonal)
-    condition = float(np.linalg.cond(scaled))
-    try:
-        inverse = np.linalg.inv(scaled) / np.outer(diagonal, diagonal)
-    except np.linalg.LinAlgError:
-        return np.full((size, size), np.nan), np.inf
-    # The reference, scaled to the image by its regression, leaves this variance per pixel.
-    residual = state.ww * (1 - state.score**2)
-    covariance = np.zeros((size, size))
-    covariance[np.ix_(free, free)] = inverse * residual / state.n
-    return covariance, condition
+    return float(np.linalg.cond(normal / np.outer(diagonal, diagonal))) if (diagonal > 0).all() else np.inf
 
 
 def _basis_products(reference, transform, stride):

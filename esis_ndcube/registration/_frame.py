@@ -1,0 +1,77 @@
+"""One Level-1 frame as the registration sees it: the line's part of it, binned and filtered."""
+
+import numpy as np
+from scipy.ndimage import binary_erosion, map_coordinates
+
+import astropy.units as u
+
+from esis_ndcube.mask import line_region, lit_region
+from esis_ndcube.registration.prefilter import log_difference_of_gaussians
+from esis_ndcube.registration.reference import bin_image
+from esis_ndcube.registration.transform import PolynomialTransform
+
+__all__ = ["Frame", "on_grid"]
+
+# Pixels this close to the edge of the field stop are not used: the filter sees the edge there.
+_MARGIN = 3.0
+
+
+class Frame:
+    """One Level-1 frame, filtered on demand at the levels of the pyramid."""
+
+    def __init__(self, image, bad, pose, flight):
+        self.pose, self.flight = pose, flight
+        rows, columns = image.shape
+        y, x = np.ogrid[:rows, :columns]
+        inside = line_region(flight, pose.channel, pose.line, x, y, margin=_MARGIN)
+        where = np.nonzero(inside)
+        if not len(where[0]):
+            self.box, self.image, self.valid = (slice(0, 0),) * 2, image[:0, :0], inside[:0, :0]
+            return
+        # Only the line's part of the detector is filtered.
+        self.box = tuple(slice(int(i.min()), int(i.max()) + 1) for i in where)
+        self.image = np.asarray(image[self.box], dtype=np.float32)
+        self.valid = inside[self.box] & ~np.asarray(bad[self.box]) & np.isfinite(self.image)
+        self.valid &= lit_region(self.image, self.valid)
+        # A constant image is no Sun.
+        if self.valid.any() and np.ptp(self.image[self.valid]) == 0:
+            self.valid = np.zeros_like(self.valid)
+
+    @property
+    def missing(self):
+        return not self.valid.any()
+
+    def filtered(self, factor, widths):
+        """Filtered image and valid pixels after binning, and the map from frame pixels to its pixels."""
+        image, valid = bin_image(self.image, self.valid, factor)
+        scale = self.flight.detector.pixel_scale.to_value(u.arcsec)[::-1] * factor
+        fine, coarse = (tuple(width / scale) for width in widths.to_value(u.arcsec))
+        return log_difference_of_gaussians(image, fine, coarse, valid=valid), valid
+
+    def to_binned(self, transform, factor):
+        """The same transform between binned grid and binned frame pixels."""
+        offset = np.array([self.box[1].start, self.box[0].start]) + (factor - 1) / 2
+        coefficients = transform.coefficients.copy()
+        coefficients[:, 0] -= offset
+        origin = (transform.origin - (factor - 1) / 2) / factor
+        return PolynomialTransform(coefficients / factor, origin, transform.scale / factor)
+
+    def from_binned(self, transform, factor):
+        """Undo `to_binned`."""
+        offset = np.array([self.box[1].start, self.box[0].start]) + (factor - 1) / 2
+        coefficients = transform.coefficients * factor
+        coefficients[:, 0] += offset
+        origin = transform.origin * factor + (factor - 1) / 2
+        return PolynomialTransform(coefficients, origin, transform.scale * factor)
+
+
+def on_grid(frame, transform):
+    """The filtered frame on the grid, and the grid pixels that it covers."""
+    widths = frame.flight.registration_widths
+    image, valid = frame.filtered(1, widths)
+    rows, columns = frame.pose.grid.array_shape
+    y, x = np.meshgrid(np.arange(rows), np.arange(columns), indexing="ij")
+    coordinates = np.stack(frame.to_binned(transform, 1)(x, y)[::-1])
+    target = map_coordinates(image, coordinates, order=3, mode="constant")
+    covered = map_coordinates(valid.astype(np.float32), coordinates, order=1, mode="constant") > 0.999
+    return target, binary_erosion(covered, iterations=2)

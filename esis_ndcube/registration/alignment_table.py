@@ -1,0 +1,149 @@
+"""Alignments as a table, and back."""
+
+import numpy as np
+
+from astropy.table import Table
+from astropy.time import Time
+
+from esis_ndcube.registration.alignment import COVARIANCES, Alignment, grid_from_header, grid_header
+from esis_ndcube.registration.transform import PolynomialTransform
+
+__all__ = ["alignments_from_table", "alignments_to_table"]
+
+_SCALARS = {
+    "channel": "i4",
+    "frame": "i4",
+    "line": str,
+    "stage": str,
+    "reference": str,
+    "score": "f8",
+    "iterations": "i4",
+    "n_pixels": "i4",
+    "converged": bool,
+    "reason": str,
+    "condition": "f8",
+}
+_TIME = "jd1", "jd2", "scale", "format"
+
+
+def alignments_to_table(alignments):
+    """
+    Write alignments as a table.
+
+    Parameters
+    ----------
+    alignments : array-like of `Alignment` or `None`
+        Shape (time, channel).
+
+    Returns
+    -------
+    `~astropy.table.Table`
+        A row per alignment; the grids' header and the array's shape are in its ``meta``.
+
+    Raises
+    ------
+    ValueError
+        If the alignments are on different grids.
+
+    Examples
+    --------
+    >>> from esis_ndcube import ESIS_1
+    >>> from esis_ndcube.registration import Alignment, alignments_from_table, alignments_to_table
+    >>> alignment = Alignment.from_pose(ESIS_1, 1, frame=124, line="O V", time="2019-09-30T18:08:36.6")
+    >>> alignments_from_table(alignments_to_table([[alignment, None]]))
+    array([[<Alignment pose of channel 1, frame 124, O V>, None]], dtype=object)
+    """
+    array = np.empty(np.shape(alignments)[:2] if np.ndim(alignments) else (), dtype=object)
+    array[...] = alignments
+    table = Table()
+    table.meta["SHAPE"] = " ".join(map(str, array.shape))
+    items = [(index, item) for index, item in np.ndenumerate(array) if item is not None]
+    if not items:
+        return table
+    headers = {grid_header(item.grid) for _, item in items}
+    shapes = {item.shape for _, item in items}
+    if len(headers) > 1 or len(shapes) > 1:
+        msg = f"got alignments on {len(headers)} grids and {len(shapes)} detector shapes, expected one of each"
+        raise ValueError(msg)
+    table.meta["GRID"] = headers.pop()
+    table.meta["DETSHAPE"] = " ".join(map(str, shapes.pop()))
+    index = np.array([index for index, _ in items]).reshape(len(items), -1)
+    table["index"] = index
+    for name, kind in _SCALARS.items():
+        table[name] = np.array([getattr(item, name) for _, item in items], dtype=kind)
+    for name in _TIME:
+        table[name] = [getattr(item.time, name) for _, item in items]
+    size = max(item.transform.coefficients.shape[1] for _, item in items)
+    table["degree"] = [item.transform.degree for _, item in items]
+    table["origin"] = np.array([item.transform.origin for _, item in items])
+    table["length"] = [item.transform.scale for _, item in items]
+    coefficients = np.full((len(items), 2, size), np.nan)
+    covariances = {name: np.full((len(items), 2 * size, 2 * size), np.nan) for name in COVARIANCES}
+    for row, (_, item) in enumerate(items):
+        n = item.transform.coefficients.shape[1]
+        coefficients[row, :, :n] = item.transform.coefficients
+        for name, array in covariances.items():
+            if getattr(item, name) is not None:
+                array[row, : 2 * n, : 2 * n] = getattr(item, name)
+    table["coefficients"] = coefficients
+    for name, array in covariances.items():
+        table[name] = array
+    return table
+
+
+def alignments_from_table(table):
+    """
+    Read alignments from a table.
+
+    Parameters
+    ----------
+    table : `~astropy.table.Table`
+        As `alignments_to_table` writes it.
+
+    Returns
+    -------
+    `numpy.ndarray`
+        Objects `Alignment` or `None`, of the shape that was written.
+
+    Raises
+    ------
+    ValueError
+        If the table lacks what an alignment needs.
+
+    Examples
+    --------
+    >>> from esis_ndcube import ESIS_1
+    >>> from esis_ndcube.registration import Alignment, alignments_from_table, alignments_to_table
+    >>> alignment = Alignment.from_pose(ESIS_1, 1, frame=124, line="O V", time="2019-09-30T18:08:36.6")
+    >>> alignments_from_table(alignments_to_table([[alignment], [None]])).shape
+    (2, 1)
+    """
+    try:
+        shape = tuple(int(n) for n in str(table.meta["SHAPE"]).split())
+        result = np.empty(shape, dtype=object)
+        if not len(table):
+            return result
+        grid = grid_from_header(table.meta["GRID"])
+        detector = tuple(int(n) for n in str(table.meta["DETSHAPE"]).split())
+        for row in table:
+            n = {1: 3, 2: 6, 3: 10}[int(row["degree"])]
+            scalars = {
+                name: str(row[name]) if kind is str else np.dtype(kind).type(row[name]).item()
+                for name, kind in _SCALARS.items()
+            }
+            reference = row["reference_covariance"][: 2 * n, : 2 * n]
+            time = Time(row["jd1"], row["jd2"], format="jd", scale=str(row["scale"]))
+            time.format = str(row["format"])
+            result[tuple(row["index"])] = Alignment(
+                transform=PolynomialTransform(row["coefficients"][:, :n], row["origin"], row["length"]),
+                grid=grid,
+                time=time,
+                shape=detector,
+                covariance=row["covariance"][: 2 * n, : 2 * n],
+                reference_covariance=None if np.isnan(reference).all() else reference,
+                **scalars,
+            )
+    except (KeyError, IndexError) as error:
+        msg = f"not a table of alignments: {error!r} is missing or wrong"
+        raise ValueError(msg) from error
+    return result
