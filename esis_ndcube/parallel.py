@@ -133,17 +133,20 @@ def share(value, *, workers=None):
     Returns
     -------
     object
-        What to give to the tasks in its place: the value itself, or where the tasks run on a client's workers, its
-        future there, so that it is sent only once, and not as a part of the task.
+        What to give to the tasks in its place, so that Dask does not look into it: a `dask.delayed.Delayed`, or where
+        the tasks run on a client's workers, its `distributed.Future` there, so that it is sent only once.
 
     Examples
     --------
-    >>> from esis_ndcube.parallel import share
-    >>> share("a large table", workers=2)
-    'a large table'
+    >>> from esis_ndcube.parallel import compute, delayed, share
+    >>> table = share("a large table", workers=2)
+    >>> compute([delayed(len, table), delayed(str.upper, table)], workers=2)
+    [13, 'A LARGE TABLE']
     """
     client = None if workers else _client()
-    return value if client is None or dask.is_dask_collection(value) else client.scatter(value, hash=False)
+    if dask.is_dask_collection(value):
+        return value
+    return dask.delayed(value, pure=False, traverse=False) if client is None else client.scatter(value, hash=False)
 
 
 def _client():

@@ -82,7 +82,7 @@ def test_shared_values_arrive(client):
     table = np.arange(1000.0)
     there = share(table)
     assert isinstance(there, distributed.Future)
-    assert share(table, workers=1) is table
+    assert share(table, workers=1).compute(scheduler="sync") is table
     assert compute([delayed(np.dot, there, n * table) for n in range(3)]) == [n * (table @ table) for n in range(3)]
     lazy = da.from_array(table)
     assert share(lazy) is lazy

@@ -129,8 +129,7 @@ def coalign(
         raise ValueError(msg)
     references = prepare_references(level1, reference, line=line, reference_channel=reference_channel)
     count = len(level1.frame)
-    shared = [share(image, workers=workers) for image in references.images]
-    tasks = (_aligning(level1, index, line, references, shared, reference_channel, workers) for index in range(count))
+    tasks = _tasks(level1, line, references, reference_channel, workers)
     results = stream(tasks, total=count, workers=workers, description="Aligning" if progress else None)
     linear, final = (np.empty((count, len(channels)), dtype=object) for _ in range(2))
     for index, (first, second) in enumerate(results):
@@ -139,7 +138,7 @@ def coalign(
     joint = fit_joint(final, reference_channel=reference_channel) if model == "joint" else None
     if joint is not None:
         final = joint.alignments
-    times = [references.nearest(time).time for time in level1.time]
+    times = [references.times[references.nearest(time)] for time in level1.time]
     return Coalignment(linear, final, references.grid, references.name, times, reference_channel, joint)
 
 
@@ -154,17 +153,19 @@ class _Exposure:
     reference: object
 
 
-def _aligning(level1, index, line, references, shared, reference_channel, workers):
-    """The task to align one exposure."""
-    flight, frame = level1.flight, int(level1.frame[index])
-    poses = [
-        Alignment.from_pose(flight, channel, frame=frame, line=line, time=time, grid=references.grid)
-        for channel, time in zip(level1.channel, level1.meta["mid_time"][index], strict=True)
-    ]
-    bad = np.zeros(level1.data.shape[1:], dtype=bool) if level1.mask is None else level1.mask[index]
-    images, bad = (share(array, workers=workers) for array in (level1.data[index], bad))
-    reference = shared[references.images.index(references.nearest(level1.time[index]))]
-    return delayed(partial(_align, poses, flight, reference_channel), images, bad, reference)
+def _tasks(level1, line, references, reference_channel, workers):
+    """The tasks to align one exposure each; a reference image is kept only as long as exposures need it."""
+    flight, current = level1.flight, None
+    for index, (frame, time) in enumerate(zip(level1.frame, level1.time, strict=True)):
+        if (nearest := references.nearest(time)) != current:
+            current, reference = nearest, share(references.sources[nearest](), workers=workers)
+        poses = [
+            Alignment.from_pose(flight, channel, frame=int(frame), line=line, time=time, grid=references.grid)
+            for channel, time in zip(level1.channel, level1.meta["mid_time"][index], strict=True)
+        ]
+        bad = np.zeros(level1.data.shape[1:], dtype=bool) if level1.mask is None else level1.mask[index]
+        images, bad = (share(array, workers=workers) for array in (level1.data[index], bad))
+        yield delayed(partial(_align, poses, flight, reference_channel), images, bad, reference)
 
 
 def _align(poses, flight, reference_channel, images, bad, reference):

@@ -2,6 +2,7 @@
 
 import threading
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -120,25 +121,28 @@ class Reference:
 @dataclass(frozen=True, eq=False)
 class References:
     """
-    The reference images of a flight, each brought to the grid once.
+    The reference images of a flight, brought to the grid one by one.
 
     Attributes
     ----------
-    images : `list` of `Reference`
-        Those that are the nearest in time to some exposure.
+    times : `list` of `~astropy.time.Time`
+        When those were taken that are the nearest in time to some exposure.
+    sources : `list` of callable
+        What makes each of them a `Reference`, when it is called.
     grid : `~astropy.wcs.WCS`
         The grid with the references' observer.
     name : `str`
         What the pointing comes from.
     """
 
-    images: list
+    times: list
+    sources: list
     grid: WCS
     name: str
 
     def nearest(self, time):
-        """The `Reference` nearest to a time."""
-        return min(self.images, key=lambda image: abs((image.time - time).to_value(u.s)))
+        """Index of the reference nearest to a time."""
+        return min(range(len(self.times)), key=lambda index: abs((self.times[index] - time).to_value(u.s)))
 
 
 def bin_image(image, valid, factor):
@@ -199,7 +203,7 @@ def pixel_size(wcs):
 
 def prepare_references(level1, reference, *, line, reference_channel):
     """
-    Bring the references that a Level-1 cube needs to the flight's grid.
+    Find the references that a Level-1 cube needs.
 
     Parameters
     ----------
@@ -215,14 +219,14 @@ def prepare_references(level1, reference, *, line, reference_channel):
     Returns
     -------
     `References`
-        The references on the grid.
+        To bring them to the flight's grid, which raises a `ValueError` for one that does not overlap the field of view.
 
     Raises
     ------
     TypeError
         If a reference is not a Map.
     ValueError
-        If a reference does not overlap the field of view.
+        If there is none, or one that is no image of the Sun.
     """
     flight = level1.flight
     if reference is None:
@@ -239,10 +243,11 @@ def prepare_references(level1, reference, *, line, reference_channel):
         )
     observer = maps[0].observer_coordinate
     grid = observed_grid(flight, observer, maps[0].reference_date)
-    images = [_from_map(maps[i], flight, line, reference_channel) for i in sorted(needed)]
-    names = sorted({image.name for image in images})
-    name = names[0] if len(names) == 1 else f"{len(images)} images, {names[0]} to {names[-1]}"
-    return References(images, grid, name)
+    maps = [maps[i] for i in sorted(needed)]
+    names = sorted({_map_name(item) for item in maps})
+    name = names[0] if len(names) == 1 else f"{len(maps)} images, {names[0]} to {names[-1]}"
+    sources = [partial(_from_map, item, flight, line, reference_channel) for item in maps]
+    return References([item.reference_date for item in maps], sources, grid, name)
 
 
 def _as_maps(reference):
@@ -380,4 +385,4 @@ def _own_reference(level1, line, reference_channel):
     name = f"flight pose, channel {reference_channel} of frame {int(level1.frame[time])}"
     # The channel bends like itself: its own image can not tell how.
     image = Reference(name, mid_time, np.where(valid, data, np.nan), pixel, pixel, detailed=False)
-    return References([image], grid, name)
+    return References([mid_time], [lambda: image], grid, name)
