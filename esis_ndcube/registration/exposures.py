@@ -138,7 +138,7 @@ def coalign(
     joint = fit_joint(final, reference_channel=reference_channel) if model == "joint" else None
     if joint is not None:
         final = joint.alignments
-    times = [references.times[references.nearest(time)] for time in level1.time]
+    times = [references.times[index] for index in references.nearest]
     return Coalignment(linear, final, references.grid, references.name, times, reference_channel, joint)
 
 
@@ -155,17 +155,17 @@ class _Exposure:
 
 def _tasks(level1, line, references, reference_channel, workers):
     """The tasks to align one exposure each; a reference image is kept only as long as exposures need it."""
-    flight, current = level1.flight, None
-    for index, (frame, time) in enumerate(zip(level1.frame, level1.time, strict=True)):
-        if (nearest := references.nearest(time)) != current:
-            current, reference = nearest, share(references.sources[nearest](), workers=workers)
+    flight, images, current = level1.flight, references.stream(workers=workers), None
+    for index, (frame, nearest) in enumerate(zip(level1.frame, references.nearest, strict=True)):
+        if nearest != current:
+            current, reference = nearest, share(next(images), workers=workers)
         poses = [
             Alignment.from_pose(flight, channel, frame=int(frame), line=line, time=time, grid=references.grid)
             for channel, time in zip(level1.channel, level1.meta["mid_time"][index], strict=True)
         ]
         bad = np.zeros(level1.data.shape[1:], dtype=bool) if level1.mask is None else level1.mask[index]
-        images, bad = (share(array, workers=workers) for array in (level1.data[index], bad))
-        yield delayed(partial(_align, poses, flight, reference_channel), images, bad, reference)
+        arrays = (share(array, workers=workers) for array in (level1.data[index], bad))
+        yield delayed(partial(_align, poses, flight, reference_channel), *arrays, reference)
 
 
 def _align(poses, flight, reference_channel, images, bad, reference):

@@ -15,6 +15,7 @@ from astropy.wcs import WCS
 from sunpy.util.exceptions import warn_user
 
 from esis_ndcube.mask import line_region
+from esis_ndcube.parallel import delayed, share, stream
 from esis_ndcube.registration.alignment import Alignment
 from esis_ndcube.registration.prefilter import log_difference_of_gaussians
 
@@ -125,24 +126,42 @@ class References:
 
     Attributes
     ----------
+    nearest : `numpy.ndarray` of `int`
+        Index of the reference nearest in time to each exposure.
     times : `list` of `~astropy.time.Time`
-        When those were taken that are the nearest in time to some exposure.
-    sources : `list` of callable
-        What makes each of them a `Reference`, when it is called.
+        When each was taken.
+    items : `list` of `~sunpy.map.GenericMap` or `Reference`
+        What they are made from.
     grid : `~astropy.wcs.WCS`
         The grid with the references' observer.
     name : `str`
         What the pointing comes from.
     """
 
+    nearest: np.ndarray
     times: list
-    sources: list
+    items: list
     grid: WCS
     name: str
+    _make: object = field(repr=False)
 
-    def nearest(self, time):
-        """Index of the reference nearest to a time."""
-        return min(range(len(self.times)), key=lambda index: abs((self.times[index] - time).to_value(u.s)))
+    def stream(self, *, workers=None):
+        """
+        Bring them to the grid, a few ahead.
+
+        Parameters
+        ----------
+        workers : `int`, optional
+            As for `~esis_ndcube.parallel.stream`.
+
+        Yields
+        ------
+        `Reference`
+            For the first exposure, and then for each exposure whose reference is not that of the one before.
+        """
+        changes = np.flatnonzero(np.diff(self.nearest, prepend=-1))
+        items = (self.items[index] for index in self.nearest[changes])
+        return stream((delayed(self._make, share(item, workers=workers)) for item in items), workers=workers)
 
 
 def bin_image(image, valid, factor):
@@ -219,7 +238,7 @@ def prepare_references(level1, reference, *, line, reference_channel):
     Returns
     -------
     `References`
-        To bring them to the flight's grid, which raises a `ValueError` for one that does not overlap the field of view.
+        Their `References.stream` raises a `ValueError` for one that does not overlap the field of view.
 
     Raises
     ------
@@ -232,10 +251,12 @@ def prepare_references(level1, reference, *, line, reference_channel):
     if reference is None:
         return _own_reference(level1, line, reference_channel)
     maps = _as_maps(reference)
-    needed = {
-        min(range(len(maps)), key=lambda i: abs((maps[i].reference_date - time).to_value(u.s))) for time in level1.time
-    }
-    gap = max(min(abs(item.reference_date - time) for item in maps) for time in level1.time)
+    dates = Time([item.reference_date for item in maps])
+    first = dates[0]
+    seconds, wanted = ((times - first).to_value(u.s) for times in (dates, level1.time))
+    distance = np.abs(seconds[:, None] - wanted)
+    needed, nearest = np.unique(distance.argmin(axis=0), return_inverse=True)
+    gap = distance.min(axis=0).max() * u.s
     if gap > _LONG_GAP:
         warn_user(
             f"the reference images are up to {gap.to_value(u.min):.0f} minutes away from the exposures, in which the "
@@ -243,11 +264,11 @@ def prepare_references(level1, reference, *, line, reference_channel):
         )
     observer = maps[0].observer_coordinate
     grid = observed_grid(flight, observer, maps[0].reference_date)
-    maps = [maps[i] for i in sorted(needed)]
+    maps = [maps[i] for i in needed]
     names = sorted({_map_name(item) for item in maps})
     name = names[0] if len(names) == 1 else f"{len(maps)} images, {names[0]} to {names[-1]}"
-    sources = [partial(_from_map, item, flight, line, reference_channel) for item in maps]
-    return References([item.reference_date for item in maps], sources, grid, name)
+    make = partial(_from_map, flight=flight, line=line, channel=reference_channel)
+    return References(nearest, [item.reference_date for item in maps], maps, grid, name, make)
 
 
 def _as_maps(reference):
@@ -313,7 +334,11 @@ def observed_grid(flight, observer, time):
     return grid
 
 
-def _from_map(item, flight, line, channel):
+def _as_it_is(reference):
+    return reference
+
+
+def _from_map(item, *, flight, line, channel):
     from reproject import reproject_interp
 
     grid = observed_grid(flight, item.observer_coordinate, item.reference_date)
@@ -323,7 +348,8 @@ def _from_map(item, flight, line, channel):
     resolution, pixel = pixel_size(item.wcs), pixel_size(grid)
     # A spline is needed where the image is coarser than the grid, but NaN would spread through it.
     order = "bicubic" if resolution > 1.5 * pixel and np.isfinite(data).all() else "bilinear"
-    data, _ = reproject_interp((data, item.wcs), grid, shape_out=flight.grid_shape, order=order)
+    # Every pixel of so small a field has its place in both images: nothing would be found by going there and back.
+    data, _ = reproject_interp((data, item.wcs), grid, shape_out=flight.grid_shape, order=order, roundtrip_coords=False)
     field_of_view = _field_of_view(flight, channel, line)
     covered = np.isfinite(data[field_of_view]).mean()
     name = _map_name(item)
@@ -385,4 +411,4 @@ def _own_reference(level1, line, reference_channel):
     name = f"flight pose, channel {reference_channel} of frame {int(level1.frame[time])}"
     # The channel bends like itself: its own image can not tell how.
     image = Reference(name, mid_time, np.where(valid, data, np.nan), pixel, pixel, detailed=False)
-    return References([mid_time], [lambda: image], grid, name)
+    return References(np.zeros(len(level1.frame), dtype=int), [mid_time], [image], grid, name, _as_it_is)
