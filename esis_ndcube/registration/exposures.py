@@ -1,6 +1,6 @@
 """Co-align all frames of a flight: with a reference image, then with one channel."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -132,8 +132,10 @@ def coalign(
     tasks = _tasks(level1, line, references, reference_channel, workers)
     results = stream(tasks, total=count, workers=workers, description="Aligning" if progress else None)
     linear, final = (np.empty((count, len(channels)), dtype=object) for _ in range(2))
-    for index, (first, second) in enumerate(results):
-        linear[index], final[index] = first, second
+    for index, rows in enumerate(results):
+        # What comes from another process has a grid of its own each, which would add up.
+        rows = [[replace(alignment, grid=references.grid) for alignment in row] for row in rows]
+        linear[index], final[index] = rows
     _report(final, channels.index(reference_channel))
     joint = fit_joint(final, reference_channel=reference_channel) if model == "joint" else None
     if joint is not None:
