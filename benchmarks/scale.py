@@ -26,13 +26,19 @@ def main():
     parser.add_argument("--child", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
-        print(json.dumps(measure(options.folder, **json.loads(options.child))))
+        settings = json.loads(options.child)
+        print(
+            json.dumps(
+                simulate(options.folder, **settings) if "distinct" in settings else measure(options.folder, **settings)
+            )
+        )
         return
     options.folder.mkdir(parents=True, exist_ok=True)
     rows = []
     for run in options.runs:
         exposures, size = run.split("x")
-        simulate(options.folder, float(size), options.distinct)
+        # In a process of its own: processes inherit the peak memory of the one that starts them.
+        call(options, size=float(size), distinct=options.distinct)
         for scheduler in options.schedulers:
             # The first run compiles what is not compiled yet.
             call(options, exposures=1, size=size, scheduler=scheduler, workers=1)

@@ -16,6 +16,7 @@ from sunpy.util.exceptions import warn_user
 
 from esis_ndcube.mask import line_region
 from esis_ndcube.parallel import delayed, share, stream
+from esis_ndcube.registration._regrid import regrid
 from esis_ndcube.registration.alignment import Alignment
 from esis_ndcube.registration.prefilter import log_difference_of_gaussians
 
@@ -339,17 +340,11 @@ def _as_it_is(reference):
 
 
 def _from_map(item, *, flight, line, channel):
-    from reproject import reproject_interp
-
     grid = observed_grid(flight, item.observer_coordinate, item.reference_date)
-    data = np.asarray(item.data, dtype=float)
-    if item.mask is not None:
-        data = np.where(item.mask, np.nan, data)
+    data = item.data if item.mask is None else np.where(item.mask, np.nan, item.data)
     resolution, pixel = pixel_size(item.wcs), pixel_size(grid)
     # A spline is needed where the image is coarser than the grid, but NaN would spread through it.
-    order = "bicubic" if resolution > 1.5 * pixel and np.isfinite(data).all() else "bilinear"
-    # Every pixel of so small a field has its place in both images: nothing would be found by going there and back.
-    data, _ = reproject_interp((data, item.wcs), grid, shape_out=flight.grid_shape, order=order, roundtrip_coords=False)
+    data = regrid(data, item.wcs, grid, flight.grid_shape, bicubic=resolution > 1.5 * pixel)
     field_of_view = _field_of_view(flight, channel, line)
     covered = np.isfinite(data[field_of_view]).mean()
     name = _map_name(item)
