@@ -158,7 +158,7 @@ def measure(folder, *, exposures, size, scheduler, workers):
         if scheduler == "cluster":
             import distributed
 
-            cluster = distributed.LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None)
+            cluster = distributed.LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=":0")
             client = stack.enter_context(distributed.Client(stack.enter_context(cluster)))
             client.run(warm)
         idle = peak()

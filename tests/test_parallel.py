@@ -14,6 +14,10 @@ import pytest
 from esis_ndcube.parallel import compute, delayed, share, stream
 
 
+# Another cluster on this machine may have the port that distributed shows its state at.
+pytestmark = pytest.mark.filterwarnings("ignore:Port .* is already in use")
+
+
 @pytest.fixture(scope="module")
 def client():
     """Two worker processes on this machine."""

@@ -18,6 +18,9 @@ from esis_ndcube.frames import FrameError
 from esis_ndcube.io.fits import CubeFileError
 from esis_ndcube.simulate import simulate_flight
 
+# Another cluster on this machine may have the port that distributed shows its state at.
+pytestmark = pytest.mark.filterwarnings("ignore:Port .* is already in use")
+
 FAULTS = ["frame 123 is missing in channels [1]", "2 of 8 frames could not be aligned"]
 
 
