@@ -91,6 +91,16 @@ def deviations(variance, u, v):
     return result.reshape(shape)
 
 
+def nearest(image, u, v):
+    """Value of the nearest pixel, 0 where a coordinate is not finite."""
+    from esis_ndcube import _spline_kernel
+
+    shape, (u, v) = np.broadcast(u, v).shape, _flat(u, v)
+    result = np.zeros(u.size, dtype=image.dtype)
+    _spline_kernel.nearest(image, u, v, result)
+    return result.reshape(shape)
+
+
 def _fill(image, good):
     """Put the nearest good pixel in place of each bad one, which a spline would spread."""
     return image[tuple(distance_transform_edt(~good, return_distances=False, return_indices=True))]

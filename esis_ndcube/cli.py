@@ -189,6 +189,7 @@ def level3(
         darks=list(darks) or None,
         despike=not no_despike,
         on_error="skip" if skip_damaged else "raise",
+        lazy=True,
         workers=workers,
         progress=progress,
     )
@@ -203,10 +204,11 @@ def level3(
         rotate=rotate,
         vignetting=not no_vignetting,
         normalize=not no_normalize,
+        output=output,
+        overwrite=overwrite,
         workers=workers,
         progress=progress,
     )
-    cube.write(output, overwrite=overwrite)
     click.echo(str(cube))
     click.echo(f"Written to {output}")
 

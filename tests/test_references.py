@@ -232,7 +232,7 @@ def test_a_formed_cube_as_the_reference(small, level3):
     simulated, level1, _ = small
     references = prepare(level1, level3)
     number = list(level3.channel).index(level1.flight.reference_channel)
-    for index, image in enumerate(references.images):
+    for index, image in enumerate(image.load() for image in references.images):
         assert image.time == level3.time[index]
         expected = np.where(level3.mask[index, number], np.nan, level3.data[index, number])
         inside = np.isfinite(image.data)

@@ -7,7 +7,7 @@ import numpy as np
 
 from sunpy.util.exceptions import warn_user
 
-from esis_ndcube.parallel import compute, delayed
+from esis_ndcube.parallel import delayed, share, stream
 from esis_ndcube.registration._fitting import align_exposure, carry_exposure
 from esis_ndcube.registration._frame import Frame
 from esis_ndcube.registration.alignment import Alignment
@@ -160,28 +160,24 @@ def coalign_frames(
     references = prepare_references(
         level1, reference, line=line, reference_channel=reference_channel, max_gap=max_gap, rotate=rotate
     )
-    tasks = [
-        delayed(partial(align_exposure, _Exposure.of(level1, index, line, references), reference_channel, degree))
-        for index in range(len(level1.frame))
-    ]
-    results = compute(tasks, workers=workers, description="Aligning" if progress else None)
-    linear, final = (np.empty((len(tasks), len(channels)), dtype=object) for _ in range(2))
-    for index, (first, second) in enumerate(results):
-        linear[index], final[index] = first, second
+    count = len(level1.frame)
+    align = partial(align_exposure, reference_channel=reference_channel, degree=degree)
+    tasks = _tasks(level1, line, references, dict.fromkeys(range(count), align), workers)
+    results = stream(tasks, total=count, workers=workers, description="Aligning" if progress else None)
+    linear, final = (np.empty((count, len(channels)), dtype=object) for _ in range(2))
+    for index, rows in enumerate(results):
+        linear[index], final[index] = (_with_grid(row, references.grid) for row in rows)
     joint = fit_joint(final, reference_channel=reference_channel) if model == "joint" else None
     if joint is not None:
         final = joint.alignments.copy()
-        weak = [
-            t
+        weak = {
+            t: partial(carry_exposure, row=row, joint=joint, time=t)
             for t, row in enumerate(final)
             if references.images[t] is not None and not all(alignment.converged for alignment in row)
-        ]
-        tasks = [
-            delayed(partial(carry_exposure, _Exposure.of(level1, t, line, references), final[t], joint, t))
-            for t in weak
-        ]
-        for t, row in zip(weak, compute(tasks, workers=workers), strict=True):
-            final[t] = row
+        }
+        results = stream(_tasks(level1, line, references, weak, workers), total=len(weak), workers=workers)
+        for t, row in zip(weak, results, strict=True):
+            final[t] = _with_grid(row, references.grid)
     _report(final, channels.index(reference_channel))
     return Coalignment(linear, final, references.grid, references.name, references.times, reference_channel, joint)
 
@@ -196,16 +192,6 @@ class _Exposure:
     flight: object
     reference: object
 
-    @classmethod
-    def of(cls, level1, index, line, references):
-        flight, frame = level1.flight, int(level1.frame[index])
-        poses = [
-            Alignment.from_pose(flight, channel, frame=frame, line=line, time=time, grid=references.grid)
-            for channel, time in zip(level1.channel, level1.meta["mid_time"][index], strict=True)
-        ]
-        bad = np.zeros(level1.data.shape[1:], dtype=bool) if level1.mask is None else level1.mask[index]
-        return cls(poses, level1.data[index], bad, flight, references.images[index])
-
     def loaded(self):
         """The same with the reference on the grid."""
         return replace(self, reference=self.reference.load())
@@ -216,6 +202,32 @@ class _Exposure:
             Frame(image, bad, pose, self.flight)
             for image, bad, pose in zip(self.images, self.bad, self.poses, strict=True)
         ]
+
+
+def _tasks(level1, line, references, functions, workers):
+    """Tasks that call a function with the exposure of each index."""
+    flight, last = level1.flight, None
+    for index, function in functions.items():
+        frame = int(level1.frame[index])
+        poses = [
+            Alignment.from_pose(flight, channel, frame=frame, line=line, time=time, grid=references.grid)
+            for channel, time in zip(level1.channel, level1.meta["mid_time"][index], strict=True)
+        ]
+        bad = np.zeros(level1.data.shape[1:], dtype=bool) if level1.mask is None else level1.mask[index]
+        images, bad = (share(array, workers=workers) for array in (level1.data[index], bad))
+        # Sent once to other processes, if all exposures have the same.
+        if last is None or references.images[index] is not last[0]:
+            last = references.images[index], share(references.images[index], workers=workers)
+        yield delayed(partial(_call, function, poses, flight), images, bad, last[1])
+
+
+def _call(function, poses, flight, images, bad, reference):
+    return function(_Exposure(poses, images, bad, flight, reference))
+
+
+def _with_grid(row, grid):
+    """The alignments with one grid: those from another process have one each, which would add up."""
+    return [replace(alignment, grid=grid) for alignment in row]
 
 
 def _report(alignments, anchor):

@@ -222,9 +222,11 @@ def prepare_references(level1, reference, *, line, reference_channel, max_gap=No
             for index, time in zip(chosen, level1.time, strict=True)
         ]
     else:
-        # Exposures with the same nearest image share it.
-        loaded = {index: task(sources[index], shifts(sources[index], flight)).load() for index in {*chosen} - {None}}
-        images = [loaded.get(index) for index in chosen]
+        images = {index: task(sources[index], shifts(sources[index], flight)) for index in {*chosen} - {None}}
+        if len(images) == 1:
+            # One image for all is brought to the grid here, and shared; many are when their turn comes.
+            images = {index: image.load() for index, image in images.items()}
+        images = [images.get(index) for index in chosen]
     names = sorted({source.name for source in used})
     name = names[0] if len(names) == 1 else f"{len(used)} images, {names[0]} to {names[-1]}"
     return References(images, grid, name)
