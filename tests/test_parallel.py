@@ -13,15 +13,12 @@ import pytest
 
 from esis_ndcube.parallel import compute, delayed, share, stream
 
-# Another cluster on this machine may have the port that distributed shows its state at.
-pytestmark = pytest.mark.filterwarnings("ignore:Port .* is already in use")
-
 
 @pytest.fixture(scope="module")
 def client():
     """Two worker processes on this machine."""
     with (
-        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster,
         distributed.Client(cluster) as client,
     ):
         yield client

@@ -18,9 +18,6 @@ from esis_ndcube.frames import FrameError
 from esis_ndcube.io.fits import CubeFileError
 from esis_ndcube.simulate import simulate_flight
 
-# Another cluster on this machine may have the port that distributed shows its state at.
-pytestmark = pytest.mark.filterwarnings("ignore:Port .* is already in use")
-
 FAULTS = ["frame 123 is missing in channels [1]", "2 of 8 frames could not be aligned"]
 
 
@@ -259,7 +256,7 @@ def test_damage_of_a_lazy_file(written, tmp_path):
 @pytest.fixture(scope="module")
 def client():
     with (
-        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster,
         distributed.Client(cluster) as client,
     ):
         yield client
