@@ -1,6 +1,8 @@
 """Everything that a reference may be, against scenes with a formula on the surface of the Sun."""
 
 import pickle
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import numpy as np
@@ -20,7 +22,7 @@ from sunpy.sun.models import differential_rotation
 from esis_ndcube import ESISLevel1Cube, coalign, form_level3
 from esis_ndcube.demo import coordinate_error
 from esis_ndcube.registration import _view
-from esis_ndcube.registration.reference import observed_grid, prepare_references
+from esis_ndcube.registration.reference import Once, Reference, observed_grid, prepare_references
 from esis_ndcube.simulate import simulate_flight
 
 
@@ -354,3 +356,21 @@ def test_what_is_no_reference_is_told(small, level3):
         coalign(level1, level1[:, 0])
     with pytest.raises(ValueError, match=r"expected axes \(y, x\) or \(time, y, x\)"):
         coalign(level1, level3[0, 0, 5])
+
+
+def test_exposures_that_share_an_image_load_it_once():
+    """From several threads, and in another process what was loaded arrives."""
+    calls = []
+
+    class Image:
+        def load(self):
+            calls.append(threading.get_ident())
+            return Reference("an image", Time("2019-09-30"), np.ones((2, 2)), 0.6, 0.6, detailed=True)
+
+    once = Once(Image())
+    with ThreadPoolExecutor(4) as pool:
+        loaded = list(pool.map(lambda _: once.load(), range(8)))
+    assert len(calls) == 1
+    assert all(reference is loaded[0] for reference in loaded)
+    assert pickle.loads(pickle.dumps(once)).name == "an image"
+    assert len(calls) == 1

@@ -12,7 +12,7 @@ from esis_ndcube.registration._fitting import align_exposure, carry_exposure
 from esis_ndcube.registration._frame import Frame
 from esis_ndcube.registration.alignment import Alignment
 from esis_ndcube.registration.joint import fit_joint
-from esis_ndcube.registration.reference import prepare_references
+from esis_ndcube.registration.reference import Once, prepare_references
 
 __all__ = ["Coalignment", "coalign_frames"]
 
@@ -215,9 +215,10 @@ def _tasks(level1, line, references, functions, workers):
         ]
         bad = np.zeros(level1.data.shape[1:], dtype=bool) if level1.mask is None else level1.mask[index]
         images, bad = (share(array, workers=workers) for array in (level1.data[index], bad))
-        # Sent once to other processes, if all exposures have the same.
-        if last is None or references.images[index] is not last[0]:
-            last = references.images[index], share(references.images[index], workers=workers)
+        # Exposures that follow each other and have the same share it, also in other processes.
+        image = references.images[index]
+        if last is None or image is not last[0]:
+            last = image, share(None if image is None else Once(image), workers=workers)
         yield delayed(partial(_call, function, poses, flight), images, bad, last[1])
 
 

@@ -18,7 +18,7 @@ from esis_ndcube.registration._reference_sources import FrameSource, reference_s
 from esis_ndcube.registration._view import longitude_latitude, place_near_earth, shifts
 from esis_ndcube.registration.prefilter import log_difference_of_gaussians
 
-__all__ = ["Reference", "References", "bin_image", "observed_grid", "pixel_size", "prepare_references"]
+__all__ = ["Once", "Reference", "References", "bin_image", "observed_grid", "pixel_size", "prepare_references"]
 
 # Structures narrower than this many pixels of a coarse reference are not in it.
 _RESOLUTION = 0.6
@@ -224,7 +224,7 @@ def prepare_references(level1, reference, *, line, reference_channel, max_gap=No
     else:
         images = {index: task(sources[index], shifts(sources[index], flight)) for index in {*chosen} - {None}}
         if len(images) == 1:
-            # One image for all is brought to the grid here, and shared; many are when their turn comes.
+            # One image for all is brought to the grid here; many are when their turn comes.
             images = {index: image.load() for index, image in images.items()}
         images = [images.get(index) for index in chosen]
     names = sorted({source.name for source in used})
@@ -288,6 +288,23 @@ class _Task:
             raise ValueError(msg)
         detailed = source.detailed and source.resolution <= _DETAIL * self.pixel
         return Reference(source.name, source.time, data, self.pixel, source.resolution, detailed)
+
+
+class Once:
+    """A reference that the exposures which share it bring to the grid once, and drop with the last of them."""
+
+    def __init__(self, image):
+        self._image, self._loaded, self._lock = image, None, threading.Lock()
+
+    def __reduce__(self):
+        return Reference.load, (self.load(),)
+
+    def load(self):
+        """The `Reference`."""
+        with self._lock:
+            if self._loaded is None:
+                self._loaded = self._image.load()
+            return self._loaded
 
 
 def _field_of_view(flight, channel, line):
