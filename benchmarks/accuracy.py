@@ -95,7 +95,7 @@ class Truth:
     def linear(self, alignment):
         """From the affine map that is nearest to the truth."""
         x, y, true, _ = self.at(alignment)
-        terms = _terms(alignment.transform, x, y)[:, :3]
+        terms = alignment.transform.terms(x, y)[:, :3]
         off = np.array(alignment.transform(x, y)) - true
         return self._rms(alignment, terms @ np.linalg.lstsq(terms, off.T, rcond=None)[0])
 
@@ -118,7 +118,7 @@ class Truth:
             x, y = self._seen(alignment, anchor, x, y, True)
         elif alignment.reference_covariance is not None:
             covariance = covariance + alignment.reference_covariance
-        terms = _terms(alignment.transform, x, y)
+        terms = alignment.transform.terms(x, y)
         off = terms @ np.linalg.lstsq(terms, (np.array(alignment.transform(x, y)) - true).T, rcond=None)[0]
         n = terms.shape[1]
         blocks = covariance.reshape(2, n, 2, n)
@@ -132,11 +132,6 @@ class Truth:
     def _rms(self, alignment, off):
         matrix = self.simulated.flight.pose(alignment.channel)[:, :2]
         return float(np.sqrt(np.mean(np.sum(np.linalg.solve(matrix, off.T) ** 2, axis=0))))
-
-
-def _terms(transform, x, y):
-    x, y = ((a - o) / transform.scale for a, o in zip((x, y), transform.origin, strict=True))
-    return np.stack([x**i * y**j for i, j in transform.exponents], axis=1)
 
 
 def measure(simulated, linear, final, reference_channel):

@@ -3,7 +3,7 @@
 import numba
 import numpy as np
 
-from esis_ndcube.registration._kernel import _FLAGS, _FU, _FV, _GOOD, _GU, _GV, _ONE, _R, _W, _ZERO, _sample
+from esis_ndcube.registration._kernel import _FLAGS, _FU, _FV, _GOOD, _GU, _GV, _ONE, _R, _W, _ZERO, _fold, _sample
 
 # What is summed, in this order: 1, r, w, w w, r w, then g, g r, g w (u before v) and g times the reference's gradient
 # (gu rx, gu ry, gv rx, gv ry).
@@ -19,7 +19,6 @@ def block_sums(image, reference, coefficients, origin, scale, block):
     or beside one that is NaN, where it has no gradient, do not count.
     """
     ny, nx = reference.shape
-    degree = coefficients.shape[1] - 1
     flat = image.ravel()
     sums = np.zeros(((ny - 1) // block + 1, (nx - 1) // block + 1, N_SUMS))
     curve = np.zeros((2, 4))
@@ -32,11 +31,7 @@ def block_sums(image, reference, coefficients, origin, scale, block):
         n = min(left + block, nx - 1) - first
         for y in range(1, ny - 1):
             yy = (y - origin[1]) / scale
-            curve[:] = 0.0
-            for i in range(degree + 1):
-                for j in range(degree - i, -1, -1):
-                    curve[0, i] = curve[0, i] * yy + coefficients[0, i, j]
-                    curve[1, i] = curve[1, i] * yy + coefficients[1, i, j]
+            _fold(coefficients, yy, curve)
             for k in range(n):
                 work[_R, k] = reference[y, first + k]
             _sample(flat, image.shape, curve, (first - origin[0]) / scale, 1 / scale, n, work, index, four)

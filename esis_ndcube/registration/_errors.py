@@ -24,14 +24,11 @@ def block_covariance(reference, image, transform, free):
     """
     from esis_ndcube.registration._blocks import block_sums
 
-    degree, powers = transform.degree, transform.exponents
-    grid = np.zeros((2, degree + 1, degree + 1))
-    grid[:, powers[:, 0], powers[:, 1]] = transform.coefficients
     wanted = _PER_TERM * free.sum() / 2
     block = int(np.clip(np.sqrt(np.isfinite(reference).sum() / wanted), _LEAST_BLOCK, _BLOCK))
-    table = block_sums(image, reference, grid, transform.origin, transform.scale, block)
+    table = block_sums(image, reference, transform.grids, transform.origin, transform.scale, block)
     row, column = np.nonzero(table[..., 0])
-    size = 2 * len(powers)
+    size = transform.coefficients.size
     nothing = np.full((size, size), np.nan)
     # Each block has a score along u and one along v.
     if row.size < free.sum():
@@ -41,9 +38,7 @@ def block_covariance(reference, image, transform, free):
     n, sr, sw, ww, rw = total[:5]
     slope = (rw - sr * sw / n) / (ww - sw * sw / n)
     level = (sr - slope * sw) / n
-    x, y = ((index + 0.5) * block - 0.5 for index in (column, row))
-    x, y = (x - transform.origin[0]) / transform.scale, (y - transform.origin[1]) / transform.scale
-    terms = np.stack([x**i * y**j for i, j in powers], axis=1)
+    terms = transform.terms(*((index + 0.5) * block - 0.5 for index in (column, row)))
     # Scores of the blocks, shape (block, 2).
     residual = table[:, 7:9] - slope * table[:, 9:11] - level * table[:, 5:7]
     scores = (residual[:, :, None] * terms[:, None, :]).reshape(row.size, size)

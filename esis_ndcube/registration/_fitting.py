@@ -145,8 +145,7 @@ def _nearest_affine(alignment, frame):
     transform, (rows, columns) = alignment.transform, alignment.grid.array_shape
     y, x = (a.ravel() for a in np.mgrid[0:rows:_SAMPLE, 0:columns:_SAMPLE].astype(float))
     inside = line_region(frame.flight, alignment.channel, alignment.line, *transform(x, y))
-    x, y = ((a[inside] - o) / transform.scale for a, o in zip((x, y), transform.origin, strict=True))
-    terms = np.stack([x**i * y**j for i, j in transform.exponents], axis=1)
+    terms = transform.terms(x[inside], y[inside])
     # The terms of an affine map come first.
     project = np.linalg.lstsq(terms[:, :3], terms, rcond=None)[0]
     affine = PolynomialTransform(transform.coefficients @ project.T, transform.origin, transform.scale)

@@ -80,11 +80,7 @@ def moments(image, reference, coefficients, origin, scale):
                 power *= (x + k - origin[0]) / scale
         for y in range(ny):
             yy = (y - origin[1]) / scale
-            curve[:] = 0.0
-            for i in range(degree + 1):
-                for j in range(degree - i, -1, -1):
-                    curve[0, i] = curve[0, i] * yy + coefficients[0, i, j]
-                    curve[1, i] = curve[1, i] * yy + coefficients[1, i, j]
+            _fold(coefficients, yy, curve)
             for k in range(n):
                 work[_R, k] = reference[y, x + k]
             _sample(flat, image.shape, curve, (x - origin[0]) / scale, 1 / scale, n, work, index, four)
@@ -102,6 +98,17 @@ def moments(image, reference, coefficients, origin, scale):
                         single[k, 1, p, q] += row_single[k, 1, p] * power
                 power *= yy
     return scalars, pair, single
+
+
+@numba.njit(nogil=True, fastmath=_FLAGS, inline="always")
+def _fold(coefficients, yy, curve):
+    """Fold the powers of Y in: what is left for a row are polynomials in X alone."""
+    degree = coefficients.shape[1] - 1
+    curve[:] = 0.0
+    for i in range(degree + 1):
+        for j in range(degree - i, -1, -1):
+            curve[0, i] = curve[0, i] * yy + coefficients[0, i, j]
+            curve[1, i] = curve[1, i] * yy + coefficients[1, i, j]
 
 
 @numba.njit(nogil=True, fastmath=_FLAGS, inline="always")

@@ -241,12 +241,7 @@ class Alignment:
         if not relative and self.reference_covariance is not None:
             covariance = covariance + self.reference_covariance
         transform = self.transform
-        sx, sy = (
-            (np.asarray(value, dtype=float) - origin) / transform.scale
-            for value, origin in zip((x, y), transform.origin, strict=True)
-        )
-        sx, sy = np.broadcast_arrays(sx, sy)
-        terms = np.stack([sx**i * sy**j for i, j in transform.exponents], axis=-1)
+        terms = transform.terms(*np.broadcast_arrays(x, y))
         n = terms.shape[-1]
         blocks = covariance.reshape(2, n, 2, n)
         detector = np.einsum("...k,ikjl,...l->...ij", terms, blocks, terms, optimize=True)

@@ -272,10 +272,10 @@ def _pass(image, reference, transform, stride):
     """Sums over marked images; of the reference only every ``stride``-th row and column is there."""
     from esis_ndcube.registration._kernel import moments
 
-    degree, powers = transform.degree, transform.exponents
-    grid = np.zeros((2, degree + 1, degree + 1))
-    grid[:, powers[:, 0], powers[:, 1]] = transform.coefficients
-    scalars, pair, single = moments(image, reference, grid, transform.origin / stride, transform.scale / stride)
+    powers = transform.exponents
+    scalars, pair, single = moments(
+        image, reference, transform.grids, transform.origin / stride, transform.scale / stride
+    )
     n = scalars[0]
     if n < 2:
         return None
@@ -342,10 +342,8 @@ def _basis_products(reference, transform, stride):
     y, x = np.nonzero(np.isfinite(reference[::step, ::step]))
     if not len(x):
         x = y = np.zeros(1)
-    x = (x * step * stride - transform.origin[0]) / transform.scale
-    y = (y * step * stride - transform.origin[1]) / transform.scale
-    terms = np.stack([x**i * y**j for i, j in transform.exponents])
-    return terms @ terms.T / terms.shape[1]
+    terms = transform.terms(x * step * stride, y * step * stride)
+    return terms.T @ terms / len(terms)
 
 
 def _product(a, b, basis):

@@ -222,9 +222,7 @@ def _measured_against(alignment, before, after, x, y):
 
 def _fit(target, like, x, y):
     """The polynomial nearest to a map given at points, of the degree and about the origin of ``like``."""
-    x, y = (x - like.origin[0]) / like.scale, (y - like.origin[1]) / like.scale
-    terms = np.stack([x**i * y**j for i, j in like.exponents], axis=1)
-    coefficients = np.linalg.lstsq(terms, np.stack(target, axis=1), rcond=None)[0].T
+    coefficients = np.linalg.lstsq(like.terms(x, y), np.stack(target, axis=1), rcond=None)[0].T
     return PolynomialTransform(coefficients, like.origin, like.scale)
 
 

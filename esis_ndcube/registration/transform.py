@@ -116,6 +116,37 @@ class PolynomialTransform:
         x, y = self._basis(x, y)
         return tuple(_evaluate(row, x, y, self.degree) for row in self.coefficients)
 
+    @property
+    def grids(self):
+        """Coefficients by exponents, shape (2, degree + 1, degree + 1): the factor of X^i Y^j at [:, i, j]."""
+        grids = np.zeros((2, self.degree + 1, self.degree + 1))
+        i, j = self.exponents.T
+        grids[:, i, j] = self.coefficients
+        return grids
+
+    def terms(self, x, y):
+        """
+        The polynomial terms that the coefficients multiply.
+
+        Parameters
+        ----------
+        x, y : array-like
+            Pixel coordinates of one shape.
+
+        Returns
+        -------
+        `numpy.ndarray`
+            Shape (..., n): 1, X, Y, X^2, XY, Y^2, ...
+
+        Examples
+        --------
+        >>> from esis_ndcube.registration import PolynomialTransform
+        >>> PolynomialTransform.from_affine([[1, 0, 0], [0, 1, 0]], origin=(5, 5), scale=10).terms([15], [0])
+        array([[ 1. ,  1. , -0.5]])
+        """
+        x, y = self._basis(x, y)
+        return np.stack([x**i * y**j for i, j in self.exponents], axis=-1)
+
     def jacobian(self, x, y):
         """
         Derivatives of the map.

@@ -56,8 +56,7 @@ def true_alignment(simulated, frame, channel, *, line=None, grid=None):
     degree = 3 if simulated.config.cubic_distortion else 2
     x, y = (a.ravel() for a in np.meshgrid(np.linspace(0, columns - 1, 8), np.linspace(0, rows - 1, 8)))
     shape = PolynomialTransform(np.zeros((2, {2: 6, 3: 10}[degree])), origin, scale)
-    s, t = (x - origin[0]) / scale, (y - origin[1]) / scale
-    basis = np.column_stack([s**i * t**j for i, j in shape.exponents])
+    basis = shape.terms(x, y)
     uv = np.column_stack(simulated.truth.to_detector(frame, channel, x, y, line=line))
     coefficients = np.linalg.lstsq(basis, uv, rcond=None)[0].T
     return Alignment(
