@@ -307,7 +307,7 @@ def _array_position(cube, index, u_pixel, v_pixel):
     """Row and column in the cube's image of detector pixels; None where that has no alignment."""
     if not hasattr(cube, "alignment"):
         return v_pixel, u_pixel
-    alignments = cube.alignment_linear if cube.stage == "linear" else cube.alignment
+    alignments = cube.applied_alignment
     alignment = None if alignments is None else alignments[index]
     if alignment is None or not alignment.converged:
         return None

@@ -13,7 +13,7 @@ from astropy.time import Time
 from astropy.wcs import WCS
 
 from esis_ndcube._flight_file import in_ranges, parse_flight
-from esis_ndcube.instrument import Channel, Detector, FlightError, FrameFiles, Line, LinePose
+from esis_ndcube.instrument import Channel, Detector, FlightError, FrameFiles, Line, LinePose, line_key
 
 __all__ = ["ESIS_1", "Flight", "FlightError"]
 
@@ -230,9 +230,9 @@ class Flight:
         >>> ESIS_1.line("he i").wavelength
         <Quantity 584.334 Angstrom>
         """
-        wanted = _key(getattr(name, "name", name))
+        wanted = line_key(getattr(name, "name", name))
         for line in self.lines:
-            if line.columns is not None and _key(line.name) == wanted:
+            if line.columns is not None and line_key(line.name) == wanted:
                 return line
         msg = f"unknown line {name!r}: flight {self.name} forms cubes of {', '.join(self.formable_lines)}"
         raise ValueError(msg)
@@ -463,10 +463,6 @@ class Flight:
         wcs.array_shape = self.grid_shape
         wcs.wcs.set()
         return wcs
-
-
-def _key(name):
-    return "".join(str(name).lower().split())
 
 
 ESIS_1 = Flight.read(resources.files("esis_ndcube") / "flights" / "esis_1.toml")

@@ -227,3 +227,8 @@ class FrameFiles:
     exposure_unit: u.Quantity
     measured_exposure: str
     measured_exposure_unit: u.Quantity
+
+
+def line_key(name):
+    """What names of one line have in common, however they are written: ``"He I"`` and ``"he i"``."""
+    return "".join(str(name).lower().split())

@@ -57,6 +57,11 @@ class ESISLevel3Cube(ESISCube):
         return self._get_meta("stage")
 
     @property
+    def applied_alignment(self):
+        """The alignments that the images were made with, of their `stage`, as `alignment`; None if not known."""
+        return self.alignment_linear if self.stage == "linear" else self.alignment
+
+    @property
     def reference(self):
         """What the pointing comes from (`str`)."""
         return self._get_meta("reference")
@@ -531,7 +536,7 @@ class ESISLevel3Cube(ESISCube):
 
     def _image_alignment(self, frame, channel):
         """The alignment that one image was resampled with."""
-        alignments = self.alignment_linear if self.stage == "linear" else self.alignment
+        alignments = self.applied_alignment
         index = []
         for name, number, numbers in (("frame", frame, self.frame), ("channel", channel, self.channel)):
             if numbers is None:

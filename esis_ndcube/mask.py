@@ -4,6 +4,7 @@ import numpy as np
 from scipy.ndimage import binary_dilation
 
 from esis_ndcube.flags import Flag
+from esis_ndcube.instrument import line_key
 
 __all__ = ["clean_region", "distance_inside", "line_region", "lit_region", "overlapping_lines"]
 
@@ -268,12 +269,12 @@ def _overlap(cube, lines):
     known = overlapping_lines(cube.flight, cube.line)
     if isinstance(lines, str):
         lines = [line.name for line in known] if lines == "all" else [lines]
-    names = {_key(line.name): line for line in known}
+    names = {line_key(line.name): line for line in known}
     for name in lines:
-        if _key(name) not in names:
+        if line_key(name) not in names:
             msg = f"got line {name!r}, expected lines that overlap {cube.line}: {', '.join(x.name for x in known)}"
             raise ValueError(msg)
-    wanted = {_key(name) for name in lines}
+    wanted = {line_key(name) for name in lines}
     bits, others = Flag(0), [line for key, line in names.items() if key in wanted]
     if known and known[0] in others:
         bits |= Flag.OVERLAP
@@ -287,7 +288,7 @@ def _overlap(cube, lines):
 
 def _image_region(cube, index, line):
     """Where a line's field stop lies in one image, through its alignment."""
-    alignments = cube.alignment_linear if cube.stage == "linear" else cube.alignment
+    alignments = cube.applied_alignment
     alignment = None if alignments is None else alignments[index]
     if alignment is None:
         msg = f"this cube has no alignment to place {line.name} with: leave lines out, or take lines='all'"
@@ -298,10 +299,6 @@ def _image_region(cube, index, line):
     meta = cube.meta or {}
     shift = [meta[key][index] if key in meta else 0.0 for key in ("field_stop_u", "field_stop_v")]
     return line_region(cube.flight, alignment.channel, line, *position, shift=shift)
-
-
-def _key(name):
-    return "".join(str(name).lower().split())
 
 
 def _meet(flight, channel, first, second):

@@ -262,7 +262,7 @@ def _number(numbers, index):
 
 def _mean_error(cube, index, region):
     """Standard deviation of an image's mean over the region."""
-    alignments = cube.alignment_linear if cube.stage == "linear" else cube.alignment
+    alignments = cube.applied_alignment
     alignment = None if alignments is None else alignments[index]
     if cube.uncertainty is None or alignment is None:
         return np.nan

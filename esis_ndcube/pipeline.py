@@ -185,12 +185,7 @@ def _vignetting(vignetting, flight, line):
     if not isinstance(vignetting, Vignetting):
         msg = f"got vignetting of type {type(vignetting).__name__}, expected True, False or a Vignetting"
         raise TypeError(msg)
-    if vignetting.flight != flight or vignetting.line != line.name:
-        msg = (
-            f"got the vignetting of {vignetting.line} of flight {vignetting.flight.name}, "
-            f"expected that of {line.name} of flight {flight.name}"
-        )
-        raise ValueError(msg)
+    vignetting.check(flight, line.name)
     return vignetting
 
 

@@ -38,3 +38,16 @@ def flight_data():
     if folder is None:
         pytest.skip(NO_FLIGHT_DATA)
     return folder
+
+
+@pytest.fixture(scope="module")
+def client():
+    """Two worker processes on this machine."""
+    # Only here: its import takes long, and few tests need it.
+    import distributed
+
+    with (
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        yield client

@@ -14,16 +14,6 @@ import pytest
 from esis_ndcube.parallel import compute, delayed, share, stream
 
 
-@pytest.fixture(scope="module")
-def client():
-    """Two worker processes on this machine."""
-    with (
-        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster,
-        distributed.Client(cluster) as client,
-    ):
-        yield client
-
-
 class Counted:
     """Tasks that say how many of them have been taken and finished."""
 

@@ -4,7 +4,6 @@ import pickle
 
 import dask
 import dask.array as da
-import distributed
 import numpy as np
 import pytest
 from helpers import assert_bits_equal, assert_cubes_equal, make_cube
@@ -251,15 +250,6 @@ def test_damage_of_a_lazy_file(written, tmp_path):
 
 
 # ------------------------------------------------------------------------------------------------------- clusters
-
-
-@pytest.fixture(scope="module")
-def client():
-    with (
-        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster,
-        distributed.Client(cluster) as client,
-    ):
-        yield client
 
 
 def test_a_cluster_gives_the_same_bits(client, flight, lazy, written, tmp_path):

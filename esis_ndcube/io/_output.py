@@ -1,7 +1,9 @@
-"""Whether a file can be written."""
+"""Whether a file can be written, and text files that are never half."""
 
+import contextlib
 import os
 import tempfile
+import uuid
 from pathlib import Path
 
 
@@ -56,4 +58,39 @@ def check_output(path, overwrite=False):
     except OSError as error:
         msg = f"can not write {path.name} in the folder {path.parent.absolute()}: {error.strerror}"
         raise OSError(msg) from error
+    return path
+
+
+def write_text(path, text, *, overwrite=False):
+    """
+    Write a text file, under a temporary name and then moved.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+    text : `str`
+        What to write, as UTF-8.
+    overwrite : `bool`, optional
+        Whether to replace a file that exists.
+
+    Returns
+    -------
+    `~pathlib.Path`
+        The file.
+
+    Raises
+    ------
+    OSError
+        As `check_output`.
+    """
+    path = check_output(path, overwrite)
+    temporary = path.with_name(f".{uuid.uuid4().hex}.{path.name}")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        check_output(path, overwrite)
+        temporary.replace(path)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
     return path

@@ -1,8 +1,6 @@
 """Polygons in files."""
 
-import contextlib
 import tomllib
-import uuid
 from pathlib import Path
 
 import astropy.units as u
@@ -41,18 +39,9 @@ def write_polygons(polygons, path, *, overwrite=False):
     """
     import tomli_w
 
-    from esis_ndcube.io.fits import check_output
+    from esis_ndcube.io._output import write_text
 
-    text = tomli_w.dumps({"polygon": [polygon.to_dict() for polygon in polygons]})
-    path = check_output(path, overwrite)
-    temporary = path.with_name(f".{uuid.uuid4().hex}.{path.name}")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        check_output(path, overwrite)
-        temporary.replace(path)
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+    write_text(path, tomli_w.dumps({"polygon": [polygon.to_dict() for polygon in polygons]}), overwrite=overwrite)
 
 
 def read_polygons(path):

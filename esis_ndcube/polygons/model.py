@@ -188,7 +188,7 @@ class PolygonMask:
         if own == "detector":
             msg = "got a polygon on the Sun and Level-1 frames, which are not aligned: mask the Level-3 cube with it"
             raise ValueError(msg)
-        alignments = cube.alignment_linear if cube.stage == "linear" else cube.alignment
+        alignments = cube.applied_alignment
         alignment = None if alignments is None else alignments[index]
         if alignment is None:
             if not np.isfinite(cube.data[index]).any():

@@ -191,7 +191,7 @@ def provenance_tables(cube):
     if cube.history:
         rows = [[step.name, _parameters(step), step.version] for step in cube.history]
         tables.append(PageTable("Processing steps", ["Step", "Parameters", "Version"], rows))
-    alignments = cube.alignment_linear if cube.stage == "linear" else cube.alignment
+    alignments = cube.applied_alignment
     if alignments is not None:
         columns = ["Frame", "Channel", "Stage", "Score", "Rotation [deg]", "Scale x", "Scale y", "u", "v", "Result"]
         rows = [_alignment_row(item) for item in alignments.flat if item is not None]

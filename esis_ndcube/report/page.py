@@ -1,14 +1,12 @@
 """Write the report of a cube: measure, draw, and put it on one page."""
 
-import contextlib
-import uuid
 from datetime import UTC, datetime
 
 import numpy as np
 
 import astropy.units as u
 
-from esis_ndcube.io.fits import check_output
+from esis_ndcube.io._output import check_output, write_text
 from esis_ndcube.quality.tables import summarize
 from esis_ndcube.report._pictures import image_pictures
 from esis_ndcube.report._sections import MEASURES, median, page_figure, provenance_tables, quality_section
@@ -74,16 +72,7 @@ def write_report(cube, path, *, reference=None, source=None, overwrite=False, pr
         if getattr(cube, name) is None:
             msg = f"got a cube without {name}, expected one of form_level3, or part of one"
             raise ValueError(msg)
-    text = template.render(_content(cube, reference, source, progress))
-    temporary = path.with_name(f".{uuid.uuid4().hex}.{path.name}")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        check_output(path, overwrite)
-        temporary.replace(path)
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-    return path
+    return write_text(path, template.render(_content(cube, reference, source, progress)), overwrite=overwrite)
 
 
 def _template():

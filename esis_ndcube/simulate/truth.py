@@ -9,6 +9,7 @@ import astropy.constants as const
 import astropy.units as u
 
 from esis_ndcube.flight import Flight, Line
+from esis_ndcube.instrument import line_key
 from esis_ndcube.simulate.config import SimulationConfig
 
 __all__ = ["ExplosiveEvent", "Truth", "find_line"]
@@ -41,9 +42,9 @@ def find_line(flight, line):
     """
     if isinstance(line, Line):
         return line
-    wanted = "".join((line or flight.pose_line).lower().split())
+    wanted = line_key(line or flight.pose_line)
     for known in flight.lines:
-        if "".join(known.name.lower().split()) == wanted:
+        if line_key(known.name) == wanted:
             return known
     msg = f"unknown line {line!r}: flight {flight.name} shows {', '.join(known.name for known in flight.lines)}"
     raise ValueError(msg)

@@ -146,7 +146,7 @@ def _origins(cube, alignments, line, lines, size, x, y):
     """Grid pixels whose light in other lines falls on the detector where the blocks' centers do in the line."""
     flight, wcs = cube.flight, cube.wcs.celestial
     # Block centers, and the pixels of the alignments' grid that they are.
-    corner = np.subtract(alignments[alignments != None][0].grid.wcs.crpix, wcs.wcs.crpix)  # noqa: E711
+    corner = np.subtract(next(filter(None, alignments.flat)).grid.wcs.crpix, wcs.wcs.crpix)
     x, y = (index * size + (size - 1) / 2 + first for index, first in zip((x.ravel(), y.ravel()), corner, strict=True))
     result = np.zeros((len(lines), *alignments.shape, 2, x.size))
     for index, alignment in np.ndenumerate(alignments):

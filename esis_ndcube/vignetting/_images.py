@@ -30,7 +30,7 @@ def check_cube(cube):
 
 def chosen_alignments(cube):
     """The alignments that the images were made with, shape (time, channel)."""
-    alignments = cube.alignment_linear if cube.stage == "linear" else cube.alignment
+    alignments = cube.applied_alignment
     if alignments is None:
         msg = "got a cube without alignments, which carry the vignetting to the Sun: expected one of form_level3"
         raise ValueError(msg)

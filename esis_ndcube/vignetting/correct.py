@@ -119,12 +119,7 @@ def _parse(cube, vignetting):
         vignetting = dict(zip(channels.tolist(), slopes.tolist(), strict=True))
     if isinstance(vignetting, Mapping):
         vignetting = Vignetting(vignetting, cube.flight, cube.line)
-    if vignetting.flight != cube.flight or vignetting.line != cube.line:
-        msg = (
-            f"got the vignetting of {vignetting.line} of flight {vignetting.flight.name}, "
-            f"expected that of {cube.line} of flight {cube.flight.name}"
-        )
-        raise ValueError(msg)
+    vignetting.check(cube.flight, cube.line)
     return vignetting
 
 

@@ -183,6 +183,37 @@ class Vignetting:
             raise ValueError(msg)
         return 1 + self.slopes[channel] * stop_position(self.flight, channel, self.line, x)
 
+    def check(self, flight, line):
+        """
+        Refuse to be used for another flight or line.
+
+        Parameters
+        ----------
+        flight : `~esis_ndcube.Flight`
+            The flight.
+        line : `str`
+            The spectral line.
+
+        Raises
+        ------
+        ValueError
+            If the vignetting is another one's.
+
+        Examples
+        --------
+        >>> from esis_ndcube import ESIS_1, Vignetting
+        >>> Vignetting.of_flight(ESIS_1, "O V").check(ESIS_1, "He I")
+        Traceback (most recent call last):
+            ...
+        ValueError: got the vignetting of O V of flight ESIS_1, expected that of He I of flight ESIS_1
+        """
+        if self.flight != flight or self.line != line:
+            msg = (
+                f"got the vignetting of {self.line} of flight {self.flight.name}, "
+                f"expected that of {line} of flight {flight.name}"
+            )
+            raise ValueError(msg)
+
     def to_table(self):
         """
         Write the vignetting as a table.
