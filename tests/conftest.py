@@ -1,5 +1,6 @@
 """Settings and fixtures that all tests share."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -38,3 +39,10 @@ def flight_data():
     if folder is None:
         pytest.skip(NO_FLIGHT_DATA)
     return folder
+
+
+@pytest.fixture(scope="module")
+def collected_loops():
+    """Have the garbage of a module collected before the next one, whose warnings are errors."""
+    yield
+    gc.collect()
