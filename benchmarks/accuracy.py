@@ -157,7 +157,7 @@ def measure(simulated, linear, final, reference_channel):
     }
 
 
-def run(simulated, *, start=(20.0, 2.0, 0.02), raw=True, workers=None):
+def run(simulated, *, start=(20.0, 2.0, 0.02), raw=True, degree=2, workers=None):
     """Simulate, reduce and align a flight, and return a table of errors: median and worst, or the mean chi-square."""
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         # Of the missing, the blank and the failing frames.
@@ -174,7 +174,7 @@ def run(simulated, *, start=(20.0, 2.0, 0.02), raw=True, workers=None):
         for name, context in (("filtered", contextlib.nullcontext()), *([("raw", unfiltered())] if raw else [])):
             with context:
                 begin = perf_counter()
-                found = coalign(lost, maps, workers=workers)
+                found = coalign(lost, maps, degree=degree, workers=workers)
                 seconds = perf_counter() - begin
             finals = {"independent": found.final}
             if len(found.final) > 2:
@@ -206,6 +206,7 @@ def main(arguments=None):
     )  # fmt: skip
     parser.add_argument("--cubic", type=float, default=0.0, help="cubic distortion in pixels (default: 0)")
     parser.add_argument("--blur", type=float, default=0.0, help="blur at the edge of the field in pixels (default: 0)")
+    parser.add_argument("--degree", type=int, default=2, help="degree of the final maps (default: 2)")
     parser.add_argument("--no-raw", action="store_true", help="leave the fits on raw images out")
     parser.add_argument("--workers", type=int)
     options = parser.parse_args(arguments)
@@ -218,9 +219,9 @@ def main(arguments=None):
     print(
         f"{flight.name}: {len(simulated.frames)} exposures of {len(flight.channels)} channels, grid of "
         f"{flight.grid_shape}, seed {options.seed}, cubic distortion {options.cubic} px, blur {options.blur} px, poses "
-        f"off by {pixels} px, {degrees} deg, {scale:.0%}"
+        f"off by {pixels} px, {degrees} deg, {scale:.0%}, final maps of degree {options.degree}"
     )
-    table = run(simulated, start=options.start, raw=not options.no_raw, workers=options.workers)
+    table = run(simulated, start=options.start, raw=not options.no_raw, degree=options.degree, workers=options.workers)
     print(*table.pformat(max_width=-1, max_lines=-1), sep="\n")
     return table
 

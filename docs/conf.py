@@ -68,6 +68,7 @@ inventories = {
     "python": "https://docs.python.org/3/",
     "astropy": "https://docs.astropy.org/en/stable/",
     "dask": "https://docs.dask.org/en/stable/",
+    "distributed": "https://distributed.dask.org/en/stable/",
     "gwcs": "https://gwcs.readthedocs.io/en/stable/",
     "matplotlib": "https://matplotlib.org/stable/",
     "ndcube": "https://docs.sunpy.org/projects/ndcube/en/stable/",

@@ -1,4 +1,4 @@
-"""Compiled distances from the sides of a polygon."""
+"""Compiled distances from the sides of a convex polygon."""
 
 import numba
 import numpy as np
@@ -19,3 +19,18 @@ def smallest_distance(sides, x, y, result):
             if not distance >= best:
                 best = distance
         result[i] = best
+
+
+@numba.njit(cache=True, nogil=True)
+def inside(sides, margin, x, y, result):
+    """
+    Whether a x + b y + c is at least ``margin`` for all sides (a, b, c), for every pixel.
+
+    ``x``, ``y`` and ``result`` are flat; a coordinate that is NaN is not inside.
+    """
+    for i in range(x.size):
+        result[i] = True
+        for side in range(sides.shape[0]):
+            if not sides[side, 0] * x[i] + sides[side, 1] * y[i] + sides[side, 2] >= margin:
+                result[i] = False
+                break

@@ -16,7 +16,7 @@ from astropy.nddata import NDDataBase, StdDevUncertainty, UnknownUncertainty
 from astropy.wcs import WCS
 from astropy.wcs.wcsapi import BaseHighLevelWCS, BaseLowLevelWCS, HighLevelWCSWrapper
 
-from esis_ndcube.parallel import compute
+from esis_ndcube.parallel import compute, share
 from esis_ndcube.registration.alignment import Alignment
 
 # Rows and columns of a block where none are given: its coordinates stay in the processor's cache.
@@ -165,7 +165,7 @@ def run_blocks(block, store, shared, wcs, alignment, blocks, parallel):
     own = [(dataclasses.replace(alignment, grid=alignment.grid.deepcopy()), copy.deepcopy(wcs)) for _ in places]
     if parallel == "current-scheduler":
         # A process of its own cannot store into our arrays.
-        common = dask.delayed(shared, pure=False, traverse=False)
+        common = share(shared)
         call = dask.delayed(block, pure=False, traverse=False)
         tasks = [call(common, *args, *place) for args, place in zip(own, places, strict=True)]
         for place, result in zip(places, compute(tasks), strict=True):

@@ -7,6 +7,15 @@ from scipy.ndimage import distance_transform_edt, map_coordinates, spline_filter
 
 # An output pixel is valid if at least this much of its bilinear weight falls on valid pixels.
 _MIN_WEIGHT = 0.5
+_ORDERS = {"nearest-neighbor": 0, "bilinear": 1, "biquadratic": 2, "bicubic": 3}
+
+
+def parse_order(order):
+    parsed = _ORDERS.get(order, order) if isinstance(order, str) else order
+    if isinstance(parsed, str) or parsed not in _ORDERS.values():
+        msg = f"got order {order!r}, expected 0 to 3 or one of {', '.join(_ORDERS)}"
+        raise ValueError(msg)
+    return int(parsed)
 
 
 class Spline(NamedTuple):
@@ -79,6 +88,16 @@ def deviations(variance, u, v):
     result = np.full(u.size, np.nan, dtype=np.float32)
     if variance.variance is not None:
         _spline_kernel.deviations(variance.variance, variance.table, u, v, result)
+    return result.reshape(shape)
+
+
+def nearest(image, u, v):
+    """Value of the nearest pixel, 0 where a coordinate is not finite."""
+    from esis_ndcube import _spline_kernel
+
+    shape, (u, v) = np.broadcast(u, v).shape, _flat(u, v)
+    result = np.zeros(u.size, dtype=image.dtype)
+    _spline_kernel.nearest(image, u, v, result)
     return result.reshape(shape)
 
 

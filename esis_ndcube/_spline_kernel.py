@@ -102,3 +102,18 @@ def deviations(variance, table, u, v, result):
         gu = table[int((u[k] - math.floor(u[k])) * steps + 0.5)]
         gv = table[int((v[k] - math.floor(v[k])) * steps + 0.5)]
         result[k] = math.sqrt(max(_bilinear(variance, u[k], v[k]), 0.0) * gu * gv)
+
+
+@numba.njit(cache=True, nogil=True)
+def nearest(image, u, v, result):
+    """
+    Value of the nearest pixel, with the edge continued.
+
+    ``u``, ``v`` and ``result`` are flat; nothing is put where a coordinate is not finite.
+    """
+    rows, columns = image.shape
+    for k in range(u.size):
+        if math.isfinite(u[k]) and math.isfinite(v[k]):
+            i = int(min(max(np.rint(u[k]), 0.0), columns - 1.0))
+            j = int(min(max(np.rint(v[k]), 0.0), rows - 1.0))
+            result[k] = image[j, i]

@@ -118,6 +118,8 @@ _OVERWRITE = click.option("--overwrite", is_flag=True, help="Overwrite what is t
     show_default=True,
     help="Align every exposure for itself, or with one static distortion per channel for all of them.",
 )
+@click.option("--max-gap", type=click.FloatRange(min=0), help="Longest time in s between exposure and reference image.")
+@click.option("--rotate", is_flag=True, help="Turn the Sun in the reference images to the times of the exposures.")
 @click.option("--no-vignetting", is_flag=True, help="Do not correct the vignetting.")
 @click.option("--no-normalize", is_flag=True, help="Do not scale the images to one brightness.")
 @click.option("--no-despike", is_flag=True, help="Do not remove particle hits.")
@@ -139,6 +141,8 @@ def level3(
     stage,
     reference_channel,
     model,
+    max_gap,
+    rotate,
     no_vignetting,
     no_normalize,
     no_despike,
@@ -158,6 +162,8 @@ def level3(
         esis-ndcube level3 frames/ --reference aia_304.fits --output l3.fits
         esis-ndcube level3 "frames/*_0012?.fit.gz" darks/ --line "He I" -o he.fits
     """
+    import astropy.units as u
+
     from esis_ndcube.frames import list_files
     from esis_ndcube.io.fits import check_output
     from esis_ndcube.level1 import ESISLevel1Cube
@@ -183,6 +189,7 @@ def level3(
         darks=list(darks) or None,
         despike=not no_despike,
         on_error="skip" if skip_damaged else "raise",
+        lazy=True,
         workers=workers,
         progress=progress,
     )
@@ -193,12 +200,15 @@ def level3(
         stage=stage,
         reference_channel=reference_channel,
         model=model,
+        max_gap=None if max_gap is None else max_gap * u.s,
+        rotate=rotate,
         vignetting=not no_vignetting,
         normalize=not no_normalize,
+        output=output,
+        overwrite=overwrite,
         workers=workers,
         progress=progress,
     )
-    cube.write(output, overwrite=overwrite)
     click.echo(str(cube))
     click.echo(f"Written to {output}")
 

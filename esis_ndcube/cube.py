@@ -84,7 +84,8 @@ class ESISCube(CubeIO, NDCube):
         super().__init__(data, wcs=wcs, uncertainty=uncertainty, mask=mask, meta=meta, unit=unit, copy=copy, **kwargs)
         self._flags = None
         if flags is not None:
-            self._flags = np.array(flags) if copy else np.asanyarray(flags)
+            # What has a type is an array already, perhaps a lazy one.
+            self._flags = flags if hasattr(flags, "dtype") and not copy else np.array(flags)
             if self._flags.dtype.kind != "u":
                 msg = f"got flags of type {self._flags.dtype}, expected unsigned integers"
                 raise ValueError(msg)

@@ -187,6 +187,10 @@ class Flight:
         """
         return cls(**parse_flight(text, source))
 
+    def __getstate__(self):
+        # astropy pickles a WCS with 14 digits; the grid is made anew.
+        return {name: value for name, value in self.__dict__.items() if name != "grid"}
+
     def __eq__(self, other):
         return isinstance(other, Flight) and self.toml == other.toml
 

@@ -1,38 +1,26 @@
 """The Level-1 cube: calibrated frames on the detector."""
 
-import logging
-import os
-from functools import partial
-
 import numpy as np
 
 import astropy.units as u
 from astropy.nddata import StdDevUncertainty
 from ndcube.meta import NDMeta
-from sunpy.util.exceptions import warn_user
 
-from esis_ndcube import level0
 from esis_ndcube.cube import ESISCube
-from esis_ndcube.despike import find_spikes, mend_spikes
 from esis_ndcube.flags import Flag
 from esis_ndcube.flight import ESIS_1
 from esis_ndcube.frames import (
-    FrameError,
     check_on_error,
     find_frames,
-    give_up_or_warn,
-    read_frame,
     sort_frames,
 )
 from esis_ndcube.level1_formats import read_images, unpack_esis, write_images
-from esis_ndcube.level1_planes import PHOTONS, Planes, Times
-from esis_ndcube.parallel import compute, delayed
+from esis_ndcube.level1_planes import PHOTONS, Times
+from esis_ndcube.level1_raw import arrange_frames, calibrate_darks, fill_planes, lazy_planes
 from esis_ndcube.provenance import ProcessingStep
 from esis_ndcube.wcs import level1_wcs
 
 __all__ = ["ESISLevel1Cube"]
-
-_log = logging.getLogger(__name__)
 
 
 class ESISLevel1Cube(ESISCube):
@@ -68,6 +56,7 @@ class ESISLevel1Cube(ESISCube):
         frames=None,
         channels=None,
         on_error="raise",
+        lazy=False,
         workers=None,
         progress=False,
     ):
@@ -95,8 +84,12 @@ class ESISLevel1Cube(ESISCube):
             Raw frame numbers and channel numbers to take; all that are found by default.
         on_error : {"raise", "skip"}, optional
             What to do about a damaged file: stop, or go on without it, with a warning.
+        lazy : `bool`, optional
+            Whether to calibrate each frame only when it is used, every time anew, so that it need not stay in memory.
+            The cube then has Dask arrays with a chunk for each frame; its files must stay where they are, and damaged
+            and blank ones are met when they are used.
         workers : `int`, optional
-            Number of threads; as many as there are processors by default.
+            Number of threads; by default Dask's active scheduler decides.
         progress : `bool`, optional
             Whether to show a progress bar.
 
@@ -141,26 +134,17 @@ class ESISLevel1Cube(ESISCube):
             extra = find_frames(darks, flight, on_error=on_error)
             known = {frame.path.resolve() for frame in dark}
             dark += [f for f in extra if f.path.resolve() not in known and not flight.is_light(f.frame)]
-        slots, numbers, channels = _arrange(light, flight, frames, channels)
-        workers = workers or os.cpu_count() or 1
-        title = "Level-1" if progress else None
+        slots, numbers, channels = arrange_frames(light, flight, frames, channels)
         calibration = {
-            channel: _calibrate_darks([f for f in dark if f.channel == channel], channel, flight, on_error, workers)
+            channel: calibrate_darks([f for f in dark if f.channel == channel], channel, flight, on_error, workers)
             for channel in channels
         }
-        shape = len(numbers), len(channels), *flight.detector.shape
-        planes = Planes(shape)
-        tasks = [
-            delayed(partial(_fill, planes, (i, j), slots.get((n, c)), flight, calibration[c], despike=despike))
-            for i, n in enumerate(numbers)
-            for j, c in enumerate(channels)
-        ]
-        results = compute(tasks, workers=workers, description=title)
-        for problem in results:
-            if isinstance(problem, FrameError):
-                give_up_or_warn(problem, on_error)
-            elif problem:
-                warn_user(problem)
+        work = slots, numbers, channels, calibration, {"flight": flight, "despike": despike}
+        if lazy:
+            planes = lazy_planes(*work, on_error=on_error)
+        else:
+            title = "Level-1" if progress else None
+            planes = fill_planes(*work, on_error=on_error, workers=workers, description=title)
         history = (
             ProcessingStep(
                 "level0",
@@ -194,7 +178,7 @@ class ESISLevel1Cube(ESISCube):
         return cls(
             planes.data,
             wcs=level1_wcs(planes.data.shape[2:], mean, channels, exposure),
-            uncertainty=StdDevUncertainty(planes.sigma),
+            uncertainty=StdDevUncertainty(planes.sigma, copy=False),
             mask=(planes.flags & int(Flag.INVALID)) != 0,
             meta=NDMeta(values, axes=axes),
             unit=unit,
@@ -356,117 +340,3 @@ class ESISLevel1Cube(ESISCube):
         >>> files = cube.write_images("ESIS_Level1/")  # doctest: +SKIP
         """
         return write_images(self, directory, overwrite=overwrite)
-
-
-class _Calibration:
-    """What the darks of one camera say."""
-
-    def __init__(self, frames, dark, weight, read_noise):
-        self.frames, self.dark, self.weight, self.read_noise = frames, dark, weight, read_noise
-
-
-def _arrange(light, flight, frames, channels):
-    """Light frames by (frame number, channel), and the frame numbers and channels of the cube."""
-    if not light:
-        msg = f"no light frames of {flight.name}: expected frame numbers {_ranges(flight.light_frames)}"
-        raise FrameError(msg)
-    there = sorted({frame.channel for frame in light})
-    if channels is None:
-        channels = there
-        if absent := [c.number for c in flight.channels if c.number not in there]:
-            warn_user(f"no light frames of channels {absent} of {flight.name}; the cube has channels {there}")
-    else:
-        channels = sorted({flight.channel(int(number)).number for number in channels})
-        if not channels:
-            msg = f"got no channels, expected some of {there}"
-            raise ValueError(msg)
-        if absent := sorted(set(channels) - set(there)):
-            msg = f"no light frames of channels {absent}, only of {there}"
-            raise ValueError(msg)
-    numbers = sorted({frame.frame for frame in light if frame.channel in channels})
-    if frames is not None:
-        wanted = sorted({int(number) for number in frames})
-        if not wanted or not set(wanted) & set(numbers):
-            msg = f"got frames {wanted}, expected some of {numbers}"
-            raise ValueError(msg)
-        if absent := sorted(set(wanted) - set(numbers)):
-            _log.info("Frames %s are not there.", absent)
-        numbers = [number for number in numbers if number in wanted]
-    slots = {(f.frame, f.channel): f for f in light if f.channel in channels and f.frame in numbers}
-    for number in numbers:
-        if absent := [channel for channel in channels if (number, channel) not in slots]:
-            warn_user(f"frame {number} is missing in channels {absent}; it is masked there")
-    return slots, numbers, channels
-
-
-def _calibrate_darks(frames, channel, flight, on_error, workers):
-    """Master dark and read noise of one camera."""
-    detector = flight.detector
-
-    def read(frame):
-        try:
-            image, _ = level0.subtract_bias(read_frame(frame, flight), detector)
-        except FrameError as error:
-            return error
-        return level0.trim(image, detector)
-
-    images = compute([delayed(partial(read, frame)) for frame in frames], workers=workers)
-    for image in images:
-        if isinstance(image, FrameError):
-            give_up_or_warn(image, on_error)
-    good = [(f, image) for f, image in zip(frames, images, strict=True) if not isinstance(image, FrameError)]
-    if not good:
-        msg = (
-            f"no darks of channel {channel}: expected frame numbers {_ranges(flight.dark_frames)}; "
-            "name other files with darks= (--darks)"
-        )
-        raise FrameError(msg)
-    frames, images = zip(*good, strict=True)
-    if len(images) < 3:
-        # Too few to tell a particle's mark by comparing them.
-        images = [mend_spikes(image, find_spikes(image, fwhm=detector.psf_fwhm))[0] for image in images]
-    if len(images) > 1:
-        read_noise = level0.measure_read_noise(images, detector)
-    else:
-        read_noise = np.full(4, detector.read_noise)
-    dark, weight = level0.master_dark(images)
-    return _Calibration(frames, dark, weight, read_noise)
-
-
-def _fill(planes, index, frame, flight, calibration, *, despike):
-    """Calibrate one frame into the planes; returns a `FrameError` or a warning if there is one."""
-    if frame is None:
-        return None
-    detector, channel = flight.detector, flight.channel(frame.channel)
-    try:
-        raw = read_frame(frame, flight)
-    except FrameError as error:
-        return error
-    active = level0.orient(level0.trim(raw, detector), detector)
-    if active.min() == active.max():
-        return f"{frame.path} is blank, all its pixels are {active.flat[0]}; it is masked"
-    image, stray = level0.calibrate(raw, calibration.dark, channel, detector)
-    flags = np.zeros(image.shape, dtype=np.uint16)
-    for columns in channel.bad_columns:
-        flags[:, slice(*columns)] |= int(Flag.BAD_PIXEL)
-    saturated = active >= detector.saturation
-    flags[saturated] |= int(Flag.SATURATED)
-    mended = saturated
-    if despike or isinstance(despike, dict):
-        settings = {"fwhm": detector.psf_fwhm, **(despike if isinstance(despike, dict) else {})}
-        spikes = find_spikes(image, **settings)
-        flags[spikes] |= int(Flag.SPIKE)
-        mended = spikes | saturated
-    image, extra = mend_spikes(image, mended)
-    noise = level0.gain_image(np.multiply(calibration.read_noise, channel.gain), detector)
-    noise = level0.orient(noise, detector) * np.sqrt(np.float32(1 + calibration.weight))
-    variance = level0.electron_variance(image + stray, level0.line_factors(flight), noise, detector.fano_factor)
-    variance[mended] += extra
-    # Nothing to mend with: the middle of a very thick track.
-    flags[~np.isfinite(image)] |= int(Flag.BAD_PIXEL)
-    planes.data[index], planes.sigma[index], planes.flags[index] = image, np.sqrt(variance), flags
-    return None
-
-
-def _ranges(ranges):
-    return ", ".join(f"{first}-{last}" for first, last in ranges)

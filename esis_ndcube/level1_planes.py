@@ -29,6 +29,13 @@ class Planes:
     np.uint16(16)
     """
 
+    @classmethod
+    def of(cls, data, sigma, flags):
+        """The given arrays."""
+        planes = cls.__new__(cls)
+        planes.data, planes.sigma, planes.flags = data, sigma, flags
+        return planes
+
     def __init__(self, shape):
         self.data = np.full(shape, np.nan, dtype=np.float32)
         self.sigma = np.full(shape, np.nan, dtype=np.float32)

@@ -38,14 +38,18 @@ def distance_inside(vertices, x, y):
     """
     from esis_ndcube._polygon import smallest_distance
 
+    x, y = np.broadcast_arrays(np.asarray(x, dtype=float), np.asarray(y, dtype=float))
+    distance = np.empty(x.shape)
+    smallest_distance(_sides(vertices), x.ravel(), y.ravel(), distance.reshape(-1))
+    return distance
+
+
+def _sides(vertices):
+    """Coefficients (a, b, c) of the distance a x + b y + c from each side."""
     vertices = np.asarray(vertices, dtype=float)
     along = np.roll(vertices, -1, axis=0) - vertices
     dx, dy = (along / np.hypot(*along.T)[:, None]).T
-    sides = np.column_stack([-dy, dx, dy * vertices[:, 0] - dx * vertices[:, 1]])
-    x, y = np.broadcast_arrays(np.asarray(x, dtype=float), np.asarray(y, dtype=float))
-    distance = np.empty(x.shape)
-    smallest_distance(sides, x.ravel(), y.ravel(), distance.reshape(-1))
-    return distance
+    return np.column_stack([-dy, dx, dy * vertices[:, 0] - dx * vertices[:, 1]])
 
 
 def line_region(flight, channel, line, x, y, *, margin=0.0, shift=(0.0, 0.0)):
@@ -80,11 +84,16 @@ def line_region(flight, channel, line, x, y, *, margin=0.0, shift=(0.0, 0.0)):
     >>> line_region(ESIS_1, 2, "O V", [1540, 1000], [500, 500])
     array([ True, False])
     """
+    from esis_ndcube import _polygon
+
     line = flight.line(line) if isinstance(line, str) else line
-    inside = distance_inside(flight.field_stop(channel, line) + np.asarray(shift, dtype=float), x, y) >= margin
+    sides = _sides(flight.field_stop(channel, line) + np.asarray(shift, dtype=float))
+    x, y = np.broadcast_arrays(np.asarray(x, dtype=float), np.asarray(y, dtype=float))
+    inside = np.empty(x.shape, dtype=bool)
+    _polygon.inside(sides, float(margin), x.ravel(), y.ravel(), inside.reshape(-1))
     if line.columns is not None:
         first, stop = line.columns
-        inside &= (np.asarray(x) >= first - 0.5 + margin) & (np.asarray(x) <= stop - 0.5 - margin)
+        inside &= (x >= first - 0.5 + margin) & (x <= stop - 0.5 - margin)
     return inside
 
 

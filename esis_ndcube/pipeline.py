@@ -8,11 +8,14 @@ import astropy.units as u
 from astropy.nddata import StdDevUncertainty
 from ndcube.meta import NDMeta
 
+from esis_ndcube._spline import nearest
 from esis_ndcube.flags import Flag
+from esis_ndcube.io._file import cube_file
+from esis_ndcube.io.fits import check_output
 from esis_ndcube.level3 import ESISLevel3Cube
 from esis_ndcube.mask import line_region, overlapping_lines
 from esis_ndcube.normalize import clean_means, normalization_factors
-from esis_ndcube.parallel import compute, delayed
+from esis_ndcube.parallel import delayed, share, stream
 from esis_ndcube.provenance import ProcessingStep
 from esis_ndcube.registration import coalign
 from esis_ndcube.resample import detector_coordinates, interpolate, propagate_uncertainty
@@ -20,6 +23,9 @@ from esis_ndcube.vignetting import Vignetting
 from esis_ndcube.wcs import level3_wcs
 
 __all__ = ["form_level3"]
+
+# Arrays of the cube, by the names of their HDUs.
+_TYPES = {"DATA": np.float32, "UNCERT": np.float32, "MASK": bool, "FLAGS": np.uint8}
 
 
 def form_level3(
@@ -30,9 +36,13 @@ def form_level3(
     stage="final",
     reference_channel=None,
     model="independent",
+    max_gap=None,
+    rotate=False,
     vignetting=True,
     normalize=True,
     order="bicubic",
+    output=None,
+    overwrite=False,
     workers=None,
     progress=False,
 ):
@@ -47,7 +57,7 @@ def form_level3(
     ----------
     level1 : `~esis_ndcube.ESISLevel1Cube`
         Frames, shape (time, channel, y, x), in electrons.
-    reference : `~sunpy.map.GenericMap` or `list` of them, optional
+    reference : `~sunpy.map.GenericMap`, `list` of them, `~ndcube.NDCube` or `int`, optional
         Images of the Sun to align with, as for `~esis_ndcube.coalign`; by default the flight's pose is the pointing.
     line : `str`, optional
         The spectral line, by default the one that the flight's pose was measured in.
@@ -57,14 +67,22 @@ def form_level3(
         Number of the channel that the others are aligned with, by default the flight's choice.
     model : `str`, optional
         ``"independent"`` or ``"joint"`` final alignments, as for `~esis_ndcube.coalign`.
+    max_gap, rotate : optional
+        Largest time between exposure and reference, and whether to model the rotation of the Sun in it, as for
+        `~esis_ndcube.coalign`.
     vignetting : `bool` or `~esis_ndcube.Vignetting`, optional
         Whether to divide by the vignetting: the flight's own or the given one.
     normalize : `bool`, optional
         Whether to scale the images to the brightest exposure of the brightest channel.
     order : `int` or `str`, optional
         Order of the interpolating spline, as for `~esis_ndcube.reproject_alignment`.
+    output : path-like, optional
+        FITS file to write. The images then go to the file as they are made, and need not fit in memory together.
+    overwrite : `bool`, optional
+        Whether to replace a file that exists.
     workers : `int`, optional
-        Number of threads; by default Dask's active scheduler decides.
+        Number of threads; by default the active `distributed.Client` does the work, or as many threads as there are
+        processors. The result has the same bits whatever they are.
     progress : `bool`, optional
         Show progress bars.
 
@@ -73,9 +91,13 @@ def form_level3(
     `~esis_ndcube.ESISLevel3Cube`
         Photons per detector pixel and exposure, shape (time, channel, y, x).
         Outside of the field stop the data are kept and masked; where there is no frame they are NaN and masked.
+        With ``output`` it is read lazily from the file, unless that is compressed: what
+        ``ESISLevel3Cube.read(output, lazy=True)`` gives.
 
     Raises
     ------
+    OSError
+        If the file exists and is not to be replaced, or can not be written; before any work is done, if possible.
     ValueError
         If the line, stage or channel is unknown, the vignetting is another line's or flight's, or a reference does
         not overlap the field of view.
@@ -86,6 +108,11 @@ def form_level3(
     >>> from esis_ndcube import ESISLevel1Cube, form_level3
     >>> level1 = ESISLevel1Cube.from_raw("frames")  # doctest: +SKIP
     >>> cube = form_level3(level1, sunpy.map.Map("aia_304.fits"), line="O V")  # doctest: +SKIP
+
+    With memory for the frames in work only:
+
+    >>> level1 = ESISLevel1Cube.from_raw("frames", lazy=True)  # doctest: +SKIP
+    >>> cube = form_level3(level1, sunpy.map.Map("aia_304.fits"), output="l3.fits")  # doctest: +SKIP
     """
     flight = level1.flight
     line = flight.line(flight.pose_line if line is None else line)
@@ -93,12 +120,16 @@ def form_level3(
         msg = f"got stage {stage!r}, expected 'linear' or 'final'"
         raise ValueError(msg)
     vignetting = _vignetting(vignetting, flight, line)
+    if output is not None:
+        check_output(output, overwrite)
     alignments = coalign(
         level1,
         reference,
         line=line.name,
         reference_channel=reference_channel,
         model=model,
+        max_gap=max_gap,
+        rotate=rotate,
         workers=workers,
         progress=progress,
     )
@@ -107,8 +138,7 @@ def form_level3(
         reasons = ", ".join(sorted({alignment.reason for alignment in chosen.flat}))
         msg = f"no frame could be aligned with {alignments.reference} ({reasons}): is it an image of the same Sun?"
         raise ValueError(msg)
-    data, sigma, flags = _resample_all(level1, chosen, line, vignetting, order, workers, progress)
-    mask = (flags & Flag.INVALID).astype(bool)
+    shape = (*chosen.shape, *flight.grid_shape)
     steps = [
         ProcessingStep(
             "coalign",
@@ -117,6 +147,8 @@ def form_level3(
                 "reference_channel": alignments.reference_channel,
                 "stage": stage,
                 "model": model,
+                "max_gap": None if max_gap is None else u.Quantity(max_gap).to_value(u.s),
+                "rotate": rotate,
             },
         ),
         ProcessingStep("resample", {"order": order}),
@@ -124,34 +156,25 @@ def form_level3(
     if vignetting is not None:
         slopes = {str(number): slope for number, slope in vignetting.slopes.items()}
         steps.append(ProcessingStep("correct_vignetting", {"slopes": slopes, "source": vignetting.source}))
-    factors = None
     if normalize:
-        factors = normalization_factors(clean_means(data, mask, flags))
         steps.append(ProcessingStep("normalize_intensities"))
-        scale = factors[..., None, None].astype(np.float32)
-        # An image that could not be measured has no factor, and is invalid.
-        data *= scale
-        sigma *= scale
-        unknown = ~np.isfinite(factors)
-        mask[unknown] = True
-        flags[unknown] |= np.uint8(Flag.MISSING)
-    meta = _meta(level1, alignments, line, stage, vignetting, factors, steps)
-    wcs = level3_wcs(
-        alignments.grid,
-        level1.time,
-        level1.channel,
-        observer=_observer(alignments.grid, alignments.reference_times),
-        exposure=np.nanmax(level1.exposure, axis=1),
+
+    images = partial(_fill, level1=level1, alignments=chosen, line=line, vignetting=vignetting, order=order)
+    images = partial(images, normalize=normalize, workers=workers, progress=progress)
+    cube = partial(
+        _cube, level1=level1, alignments=alignments, line=line, stage=stage, vignetting=vignetting, steps=steps
     )
-    return ESISLevel3Cube(
-        data,
-        wcs=wcs,
-        uncertainty=StdDevUncertainty(sigma),
-        mask=mask,
-        flags=flags,
-        meta=meta,
-        unit=u.photon / u.pix,
-    )
+    if output is None:
+        planes = {name: np.empty(shape, dtype) for name, dtype in _TYPES.items()}
+        factors = images(planes)
+        return cube(planes, factors=factors)
+    # What the file is begun with: the values come image by image, and the factors last.
+    empty = {name: np.broadcast_to(np.zeros((), dtype), shape) for name, dtype in _TYPES.items()}
+    unknown = np.full(shape[:2], np.nan) if normalize else None
+    with cube_file(cube(empty, factors=unknown), output, overwrite=overwrite) as file:
+        factors = images(file.planes)
+        file.finish(cube(empty, factors=factors))
+    return ESISLevel3Cube.read(output, lazy=not str(output).endswith(".gz"))
 
 
 def _vignetting(vignetting, flight, line):
@@ -171,61 +194,94 @@ def _vignetting(vignetting, flight, line):
     return vignetting
 
 
-def _resample_all(level1, alignments, line, vignetting, order, workers, progress):
-    """Resample every frame straight into the arrays of the cube."""
-    shape = (*alignments.shape, *level1.flight.grid_shape)
-    data = np.full(shape, np.nan, dtype=np.float32)
-    sigma = np.full(shape, np.nan, dtype=np.float32)
-    flags = np.full(shape, Flag.MISSING, dtype=np.uint8)
-    tasks = [
-        delayed(partial(_resample_into, (data, sigma, flags), level1, index, alignment, line, vignetting, order))
-        for index, alignment in np.ndenumerate(alignments)
-        if alignment is not None and alignment.converged
-    ]
-    compute(tasks, workers=workers, description="Resampling" if progress else None)
-    return data, sigma, flags
+def _fill(planes, *, level1, alignments, line, vignetting, order, normalize, workers, progress):
+    """Resample every frame into the arrays of the cube, and scale them; returns the factors, or None."""
+    shape = planes["DATA"].shape[2:]
+    missing = {
+        "DATA": np.full(shape, np.nan, np.float32),
+        "UNCERT": np.full(shape, np.nan, np.float32),
+        "FLAGS": np.full(shape, Flag.MISSING, np.uint8),
+    }
+    aligned = [index for index, a in np.ndenumerate(alignments) if a is not None and a.converged]
+    tasks = (_resampling(level1, index, alignments[index], line, vignetting, order, workers) for index in aligned)
+    results = stream(tasks, total=len(aligned), workers=workers, description="Resampling" if progress else None)
+    for index, alignment in np.ndenumerate(alignments):
+        images = next(results) if alignment is not None and alignment.converged else missing
+        for name, image in images.items():
+            planes[name][index] = image
+        planes["MASK"][index] = (images["FLAGS"] & Flag.INVALID).astype(bool)
+    if not normalize:
+        return None
+    factors = normalization_factors(clean_means(planes["DATA"], planes["MASK"], planes["FLAGS"]))
+    for index, factor in np.ndenumerate(factors):
+        for name in ("DATA", "UNCERT"):
+            planes[name][index] = planes[name][index] * np.float32(factor)
+        if not np.isfinite(factor):
+            # An image that could not be measured has no factor, and is invalid.
+            planes["MASK"][index] = True
+            planes["FLAGS"][index] = planes["FLAGS"][index] | np.uint8(Flag.MISSING)
+    return factors
 
 
-def _resample_into(target, level1, index, alignment, line, vignetting, order):
-    data, sigma, flags = (array[index] for array in target)
-    flight = level1.flight
-    wcs = alignment.grid
-    u_pixel, v_pixel = detector_coordinates(alignment, wcs, data.shape)
+def _resampling(level1, index, alignment, line, vignetting, order, workers):
+    """The task to resample one frame, of which it needs the line's columns only."""
+    columns = slice(*line.columns)
+    arrays = level1.data, level1.uncertainty.array, level1.flags
+    parts = [share(array[(*index, slice(None), columns)], workers=workers) for array in arrays]
+    task = partial(_resample, flight=level1.flight, alignment=alignment, line=line, vignetting=vignetting, order=order)
+    return delayed(task, *parts)
+
+
+def _resample(frame, noise, bad, *, flight, alignment, line, vignetting, order):
+    """Arrays of one image, by the names of their HDUs."""
+    u_pixel, v_pixel = detector_coordinates(alignment, alignment.grid, flight.grid_shape)
     # Beyond the line's columns another line is imaged: nothing there belongs to this cube.
     first, stop = line.columns
-    columns = slice(first, stop)
     inside = (u_pixel >= first - 0.5) & (u_pixel <= stop - 0.5)
     position = u_pixel - first, v_pixel
-    frame = level1.data[index][:, columns] / flight.electrons_per_photon(line).value
-    noise = level1.uncertainty.array[index][:, columns] / flight.electrons_per_photon(line).value
-    bad = level1.flags[index][:, columns]
+    electrons = flight.electrons_per_photon(line).value
     # Invalid pixels are masked below and not left out here: Level-1 has mended what would spoil its neighbors.
-    array, footprint = interpolate(frame.astype(np.float32), *position, order=order)
+    data, footprint = interpolate((frame / electrons).astype(np.float32), *position, order=order)
     footprint &= inside
-    error = propagate_uncertainty(noise, *position, order=order)
+    sigma = propagate_uncertainty(noise / electrons, *position, order=order)
     if vignetting is not None:
         correction = vignetting.evaluate(alignment.channel, u_pixel).astype(np.float32)
-        array /= correction
-        error /= np.abs(correction)
-    data[footprint], sigma[footprint] = array[footprint], error[footprint]
-    nearest = bad[
-        np.clip(np.rint(v_pixel), 0, bad.shape[0] - 1).astype(int),
-        np.clip(np.rint(position[0]), 0, bad.shape[1] - 1).astype(int),
-    ]
-    result = np.where(footprint, nearest, Flag.OUTSIDE).astype(flags.dtype)
-    result[~line_region(flight, alignment.channel, line, u_pixel, v_pixel)] |= np.uint8(Flag.OUTSIDE)
+        data /= correction
+        sigma /= np.abs(correction)
+    data[~footprint] = sigma[~footprint] = np.nan
+    flags = np.where(footprint, nearest(bad.astype(np.uint8), *position), np.uint8(Flag.OUTSIDE))
+    flags[~line_region(flight, alignment.channel, line, u_pixel, v_pixel)] |= np.uint8(Flag.OUTSIDE)
     for rank, other in enumerate(overlapping_lines(flight, line)):
         overlap = line_region(flight, alignment.channel, other, u_pixel, v_pixel)
-        result[overlap & footprint] |= np.uint8(Flag.OVERLAP if rank == 0 else Flag.OVERLAP_FAINT)
-    flags[...] = result
+        flags[overlap & footprint] |= np.uint8(Flag.OVERLAP if rank == 0 else Flag.OVERLAP_FAINT)
+    return {"DATA": data, "UNCERT": sigma, "FLAGS": flags}
 
 
-def _observer(grid, times):
-    """The references' observer, or None for Earth."""
+def _cube(planes, *, level1, alignments, line, stage, vignetting, steps, factors):
+    wcs = level3_wcs(
+        alignments.grid,
+        level1.time,
+        level1.channel,
+        observer=_observer(alignments.grid),
+        exposure=np.nanmax(level1.exposure, axis=1),
+    )
+    return ESISLevel3Cube(
+        planes["DATA"],
+        wcs=wcs,
+        uncertainty=StdDevUncertainty(planes["UNCERT"], copy=False),
+        mask=planes["MASK"],
+        flags=planes["FLAGS"],
+        meta=_meta(level1, alignments, line, stage, vignetting, factors, steps),
+        unit=u.photon / u.pix,
+    )
+
+
+def _observer(grid):
+    """The references' observer."""
     from sunpy.coordinates import HeliographicStonyhurst
 
-    aux = grid.wcs.aux
-    return HeliographicStonyhurst(aux.hgln_obs * u.deg, aux.hglt_obs * u.deg, aux.dsun_obs * u.m, obstime=times[0])
+    aux, time = grid.wcs.aux, grid.wcs.dateavg
+    return HeliographicStonyhurst(aux.hgln_obs * u.deg, aux.hglt_obs * u.deg, aux.dsun_obs * u.m, obstime=time)
 
 
 def _meta(level1, alignments, line, stage, vignetting, factors, steps):

@@ -11,6 +11,7 @@ from esis_ndcube._reproject import parse_blocks, parse_input, parse_output, pars
 from esis_ndcube._spline import (
     deviations,
     evaluate,
+    parse_order,
     prepare,
     prepare_variance,
     response,
@@ -26,8 +27,6 @@ __all__ = [
     "propagate_uncertainty",
     "reproject_alignment",
 ]
-
-_ORDERS = {"nearest-neighbor": 0, "bilinear": 1, "biquadratic": 2, "bicubic": 3}
 
 
 def reproject_alignment(
@@ -129,7 +128,7 @@ def reproject_alignment(
     >>> bool(np.nanmax(sigma) <= 0.1)
     True
     """
-    order = _parse_order(order)
+    order = parse_order(order)
     source = parse_input(input_data)
     if return_uncertainty and (source is None or source.sigma is None):
         msg = "got no uncertainty with an alignment, expected that of an NDData: or leave return_uncertainty out"
@@ -298,19 +297,11 @@ def interpolate(frame, u, v, *, order="bicubic", valid=None):
     >>> interpolate(np.array([[0.0, 1.0], [2.0, 3.0]]), np.array([0.5, 5]), np.array([0.5, 0]), order=1)
     (array([1.5, nan]), array([ True, False]))
     """
-    order = _parse_order(order)
+    order = parse_order(order)
     if np.ndim(frame) != 2:
         msg = f"got a frame of shape {np.shape(frame)}, expected two dimensions"
         raise ValueError(msg)
     return evaluate(prepare(np.asarray(frame), order, valid), u, v)
-
-
-def _parse_order(order):
-    parsed = _ORDERS.get(order, order) if isinstance(order, str) else order
-    if isinstance(parsed, str) or parsed not in _ORDERS.values():
-        msg = f"got order {order!r}, expected 0 to 3 or one of {', '.join(_ORDERS)}"
-        raise ValueError(msg)
-    return int(parsed)
 
 
 def propagate_uncertainty(sigma, u, v, *, order="bicubic"):
@@ -349,7 +340,7 @@ def propagate_uncertainty(sigma, u, v, *, order="bicubic"):
     >>> propagate_uncertainty(np.full((9, 9), 2.0), np.array([4.0, 4.5]), np.array([4.0, 4.5]), order=1)
     array([2., 1.], dtype=float32)
     """
-    return deviations(prepare_variance(sigma, _parse_order(order)), u, v)
+    return deviations(prepare_variance(sigma, parse_order(order)), u, v)
 
 
 def correlation_factor(alignment, wcs=None, *, order="bicubic", position=None):
@@ -404,7 +395,7 @@ def correlation_factor(alignment, wcs=None, *, order="bicubic", position=None):
     >>> round(correlation_factor(alignment), 2)
     1.43
     """
-    order = _parse_order(order)
+    order = parse_order(order)
     jacobian = _jacobian(alignment, wcs, position)
     inverse = np.linalg.inv(jacobian)
     # The response beyond 8 cycles per pixel is nothing; k = J^T f.

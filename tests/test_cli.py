@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 from helpers import assert_cubes_equal
 
+import astropy.units as u
 import sunpy.map
 from astropy.io import fits
 
@@ -128,6 +129,15 @@ def test_pattern_list_and_options(folder, level1, maps, tmp_path):
     assert (cube.line, cube.stage, cube.vignetting, cube.normalization) == ("He I", "linear", None, None)
     scores = [f"{a.channel} ({a.score:.3f})" for a in cube.alignment_linear[0]]
     assert ", ".join(scores) in run_well("info", output).output
+
+
+def test_the_rotation_of_the_sun_and_the_gap_in_time(folder, level1, maps, tmp_path):
+    output = tmp_path / "l3.fits"
+    run_well(
+        "level3", folder / "raw", "-r", folder / "reference", "--flight", folder / "flight.toml", "-o", output,
+        "--max-gap", 30, "--rotate",
+    )  # fmt: skip
+    assert_cubes_equal(ESISLevel3Cube.read(output), form_level3(level1, maps, max_gap=30 * u.s, rotate=True))
 
 
 def test_without_reference_and_spikes_left_in(folder, simulated, tmp_path):

@@ -11,11 +11,10 @@ import astropy.units as u
 import sunpy.map
 from ndcube.meta import NDMeta
 
-from esis_ndcube import ESISLevel1Cube, Flight, coalign
+from esis_ndcube import Alignment, ESISLevel1Cube, Flight, coalign
 from esis_ndcube.demo import coordinate_error
 from esis_ndcube.registration import PolynomialTransform
 from esis_ndcube.registration._frame import Frame
-from esis_ndcube.registration.exposures import _Exposure
 from esis_ndcube.registration.reference import bin_image, pixel_size, prepare_references
 from esis_ndcube.simulate import simulate_flight
 
@@ -103,8 +102,9 @@ def test_alignments_say_what_they_are(full, aligned):
     for time, reference in zip(level1.time, aligned.reference_times, strict=True):
         distances = [abs((m.reference_date - time).sec) for m in maps]
         assert abs((reference - time).sec) == pytest.approx(min(distances))
-    # The grid sees the Sun from where the reference did.
-    assert aligned.grid.wcs.aux.dsun_obs == pytest.approx(maps[0].observer_coordinate.radius.to_value("m"), rel=1e-9)
+    # The grid sees the Sun from where the first reference did.
+    first = next(m for m in maps if m.reference_date == aligned.reference_times[0])
+    assert aligned.grid.wcs.aux.dsun_obs == pytest.approx(first.observer_coordinate.radius.to_value("m"), rel=1e-9)
 
 
 def test_exposures_do_not_depend_on_each_other_or_on_the_workers(small):
@@ -197,9 +197,10 @@ def test_a_frame_without_light_anywhere_can_not_point(small):
 def test_binned_transforms_are_the_same_map(small):
     simulated, level1, maps = small
     references = prepare_references(level1, maps, line="O V", reference_channel=2)
-    exposure = _Exposure.of(level1, 0, "O V", references)
-    frame = Frame(exposure.images[0], exposure.bad[0], exposure.poses[0], simulated.flight)
-    transform = exposure.poses[0].transform
+    time, grid = level1.mid_time[0, 0], references.grid
+    pose = Alignment.from_pose(level1.flight, 1, frame=level1.frame[0], line="O V", time=time, grid=grid)
+    frame = Frame(level1.data[0, 0], level1.mask[0, 0], pose, simulated.flight)
+    transform = pose.transform
     binned = frame.to_binned(transform, 4)
     # Pixel (x, y) of an image binned by 4 has its center at 4 x + 1.5 of the unbinned one.
     x, y = 20.0, 31.0

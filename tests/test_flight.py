@@ -401,3 +401,12 @@ def test_flights_are_frozen():
         ESIS_1.field_stop(1)[:] = 0
     assert np.linalg.det(ESIS_1.pose(1)[:, :2]) > 0.6
     assert ESIS_1.field_stop(1).min() > 100
+
+
+def test_a_pickled_flight_has_the_same_grid():
+    """To the last bit, also after the grid has been used."""
+    before = ESIS_1.grid
+    flight = pickle.loads(pickle.dumps(ESIS_1))
+    assert flight == ESIS_1
+    for name in ("crpix", "crval", "cdelt"):
+        assert getattr(flight.grid.wcs, name).tolist() == getattr(before.wcs, name).tolist()

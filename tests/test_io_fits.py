@@ -14,6 +14,7 @@ from astropy.time import Time
 from astropy.wcs import WCS
 
 from esis_ndcube.cube import ESISCube
+from esis_ndcube.io._planes import Plane
 from esis_ndcube.io._values import decode, encode, escape, unescape
 from esis_ndcube.io.fits import CubeFileError, check_output
 from esis_ndcube.level1 import ESISLevel1Cube
@@ -139,11 +140,11 @@ def test_failed_write_leaves_nothing(tmp_path, monkeypatch):
     cube.write(path)
     before = path.read_bytes()
 
-    def full(self, name, **kwargs):
-        name.write_bytes(b"half")
+    def full(self, index, values):
+        self.path.write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(fits.HDUList, "writeto", full)
+    monkeypatch.setattr(Plane, "__setitem__", full)
     with pytest.raises(OSError, match="No space"):
         cube.write(path, overwrite=True)
     assert path.read_bytes() == before

@@ -211,8 +211,13 @@ def test_an_exposure_without_its_reference_channel(tmp_path):
         cube = form_level3(faulty.level1(), faulty.maps)
     messages = [str(warning.message) for warning in caught]
     assert sum("in frames [123] the reference channel could not be aligned" in text for text in messages) == 1
-    stages = [[a.stage if a.converged else None for a in row] for row in cube.alignment]
-    assert stages == [["linear", None, "linear", "linear"], ["final"] * 4]
+    references = [[a.reference if a.converged else None for a in row] for row in cube.alignment]
+    sun = cube.alignment_linear[0, 0].reference
+    assert sun.startswith("SDO")
+    assert references[0] == [sun, None, sun, sun]
+    assert references[1][0] == "channel 2"
+    # The image of the Sun shows the distortion as well.
+    assert {a.transform.degree for a in cube.alignment[0] if a.converged} == {2}
     assert np.isfinite(cube.data[0, 0][~cube.mask[0, 0]]).all()
 
 
@@ -226,8 +231,8 @@ def test_an_exposure_without_its_reference_channel(tmp_path):
         ({"vignetting": 0.4}, TypeError, "got vignetting of type float, expected True, False or a Vignetting"),
         ({"workers": 0}, ValueError, "got 0 workers, expected at least 1"),
         ({"reference": []}, ValueError, "got an empty list of references"),
-        ({"reference": ["aia.fits"]}, TypeError, r"type str, expected sunpy Maps: read files with sunpy\.map\.Map"),
-        ({"reference": np.zeros((3, 3))}, TypeError, "expected sunpy Maps"),
+        ({"reference": ["aia.fits"]}, TypeError, r"type str, expected a sunpy Map.*: read files with sunpy\.map\.Map"),
+        ({"reference": np.zeros((3, 3))}, TypeError, "type ndarray, expected a sunpy Map"),
     ],
 )
 def test_impossible_arguments(options, error, message, level1):

@@ -11,6 +11,7 @@ from ndcube.meta import NDMeta
 
 from esis_ndcube.flight import Flight
 from esis_ndcube.io._layout import ALIGNMENTS, COLUMNS, OBSERVER
+from esis_ndcube.io._planes import Plane
 from esis_ndcube.io._values import decode, table_from_hdu, time_from_jd
 from esis_ndcube.provenance import ProcessingStep
 from esis_ndcube.wcs._axes import Exposures
@@ -33,8 +34,8 @@ def verify_checksums(hdulist, count):
             raise ValueError(msg)
 
 
-def cube_parts(hdulist):
-    """Arguments of the cube's class, and its added global coordinates."""
+def cube_parts(hdulist, path=None):
+    """Arguments of the cube's class, and its added global coordinates; with ``path``, arrays stay in that file."""
     rows = list(table_from_hdu(hdulist["META"]))
     notes = {row["KEY"]: decode(json.loads(row["VALUE"])) for row in rows if row["KIND"] == "note"}
 
@@ -43,20 +44,23 @@ def cube_parts(hdulist):
         table.meta.update(notes.get(name, {}))
         return table
 
+    def array(name, dtype=None):
+        return _native(hdulist[name].data, dtype) if path is None else _lazy(hdulist, name, path, dtype)
+
     data, exposure = hdulist["DATA"], read("EXPOSURE")
-    parts = {"data": _native(data.data), "wcs": _read_wcs(hdulist, exposure, notes["DATA"]["dropped"])}
+    parts = {"data": array("DATA"), "wcs": _read_wcs(hdulist, exposure, notes["DATA"]["dropped"])}
     if data.header.get("HASUNIT", True):
         parts["unit"] = u.Unit(data.header.get("BUNIT", ""))
     if "UNCERT" in hdulist:
         hdu = hdulist["UNCERT"]
         unit = hdu.header.get("BUNIT")
         unit = None if unit is None else u.Unit(unit)
-        parts["uncertainty"] = _UNCERTAINTIES[hdu.header["UNCERTYP"]](_native(hdu.data), unit=unit)
+        parts["uncertainty"] = _UNCERTAINTIES[hdu.header["UNCERTYP"]](array("UNCERT"), unit=unit, copy=False)
     if "MASK" in hdulist:
-        mask = hdulist["MASK"].data.astype(bool)
-        parts["mask"] = mask if hdulist["MASK"].header["ESISDIM"] else mask[0]
+        single = not hdulist["MASK"].header["ESISDIM"]
+        parts["mask"] = bool(hdulist["MASK"].data[0]) if single else array("MASK", np.dtype(bool))
     if "FLAGS" in hdulist:
-        parts["flags"] = _native(hdulist["FLAGS"].data)
+        parts["flags"] = array("FLAGS")
     values, axes, comments, coords = {}, {}, {}, {}
     for row in rows:
         key, kind, text = str(row["KEY"]), str(row["KIND"]), json.loads(row["VALUE"])
@@ -71,8 +75,21 @@ def cube_parts(hdulist):
     return parts | {"meta": values, "global_coords": coords}
 
 
-def _native(array):
-    return np.array(array, dtype=array.dtype.newbyteorder("="))
+def _native(array, dtype=None):
+    return np.array(array, dtype=array.dtype.newbyteorder("=") if dtype is None else dtype)
+
+
+def _lazy(hdulist, name, path, dtype):
+    """A Dask array with a chunk for each image."""
+    import dask.array as da
+
+    index = hdulist.index_of(name)
+    hdu = hdulist[index]
+    if dtype is None:
+        # The type that astropy gives the values, found by the first of them.
+        dtype = hdu.section[(slice(0, 1),) * len(hdu.shape)].dtype.newbyteorder("=")
+    plane = Plane(path, hdulist.fileinfo(index)["datLoc"], hdu.shape, dtype, watch=True)
+    return da.from_array(plane, chunks=(1,) * (plane.ndim - 2) + plane.shape[-2:], name=False, asarray=False)
 
 
 def _read_wcs(hdulist, exposure, dropped):

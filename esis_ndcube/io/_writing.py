@@ -19,7 +19,7 @@ from esis_ndcube.wcs import ESISWCS
 
 
 def cube_hdus(cube, filename):
-    """All that a cube holds, as an `~astropy.io.fits.HDUList`."""
+    """All that a cube holds but the values of its arrays, as an `~astropy.io.fits.HDUList`."""
     if not isinstance(cube.wcs, ESISWCS):
         msg = (
             f"got a cube with a {type(cube.wcs).__name__}, which FITS can not express: "
@@ -34,16 +34,13 @@ def cube_hdus(cube, filename):
     add_cards(header, cube)
     if cube.unit is None:
         header["HASUNIT"] = (False, "whether the cube has a unit")
-    hdus = [_primary(cube, filename), _image("DATA", cube.data, header)]
-    if cube.uncertainty is not None:
-        hdus.append(_uncertainty_hdu(cube.uncertainty))
-    if cube.mask is not None:
-        mask = np.asarray(cube.mask)
-        flat = fits.Header([("ESISDIM", mask.ndim, "0: one value for all pixels")])
-        hdus.append(_image("MASK", np.atleast_1d(mask).astype(np.uint8), flat))
-    if cube.flags is not None:
-        hdus.append(_image("FLAGS", cube.flags))
-    hdus += cube.wcs.table_hdus()
+    headers = {
+        "DATA": header,
+        "UNCERT": _uncertainty_header(cube.uncertainty),
+        "MASK": fits.Header([("ESISDIM", np.ndim(cube.mask), "0: one value for all pixels")]),
+    }
+    images = [_image(name, array, headers.get(name)) for name, array in cube_arrays(cube).items()]
+    hdus = [_primary(cube, filename), *images, *cube.wcs.table_hdus()]
     tables["EXPOSURE"] = _exposure_table(cube, columns)
     # Text of any length goes to this table: astropy loses parts of long cards.
     notes = {name: dict(table.meta) for name, table in tables.items() if table.meta}
@@ -56,22 +53,47 @@ def cube_hdus(cube, filename):
     return fits.HDUList(hdus)
 
 
+def cube_arrays(cube):
+    """The arrays of a cube by the names of their HDUs."""
+    uncertainty, mask = cube.uncertainty, cube.mask
+    arrays = {
+        "DATA": cube.data,
+        "UNCERT": None if uncertainty is None else uncertainty.array,
+        "MASK": np.array([mask]) if mask is not None and np.ndim(mask) == 0 else mask,
+        "FLAGS": cube.flags,
+    }
+    return {name: array for name, array in arrays.items() if array is not None}
+
+
+class ImageHDU(fits.ImageHDU):
+    """An image whose data are in the file already, as the `Plane` in its attribute ``plane``."""
+
+    plane = None
+
+    def _calculate_datasum(self):
+        # That of astropy needs all of the data in memory.
+        total = 0
+        for block in () if self.plane is None else self.plane.blocks():
+            total = self._compute_checksum(block, total)
+        return total
+
+
 def _image(name, array, header=None):
-    array = np.asarray(array)
-    if array.dtype.kind not in "iuf" or array.dtype.itemsize > 8 or array.dtype == np.float16:
-        msg = f"got {name} of type {array.dtype}, expected integers, float32 or float64"
+    """The HDU of an array, with nothing but its shape and type: the values are written by themselves."""
+    dtype = np.dtype(np.uint8) if array.dtype == bool else array.dtype
+    if dtype.kind not in "iuf" or dtype.itemsize > 8 or dtype == np.float16:
+        msg = f"got {name} of type {dtype}, expected integers, float32 or float64"
         raise TypeError(msg)
-    # astropy swaps the bytes of what it writes in place, unless it can not.
-    array = array.view()
-    array.flags.writeable = False
-    return fits.ImageHDU(array, header=header, name=name)
+    return ImageHDU(np.broadcast_to(np.zeros((), dtype.newbyteorder("=")), array.shape), header=header, name=name)
 
 
-def _uncertainty_hdu(uncertainty):
+def _uncertainty_header(uncertainty):
+    if uncertainty is None:
+        return None
     header = fits.Header([("UNCERTYP", uncertainty.uncertainty_type, "kind of uncertainty")])
     if uncertainty.unit is not None:
         header["BUNIT"] = uncertainty.unit.to_string()
-    return _image("UNCERT", uncertainty.array, header)
+    return header
 
 
 def _primary(cube, filename):

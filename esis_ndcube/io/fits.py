@@ -1,9 +1,6 @@
 """FITS files of cubes: everything that a cube holds, there and back to the last bit."""
 
 import contextlib
-import os
-import tempfile
-import uuid
 import warnings
 from pathlib import Path
 
@@ -11,9 +8,10 @@ from astropy.io import fits
 from astropy.utils.exceptions import AstropyUserWarning
 
 from esis_ndcube.io._cards import exposure_header
+from esis_ndcube.io._file import cube_file, write_arrays
 from esis_ndcube.io._layout import LAYOUT
+from esis_ndcube.io._output import check_output
 from esis_ndcube.io._reading import cube_parts, verify_checksums
-from esis_ndcube.io._writing import cube_hdus
 
 __all__ = ["CubeFileError", "check_output", "exposure_header", "read_fits", "write_fits"]
 
@@ -32,60 +30,6 @@ class CubeFileError(OSError):
         ...
     esis_ndcube.io.fits.CubeFileError: ... can not be read as FITS: ...
     """
-
-
-def check_output(path, overwrite=False):
-    """
-    Make sure, before any work is done, that a file can be written.
-
-    Parameters
-    ----------
-    path : path-like
-        The file.
-    overwrite : `bool`, optional
-        Whether it may exist.
-
-    Returns
-    -------
-    `~pathlib.Path`
-        The file.
-
-    Raises
-    ------
-    FileExistsError
-        If it exists and ``overwrite`` is not set.
-    OSError
-        If its folder is missing or can not be written to, or a folder has its name.
-
-    Examples
-    --------
-    >>> from esis_ndcube.io.fits import check_output
-    >>> check_output("no/such/folder/l3.fits")
-    Traceback (most recent call last):
-        ...
-    FileNotFoundError: can not write l3.fits: there is no folder no/such/folder; make it first
-    """
-    path = Path(path)
-    if path.is_dir():
-        msg = f"can not write {path}: it is a folder; give the name of a file"
-        raise IsADirectoryError(msg)
-    if path.exists() and not overwrite:
-        msg = f"{path} exists: give another name, or overwrite=True (--overwrite) to replace it"
-        raise FileExistsError(msg)
-    if not path.parent.is_dir():
-        msg = f"can not write {path.name}: there is no folder {path.parent}; make it first"
-        raise FileNotFoundError(msg)
-    if not os.access(path.parent, os.W_OK | os.X_OK):
-        msg = f"can not write {path.name}: no permission to write in the folder {path.parent.absolute()}"
-        raise PermissionError(msg)
-    try:
-        # Permission is not all it takes: disks are full, and some folders only look like ones.
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
-    except OSError as error:
-        msg = f"can not write {path.name} in the folder {path.parent.absolute()}: {error.strerror}"
-        raise OSError(msg) from error
-    return path
 
 
 def write_fits(cube, path, *, overwrite=False):
@@ -127,20 +71,12 @@ def write_fits(cube, path, *, overwrite=False):
     >>> ESISCube.read(folder / "cube.fits").shape
     (1, 2, 5, 7)
     """
-    path = check_output(path, overwrite)
-    hdulist = cube_hdus(cube, path.name)
-    # With the end of the name kept, since astropy compresses by it.
-    temporary = path.with_name(f".{uuid.uuid4().hex}.{path.name}")
-    try:
-        hdulist.writeto(temporary, checksum=True)
-        check_output(path, overwrite)
-        temporary.replace(path)
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+    with cube_file(cube, path, overwrite=overwrite) as file:
+        write_arrays(cube, file.planes)
+        file.finish(cube)
 
 
-def read_fits(path, cls=None, *, verify=True):
+def read_fits(path, cls=None, *, lazy=False, verify=None):
     """
     Read a cube from a FITS file; ``ESISLevel3Cube.read(path)`` does the same.
 
@@ -150,13 +86,16 @@ def read_fits(path, cls=None, *, verify=True):
         A file that `write_fits` wrote.
     cls : `type`, optional
         Class of the cube; by default `~esis_ndcube.cube.ESISCube`, which reads any level.
+    lazy : `bool`, optional
+        Whether to leave the arrays in the file until they are used: the cube then has Dask arrays with a chunk for
+        each image. The file must stay where and as it is.
     verify : `bool`, optional
-        Whether to verify the checksums.
+        Whether to verify the checksums, for which all of the file is read; by default unless ``lazy``.
 
     Returns
     -------
     `~esis_ndcube.cube.ESISCube`
-        The cube, all of it in memory.
+        The cube.
 
     Raises
     ------
@@ -164,15 +103,23 @@ def read_fits(path, cls=None, *, verify=True):
         If the file is not such a file, is damaged, or is of another level or a newer layout.
     FileNotFoundError
         If there is no such file.
+    ValueError
+        If a compressed file is to be read lazily.
 
     Examples
     --------
     >>> from esis_ndcube.io.fits import read_fits
-    >>> cube = read_fits("l3.fits")  # doctest: +SKIP
+    >>> cube = read_fits("l3.fits", lazy=True)  # doctest: +SKIP
+    >>> cube[15, 0].plot()  # doctest: +SKIP
     """
     if cls is None:
         from esis_ndcube.cube import ESISCube as cls
     path = Path(path)
+    if lazy and path.is_file() and _is_packed(path):
+        msg = (
+            f"got the compressed file {path}, expected an uncompressed one to read lazily: leave lazy out, or unpack it"
+        )
+        raise ValueError(msg)
     # Damage can meet astropy anywhere; nothing of it may pass as a warning.
     damage = (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, fits.VerifyError, Warning)
     with contextlib.ExitStack() as stack:
@@ -196,12 +143,12 @@ def read_fits(path, cls=None, *, verify=True):
             msg = f"{path} has layout {layout}, expected {LAYOUT}: install the esis_ndcube that wrote it"
             raise CubeFileError(msg)
         try:
-            if verify:
+            if verify or (verify is None and not lazy):
                 verify_checksums(hdulist, count)
             level = primary.get("LVL_NUM")
             wanted = getattr(cls, "_level", None)
             kind = primary["CUBETYPE"]
-            parts = cube_parts(hdulist) if wanted in (None, level) else None
+            parts = cube_parts(hdulist, path if lazy else None) if wanted in (None, level) else None
         except damage as error:
             msg = f"{path} is damaged, get it again: {error}"
             raise CubeFileError(msg) from error
@@ -213,3 +160,8 @@ def read_fits(path, cls=None, *, verify=True):
     for name, (physical_type, coord) in coords.items():
         cube.global_coords.add(name, physical_type, coord)
     return cube
+
+
+def _is_packed(path):
+    with path.open("rb") as stream:
+        return stream.read(2) == b"\x1f\x8b"

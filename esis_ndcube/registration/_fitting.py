@@ -37,6 +37,11 @@ _SHIFT = 48.0
 
 def align_exposure(exposure, reference_channel, degree):
     """Linear and final alignments of the channels of one exposure."""
+    if exposure.reference is None:
+        reason = {"reference": "none", "converged": False, "reason": "no reference within max_gap"}
+        lost = [replace(pose, stage="linear", **reason) for pose in exposure.poses]
+        return lost, lost
+    exposure = exposure.loaded()
     frames = exposure.frames()
     linear, bent = zip(*(_fit_to_reference(frame, exposure.reference, degree) for frame in frames), strict=True)
     numbers = [pose.channel for pose in exposure.poses]
@@ -59,6 +64,7 @@ def carry_exposure(exposure, row, joint, time):
 
     A shift can still be found in frames that are too weak for a whole map.
     """
+    exposure = exposure.loaded()
     frames, row = exposure.frames(), list(row)
     anchor = [frame.pose.channel for frame in frames].index(joint.reference_channel)
     # The reference channel first: the others are shifted onto it.

@@ -91,7 +91,8 @@ class Alignment:
 
     def __post_init__(self):
         size = self.transform.coefficients.size
-        if self.covariance is None:
+        # What is not known stays so when a transform of another degree is put in.
+        if self.covariance is None or np.isnan(self.covariance).all():
             object.__setattr__(self, "covariance", np.full((size, size), np.nan))
         for name in COVARIANCES:
             if getattr(self, name) is None:

@@ -60,7 +60,9 @@ def alignments_to_table(alignments):
     items = [(index, item) for index, item in np.ndenumerate(array) if item is not None]
     if not items:
         return table
-    headers = {grid_header(item.grid) for _, item in items}
+    # Nearly always all have the same grid, whose header takes a while to write.
+    grids = {id(item.grid): item.grid for _, item in items}
+    headers = {grid_header(grid) for grid in grids.values()}
     shapes = {item.shape for _, item in items}
     if len(headers) > 1 or len(shapes) > 1:
         msg = f"got alignments on {len(headers)} grids and {len(shapes)} detector shapes, expected one of each"

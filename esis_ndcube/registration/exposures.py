@@ -1,20 +1,20 @@
 """Co-align all frames of a flight: with a reference image, then with one channel."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 
 from sunpy.util.exceptions import warn_user
 
-from esis_ndcube.parallel import compute, delayed
+from esis_ndcube.parallel import delayed, share, stream
 from esis_ndcube.registration._fitting import align_exposure, carry_exposure
 from esis_ndcube.registration._frame import Frame
 from esis_ndcube.registration.alignment import Alignment
 from esis_ndcube.registration.joint import fit_joint
 from esis_ndcube.registration.reference import prepare_references
 
-__all__ = ["Coalignment", "coalign"]
+__all__ = ["Coalignment", "coalign_frames"]
 
 _MODELS = "independent", "joint"
 _DEGREES = 2, 3
@@ -57,7 +57,7 @@ class Coalignment:
     joint: object = None
 
 
-def coalign(
+def coalign_frames(
     level1,
     reference=None,
     *,
@@ -65,6 +65,8 @@ def coalign(
     reference_channel=None,
     model="independent",
     degree=2,
+    max_gap=None,
+    rotate=False,
     workers=None,
     progress=False,
 ):
@@ -84,10 +86,13 @@ def coalign(
     ----------
     level1 : `~esis_ndcube.ESISLevel1Cube`
         The frames, shape (time, channel, y, x).
-    reference : `~sunpy.map.GenericMap` or `list` of them, optional
-        Images of the Sun; the one nearest in time is used for each exposure.
-        By default the reference channel itself, in the exposure nearest to the one that the flight's pose was
-        measured in, and pointed by that pose.
+    reference : `~sunpy.map.GenericMap`, `list` of them, `~ndcube.NDCube` or `int`, optional
+        Images of the Sun, of which the one nearest in time is used for each exposure: Maps; a Level-3 cube, of which
+        the images in its own reference channel are used (``cube[:, :1]`` chooses channel 1); a context cube or any
+        other one with axes (time, y, x) or (y, x) in helioprojective coordinates and with times.
+        Those of observers far from the Earth are brought to the Earth's view on the sphere of the Sun.
+        Or the number of a channel, in the exposure nearest to the one that the flight's pose was measured in, and
+        pointed by that pose; by default the reference channel.
     line : `str`, optional
         The spectral line, by default the one that the flight's pose was measured in.
     reference_channel : `int`, optional
@@ -100,6 +105,13 @@ def coalign(
     degree : `int`, optional
         Degree of the final maps, 2 or 3. Cubic maps follow a distortion that has cubic terms; they have more errors of
         their own, most of which the joint model averages away.
+    max_gap : `~astropy.units.Quantity`, optional
+        Largest time between an exposure and its reference; exposures without one are not aligned.
+    rotate : `bool`, optional
+        Whether to turn the surface of the Sun in the reference to the time of each exposure, with sunpy's model of
+        its differential rotation. By default it is left in, as published: the exposure is aligned with the Sun as it
+        was at the time of the reference, and the coordinates of the disk center come out 0.0026 arcsec too far east
+        for each second that the reference is earlier. Beyond the limb the reference stays as it is.
     workers : `int`, optional
         Number of threads; by default Dask's active scheduler decides.
     progress : `bool`, optional
@@ -113,8 +125,8 @@ def coalign(
     Raises
     ------
     ValueError
-        If the line, the channel or the model is unknown, a reference does not overlap the field of view, or there
-        are too few exposures for the joint model.
+        If the line, the channel or the model is unknown, a reference does not overlap the field of view, none is
+        within ``max_gap`` of any exposure, or there are too few exposures for the joint model.
 
     Examples
     --------
@@ -123,6 +135,12 @@ def coalign(
     >>> coalign(level1).final[0, 0]  # doctest: +SKIP
     <Alignment final of channel 1, frame 109, O V>
     """
+    if level1.data.ndim != 4:
+        msg = (
+            f"got a Level-1 cube of shape {level1.data.shape}, expected axes (time, channel, y, x): choose exposures "
+            f"by ranges, as cube[:1], and give a single frame as an array, cube[0, 0].data"
+        )
+        raise ValueError(msg)
     flight = level1.flight
     line = flight.line(flight.pose_line if line is None else line).name
     channels = [int(c) for c in np.atleast_1d(level1.channel)]
@@ -139,28 +157,29 @@ def coalign(
     if degree not in _DEGREES:
         msg = f"got degree {degree!r} for the final maps, expected {' or '.join(map(str, _DEGREES))}"
         raise ValueError(msg)
-    references = prepare_references(level1, reference, line=line, reference_channel=reference_channel)
-    tasks = [
-        delayed(partial(align_exposure, _Exposure.of(level1, index, line, references), reference_channel, degree))
-        for index in range(len(level1.frame))
-    ]
-    results = compute(tasks, workers=workers, description="Aligning" if progress else None)
-    linear, final = (np.empty((len(tasks), len(channels)), dtype=object) for _ in range(2))
-    for index, (first, second) in enumerate(results):
-        linear[index], final[index] = first, second
+    references = prepare_references(
+        level1, reference, line=line, reference_channel=reference_channel, max_gap=max_gap, rotate=rotate
+    )
+    count = len(level1.frame)
+    align = partial(align_exposure, reference_channel=reference_channel, degree=degree)
+    tasks = _tasks(level1, line, references, dict.fromkeys(range(count), align), workers)
+    results = stream(tasks, total=count, workers=workers, description="Aligning" if progress else None)
+    linear, final = (np.empty((count, len(channels)), dtype=object) for _ in range(2))
+    for index, rows in enumerate(results):
+        linear[index], final[index] = (_with_grid(row, references.grid) for row in rows)
     joint = fit_joint(final, reference_channel=reference_channel) if model == "joint" else None
     if joint is not None:
         final = joint.alignments.copy()
-        weak = [t for t, row in enumerate(final) if not all(alignment.converged for alignment in row)]
-        tasks = [
-            delayed(partial(carry_exposure, _Exposure.of(level1, t, line, references), final[t], joint, t))
-            for t in weak
-        ]
-        for t, row in zip(weak, compute(tasks, workers=workers), strict=True):
-            final[t] = row
+        weak = {
+            t: partial(carry_exposure, row=row, joint=joint, time=t)
+            for t, row in enumerate(final)
+            if references.images[t] is not None and not all(alignment.converged for alignment in row)
+        }
+        results = stream(_tasks(level1, line, references, weak, workers), total=len(weak), workers=workers)
+        for t, row in zip(weak, results, strict=True):
+            final[t] = _with_grid(row, references.grid)
     _report(final, channels.index(reference_channel))
-    times = [references.nearest(time).time for time in level1.time]
-    return Coalignment(linear, final, references.grid, references.name, times, reference_channel, joint)
+    return Coalignment(linear, final, references.grid, references.name, references.times, reference_channel, joint)
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,15 +192,9 @@ class _Exposure:
     flight: object
     reference: object
 
-    @classmethod
-    def of(cls, level1, index, line, references):
-        flight, frame = level1.flight, int(level1.frame[index])
-        poses = [
-            Alignment.from_pose(flight, channel, frame=frame, line=line, time=time, grid=references.grid)
-            for channel, time in zip(level1.channel, level1.meta["mid_time"][index], strict=True)
-        ]
-        bad = np.zeros(level1.data.shape[1:], dtype=bool) if level1.mask is None else level1.mask[index]
-        return cls(poses, level1.data[index], bad, flight, references.nearest(level1.time[index]))
+    def loaded(self):
+        """The same with the reference on the grid."""
+        return replace(self, reference=self.reference.load())
 
     def frames(self):
         """The frames as the fits want them."""
@@ -189,6 +202,32 @@ class _Exposure:
             Frame(image, bad, pose, self.flight)
             for image, bad, pose in zip(self.images, self.bad, self.poses, strict=True)
         ]
+
+
+def _tasks(level1, line, references, functions, workers):
+    """Tasks that call a function with the exposure of each index."""
+    flight, last = level1.flight, None
+    for index, function in functions.items():
+        frame = int(level1.frame[index])
+        poses = [
+            Alignment.from_pose(flight, channel, frame=frame, line=line, time=time, grid=references.grid)
+            for channel, time in zip(level1.channel, level1.meta["mid_time"][index], strict=True)
+        ]
+        bad = np.zeros(level1.data.shape[1:], dtype=bool) if level1.mask is None else level1.mask[index]
+        images, bad = (share(array, workers=workers) for array in (level1.data[index], bad))
+        # Sent once to other processes, if all exposures have the same.
+        if last is None or references.images[index] is not last[0]:
+            last = references.images[index], share(references.images[index], workers=workers)
+        yield delayed(partial(_call, function, poses, flight), images, bad, last[1])
+
+
+def _call(function, poses, flight, images, bad, reference):
+    return function(_Exposure(poses, images, bad, flight, reference))
+
+
+def _with_grid(row, grid):
+    """The alignments with one grid: those from another process have one each, which would add up."""
+    return [replace(alignment, grid=grid) for alignment in row]
 
 
 def _report(alignments, anchor):

@@ -2,22 +2,23 @@
 
 import threading
 from dataclasses import dataclass, field
-from pathlib import Path
+from functools import partial
 
 import numpy as np
-from scipy.ndimage import binary_erosion, map_coordinates
+from scipy.ndimage import binary_erosion
 
 import astropy.units as u
-from astropy.coordinates import SkyCoord
 from astropy.time import Time
 from astropy.wcs import WCS
 from sunpy.util.exceptions import warn_user
 
 from esis_ndcube.mask import line_region
-from esis_ndcube.registration.alignment import Alignment
+from esis_ndcube.registration._grid import observed_grid, pixel_size
+from esis_ndcube.registration._reference_sources import FrameSource, reference_sources
+from esis_ndcube.registration._view import longitude_latitude, place_near_earth, shifts
 from esis_ndcube.registration.prefilter import log_difference_of_gaussians
 
-__all__ = ["Reference", "References", "bin_image", "pixel_size", "prepare_references"]
+__all__ = ["Reference", "References", "bin_image", "observed_grid", "pixel_size", "prepare_references"]
 
 # Structures narrower than this many pixels of a coarse reference are not in it.
 _RESOLUTION = 0.6
@@ -79,6 +80,10 @@ class Reference:
     def __setstate__(self, state):
         self.__dict__.update(state, _lock=threading.Lock())
 
+    def load(self):
+        """Itself: it is on the grid already."""
+        return self
+
     def levels(self, flight, factors):
         """
         Filtered images, coarse to fine.
@@ -120,12 +125,12 @@ class Reference:
 @dataclass(frozen=True, eq=False)
 class References:
     """
-    The reference images of a flight, each brought to the grid once.
+    The reference images of a flight.
 
     Attributes
     ----------
-    images : `list` of `Reference`
-        Those that are the nearest in time to some exposure.
+    images : `list`
+        For each exposure what ``load()`` gives the `Reference` of, or None where none is near enough.
     grid : `~astropy.wcs.WCS`
         The grid with the references' observer.
     name : `str`
@@ -136,9 +141,10 @@ class References:
     grid: WCS
     name: str
 
-    def nearest(self, time):
-        """The `Reference` nearest to a time."""
-        return min(self.images, key=lambda image: abs((image.time - time).to_value(u.s)))
+    @property
+    def times(self):
+        """Time of the image of each exposure, None where there is none (`list`)."""
+        return [None if image is None else image.time for image in self.images]
 
 
 def bin_image(image, valid, factor):
@@ -173,31 +179,7 @@ def bin_image(image, valid, factor):
     return total / np.maximum(count, 1), count * 2 >= factor**2
 
 
-def pixel_size(wcs):
-    """
-    Size of the pixels of a celestial WCS.
-
-    Parameters
-    ----------
-    wcs : `~astropy.wcs.WCS`
-        Two-dimensional.
-
-    Returns
-    -------
-    `float`
-        Geometric mean of both sides in arcsec.
-
-    Examples
-    --------
-    >>> from esis_ndcube import ESIS_1
-    >>> from esis_ndcube.registration.reference import pixel_size
-    >>> round(pixel_size(ESIS_1.grid), 6)
-    0.6
-    """
-    return float(np.sqrt(abs(np.linalg.det(wcs.pixel_scale_matrix)))) * u.Unit(wcs.wcs.cunit[0]).to(u.arcsec)
-
-
-def prepare_references(level1, reference, *, line, reference_channel):
+def prepare_references(level1, reference, *, line, reference_channel, max_gap=None, rotate=False):
     """
     Bring the references that a Level-1 cube needs to the flight's grid.
 
@@ -205,137 +187,107 @@ def prepare_references(level1, reference, *, line, reference_channel):
     ----------
     level1 : `~esis_ndcube.ESISLevel1Cube`
         The frames.
-    reference : `~sunpy.map.GenericMap`, `list` of them or `None`
+    reference : `~sunpy.map.GenericMap`, `list`, `~ndcube.NDCube`, `int` or None
         As for `~esis_ndcube.coalign`.
     line : `str`
         The spectral line.
     reference_channel : `int`
         Number of the channel that is its own reference where there is no other.
+    max_gap : `~astropy.units.Quantity`, optional
+        Largest time between an exposure and its reference.
+    rotate : `bool`, optional
+        Whether to turn the Sun in the reference to the time of each exposure.
 
     Returns
     -------
     `References`
-        The references on the grid.
+        The reference of each exposure on the grid.
 
     Raises
     ------
     TypeError
-        If a reference is not a Map.
+        If a reference is none of these.
     ValueError
-        If a reference does not overlap the field of view.
+        If a reference does not overlap the field of view, or none is near enough in time.
     """
     flight = level1.flight
-    if reference is None:
-        return _own_reference(level1, line, reference_channel)
-    maps = _as_maps(reference)
-    needed = {
-        min(range(len(maps)), key=lambda i: abs((maps[i].reference_date - time).to_value(u.s))) for time in level1.time
-    }
-    gap = max(min(abs(item.reference_date - time) for item in maps) for time in level1.time)
-    if gap > _LONG_GAP:
+    sources = reference_sources(level1, reference, line=line, reference_channel=reference_channel)
+    chosen = _nearest(sources, level1.time, max_gap)
+    used = [sources[index] for index in sorted({*chosen} - {None})]
+    grid = observed_grid(flight, place_near_earth(used[0], used[0].time), used[0].time)
+    task = partial(_Task, flight, pixel_size(grid), _field_of_view(flight, reference_channel, line))
+    if rotate:
+        images = [
+            None if index is None else task(sources[index], shifts(sources[index], flight, turned_to=time))
+            for index, time in zip(chosen, level1.time, strict=True)
+        ]
+    else:
+        images = {index: task(sources[index], shifts(sources[index], flight)) for index in {*chosen} - {None}}
+        if len(images) == 1:
+            # One image for all is brought to the grid here, and shared; many are when their turn comes.
+            images = {index: image.load() for index, image in images.items()}
+        images = [images.get(index) for index in chosen]
+    names = sorted({source.name for source in used})
+    name = names[0] if len(names) == 1 else f"{len(used)} images, {names[0]} to {names[-1]}"
+    return References(images, grid, name)
+
+
+def _nearest(sources, times, max_gap):
+    """Index of the source nearest to each time, or None if there is none within ``max_gap``."""
+    seconds = [(source.time - times[0]).to_value(u.s) for source in sources]
+    distances = np.abs(np.subtract.outer((times - times[0]).to_value(u.s), seconds))
+    gaps = distances.min(1) * u.s
+    chosen = [int(index) for index in distances.argmin(1)]
+    if max_gap is not None:
+        max_gap = u.Quantity(max_gap).to(u.s)
+        chosen = [index if gap <= max_gap else None for index, gap in zip(chosen, gaps, strict=True)]
+    if all(index is None for index in chosen):
+        msg = (
+            f"no reference is within {max_gap} of an exposure, the nearest is {gaps.min():.1f} away: "
+            f"is the date right, or max_gap too small?"
+        )
+        raise ValueError(msg)
+    gap = max(gap for index, gap in zip(chosen, gaps, strict=True) if index is not None)
+    # A frame of the flight itself is what was asked for.
+    if gap > _LONG_GAP and max_gap is None and not isinstance(sources[0], FrameSource):
         warn_user(
             f"the reference images are up to {gap.to_value(u.min):.0f} minutes away from the exposures, in which the "
             f"Sun turns and changes: is the date right?"
         )
-    observer = maps[0].observer_coordinate
-    grid = observed_grid(flight, observer, maps[0].reference_date)
-    images = [_from_map(maps[i], flight, line, reference_channel) for i in sorted(needed)]
-    names = sorted({image.name for image in images})
-    name = names[0] if len(names) == 1 else f"{len(images)} images, {names[0]} to {names[-1]}"
-    return References(images, grid, name)
+    return chosen
 
 
-def _as_maps(reference):
-    from sunpy.coordinates import Helioprojective
-    from sunpy.map import GenericMap
+@dataclass(frozen=True, eq=False)
+class _Task:
+    """A reference that is brought to the grid where it is needed, so that not all of them are held at once."""
 
-    maps = [reference] if isinstance(reference, GenericMap) else list(reference)
-    for item in maps:
-        if not isinstance(item, GenericMap):
+    flight: object
+    pixel: float
+    field_of_view: np.ndarray
+    source: object
+    shift: np.ndarray
+
+    def __reduce__(self):
+        # The image on the grid travels to other processes: it is small, and astropy would round the WCS of the source.
+        return Reference.load, (self.load(),)
+
+    @property
+    def time(self):
+        return self.source.time
+
+    def load(self):
+        source, where = self.source, longitude_latitude(self.flight, self.shift)
+        data = source.resample(*where, self.pixel)
+        covered = np.isfinite(data[self.field_of_view]).mean()
+        if covered < _MIN_COVERAGE:
             msg = (
-                f"got a reference of type {type(item).__name__}, expected sunpy Maps: "
-                f"read files with sunpy.map.Map(path)"
+                f"the reference {source.name} covers {covered:.0%} of the field of view, expected at least "
+                f"{_MIN_COVERAGE:.0%}: it must show the Sun around "
+                f"{_center(self.flight, self.field_of_view)} arcsec"
             )
-            raise TypeError(msg)
-        if item.data.ndim != 2 or not isinstance(item.coordinate_frame, Helioprojective):
-            msg = f"got the reference {item.name!r}, expected an image of the Sun in helioprojective coordinates"
             raise ValueError(msg)
-    if not maps:
-        msg = "got an empty list of references, expected at least one sunpy Map, or None for the flight's pose"
-        raise ValueError(msg)
-    return sorted(maps, key=lambda item: item.reference_date)
-
-
-def observed_grid(flight, observer, time):
-    """
-    The flight's grid as seen by an observer at a time.
-
-    Parameters
-    ----------
-    flight : `~esis_ndcube.Flight`
-        The flight.
-    observer : `~astropy.coordinates.SkyCoord` or frame
-        The observer.
-    time : `~astropy.time.Time`
-        The time.
-
-    Returns
-    -------
-    `~astropy.wcs.WCS`
-        The grid with observer and dates.
-
-    Examples
-    --------
-    >>> from sunpy.coordinates import get_earth
-    >>> from esis_ndcube import ESIS_1
-    >>> from esis_ndcube.registration.reference import observed_grid
-    >>> grid = observed_grid(ESIS_1, get_earth("2019-09-30"), "2019-09-30")
-    >>> grid.wcs.dateavg
-    '2019-09-30T00:00:00.000'
-    """
-    from sunpy.coordinates import HeliographicStonyhurst
-    from sunpy.sun import constants
-
-    time = Time(time)
-    position = SkyCoord(observer).transform_to(HeliographicStonyhurst(obstime=time))
-    grid = flight.grid.deepcopy()
-    grid.wcs.aux.hgln_obs = position.lon.to_value(u.deg)
-    grid.wcs.aux.hglt_obs = position.lat.to_value(u.deg)
-    grid.wcs.aux.dsun_obs = position.radius.to_value(u.m)
-    grid.wcs.aux.rsun_ref = constants.radius.to_value(u.m)
-    grid.wcs.dateobs = grid.wcs.dateavg = time.utc.isot
-    grid.wcs.set()
-    return grid
-
-
-def _from_map(item, flight, line, channel):
-    from reproject import reproject_interp
-
-    grid = observed_grid(flight, item.observer_coordinate, item.reference_date)
-    data = np.asarray(item.data, dtype=float)
-    if item.mask is not None:
-        data = np.where(item.mask, np.nan, data)
-    resolution, pixel = pixel_size(item.wcs), pixel_size(grid)
-    # A spline is needed where the image is coarser than the grid, but NaN would spread through it.
-    order = "bicubic" if resolution > 1.5 * pixel and np.isfinite(data).all() else "bilinear"
-    data, _ = reproject_interp((data, item.wcs), grid, shape_out=flight.grid_shape, order=order)
-    field_of_view = _field_of_view(flight, channel, line)
-    covered = np.isfinite(data[field_of_view]).mean()
-    name = _map_name(item)
-    if covered < _MIN_COVERAGE:
-        msg = (
-            f"the reference {name} covers {covered:.0%} of the field of view, expected at least "
-            f"{_MIN_COVERAGE:.0%}: it must show the Sun around "
-            f"{_center(flight, field_of_view)} arcsec"
-        )
-        raise ValueError(msg)
-    return Reference(name, item.reference_date, data, pixel, resolution, resolution <= _DETAIL * pixel)
-
-
-def _map_name(item):
-    path = item.meta.get("filename") or item.meta.get("file_name")
-    label = f"{item.observatory} {item.wavelength}" if not path else Path(str(path)).name
-    return f"{label} {item.reference_date.isot}"
+        detailed = source.detailed and source.resolution <= _DETAIL * self.pixel
+        return Reference(source.name, source.time, data, self.pixel, source.resolution, detailed)
 
 
 def _field_of_view(flight, channel, line):
@@ -350,34 +302,3 @@ def _center(flight, region):
     y, x = np.argwhere(region).mean(0)
     lon, lat = flight.grid.pixel_to_world_values(x, y)
     return f"({(lon + 180) % 360 * 3600 - 648000:.0f}, {lat * 3600:.0f})"
-
-
-def _own_reference(level1, line, reference_channel):
-    """The reference channel near the pose's frame, pointed by the pose."""
-    from sunpy.coordinates import get_earth
-
-    flight, index = level1.flight, list(level1.channel).index(reference_channel)
-    rows, columns = level1.data.shape[-2:]
-    y, x = np.ogrid[:rows, :columns]
-    region = line_region(flight, reference_channel, line, x, y)
-    for time in np.argsort(np.abs(level1.frame - flight.pose_frame), kind="stable"):
-        image = np.where(region, np.asarray(level1.data[time, index]), np.nan)
-        if level1.mask is not None:
-            image[np.asarray(level1.mask[time, index])] = np.nan
-        if np.isfinite(image[region]).mean() > _MIN_COVERAGE and np.nanstd(image) > 0:
-            break
-    else:
-        msg = f"channel {reference_channel} has no usable frame to point the others by: give a reference image"
-        raise ValueError(msg)
-    mid_time = level1.meta["mid_time"][time, index]
-    grid = observed_grid(flight, get_earth(mid_time), mid_time)
-    pose = Alignment.from_pose(flight, reference_channel, frame=level1.frame[time], line=line, time=mid_time, grid=grid)
-    v, h = np.meshgrid(np.arange(flight.grid_shape[0]), np.arange(flight.grid_shape[1]), indexing="ij")
-    position = np.stack(pose.transform(h, v)[::-1])
-    valid = map_coordinates(np.isfinite(image).astype(np.float32), position, order=1) > 0.999
-    data = map_coordinates(np.nan_to_num(image), position, order=3)
-    pixel = pixel_size(grid)
-    name = f"flight pose, channel {reference_channel} of frame {int(level1.frame[time])}"
-    # The channel bends like itself: its own image can not tell how.
-    image = Reference(name, mid_time, np.where(valid, data, np.nan), pixel, pixel, detailed=False)
-    return References([image], grid, name)

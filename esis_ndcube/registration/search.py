@@ -19,6 +19,7 @@ def coarse_search(reference, image, start, *, mask, valid, rolls, scales, shift)
 
     For every roll and scale the image is warped onto the reference, and the normalized correlation of both is
     computed for all shifts at once by Fourier transforms, with masks (Padfield 2012).
+    Shifts count at which they share 30 % of the smaller one's pixels.
 
     Parameters
     ----------
@@ -74,7 +75,7 @@ def coarse_search(reference, image, start, *, mask, valid, rolls, scales, shift)
         position = np.stack(turned(x, y)[::-1])
         there = map_coordinates(weight, position, order=1, mode="constant") > 0.99
         warped = np.where(there, map_coordinates(image, position, order=1, mode="constant"), 0)
-        surface = _correlation(spectra, warped, there, shape, mask.sum())
+        surface = _correlation(spectra, warped, there, shape, min(mask.sum(), there.sum()))
         score, dx, dy = _peak(surface, shift)
         if score > best[1]:
             moved = np.column_stack([np.eye(2), [-dx, -dy]])

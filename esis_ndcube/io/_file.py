@@ -1,0 +1,157 @@
+"""Write the file of a cube image by image, so that memory does not grow with their number."""
+
+import contextlib
+import gzip
+import io
+import shutil
+import uuid
+
+import dask
+import numpy as np
+
+from astropy.io import fits
+
+from esis_ndcube.io._output import check_output
+from esis_ndcube.io._planes import Plane
+from esis_ndcube.io._writing import ImageHDU, cube_arrays, cube_hdus
+from esis_ndcube.parallel import delayed, stream
+
+_FITS_BLOCK = 2880
+
+
+@contextlib.contextmanager
+def cube_file(cube, path, *, overwrite=False):
+    """
+    A new file for a cube, moved to its place when the block ends without an error, so that there never is half a file.
+
+    Parameters
+    ----------
+    cube : `~esis_ndcube.cube.ESISCube`
+        The cube; of its arrays only shape and type are looked at.
+    path : path-like
+        The file; compressed where the name ends in ``.gz``.
+    overwrite : `bool`
+        Whether to replace a file that exists.
+
+    Yields
+    ------
+    `CubeFile`
+        To write the arrays to, and to `CubeFile.finish`.
+    """
+    path = check_output(path, overwrite)
+    names = [path.with_name(f".{uuid.uuid4().hex}.{path.name}") for _ in range(2)]
+    temporary, packed = names
+    try:
+        yield CubeFile(cube, temporary, path.name)
+        if path.suffix == ".gz":
+            with temporary.open("rb") as source, gzip.GzipFile(packed, "wb") as target:
+                shutil.copyfileobj(source, target, 2**20)
+            temporary = packed
+        check_output(path, overwrite)
+        temporary.replace(path)
+    finally:
+        for name in names:
+            with contextlib.suppress(OSError):
+                name.unlink(missing_ok=True)
+
+
+class CubeFile:
+    """
+    A file of a cube that is being written.
+
+    Parameters
+    ----------
+    cube : `~esis_ndcube.cube.ESISCube`
+        As for `cube_file`.
+    path : `~pathlib.Path`
+        The file.
+    name : `str`
+        What it will be called.
+
+    Attributes
+    ----------
+    planes : `dict`
+        The `Plane` of each array of the cube, by the name of its HDU; zero at first.
+    """
+
+    def __init__(self, cube, path, name):
+        self._path, self._name = path, name
+        _, self.planes, end = self._arrange(cube)
+        with path.open("xb") as stream:
+            stream.truncate(end)
+
+    def finish(self, cube):
+        """
+        Write all but the arrays.
+
+        Parameters
+        ----------
+        cube : `~esis_ndcube.cube.ESISCube`
+            The cube, which may differ from the first one in metadata that are kept in tables.
+        """
+        hdus, planes, end = self._arrange(cube)
+        if any(planes[name].offset != plane.offset for name, plane in self.planes.items()):
+            msg = "got a cube whose headers have another length than those the file was begun with"
+            raise ValueError(msg)
+        others = [hdu for hdu in hdus if not isinstance(hdu, ImageHDU)]
+        buffer = io.BytesIO()
+        fits.HDUList(others).writeto(buffer, checksum=True)
+        content, length = buffer.getbuffer(), _length(hdus[0])
+        with self._path.open("r+b") as stream:
+            stream.write(content[:length])
+            for hdu in hdus:
+                if isinstance(hdu, ImageHDU):
+                    hdu.plane = self.planes[hdu.name]
+                    hdu.add_checksum()
+                    stream.seek(hdu.plane.offset - _length(hdu))
+                    stream.write(hdu.header.tostring().encode("ascii"))
+            stream.seek(end)
+            stream.write(content[length:])
+
+    def _arrange(self, cube):
+        """The HDUs, the planes and where they end."""
+        hdus, arrays = cube_hdus(cube, self._name), cube_arrays(cube)
+        hdus.verify("exception")
+        hdus.update_extend()
+        planes, offset = {}, 0
+        for hdu in hdus[: len(arrays) + 1]:
+            # Makes room for the two cards; their values come last.
+            hdu.add_checksum()
+            offset += _length(hdu)
+            if isinstance(hdu, ImageHDU):
+                array = arrays[hdu.name]
+                plane = planes[hdu.name] = Plane(self._path, offset, array.shape, array.dtype)
+                offset += -(-plane.nbytes // _FITS_BLOCK) * _FITS_BLOCK
+        return hdus, planes, offset
+
+
+def _length(hdu):
+    return len(hdu.header.tostring())
+
+
+def write_arrays(cube, planes):
+    """
+    Write the arrays of a cube, image by image.
+
+    Parameters
+    ----------
+    cube : `~esis_ndcube.cube.ESISCube`
+        The cube, with arrays in memory or lazy ones.
+    planes : `dict`
+        As `CubeFile.planes`.
+    """
+    arrays = cube_arrays(cube)
+    for name in [name for name, array in arrays.items() if array.shape != cube.data.shape]:
+        planes[name][()] = np.asarray(arrays.pop(name))
+    indices = list(np.ndindex(cube.data.shape[:-2]))
+    images = (tuple(array[index] for array in arrays.values()) for index in indices)
+    if any(dask.is_dask_collection(array) for array in arrays.values()):
+        # Together, because they may be made together.
+        images = stream(delayed(_arrays, *parts) for parts in images)
+    for index, parts in zip(indices, images, strict=True):
+        for name, part in zip(arrays, parts, strict=True):
+            planes[name][index] = part
+
+
+def _arrays(*parts):
+    return parts

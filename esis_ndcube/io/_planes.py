@@ -1,0 +1,85 @@
+"""Image arrays as they lie in a FITS file, read and written a part at a time."""
+
+from pathlib import Path
+
+import numpy as np
+
+# Several images' worth, and a multiple of the four bytes that a checksum adds up.
+_BLOCK = 2**24
+
+
+class Plane:
+    """
+    The array of an image HDU that is not compressed.
+
+    An index reads a part of it from the file; assigning to the integer indices of the leading axes writes a part.
+    The file is open only meanwhile, and memory is used only for the part, so that it can be pickled and sent to other
+    processes.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+    offset : `int`
+        Where the array begins.
+    shape : `tuple` of `int`
+        Its shape.
+    dtype : `~numpy.dtype`
+        Type of the values in memory; bool is kept as uint8.
+    watch : `bool`
+        Whether to refuse to read after the file has changed.
+    """
+
+    def __init__(self, path, offset, shape, dtype, *, watch=False):
+        self.path, self.offset, self.shape, self.dtype = Path(path).absolute(), offset, tuple(shape), np.dtype(dtype)
+        self.ndim = len(self.shape)
+        self._state = self._look() if watch else None
+
+    @property
+    def nbytes(self):
+        """Length in the file."""
+        return int(np.prod(self.shape)) * self.dtype.itemsize
+
+    def __getitem__(self, item):
+        if self._state is not None and self._look() != self._state:
+            msg = f"{self.path} has been changed since it was read lazily: read it again"
+            raise OSError(msg)
+        stored = np.memmap(self.path, self._bits.newbyteorder(">"), mode="r", offset=self.offset, shape=self.shape)
+        values = self._shift(np.array(stored[item], dtype=self._bits))
+        return values.astype(bool) if self.dtype == bool else values.view(self.dtype)
+
+    def __setitem__(self, index, values):
+        values = np.broadcast_to(np.asarray(values, dtype=self.dtype), self.shape[len(index) :])
+        position = int(np.ravel_multi_index(index, self.shape[: len(index)])) if index else 0
+        with self.path.open("r+b") as stream:
+            stream.seek(self.offset + position * values.nbytes)
+            bits = self._shift(np.ascontiguousarray(values).view(self._bits))
+            stream.write(bits.astype(self._bits.newbyteorder(">")))
+
+    def blocks(self):
+        """All bytes, in turn."""
+        with self.path.open("rb") as stream:
+            stream.seek(self.offset)
+            left = self.nbytes
+            while left:
+                block = stream.read(min(left, _BLOCK))
+                if not block:
+                    msg = f"{self.path} is cut short: {left} bytes of an array are missing"
+                    raise OSError(msg)
+                left -= len(block)
+                yield np.frombuffer(block, dtype=np.uint8)
+
+    @property
+    def _bits(self):
+        return np.dtype(f"u{self.dtype.itemsize}")
+
+    def _shift(self, bits):
+        """Turn the highest bit: integers of a kind that FITS has not are kept with an offset of half their range."""
+        size = self.dtype.itemsize
+        if (self.dtype.kind == "u" and size > 1) or self.dtype == np.int8:
+            return bits ^ self._bits.type(1 << (8 * size - 1))
+        return bits
+
+    def _look(self):
+        state = self.path.stat()
+        return state.st_size, state.st_mtime_ns

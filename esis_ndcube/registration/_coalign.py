@@ -1,0 +1,71 @@
+"""One name for the alignment of whole flights and of any two images."""
+
+from functools import singledispatch
+
+import numpy as np
+
+from astropy.nddata import NDData
+
+from esis_ndcube.level1 import ESISLevel1Cube
+from esis_ndcube.registration._image_inputs import ACCEPTED
+from esis_ndcube.registration.exposures import coalign_frames
+from esis_ndcube.registration.images import coalign_images
+
+__all__ = ["coalign"]
+
+
+@singledispatch
+def coalign(image, reference=None, **options):
+    """
+    Align images with a reference: all frames of a flight, or any one image.
+
+    Parameters
+    ----------
+    image : `~esis_ndcube.ESISLevel1Cube` or image
+        The frames of a flight, which `~esis_ndcube.registration.coalign_frames` aligns with the Sun and with each
+        other; or an array with axes (y, x), a pair (array, WCS), a `~sunpy.map.GenericMap`, or an
+        `~astropy.nddata.NDData` or `~ndcube.NDCube` with axes (y, x), which
+        `~esis_ndcube.registration.coalign_images` aligns with another one.
+    reference : optional
+        What to align with: for frames one or many images of the Sun, a cube or the number of a channel, or by default
+        the flight's own pose; for an image, another one.
+    **options
+        Those of the two functions.
+
+    Returns
+    -------
+    `~esis_ndcube.Coalignment` or `~esis_ndcube.registration.ImageAlignment`
+        Of frames, or of an image.
+
+    Raises
+    ------
+    TypeError
+        If it is neither, or there is no such option.
+    ValueError
+        As the two functions.
+
+    See Also
+    --------
+    esis_ndcube.registration.coalign_frames : Options and results for the frames of a flight.
+    esis_ndcube.registration.coalign_images : Options and results for two images.
+
+    Examples
+    --------
+    >>> from esis_ndcube import ESISLevel1Cube, coalign
+    >>> level1 = ESISLevel1Cube.from_raw("frames")  # doctest: +SKIP
+    >>> coalign(level1, rotate=True).final[0, 0]  # doctest: +SKIP
+    <Alignment final of channel 1, frame 109, O V>
+
+    >>> import numpy as np
+    >>> from scipy.ndimage import gaussian_filter
+    >>> scene = np.exp(4 * gaussian_filter(np.random.default_rng(1).normal(size=(120, 120)), 2))
+    >>> coalign(scene[5:105, 8:108], scene[:100, :100], transform="shift").converged
+    True
+    """
+    msg = f"got {type(image).__name__} to be aligned, expected an ESISLevel1Cube, or {ACCEPTED}"
+    raise TypeError(msg)
+
+
+coalign.register(ESISLevel1Cube, coalign_frames)
+for _kind in (np.ndarray, tuple, NDData):
+    coalign.register(_kind, coalign_images)

@@ -1,0 +1,73 @@
+"""The grid of a flight as an observer sees it."""
+
+import numpy as np
+
+import astropy.units as u
+from astropy.coordinates import SkyCoord
+from astropy.time import Time
+
+
+def pixel_size(wcs):
+    """
+    Size of the pixels of a celestial WCS.
+
+    Parameters
+    ----------
+    wcs : `~astropy.wcs.WCS`
+        Two-dimensional.
+
+    Returns
+    -------
+    `float`
+        Geometric mean of both sides in arcsec.
+
+    Examples
+    --------
+    >>> from esis_ndcube import ESIS_1
+    >>> from esis_ndcube.registration.reference import pixel_size
+    >>> round(pixel_size(ESIS_1.grid), 6)
+    0.6
+    """
+    return float(np.sqrt(abs(np.linalg.det(wcs.pixel_scale_matrix)))) * u.Unit(wcs.wcs.cunit[0]).to(u.arcsec)
+
+
+def observed_grid(flight, observer, time):
+    """
+    The flight's grid as seen by an observer at a time.
+
+    Parameters
+    ----------
+    flight : `~esis_ndcube.Flight`
+        The flight.
+    observer : `~astropy.coordinates.SkyCoord` or frame
+        The observer.
+    time : `~astropy.time.Time`
+        The time.
+
+    Returns
+    -------
+    `~astropy.wcs.WCS`
+        The grid with observer and dates.
+
+    Examples
+    --------
+    >>> from sunpy.coordinates import get_earth
+    >>> from esis_ndcube import ESIS_1
+    >>> from esis_ndcube.registration.reference import observed_grid
+    >>> grid = observed_grid(ESIS_1, get_earth("2019-09-30"), "2019-09-30")
+    >>> grid.wcs.dateavg
+    '2019-09-30T00:00:00.000'
+    """
+    from sunpy.coordinates import HeliographicStonyhurst
+    from sunpy.sun import constants
+
+    time = Time(time)
+    position = SkyCoord(observer).transform_to(HeliographicStonyhurst(obstime=time))
+    grid = flight.grid.deepcopy()
+    grid.wcs.aux.hgln_obs = position.lon.to_value(u.deg)
+    grid.wcs.aux.hglt_obs = position.lat.to_value(u.deg)
+    grid.wcs.aux.dsun_obs = position.radius.to_value(u.m)
+    grid.wcs.aux.rsun_ref = constants.radius.to_value(u.m)
+    grid.wcs.dateobs = grid.wcs.dateavg = time.utc.isot
+    grid.wcs.set()
+    return grid

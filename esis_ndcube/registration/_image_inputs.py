@@ -1,0 +1,140 @@
+"""What two images to be co-aligned may be, and where their coordinates put one on the other."""
+
+import contextlib
+from dataclasses import dataclass
+
+import numpy as np
+
+from astropy.coordinates import ConvertError, SkyCoord
+from astropy.nddata import NDData
+from astropy.wcs.utils import pixel_to_pixel
+from astropy.wcs.wcsapi import BaseHighLevelWCS, BaseLowLevelWCS, HighLevelWCSWrapper
+
+from esis_ndcube.registration.transform import PolynomialTransform, exponents
+
+ACCEPTED = "an array with axes (y, x), (array, WCS), a sunpy Map, or an NDData or NDCube with axes (y, x)"
+
+# Points along each axis at which coordinates are compared.
+_SAMPLES = 21
+
+
+@dataclass(frozen=True, eq=False)
+class Image:
+    """An image, NaN where it is not valid, and its celestial WCS or None."""
+
+    data: np.ndarray
+    wcs: object
+
+    @property
+    def valid(self):
+        return np.isfinite(self.data)
+
+    def where(self, chosen):
+        """The image with only the chosen of its pixels."""
+        return Image(np.where(chosen, self.data, np.nan), self.wcs)
+
+
+def parse_image(given, name):
+    """The `Image` that is meant; ``name`` is what errors call it."""
+    data, wcs, mask = given, None, None
+    if isinstance(given, NDData):
+        data, wcs, mask = given.data, given.wcs, given.mask
+    elif isinstance(given, tuple) and len(given) == 2:
+        data, wcs = given
+    if isinstance(data, np.ma.MaskedArray):
+        data, mask = data.data, np.ma.getmaskarray(data)
+    if not isinstance(data, np.ndarray) and not hasattr(data, "__array__"):
+        msg = f"got {name} of type {type(given).__name__}, expected {ACCEPTED}"
+        raise TypeError(msg)
+    data = np.asarray(data)
+    if data.ndim != 2 or data.dtype.kind not in "buif":
+        msg = f"got {name} of shape {data.shape} and type {data.dtype}, expected real numbers with axes (y, x)"
+        raise ValueError(msg)
+    data = data.astype(np.float32)
+    if mask is not None:
+        data[np.broadcast_to(np.asarray(mask, dtype=bool), data.shape)] = np.nan
+    data[~np.isfinite(data)] = np.nan
+    good = data[np.isfinite(data)]
+    if not good.size or np.ptp(good) == 0:
+        what = "without valid pixels" if not good.size else f"that is {good[0]} everywhere"
+        msg = f"got {name} {what}, expected an image with some structure"
+        raise ValueError(msg)
+    return Image(data, parse_wcs(wcs, name))
+
+
+def parse_wcs(wcs, name):
+    """The WCS as a high-level one, or None."""
+    if wcs is None:
+        return None
+    if not isinstance(wcs, (BaseLowLevelWCS, BaseHighLevelWCS)):
+        msg = f"got {name} with a WCS of type {type(wcs).__name__}, expected one of astropy's interface"
+        raise TypeError(msg)
+    wcs = wcs if isinstance(wcs, BaseHighLevelWCS) else HighLevelWCSWrapper(wcs)
+    low = wcs.low_level_wcs
+    classes = [entry[0] for entry in low.world_axis_object_classes.values()]
+    if low.pixel_n_dim != 2 or classes != [SkyCoord]:
+        msg = (
+            f"got {name} with a WCS of the axes {list(low.world_axis_physical_types)}, expected celestial longitude "
+            f"and latitude: give the array alone to start from equal pixels"
+        )
+        raise ValueError(msg)
+    return wcs
+
+
+def map_pixels(first, second, x, y):
+    """
+    Pixels of the second WCS that show what pixels of the first one show; NaN where it does not.
+
+    Between observers, coordinates are transformed on the sphere of the Sun and beyond the limb in the plane through
+    its center. The rotation of the Sun is left in.
+    """
+    try:
+        with _screen(first):
+            return np.array(pixel_to_pixel(first, second, x, y))
+    except ConvertError as error:
+        msg = f"the coordinates of the images can not be transformed into each other: {error}"
+        raise ValueError(msg) from error
+
+
+def _screen(wcs):
+    from sunpy.coordinates import Helioprojective, SphericalScreen
+
+    frame = wcs.pixel_to_world(0, 0).frame
+    if not isinstance(frame, Helioprojective) or frame.observer is None:
+        return contextlib.nullcontext()
+    return SphericalScreen(SkyCoord(frame.observer), only_off_disk=True)
+
+
+def sample_pixels(shape):
+    """Points spread over an image (x, y), flat."""
+    x, y = np.meshgrid(*(np.linspace(0, n - 1, _SAMPLES) for n in shape[::-1]))
+    return x.ravel(), y.ravel()
+
+
+def start_from_wcs(image, reference, degree):
+    """The polynomial map from reference to image pixels nearest to what both WCS say."""
+    middle, scale = center_and_scale(reference.data.shape)
+    x, y = sample_pixels(reference.data.shape)
+    u, v = map_pixels(reference.wcs, image.wcs, x, y)
+    known = np.isfinite(u) & np.isfinite(v)
+    rows, columns = image.data.shape
+    # What is far outside of the image does not matter for the map, and may not be anywhere near it.
+    near = known & (np.abs(u - columns / 2) <= columns) & (np.abs(v - rows / 2) <= rows)
+    if near.sum() < 2 * len(exponents(degree)):
+        # A small image in a large reference: ask the other way round.
+        u, v = sample_pixels(image.data.shape)
+        x, y = map_pixels(image.wcs, reference.wcs, u, v)
+        near = np.isfinite(x) & np.isfinite(y)
+    if near.sum() < 2 * len(exponents(degree)):
+        msg = "the images do not overlap: their coordinates have no place in common; if these are wrong, give a start="
+        raise ValueError(msg)
+    x, y, u, v = (values[near] for values in (x, y, u, v))
+    terms = np.stack([((x - middle[0]) / scale) ** i * ((y - middle[1]) / scale) ** j for i, j in exponents(degree)])
+    coefficients = np.linalg.lstsq(terms.T, np.stack([u, v], axis=1), rcond=None)[0].T
+    return PolynomialTransform(coefficients, middle, scale)
+
+
+def center_and_scale(shape):
+    """Origin and length of the transforms from images of a shape."""
+    rows, columns = shape
+    return ((columns - 1) / 2, (rows - 1) / 2), max(rows, columns) / 2

@@ -1,0 +1,274 @@
+"""What a reference may be, as images of the Sun that all look the same to the registration."""
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+import astropy.units as u
+from astropy.coordinates import SkyCoord
+from astropy.time import Time
+from astropy.wcs.wcsapi import HighLevelWCSWrapper
+
+from esis_ndcube._spline import evaluate, prepare
+from esis_ndcube.cube import ESISCube
+from esis_ndcube.mask import line_region
+from esis_ndcube.registration._grid import observed_grid, pixel_size
+from esis_ndcube.registration.alignment import Alignment
+
+# Images with pixels larger than this many of the grid's are interpolated by a spline, others linearly.
+_COARSE = 1.5
+# Pixels around what the grid needs, so that the spline does not see the edge.
+_MARGIN = 16
+# Least part of the field stop that a frame must show to be its own reference.
+_MIN_LIT = 0.5
+
+_ACCEPTED = (
+    "a sunpy Map, a list or MapSequence of them, an NDCube with axes (y, x) or (time, y, x), a Level-3 cube, the "
+    "number of a channel, or None: read files with sunpy.map.Map(path)"
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """
+    An image of the Sun as it was given.
+
+    ``image`` is a Map or a cube with axes (y, x), ``wcs`` its celestial WCS, ``time`` when it was taken, ``observer``
+    from where, and ``resolution`` the size of its pixels in arcsec.
+    """
+
+    name: str
+    time: Time
+    observer: object
+    resolution: float
+    image: object
+    wcs: object
+    detailed: bool = True
+
+    def resample(self, longitude, latitude, pixel):
+        """The image at helioprojective coordinates (deg) of its own observer; ``pixel`` is how fine they lie."""
+        x, y = self._position(longitude, latitude)
+        order = 3 if self.resolution > _COARSE * pixel else 1
+        return _sample(self._data(), x, y, order)
+
+    def _position(self, longitude, latitude):
+        # Those of astropy are not thread-safe.
+        low = copy.deepcopy(self.wcs).low_level_wcs
+        lon, lat = _axes(low)
+        world = [None, None]
+        for axis, values in ((lon, longitude), (lat, latitude)):
+            world[axis] = values * u.deg.to(low.world_axis_units[axis])
+        return low.world_to_pixel_values(*world)
+
+    def _data(self):
+        data = np.asarray(self.image.data)
+        data = data.astype(np.result_type(data.dtype, np.float32), copy=False)
+        return data if self.image.mask is None else np.where(self.image.mask, np.nan, data)
+
+
+@dataclass(frozen=True, eq=False)
+class FrameSource(Source):
+    """A frame of the Level-1 cube; ``image`` holds its pixels, NaN outside the field stop, ``wcs`` is its pose."""
+
+    # A channel bends like itself: its own image can not tell how.
+    detailed: bool = False
+
+    def resample(self, longitude, latitude, pixel):
+        """As for any `Source`, but always by a spline."""
+        return _sample(self.image, *self._position(longitude, latitude), 3)
+
+    def _position(self, longitude, latitude):
+        grid = self.wcs.grid.deepcopy()
+        units = grid.world_axis_units
+        world = (values * u.deg.to(unit) for values, unit in zip((longitude, latitude), units, strict=True))
+        return self.wcs.transform(*grid.world_to_pixel_values(*world))
+
+
+def _sample(data, x, y, order):
+    """Interpolate, looking only at the part of the image that is needed."""
+    inside = np.isfinite(x) & np.isfinite(y)
+    box = []
+    for position, length in zip((y, x), data.shape, strict=True):
+        first, last = (position[inside].min(), position[inside].max()) if inside.any() else (0, 0)
+        start, stop = np.clip([np.floor(first) - _MARGIN, np.ceil(last) + _MARGIN + 1], 0, length).astype(int)
+        box.append(slice(start, stop))
+    part = data[tuple(box)]
+    if not part.size:
+        return np.full(x.shape, np.nan, dtype=np.float32)
+    return evaluate(prepare(part, order), x - box[1].start, y - box[0].start)[0]
+
+
+def reference_sources(level1, reference, *, line, reference_channel):
+    """
+    The images that are meant by a reference, in the order of their times.
+
+    Parameters and errors are those of `~esis_ndcube.registration.reference.prepare_references`.
+    """
+    if reference is None:
+        return [_frame_source(level1, line, reference_channel)]
+    if isinstance(reference, (int, np.integer)) and not isinstance(reference, bool):
+        return [_frame_source(level1, line, int(reference))]
+    sources = list(_flatten(reference))
+    if not sources:
+        kind = "empty list of references" if isinstance(reference, (list, tuple)) else "empty reference"
+        msg = f"got an {kind}, expected {_ACCEPTED}"
+        raise ValueError(msg)
+    return sorted(sources, key=lambda source: source.time)
+
+
+def _flatten(reference):
+    from ndcube import NDCube
+    from sunpy.map import GenericMap
+
+    if isinstance(reference, GenericMap):
+        yield _map_source(reference)
+    elif isinstance(reference, NDCube):
+        yield from _cube_sources(reference)
+    elif isinstance(reference, (str, Path, np.ndarray)) or not hasattr(reference, "__getitem__"):
+        msg = f"got a reference of type {type(reference).__name__}, expected {_ACCEPTED}"
+        raise TypeError(msg)
+    else:
+        for item in reference:
+            yield from _flatten(item)
+
+
+def _map_source(item):
+    from sunpy.coordinates import Helioprojective
+
+    if item.data.ndim != 2 or not isinstance(item.coordinate_frame, Helioprojective):
+        msg = f"got the reference {item.name!r}, expected an image of the Sun in helioprojective coordinates"
+        raise ValueError(msg)
+    path = item.meta.get("filename") or item.meta.get("file_name")
+    label = f"{item.observatory} {item.wavelength}" if not path else Path(str(path)).name
+    time = item.reference_date
+    resolution = _resolution(item.wcs.low_level_wcs, item.data.shape)
+    return Source(f"{label} {time.isot}", time, item.observer_coordinate, resolution, item, item.wcs)
+
+
+def _cube_sources(cube):
+    if isinstance(cube, ESISCube):
+        cube = _one_channel(cube)
+    if cube.data.ndim not in (2, 3):
+        msg = f"got a reference cube of shape {cube.data.shape}, expected axes (y, x) or (time, y, x)"
+        raise ValueError(msg)
+    images = [cube] if cube.data.ndim == 2 else [cube[index] for index in range(len(cube.data))]
+    # An exposure that could not be aligned is no image.
+    return [_image_source(image) for image in images if _is_lit(image)]
+
+
+def _one_channel(cube):
+    """A cube of ESIS without its channel axis: in the channel that its others were aligned with."""
+    names = cube.wcs.array_axis_names
+    if "channel" not in names:
+        return cube
+    numbers = cube.channel.tolist()
+    number = numbers[0] if len(numbers) == 1 else None
+    for step in cube.history:
+        if step.name == "coalign" and number is None:
+            number = step.parameters.get("reference_channel")
+    if number not in numbers:
+        msg = (
+            f"got a reference cube of the channels {numbers}, in which its own reference channel {number} is not: "
+            f"choose one, as cube[:, :1]"
+        )
+        raise ValueError(msg)
+    return cube[tuple(numbers.index(number) if name == "channel" else slice(None) for name in names)]
+
+
+def _is_lit(image):
+    good = np.isfinite(image.data)
+    return bool((good if image.mask is None else good & ~np.asarray(image.mask)).any())
+
+
+def _image_source(image):
+    wcs = image.wcs if hasattr(image.wcs, "low_level_wcs") else HighLevelWCSWrapper(image.wcs)
+    low = wcs.low_level_wcs
+    types = low.world_axis_physical_types
+    if low.world_n_dim != 2 or not all("helioprojective" in str(kind) for kind in types):
+        msg = f"got a reference cube whose images have the axes {types}, expected helioprojective coordinates only"
+        raise ValueError(msg)
+    place = wcs.pixel_to_world(0, 0)
+    frame = place.frame if isinstance(place, SkyCoord) else None
+    time = _image_time(image, frame)
+    name = f"{_cube_name(image)} {time.isot}"
+    return Source(name, time, _observer(frame, time), _resolution(low, image.data.shape), image, wcs)
+
+
+def _image_time(image, frame):
+    """When an image was taken: by its own word, by the axes that were sliced away, or by its WCS."""
+    found = [getattr(image, "image_time", None), getattr(image, "time", None), *image.global_coords.values()]
+    found.append(getattr(frame, "obstime", None))
+    for value in found:
+        if isinstance(value, Time) and value.size == 1:
+            return value.unmasked.ravel()[0]
+    msg = "got a reference cube without times: its WCS, its extra coordinates or DATE-AVG must tell them"
+    raise ValueError(msg)
+
+
+def _cube_name(image):
+    if not isinstance(image, ESISCube):
+        return type(image).__name__
+    if getattr(image, "name", None):
+        return image.name
+    parts = (
+        getattr(image.flight, "name", None),
+        image.line,
+        "" if image.channel is None else f"channel {image.channel}",
+    )
+    return " ".join(part for part in parts if part)
+
+
+def _observer(frame, time):
+    from sunpy.coordinates import get_earth
+
+    observer = getattr(frame, "observer", None)
+    return get_earth(time) if observer is None or isinstance(observer, str) else observer
+
+
+def _axes(low):
+    """Which world axes are longitude and latitude."""
+    kinds = [str(kind) for kind in low.world_axis_physical_types]
+    return (0, 1) if kinds[0].endswith("lon") else (1, 0)
+
+
+def _resolution(low, shape):
+    """Geometric mean of the sides of the pixel in the middle, in arcsec."""
+    y, x = ((n - 1) / 2 for n in shape)
+    lon, lat = _axes(low)
+    world = np.array(low.pixel_to_world_values([x - 0.5, x + 0.5, x, x], [y, y, y - 0.5, y + 0.5]))
+    world = np.stack([world[axis] * u.Unit(low.world_axis_units[axis]).to(u.arcsec) for axis in (lon, lat)])
+    turn = 360 * 3600
+    sides = (world[:, 1::2] - world[:, ::2] + turn / 2) % turn - turn / 2
+    sides[0] *= np.cos(world[1].mean() * u.arcsec.to(u.rad))
+    return float(np.sqrt(abs(np.linalg.det(sides))))
+
+
+def _frame_source(level1, line, number):
+    """A channel in the exposure nearest to that of the flight's pose, pointed by the pose."""
+    from sunpy.coordinates import get_earth
+
+    numbers = [int(channel) for channel in np.atleast_1d(level1.channel)]
+    if number not in numbers:
+        msg = f"got channel {number} as the reference, expected one of the cube's channels {numbers}"
+        raise ValueError(msg)
+    flight, index = level1.flight, numbers.index(number)
+    rows, columns = level1.data.shape[-2:]
+    y, x = np.ogrid[:rows, :columns]
+    region = line_region(flight, number, line, x, y)
+    for time in np.argsort(np.abs(level1.frame - flight.pose_frame), kind="stable"):
+        image = np.where(region, np.asarray(level1.data[time, index]), np.nan)
+        if level1.mask is not None:
+            image[np.asarray(level1.mask[time, index])] = np.nan
+        if np.isfinite(image[region]).mean() > _MIN_LIT and np.nanstd(image) > 0:
+            break
+    else:
+        msg = f"channel {number} has no usable frame to point the others by: give a reference image"
+        raise ValueError(msg)
+    frame, mid_time = int(level1.frame[time]), level1.meta["mid_time"][time, index]
+    earth = get_earth(mid_time)
+    grid = observed_grid(flight, earth, mid_time)
+    pose = Alignment.from_pose(flight, number, frame=frame, line=line, time=mid_time, grid=grid)
+    name = f"flight pose, channel {number} of frame {frame}"
+    return FrameSource(name, mid_time, earth, pixel_size(grid), image, pose)

@@ -1,0 +1,116 @@
+"""Where a reference image shows what lies on the grid: another observer, another time."""
+
+import numpy as np
+from scipy.ndimage import map_coordinates
+
+import astropy.units as u
+from astropy.coordinates import SkyCoord
+
+# An observer no farther from the Earth than this, as a satellite, sees the Sun as the Earth does, to within 0.7 arcsec.
+_NEAR_EARTH = 1e5 * u.km
+# Coordinates are transformed at every so many pixels of the grid, and the shifts interpolated between.
+_STEP = 8
+
+
+def place_near_earth(source, time):
+    """
+    The place from which the grid is seen at a time: that of the source if it is near the Earth, else the Earth's.
+
+    What is near the Earth is taken to stay where it is relative to it.
+    """
+    from sunpy.coordinates import get_earth
+
+    earth = get_earth(time)
+    there, then = _place(source.observer, source.time), get_earth(source.time)
+    if there.separation_3d(then) > _NEAR_EARTH:
+        return earth
+    # SkyCoords of two times do not mix, numbers do.
+    values = [getattr(there, name) - getattr(then, name) + getattr(earth, name) for name in ("lon", "lat", "radius")]
+    return _stonyhurst(*values, time)
+
+
+def _place(observer, time):
+    from sunpy.coordinates import HeliographicStonyhurst
+
+    return SkyCoord(observer).transform_to(HeliographicStonyhurst(obstime=time))
+
+
+def _stonyhurst(lon, lat, radius, time):
+    from sunpy.coordinates import HeliographicStonyhurst
+
+    return SkyCoord(lon, lat, radius, frame=HeliographicStonyhurst(obstime=time))
+
+
+def shifts(source, flight, *, turned_to=None):
+    """
+    How far the coordinates in a source's own view lie from those of the grid.
+
+    Parameters
+    ----------
+    source : `~esis_ndcube.registration._reference_sources.Source`
+        The image.
+    flight : `~esis_ndcube.Flight`
+        Its grid is used.
+    turned_to : `~astropy.time.Time`, optional
+        The grid shows the Sun at this time, and its surface rotates until then; by default at the image's own.
+
+    Returns
+    -------
+    `numpy.ndarray` or None
+        Shifts in longitude and latitude (deg) at every `_STEP`-th row and column, shape (2, rows, columns), NaN where
+        the image did not see the place; None if there are none at all.
+    """
+    from sunpy.coordinates import Helioprojective, SphericalScreen, propagate_with_solar_surface
+
+    view = place_near_earth(source, source.time)
+    own = _place(source.observer, source.time)
+    same = own.separation_3d(view) < 1 * u.km
+    if same and turned_to is None:
+        return None
+    rows, columns = ((n - 1) // _STEP + 2 for n in flight.grid_shape)
+    y, x = np.mgrid[:rows, :columns] * _STEP
+    grid = _world(flight.grid, x, y)
+    target = Helioprojective(observer=own, obstime=source.time)
+    result = np.zeros_like(grid)
+    if not same:
+        with SphericalScreen(own, only_off_disk=True):
+            result = _seen(_sky(grid, view, source.time), target) - grid
+    if turned_to is not None:
+        surface = _sky(grid, place_near_earth(source, turned_to), turned_to).make_3d()
+        with propagate_with_solar_surface():
+            turned = _seen(surface, target)
+        # Beyond the limb there is no surface that rotates.
+        on_disk = np.isfinite(surface.distance)
+        result[:, on_disk] = (turned - grid)[:, on_disk]
+    return (result + 180) % 360 - 180
+
+
+def longitude_latitude(flight, shift):
+    """Coordinates (deg) of the pixels of the grid in the view that the `shifts` belong to."""
+    rows, columns = flight.grid_shape
+    y, x = np.mgrid[:rows, :columns].astype(float)
+    world = _world(flight.grid.deepcopy(), x, y)
+    if shift is not None:
+        world += [map_coordinates(part, [y / _STEP, x / _STEP], order=1) for part in shift]
+    return world
+
+
+def _world(grid, x, y):
+    units = grid.world_axis_units
+    world = np.stack(grid.pixel_to_world_values(x, y))
+    world *= np.array([u.Unit(unit).to(u.deg) for unit in units])[:, None, None]
+    world[0] = (world[0] + 180) % 360 - 180
+    return world
+
+
+def _sky(world, observer, time):
+    from sunpy.coordinates import Helioprojective
+
+    return Helioprojective(*(world * u.deg), observer=observer, obstime=time)
+
+
+def _seen(sky, target):
+    there = sky.transform_to(target)
+    values = np.stack([there.Tx.to_value(u.deg), there.Ty.to_value(u.deg)])
+    values[0] = (values[0] + 180) % 360 - 180
+    return np.where(there.is_visible(), values, np.nan)

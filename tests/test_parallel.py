@@ -1,0 +1,150 @@
+"""Many tasks, on threads and on the workers of a cluster."""
+
+import os
+import threading
+import time
+from functools import partial
+
+import dask
+import dask.array as da
+import distributed
+import numpy as np
+import pytest
+
+from esis_ndcube.parallel import compute, delayed, share, stream
+
+
+@pytest.fixture(scope="module")
+def client():
+    """Two worker processes on this machine."""
+    with (
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        yield client
+
+
+class Counted:
+    """Tasks that say how many of them have been taken and finished."""
+
+    def __init__(self, number, seconds=lambda n: 0):
+        self.number, self.seconds, self.taken, self.done, self.lock = number, seconds, 0, [], threading.Lock()
+
+    def __iter__(self):
+        for n in range(self.number):
+            self.taken += 1
+            yield delayed(self.run, n)
+
+    def run(self, n):
+        time.sleep(self.seconds(n))
+        with self.lock:
+            self.done.append(n)
+        return n
+
+
+@pytest.mark.parametrize("workers", [1, 2, 5])
+def test_order_whatever_finishes_first(workers):
+    tasks = Counted(12, lambda n: 0.02 * (n % 3 == 0))
+    assert list(stream(tasks, workers=workers)) == list(range(12))
+    assert sorted(tasks.done) == list(range(12))
+
+
+def test_few_are_in_flight():
+    tasks = Counted(10**6)
+    results = stream(tasks, workers=3)
+    assert tasks.taken == 0
+    for n in range(20):
+        assert next(results) == n
+        assert tasks.taken <= n + 6
+    results.close()
+    assert len(tasks.done) <= 26
+
+
+def test_few_are_in_flight_on_a_cluster(client):
+    taken = []
+    tasks = (taken.append(n) or delayed(partial(pow, n, 2)) for n in range(10**6))
+    results = stream(tasks)
+    for n in range(10):
+        assert next(results) == n**2
+        assert len(taken) <= n + 4
+    results.close()
+
+
+def test_a_client_does_the_work_unless_threads_are_asked_for(client):
+    where, here = delayed(os.getpid), os.getpid()
+    assert here not in compute([delayed(os.getpid) for _ in range(8)])
+    assert compute([where], workers=2) == [here]
+    with dask.config.set(scheduler="threads"):
+        assert compute([where]) == [here]
+
+
+def test_shared_values_arrive(client):
+    table = np.arange(1000.0)
+    there = share(table)
+    assert isinstance(there, distributed.Future)
+    assert share(table, workers=1).compute(scheduler="sync") is table
+    assert compute([delayed(np.dot, there, n * table) for n in range(3)]) == [n * (table @ table) for n in range(3)]
+    lazy = da.from_array(table)
+    assert share(lazy) is lazy
+
+
+def test_what_arguments_have_in_common_is_made_once():
+    calls = []
+    images = da.ones((3, 4, 4), chunks=(1, 4, 4)).map_blocks(lambda x: calls.append(x.shape) or x, meta=np.ones(0))
+    parts = images[1], images[1] > 0, images[1] * 2
+    assert compute([delayed(_total, *parts)], workers=1) == [16 + 16 + 32]
+    assert calls == [(1, 4, 4)]
+
+
+def _total(*arrays):
+    return sum(array.sum() for array in arrays)
+
+
+def _fail(n):
+    if n == 3:
+        msg = "three"
+        raise ValueError(msg)
+    return n
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_error_is_raised_in_its_place(workers):
+    results = stream((delayed(_fail, n) for n in range(10**6)), workers=workers)
+    assert [next(results) for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(ValueError, match="three"):
+        next(results)
+    with pytest.raises(StopIteration):
+        next(results)
+
+
+def test_an_error_on_a_cluster(client):
+    with pytest.raises(ValueError, match="three"):
+        compute([delayed(_fail, n) for n in range(5)])
+
+
+@pytest.mark.parametrize("scheduler", ["sync", "threads"])
+def test_schedulers_of_dask(scheduler):
+    with dask.config.set(scheduler=scheduler, num_workers=3):
+        names = set(compute([delayed(_thread) for _ in range(9)]))
+    assert len(names) == 1 if scheduler == "sync" else len(names) <= 3
+
+
+def _thread():
+    time.sleep(0.01)
+    return threading.current_thread().name
+
+
+def test_no_workers():
+    with pytest.raises(ValueError, match="got 0 workers, expected at least 1"):
+        stream([], workers=0)
+    assert compute([], workers=2) == []
+
+
+def test_progress_bar(capsys):
+    assert compute([delayed(abs, -n) for n in range(4)], description="Counting", workers=2) == [0, 1, 2, 3]
+    assert list(stream((delayed(abs, -n) for n in range(2)), description="Again", total=2)) == [0, 1]
+    text = capsys.readouterr().err
+    assert "Counting:" in text
+    assert "0/4" in text
+    assert "Again:" in text
+    assert "0/2" in text

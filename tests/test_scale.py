@@ -1,0 +1,273 @@
+"""Flights of any length: the same bits lazily, streamed to a file, on threads and on a cluster."""
+
+import pickle
+
+import dask
+import dask.array as da
+import distributed
+import numpy as np
+import pytest
+from helpers import assert_bits_equal, assert_cubes_equal, make_cube
+
+import sunpy.map
+from astropy.io import fits
+from sunpy.util.exceptions import SunpyUserWarning
+
+from esis_ndcube import ESISLevel1Cube, ESISLevel3Cube, form_level3
+from esis_ndcube.frames import FrameError
+from esis_ndcube.io.fits import CubeFileError
+from esis_ndcube.simulate import simulate_flight
+
+FAULTS = ["frame 123 is missing in channels [1]", "2 of 8 frames could not be aligned"]
+
+
+def expected(function, *args, **kwargs):
+    """Call a function that warns of the missing and the blank frame, and of nothing else."""
+    with pytest.warns(SunpyUserWarning) as caught:
+        result = function(*args, **kwargs)
+    for warning in caught:
+        assert any(text in str(warning.message) for text in FAULTS)
+    return result
+
+
+class Flight:
+    """A small flight with a missing and a blank frame, and its cube formed in memory."""
+
+    def __init__(self, path):
+        self.simulated = simulate_flight(size=6, n_exposures=2, n_darks=2, missing=(123, 1), blank=(124, 3))
+        self.files = self.simulated.write(path)
+        self.maps = [sunpy.map.Map(file) for file in self.files.reference]
+        self.level1 = expected(self.read)
+        self.cube = expected(form_level3, self.level1, self.maps, workers=2)
+
+    def read(self, **options):
+        return ESISLevel1Cube.from_raw(self.files.raw, self.simulated.flight, **options)
+
+
+@pytest.fixture(scope="module")
+def flight(tmp_path_factory):
+    return Flight(tmp_path_factory.mktemp("flight"))
+
+
+@pytest.fixture(scope="module")
+def lazy(flight):
+    return expected(flight.read, lazy=True)
+
+
+@pytest.fixture(scope="module")
+def written(flight, tmp_path_factory):
+    path = tmp_path_factory.mktemp("written") / "l3.fits"
+    flight.cube.write(path)
+    return path
+
+
+def assert_files_equal(one, two):
+    """The same bytes but for when they were written, under which name, and the sums over that."""
+    ignored = ["DATE", "FILENAME", "CHECKSUM"]
+    difference = fits.FITSDiff(one, two, ignore_keywords=ignored, ignore_comments=["CHECKSUM", "DATASUM"])
+    assert difference.identical, difference.report()
+    with fits.open(two, checksum=True) as hdulist, fits.open(one) as other:
+        assert all(hdu.verify_checksum() == hdu.verify_datasum() == 1 for hdu in hdulist)
+        for a, b in zip(hdulist, other, strict=True):
+            # FITSDiff does not tell one NaN from another.
+            assert a.header.get("DATASUM") == b.header.get("DATASUM")
+            assert a.fileinfo()["datLoc"] == b.fileinfo()["datLoc"]
+    assert one.stat().st_size == two.stat().st_size
+
+
+# --------------------------------------------------------------------------------------------------- lazy Level 1
+
+
+def test_lazy_level1_has_the_same_bits(flight, lazy):
+    for array in (lazy.data, lazy.uncertainty.array, lazy.mask, lazy.flags):
+        assert isinstance(array, da.Array)
+        assert array.chunksize == (1, 1, *flight.simulated.flight.detector.shape)
+    assert_cubes_equal(lazy, flight.level1)
+    image = lazy[1, 1]
+    assert_bits_equal(image.data, flight.level1.data[1, 1])
+    assert_bits_equal(image.flags, flight.level1.flags[1, 1])
+
+
+def test_a_frame_is_calibrated_once_for_all_its_planes(lazy, monkeypatch):
+    from esis_ndcube import level1_raw
+
+    read, real = [], level1_raw.read_frame
+    monkeypatch.setattr(level1_raw, "read_frame", lambda *args: read.append(args[0].frame) or real(*args))
+    dask.compute(lazy.data[0, 1], lazy.uncertainty.array[0, 1], lazy.mask[0, 1], lazy.flags[0, 1])
+    assert read == [123]
+
+
+def test_frames_are_calibrated_once_in_each_pass(flight, lazy, monkeypatch, tmp_path):
+    from collections import Counter
+
+    from esis_ndcube import level1_raw
+
+    read, real = Counter(), level1_raw.read_frame
+
+    def count(frame, *args):
+        read[frame.frame, frame.channel] += 1
+        return real(frame, *args)
+
+    monkeypatch.setattr(level1_raw, "read_frame", count)
+    expected(form_level3, lazy, flight.maps, output=tmp_path / "l3.fits", workers=1)
+    # The blank one, which is not resampled, only once.
+    assert read == {(f, c): 2 for f in (123, 124) for c in range(1, 5) if (f, c) != (123, 1)} | {(124, 3): 1}
+
+
+def test_damaged_frames_are_met_when_used(flight, tmp_path):
+    for path in flight.files.raw:
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    (broken,) = tmp_path.glob("*4_00124*")
+    content = bytearray(broken.read_bytes())
+    content[-5] ^= 1
+    broken.write_bytes(content)
+    flight_of = flight.simulated.flight
+    strict, lenient = (
+        expected(ESISLevel1Cube.from_raw, tmp_path, flight_of, lazy=True, on_error=on_error)
+        for on_error in ("raise", "skip")
+    )
+    with pytest.raises(FrameError, match=f"{broken.name} is damaged"):
+        strict[1, 3].data.compute()
+    with pytest.warns(SunpyUserWarning, match=f"Skipped: .*{broken.name} is damaged"):
+        assert np.isnan(lenient[1, 3].data.compute()).all()
+    with pytest.raises(FrameError, match=f"{broken.name} is damaged"):
+        form_level3(strict, flight.maps, output=tmp_path / "l3.fits")
+    assert not list(tmp_path.glob("*l3.fits*"))
+
+
+# ------------------------------------------------------------------------------------------------------ streaming
+
+
+@pytest.mark.parametrize(
+    ("options", "source"),
+    [({"workers": 1}, "lazy"), ({"workers": 2}, "lazy"), ({"workers": 2}, "level1")],
+)
+def test_a_streamed_file_is_the_written_one(options, source, flight, lazy, written, tmp_path):
+    path = tmp_path / "streamed.fits"
+    level1 = lazy if source == "lazy" else flight.level1
+    cube = expected(form_level3, level1, flight.maps, output=path, **options)
+    assert isinstance(cube.data, da.Array)
+    assert_files_equal(written, path)
+    assert_cubes_equal(cube, flight.cube)
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("options", [{"normalize": False}, {"vignetting": False, "stage": "linear", "order": 1}])
+def test_a_streamed_file_with_other_options(options, flight, tmp_path):
+    path = tmp_path / "streamed.fits"
+    expected(form_level3, flight.level1, flight.maps, output=path, **options)
+    cube = expected(form_level3, flight.level1, flight.maps, **options)
+    assert_cubes_equal(ESISLevel3Cube.read(path), cube)
+    cube.write(tmp_path / "written.fits")
+    assert_files_equal(tmp_path / "written.fits", path)
+
+
+def test_a_compressed_file_is_read_at_once(flight, tmp_path):
+    cube = expected(form_level3, flight.level1, flight.maps, output=tmp_path / "l3.fits.gz")
+    assert isinstance(cube.data, np.ndarray)
+    assert_cubes_equal(cube, flight.cube)
+    with pytest.raises(ValueError, match=r"got the compressed file .*l3\.fits\.gz, expected an uncompressed one"):
+        ESISLevel3Cube.read(tmp_path / "l3.fits.gz", lazy=True)
+
+
+def test_output_is_looked_at_before_any_work(flight, tmp_path, monkeypatch):
+    monkeypatch.setattr("esis_ndcube.pipeline.coalign", lambda *args, **kwargs: pytest.fail("worked"))
+    (tmp_path / "there.fits").write_text("precious")
+    with pytest.raises(FileExistsError, match="overwrite=True"):
+        form_level3(flight.level1, output=tmp_path / "there.fits")
+    with pytest.raises(FileNotFoundError, match="make it first"):
+        form_level3(flight.level1, output=tmp_path / "no" / "l3.fits")
+    assert (tmp_path / "there.fits").read_text() == "precious"
+
+
+def test_an_interrupted_run_leaves_nothing(flight, tmp_path, monkeypatch):
+    def interrupt(*args):
+        assert len(list(tmp_path.iterdir())) == 2
+        raise KeyboardInterrupt
+
+    path = tmp_path / "l3.fits"
+    path.write_text("precious")
+    monkeypatch.setattr("esis_ndcube.pipeline.clean_means", interrupt)
+    with pytest.raises(KeyboardInterrupt), pytest.warns(SunpyUserWarning, match="could not be aligned"):
+        form_level3(flight.level1, flight.maps, output=path, overwrite=True)
+    assert path.read_text() == "precious"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+# -------------------------------------------------------------------------------------------------- lazy reading
+
+
+def test_a_lazy_cube_reads_only_what_is_used(written, flight, monkeypatch):
+    from esis_ndcube.io._planes import Plane
+
+    cube = ESISLevel3Cube.read(written, lazy=True)
+    for array in (cube.data, cube.uncertainty.array, cube.mask, cube.flags):
+        assert array.chunksize == (1, 1, *cube.data.shape[2:])
+    read, real = [], Plane.__getitem__
+    monkeypatch.setattr(Plane, "__getitem__", lambda plane, item: read.append(item) or real(plane, item))
+    image = cube[1, 1]
+    assert str(image) == str(flight.cube[1, 1])
+    assert not read
+    assert_bits_equal(image.data, flight.cube.data[1, 1])
+    image.plot()
+    assert {tuple(int(np.arange(3)[part].item()) for part in item[:2]) for item in read} == {(1, 1)}
+    assert image.to_map().data.shape == image.data.shape
+
+
+def test_a_lazy_cube_can_be_pickled_and_written(written, tmp_path):
+    cube = pickle.loads(pickle.dumps(ESISLevel3Cube.read(written, lazy=True)))
+    assert len(pickle.dumps(cube.data)) < 10**5
+    cube.write(tmp_path / "again.fits")
+    assert_files_equal(written, tmp_path / "again.fits")
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.int16, np.uint32, np.int32, np.uint8, np.int8, np.float64])
+@pytest.mark.parametrize("item", [(), (0,), (slice(1, 3), 1), (1, 1)])
+def test_types_and_parts_of_cubes_lazily(dtype, item, tmp_path):
+    cube = make_cube((3, 2, 5, 7), dtype=dtype)[item or slice(None)]
+    cube.write(tmp_path / "cube.fits")
+    assert_cubes_equal(ESISLevel3Cube.read(tmp_path / "cube.fits"), cube)
+    lazy = ESISLevel3Cube.read(tmp_path / "cube.fits", lazy=True)
+    assert_cubes_equal(lazy, cube)
+    with fits.open(tmp_path / "cube.fits") as hdulist:
+        np.testing.assert_array_equal(hdulist["DATA"].data, cube.data)
+
+
+def test_damage_of_a_lazy_file(written, tmp_path):
+    content = bytearray(written.read_bytes())
+    with fits.open(written) as hdulist:
+        content[hdulist["UNCERT"].fileinfo()["datLoc"] + 7] ^= 1
+    path = tmp_path / "l3.fits"
+    path.write_bytes(content)
+    cube = ESISLevel3Cube.read(path, lazy=True)
+    with pytest.raises(CubeFileError, match="checksum of UNCERT does not agree"):
+        ESISLevel3Cube.read(path, lazy=True, verify=True)
+    path.write_bytes(content + b"x")
+    with pytest.raises(OSError, match="has been changed since it was read lazily: read it again"):
+        cube[0, 0].data.compute()
+    path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(CubeFileError):
+        ESISLevel3Cube.read(path, lazy=True)
+
+
+# ------------------------------------------------------------------------------------------------------- clusters
+
+
+@pytest.fixture(scope="module")
+def client():
+    with (
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        yield client
+
+
+def test_a_cluster_gives_the_same_bits(client, flight, lazy, written, tmp_path):
+    cube = expected(form_level3, lazy, flight.maps, output=tmp_path / "l3.fits")
+    assert_files_equal(written, tmp_path / "l3.fits")
+    assert_cubes_equal(cube, flight.cube)
+
+
+def test_a_cluster_with_cubes_in_memory(client, flight):
+    assert_cubes_equal(expected(flight.read), flight.level1)
+    assert_cubes_equal(expected(form_level3, flight.level1, flight.maps), flight.cube)
