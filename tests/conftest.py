@@ -1,6 +1,6 @@
 """Settings and fixtures that all tests share."""
 
-import gc
+import asyncio
 import os
 from pathlib import Path
 
@@ -41,8 +41,11 @@ def flight_data():
     return folder
 
 
-@pytest.fixture(scope="module")
-def collected_loops():
-    """Have the garbage of a module collected before the next one, whose warnings are errors."""
+@pytest.fixture
+def closed_loops(monkeypatch):
+    """Close the event loops of downloads, which Fido leaves to a garbage collector that may run in any thread."""
+    loops, new_event_loop = [], asyncio.new_event_loop
+    monkeypatch.setattr(asyncio, "new_event_loop", lambda: loops.append(new_event_loop()) or loops[-1])
     yield
-    gc.collect()
+    for loop in loops:
+        loop.close()

@@ -21,9 +21,9 @@ HTML = b"<html><body><h1>Service temporarily unavailable</h1></body></html>"
 EMAIL = "registered@example.org"
 
 # Faults of every answer, and those that only some answers have.
-FAULTS_OF_ANSWERS = "500", "html", "close", "cut", "slow"
+FAULTS_OF_ANSWERS = "500", "html", "close", "cut", "late"
 FAULTS_OF_EXPORTS = "status 3", "status 4", "status 6", "status 7", "status 25"
-FAULTS_OF_FILES = "500", "404", "html", "close", "slow", "short", "short, no length", "flip", "other"
+FAULTS_OF_FILES = "500", "404", "html", "close", "late", "short", "short, no length", "flip", "other"
 
 
 class FileServer:
@@ -127,7 +127,7 @@ class FileServer:
             return
         if fault in ("cut", "short", "short, no length"):
             body = body[: int(self.random.integers(len(body)))]
-        if fault == "slow":
+        if fault == "late":
             handler.wfile.write(body[: len(body) // 2])
             time.sleep(0.1)
             body = body[len(body) // 2 :]
@@ -251,7 +251,9 @@ class JsocServer(FileServer):
         if job[0] > 0:
             job[0] -= 1
             return _json({"status": 1, "wait": 10, **common})
-        return _json({"status": 0, "dir": f"/SUM1/{request}", "count": len(job[1]), "data": job[1], "size": 1, **common})
+        return _json(
+            {"status": 0, "dir": f"/SUM1/{request}", "count": len(job[1]), "data": job[1], "size": 1, **common}
+        )
 
 
 def _json(value):

@@ -1,6 +1,5 @@
 """Fido client for the images of other telescopes that are nearest to exposures."""
 
-
 import numpy as np
 
 import astropy.units as u

@@ -98,7 +98,14 @@ class ESISFlightClient(BaseClient):
         if a.Time in query:
             chosen = (times >= query[a.Time].start) & (times <= query[a.Time].end)
         rows = [
-            (time.isot, int(number), channel.number, channel.camera, _kind(flight, number), _name(flight, channel, number))
+            (
+                time.isot,
+                int(number),
+                channel.number,
+                channel.camera,
+                _kind(flight, number),
+                _name(flight, channel, number),
+            )
             for time, number in zip(times[chosen], numbers[chosen], strict=True)
             for channel in flight.channels
         ]
