@@ -20,8 +20,6 @@ from esis_ndcube.net.series import SERIES, find_series
 
 __all__ = ["ContextResponse", "ESISContextClient"]
 
-# Without MaxGap: one image may be missing.
-_CADENCES = 1.5
 # A header that is this far from the record that was asked for is another image's.
 _SAME = 1 * u.s
 
@@ -97,7 +95,7 @@ class ESISContextClient(BaseClient):
         query = attrs_by_type(query)
         series = query[Context].series
         times = query[Exposures].times if Exposures in query else query[Flight].flight.light_times
-        max_gap = query[MaxGap].value if MaxGap in query else _CADENCES * series.cadence
+        max_gap = query[MaxGap].value if MaxGap in query else series.max_gap
         margin = max_gap + 1 * u.s
         records = jsoc.find_records(series, times.min() - margin, times.max() + margin, self.policy)
         response = _response(self, series, times, records, max_gap)
@@ -269,5 +267,6 @@ def _remote_file(row, path):
 def _refuse_incomplete(wanted, urls):
     lacking = [file.path.name for name, file in wanted.items() if not urls.get(name)]
     if lacking:
-        msg = f"{len(lacking)} of {len(wanted)} files are not offered for download: {list_names(lacking)}; try again later"
+        count = f"{len(lacking)} of {len(wanted)} files are not offered for download"
+        msg = f"{count}: {list_names(lacking)}; try again later"
         raise ArchiveError(msg)

@@ -89,7 +89,7 @@ class ESISFlightClient(BaseClient):
         flight = query[Flight].flight
         level = str(query[a.Level].value)
         if level not in ("0", "0.0"):
-            msg = f"got level {level}, expected 0: of the other levels nothing is public, ESISLevel1Cube.from_raw makes it"
+            msg = f"got level {level}, expected 0: ESISLevel1Cube.from_raw and form_level3 make the others"
             raise ValueError(msg)
         archive = flight.require_archive()
         numbers = np.concatenate([np.arange(first, last + 1) for first, last in archive.frames])
@@ -98,19 +98,13 @@ class ESISFlightClient(BaseClient):
         if a.Time in query:
             chosen = (times >= query[a.Time].start) & (times <= query[a.Time].end)
         rows = [
-            (
-                time.isot,
-                int(number),
-                channel.number,
-                channel.camera,
-                _kind(flight, number),
-                _name(flight, channel, number),
-            )
+            (time.isot, int(number), channel.number, channel.camera, _kind(flight, number))
             for time, number in zip(times[chosen], numbers[chosen], strict=True)
             for channel in flight.channels
         ]
-        columns = list(zip(*rows, strict=True)) or [()] * 6
-        time, frame, channel, camera, kind, name = columns
+        columns = list(zip(*rows, strict=True)) or [()] * 5
+        time, frame, channel, camera, kind = columns
+        name = [flight.files.pattern.format(channel=c, frame=f) for c, f in zip(channel, frame, strict=True)]
         return FlightResponse(
             {
                 "Time": Time(list(time), scale="utc") if time else Time([], format="mjd", scale="utc"),
@@ -187,7 +181,3 @@ class ESISFlightClient(BaseClient):
 
 def _kind(flight, frame):
     return "light" if flight.is_light(frame) else "dark" if flight.is_dark(frame) else "other"
-
-
-def _name(flight, channel, frame):
-    return flight.files.pattern.format(channel=channel.number, frame=int(frame))

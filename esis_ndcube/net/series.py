@@ -45,6 +45,11 @@ class Series:
     wavelength: u.Quantity | None
     physobs: str
 
+    @property
+    def max_gap(self):
+        """Largest time to an exposure, if nothing else is asked for: one image may be missing."""
+        return 1.5 * self.cadence
+
     def record_set(self, times):
         """
         The records of some times, or of a range of times.
