@@ -2,6 +2,7 @@
 
 import numpy as np
 
+import astropy.units as u
 from astropy.nddata import StdDevUncertainty
 
 from esis_ndcube.cube import ESISCube, forget_channel

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from sunpy import config
 from sunpy.net import Fido
 from sunpy.net import attrs as a
 
@@ -85,8 +86,9 @@ def fetch_flight(flight, folder, *, provider="jsoc", reference=True, progress=Fa
     ----------
     flight : `~esis_ndcube.Flight`
         The flight.
-    folder : path-like
-        Where to keep the files, in ``raw`` and ``reference``.
+    folder : path-like or None
+        Where to keep the files, in ``raw`` and ``reference``; by default in a folder of the flight's name in sunpy's
+        folder for downloads.
     provider : {"jsoc", "vso"}, optional
         Where to fetch reference images from, as for `esis_ndcube.net.ESISContextClient.fetch`.
     reference : `bool`, optional
@@ -113,7 +115,7 @@ def fetch_flight(flight, folder, *, provider="jsoc", reference=True, progress=Fa
     >>> from esis_ndcube.net.fetch import fetch_flight
     >>> files = fetch_flight(ESIS_1, "f1")  # doctest: +SKIP
     """
-    folder = Path(folder)
+    folder = Path(config.get("downloads", "download_dir"), flight.name) if folder is None else Path(folder)
     frames = Fido.search(FlightAttr(flight), a.Level(0))[0]
     if reference:
         context = Context(flight.reference_name)
