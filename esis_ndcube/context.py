@@ -135,7 +135,7 @@ class ContextCube(ESISCube):
             if key in own:
                 header[key] = own[key]
         header["LABEL"] = label
-        header["DATE-IMG"] = (self.image_time.utc.isot, "when the image was taken, UTC")
+        header["DATE-IMG"] = (str(self.image_time.utc.isot), "when the image was taken, UTC")
         return header
 
     def _summary(self):

@@ -24,7 +24,11 @@ QUICK = RetryPolicy(tries=2, pause=0 * u.s, timeout=2 * u.s)
 class Soap(dict):
     """An answer of the service, with keys as attributes."""
 
-    __getattr__ = dict.__getitem__
+    def __getattr__(self, name):
+        try:
+            return self[name]
+        except KeyError as error:
+            raise AttributeError(name) from error
 
 
 class Api:
@@ -45,7 +49,8 @@ class Api:
         self.queries.append(request["block"])
         if self.failures:
             self.failures -= 1
-            raise ConnectionError("no route to the VSO")
+            msg = "no route to the VSO"
+            raise ConnectionError(msg)
         items = [
             Soap(
                 provider="JSOC", source="SDO", instrument="AIA", physobs="intensity", size=66200.0,
@@ -116,7 +121,7 @@ def test_faults(network, tmp_path):
 
 
 def test_images_that_the_vso_lacks_are_named(network, tmp_path):
-    server, api = network
+    server, _ = network
     result = Fido.search(a.esis.Exposures(EXPOSURES), a.esis.Context.aia_304)
     gone = result[0]["Record"][2]
     server.records = [record for record in server.records if record.t_rec != gone]

@@ -34,4 +34,4 @@ def target_path(path, name, row):
     pattern = Path(config.get("downloads", "download_dir") if path is None else path).expanduser()
     if "{file}" not in str(pattern):
         return pattern / name
-    return Path(str(pattern).format(file=name, **row.response_block_map))
+    return Path(str(pattern).format(**{**row.response_block_map, "file": name}))
