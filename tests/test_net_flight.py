@@ -84,6 +84,12 @@ def fetch(server, path, *attributes, **kwargs):
     return result, Fido.fetch(result, path=path, progress=False, **kwargs)
 
 
+def check_files(files, contents):
+    assert sorted(Path(file).name for file in files) == sorted(contents)
+    # Plain booleans: pytest would show the bytes.
+    assert all([Path(file).read_bytes() == contents[Path(file).name] for file in files])  # noqa: C419
+
+
 def test_frames_of_the_first_flight():
     (table,) = Fido.search(a.esis.Flight.f1, a.Level(0))
     assert len(table) == 284
@@ -125,7 +131,7 @@ def test_wrong_queries():
 
 def test_frames_are_fetched_once(server, contents, tmp_path):
     result, files = fetch(server, tmp_path)
-    assert {Path(file).name: Path(file).read_bytes() for file in files} == contents
+    check_files(files, contents)
     assert set(server.downloads().values()) == {1}
     before = len(server.requests)
     assert list(Fido.fetch(result, path=tmp_path, progress=False)) == list(files)
@@ -141,7 +147,7 @@ def test_frames_are_fetched_once(server, contents, tmp_path):
 def test_faults(server, contents, tmp_path, fault):
     server.faults["file"] = [None, fault, None, fault]
     _, files = fetch(server, tmp_path / "twice")
-    assert {Path(file).name: Path(file).read_bytes() for file in files} == contents
+    check_files(files, contents)
 
 
 def test_frames_that_are_gone_are_named(server, contents, tmp_path):
@@ -222,9 +228,9 @@ def test_whole_chain(network, simulated, simulated_files, monkeypatch, tmp_path)
     # Both show the same Sun: shifted, they are less alike.
     good = cube.clean_region() & ~aia.mask.any(axis=0)
     right = np.corrcoef(aia.data[0][good], cube.data[0, 0][good])[0, 1]
-    for shift in (3, 0), (-3, 0), (0, 3), (0, -3):
+    for shift in (6, 0), (-6, 0), (0, 6), (0, -6):
         moved = np.roll(aia.data[0], shift, (0, 1))
-        assert np.corrcoef(moved[good], cube.data[0, 0][good])[0, 1] < right - 0.01
+        assert np.corrcoef(moved[good], cube.data[0, 0][good])[0, 1] < right - 0.005
     by_hand = cube.context([sunpy.map.Map(path) for path in sorted((tmp_path / "f1" / "reference").iterdir())])
     np.testing.assert_array_equal(aia.data, by_hand.data)
     # Once more, with nothing to fetch and a choice of flights.
@@ -260,8 +266,9 @@ def test_images_of_a_context(network, simulated, monkeypatch, tmp_path):
     assert (one.meta["label"], one.meta["instrume"], one.wavelength) == ("AIA 304", "AIA", 304 * u.AA)
     assert abs((Time(one.meta["date-img"]) - maps[0].reference_date).to_value(u.s)) < 1e-6
     assert abs((one.reference_date - cube.time[1]).to_value(u.s)) < 1e-6
-    corner = one.pixel_to_world(0 * u.pix, 0 * u.pix), context[1].wcs.pixel_to_world(0, 0)
-    assert corner[0].separation(corner[1]) < 1e-6 * u.arcsec
+    corner, expected = one.pixel_to_world(0 * u.pix, 0 * u.pix), context[1].wcs.pixel_to_world(0, 0)
+    assert abs(corner.Tx - expected.Tx) < 1e-6 * u.arcsec
+    assert abs(corner.Ty - expected.Ty) < 1e-6 * u.arcsec
     with pytest.raises(FileExistsError, match="exists"):
         context.write_images(tmp_path / "images", label="AIA 304")
     assert len(context[0].write_images(tmp_path / "images", label="AIA 304", overwrite=True)) == 1

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from astropy.table import TableAttribute
 from astropy.time import Time
 from sunpy.net import attrs as a
 from sunpy.net.base_client import BaseClient, QueryResponseTable, convert_row_to_table
@@ -33,6 +34,7 @@ class FlightResponse(QueryResponseTable):
     """
 
     hide_keys = ["File", "URL"]
+    flight = TableAttribute()
 
 
 class ESISFlightClient(BaseClient):
@@ -105,7 +107,7 @@ class ESISFlightClient(BaseClient):
         columns = list(zip(*rows, strict=True)) or [()] * 5
         time, frame, channel, camera, kind = columns
         name = [flight.files.pattern.format(channel=c, frame=f) for c, f in zip(channel, frame, strict=True)]
-        return FlightResponse(
+        response = FlightResponse(
             {
                 "Time": Time(list(time), scale="utc") if time else Time([], format="mjd", scale="utc"),
                 "Frame": np.array(frame, dtype=int),
@@ -117,6 +119,8 @@ class ESISFlightClient(BaseClient):
             },
             client=self,
         )
+        response.flight = flight
+        return response
 
     @convert_row_to_table
     def fetch(self, query_results, *, path=None, downloader=None, progress=True, overwrite=False, wait=True, **kwargs):
@@ -152,7 +156,7 @@ class ESISFlightClient(BaseClient):
         if downloader is not None:
             progress, overwrite = downloader.config.progress, downloader.config.overwrite
             connections = downloader.config.max_conn
-        files = [RemoteFile(target_path(path, row["File"], row), row["URL"]) for row in query_results]
+        files = [_remote_file(row, path, query_results.flight.files) for row in query_results]
         wanted = missing_files(files, overwrite=bool(overwrite))
         if wanted:
             download(wanted, policy=self.policy, connections=connections, progress=progress)
@@ -181,3 +185,11 @@ class ESISFlightClient(BaseClient):
 
 def _kind(flight, frame):
     return "light" if flight.is_light(frame) else "dark" if flight.is_dark(frame) else "other"
+
+
+def _remote_file(row, path, keys):
+    expected = {
+        keys.camera: lambda value: str(value).strip() == row["Camera"],
+        keys.frame: lambda value: int(value) == row["Frame"],
+    }
+    return RemoteFile(target_path(path, row["File"], row), row["URL"], expected)
