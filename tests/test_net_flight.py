@@ -105,6 +105,16 @@ def test_frames_of_the_first_flight():
     assert len(Fido.fetch(none, progress=False)) == 0
 
 
+def test_frames_of_another_flight():
+    flight = Flight.read(Path(__file__).parent / "data" / "second_flight.toml")
+    first = flight.light_frames[0][0]
+    flight = with_archive(flight, "https://example.org/", [first, first + 1], time_frame=first)
+    (table,) = Fido.search(a.esis.Flight(flight), a.Level(0))
+    assert table["Channel"].tolist() == 2 * [channel.number for channel in flight.channels]
+    assert table["Camera"].tolist() == 2 * [channel.camera for channel in flight.channels]
+    assert abs((table["Time"][-1] - table["Time"][0]) - flight.cadence) < 1 * u.us
+
+
 @pytest.mark.flight_data
 def test_time_line_of_the_first_flight(flight_data):
     frames = find_frames(flight_data / "esis_level0", ESIS_1)
