@@ -142,7 +142,7 @@ class Record:
     t_obs: str
     quality: str
     content: bytes
-    wavelength: int = 304
+    wavelength: int | None = 304
 
 
 class JsocServer(FileServer):
@@ -195,7 +195,7 @@ class JsocServer(FileServer):
 
     def _chosen(self, record_set):
         match = re.match(r"([\w.]+)\[([^\]]*)\](?:\[(\d+)\])?(?:\{(\w+)\})?$", record_set)
-        times, wavelength = match[2], int(match[3])
+        times, wavelength = match[2], match[3] and int(match[3])
         records = [record for record in self.records if record.wavelength == wavelength]
         if match[4] is None:
             start, end = (parse_time(text) for text in times.split("-"))
@@ -231,7 +231,7 @@ class JsocServer(FileServer):
         for record in records:
             name = f"aia.{record.t_rec.replace(':', '')}.{len(data)}.fits"
             self.files[f"SUM1/{request}/{name}"] = record.content
-            data.append({"record": f"aia.lev1_euv_12s[{record.t_rec}][304]{{image}}", "filename": name})
+            data.append({"record": f"a.series[{record.t_rec}][{record.wavelength}]{{image}}", "filename": name})
         if self.shuffled:
             self.random.shuffle(data)
         self.exports[request] = [self.polls, data]
@@ -262,13 +262,14 @@ def _json(value):
 
 def aia_content(t_rec, t_obs, *, wavelength=304, checksum=True, value=None, shape=(24, 32)):
     """A small file that looks like one of AIA."""
-    seed = int(Time(t_obs.rstrip("Z")).unix * 100) % 2**31
+    seed = int(parse_time(t_obs).unix * 100) % 2**31
     data = np.random.default_rng(seed).integers(0, 200, shape).astype(np.int16)
     if value is not None:
         data[:] = value
     header = fits.Header()
-    header.update({"T_REC": t_rec, "T_OBS": t_obs, "DATE-OBS": t_obs.rstrip("Z"), "TELESCOP": "SDO/AIA"})
-    header.update({"INSTRUME": "AIA_4", "WAVELNTH": wavelength, "WAVEUNIT": "angstrom", "QUALITY": 0, "EXPTIME": 2.9})
+    header.update({"T_REC": t_rec, "T_OBS": t_obs, "DATE-OBS": parse_time(t_obs).utc.isot, "TELESCOP": "SDO/AIA"})
+    header.update({"WAVELNTH": wavelength} if wavelength else {})
+    header.update({"INSTRUME": "AIA_4", "WAVEUNIT": "angstrom", "QUALITY": 0, "EXPTIME": 2.9})
     header.update({"LVL_NUM": 1.0, "BUNIT": "DN"})
     for axis, count in ((1, shape[1]), (2, shape[0])):
         header.update({f"CTYPE{axis}": ("HPLN-TAN", "HPLT-TAN")[axis - 1], f"CUNIT{axis}": "arcsec"})

@@ -12,6 +12,8 @@ from jsoc_server import (
     FAULTS_OF_EXPORTS,
     FAULTS_OF_FILES,
     JsocServer,
+    Record,
+    aia_content,
     aia_records,
 )
 
@@ -20,6 +22,7 @@ import sunpy.map
 from astropy.time import Time
 from sunpy.net import Fido
 from sunpy.net import attrs as a
+from sunpy.time import parse_time
 from sunpy.util.exceptions import SunpyUserWarning
 
 import esis_ndcube.net
@@ -30,6 +33,7 @@ pytestmark = pytest.mark.usefixtures("closed_loops")
 START = "2019-09-30T18:05:06"
 FIRST = Time("2019-09-30T18:06:06.642")
 EXPOSURES = FIRST + 10 * np.arange(28) * u.s
+FEW = EXPOSURES[:7]
 QUICK = RetryPolicy(tries=3, pause=0 * u.s, timeout=2 * u.s, poll=0.01 * u.s, patience=5 * u.s)
 
 
@@ -157,6 +161,26 @@ def test_records_without_image(serve):
     assert not names & set(table["Record"])
 
 
+def test_series_in_atomic_time(serve, tmp_path):
+    """HMI names its records by TAI, without a wavelength."""
+    records = []
+    for record in aia_records("2019-09-30T18:04:53", 12, cadence=45 * u.s):
+        times = [Time(text.rstrip("Z"), scale="utc").tai for text in (record.t_rec, record.t_obs)]
+        t_rec, t_obs = (
+            time.strftime("%Y.%m.%d_%H:%M:%S.%f")[:length] for time, length in zip(times, (19, 23), strict=True)
+        )
+        content = aia_content(t_rec + "_TAI", t_obs + "_TAI", wavelength=None)
+        records.append(Record(t_rec + "_TAI", t_obs + "_TAI", "0x00000000", content, None))
+    serve(records, shuffled=True)
+    result = Fido.search(a.esis.Exposures(EXPOSURES), a.esis.Context.hmi_los, a.jsoc.Notify(EMAIL))
+    files = fetch(result, tmp_path)
+    observed = Time([parse_time(record.t_obs).utc.isot for record in records])
+    wanted = dict.fromkeys(int(np.abs((observed - time).sec).argmin()) for time in EXPOSURES)
+    assert [Path(file).read_bytes() for file in files] == [records[index].content for index in wanted]
+    assert len(wanted) > 5
+    assert all(Path(file).name.startswith("hmi.M_45s.2019") for file in files)
+
+
 def test_times_of_the_flight(serve, records):
     serve(records)
     (table,) = Fido.search(a.esis.Flight.f1, a.esis.Context.aia_304)
@@ -182,14 +206,14 @@ def test_address(serve, records, tmp_path, monkeypatch):
 def test_answers_that_fail_once_are_asked_for_again(serve, records, tmp_path, place, fault):
     server = serve(records, polls=1)
     server.faults[place] = [fault]
-    check_files(fetch(search(a.jsoc.Notify(EMAIL)), tmp_path), records)
+    check_files(fetch(search(a.jsoc.Notify(EMAIL), times=FEW), tmp_path), records, FEW)
 
 
 @pytest.mark.parametrize("fault", FAULTS_OF_FILES)
 def test_files_that_fail_once_are_fetched_again(serve, records, tmp_path, fault):
     server = serve(records)
     server.faults["file"] = [None, None, fault]
-    check_files(fetch(search(a.jsoc.Notify(EMAIL)), tmp_path), records)
+    check_files(fetch(search(a.jsoc.Notify(EMAIL), times=FEW), tmp_path), records, FEW)
     assert sum(count - 1 for count in server.downloads().values()) == (fault != "late")
     assert server.count("export") == 1
 
@@ -210,27 +234,29 @@ def test_files_that_always_fail_are_named(serve, records, tmp_path, fault):
 
 def test_what_could_be_had_is_kept(serve, records, tmp_path):
     server = serve(records)
-    result = search(a.jsoc.Notify(EMAIL))
+    result = search(a.jsoc.Notify(EMAIL), times=FEW)
     count = len(set(result[0]["Record"]))
     server.faults["file"] = [None] * (count - 2) + ["500"] * 6
     with pytest.raises(ArchiveError, match=rf"2 of {count} files are missing"):
         fetch(result, tmp_path)
     assert len(list(tmp_path.iterdir())) == count - 2
     before = server.count("file")
-    check_files(fetch(result, tmp_path), records)
+    check_files(fetch(result, tmp_path), records, FEW)
     assert server.count("file") == before + 2
+    # The first export still has them.
+    assert server.count("export") == 1
 
 
 def test_damaged_files_of_the_cache_are_fetched_again(serve, records, tmp_path):
     server = serve(records)
-    result = search(a.jsoc.Notify(EMAIL))
+    result = search(a.jsoc.Notify(EMAIL), times=FEW)
     files = fetch(result, tmp_path)
-    content = bytearray(Path(files[4]).read_bytes())
+    content = bytearray(Path(files[1]).read_bytes())
     content[-1000] ^= 4
-    Path(files[4]).write_bytes(content)
-    Path(files[6]).write_bytes(Path(files[7]).read_bytes())
+    Path(files[1]).write_bytes(content)
+    Path(files[3]).write_bytes(Path(files[4]).read_bytes())
     before = server.count("file")
-    check_files(fetch(result, tmp_path), records)
+    check_files(fetch(result, tmp_path), records, FEW)
     assert server.count("file") == before + 2
 
 
@@ -250,54 +276,54 @@ def test_files_without_checksum_are_reported(serve, tmp_path):
 def test_exports_that_are_refused(serve, records, tmp_path, fault):
     server = serve(records, polls=1)
     server.faults["export"] = [fault]
-    check_files(fetch(search(a.jsoc.Notify(EMAIL)), tmp_path / "once"), records)
+    check_files(fetch(search(a.jsoc.Notify(EMAIL), times=FEW), tmp_path / "once"), records, FEW)
     server.faults["export"] = [fault] * 3
     if fault == "status 6":
         # Not found yet: it is found when asked for.
-        check_files(fetch(search(a.jsoc.Notify(EMAIL)), tmp_path / "always"), records)
+        check_files(fetch(search(a.jsoc.Notify(EMAIL), times=FEW), tmp_path / "always"), records, FEW)
         return
     refusal = rf"refused with {fault[7:]} \[{fault.replace(' ', '=')}\]"
-    match = f"the export of 2. images of SDO/AIA 304 .* failed 3 times.*{refusal}"
+    match = f"the export of 6 images of SDO/AIA 304 .* failed 3 times.*{refusal}"
     with pytest.raises(ArchiveError, match=match):
-        fetch(search(a.jsoc.Notify(EMAIL)), tmp_path / "always")
+        fetch(search(a.jsoc.Notify(EMAIL), times=FEW), tmp_path / "always")
 
 
 @pytest.mark.parametrize("fault", FAULTS_OF_EXPORTS)
 def test_exports_that_fail(serve, records, tmp_path, fault):
     server = serve(records, polls=1)
-    result = search(a.jsoc.Notify(EMAIL))
+    result = search(a.jsoc.Notify(EMAIL), times=FEW)
     server.faults["status"] = [fault] * (20 if fault == "status 6" else 1)
     failure = "does not know request" if fault == "status 6" else rf"refused \[{fault.replace(' ', '=')}\]"
-    with pytest.raises(ArchiveError, match=f"the export of 2. images .* failed.*{failure}"):
+    with pytest.raises(ArchiveError, match=f"the export of 6 images .* failed.*{failure}"):
         fetch(result, tmp_path)
     server.faults["status"].clear()
-    check_files(fetch(result, tmp_path), records)
+    check_files(fetch(result, tmp_path), records, FEW)
 
 
 def test_request_that_is_not_ready_is_asked_for_again(serve, records, tmp_path, monkeypatch):
     server = serve(records, polls=10**6)
-    result = search(a.jsoc.Notify(EMAIL))
+    result = search(a.jsoc.Notify(EMAIL), times=FEW)
     monkeypatch.setattr(
         ESISContextClient, "policy", RetryPolicy(tries=2, pause=0 * u.s, poll=0.01 * u.s, patience=0.1 * u.s)
     )
     with pytest.raises(ArchiveError, match=r"not ready after \d+ s: fetch the same result again.* JSOC_20190930_334"):
         fetch(result, tmp_path)
     next(iter(server.exports.values()))[0] = 1
-    check_files(fetch(result, tmp_path), records)
+    check_files(fetch(result, tmp_path), records, FEW)
     assert server.count("export") == 1
 
 
 def test_request_that_has_expired_is_made_again(serve, records, tmp_path):
     server = serve(records)
-    result = search(a.jsoc.Notify(EMAIL))
+    result = search(a.jsoc.Notify(EMAIL), times=FEW)
     result[0].requests = {" ".join(sorted(set(result[0]["Record"]))): "JSOC_20180101_001"}
-    check_files(fetch(result, tmp_path), records)
+    check_files(fetch(result, tmp_path), records, FEW)
     assert server.count("export") == 1
 
 
 def test_records_that_are_not_exported_are_named(serve, records, tmp_path):
     server = serve(records)
-    result = search(a.jsoc.Notify(EMAIL))
+    result = search(a.jsoc.Notify(EMAIL), times=FEW)
     gone = result[0]["Record"][4]
     server.records = [record for record in records if record.t_rec != gone]
     with pytest.raises(ArchiveError, match=rf"1 of \d+ files are not offered.*{gone.replace(':', '')}"):

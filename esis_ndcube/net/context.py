@@ -171,14 +171,15 @@ class ESISContextClient(BaseClient):
         series = find_series(response["Context"][0])
         email = jsoc.find_email(response.notify)
         names = sorted(rows)
-        # A second try asks for what JSOC may have made in the meantime.
-        key = " ".join(names)
         requests = response.requests or {}
+        # A second try asks for what JSOC may have made in the meantime.
+        earlier = [request for known, request in requests.items() if set(names) <= set(known.split())]
 
         def remember(request):
-            response.requests = {**requests, key: request}
+            response.requests = {**requests, " ".join(names): request}
 
-        return jsoc.export(series, names, email, self.policy, request=requests.get(key), remember=remember)
+        request = earlier[-1] if earlier else None
+        return jsoc.export(series, names, email, self.policy, request=request, remember=remember)
 
     def _look_up(self, response, rows):
         series = find_series(response["Context"][0])

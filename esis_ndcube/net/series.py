@@ -85,7 +85,7 @@ class Series:
         Returns
         -------
         `str`
-            The name that JSOC gives to exported files too.
+            The name, much as JSOC gives it to exported files.
 
         Examples
         --------
