@@ -8,7 +8,7 @@ import numpy as np
 import astropy.units as u
 from astropy.time import Time
 
-from esis_ndcube.instrument import Channel, Detector, FlightError, FrameFiles, Line, LinePose
+from esis_ndcube.instrument import Archive, Channel, Detector, FlightError, FrameFiles, Line, LinePose
 
 
 def parse_flight(text, source):
@@ -203,6 +203,7 @@ def _build(table, toml):
         "pose_pivot": tuple(pose.array("pivot", (2,)).tolist()),
         "lines": lines,
         "channels": channels,
+        "archive": _build_archive(table.table("archive")) if table.has("archive") else None,
         "toml": toml,
     }
 
@@ -227,6 +228,25 @@ def _build_files(table):
         **{key: table.get(key, str) for key in ("time", "camera", "frame", "exposure", "measured_exposure")},
         exposure_unit=table.quantity("exposure_unit", "s"),
         measured_exposure_unit=table.quantity("measured_exposure_unit", "s"),
+    )
+
+
+def _build_archive(table):
+    short_name, url = table.get("short_name", str), table.get("url", str)
+    if not re.fullmatch(r"[a-z]\w*", short_name):
+        table.fail("short_name", f"got {short_name!r}, expected lower-case letters, digits and underscores")
+    if not re.match(r"https?://", url):
+        table.fail("url", f"got {url!r}, expected an address that begins with https:// or http://")
+    try:
+        time = Time(table.get("time", object), scale="utc")
+    except ValueError as error:
+        table.fail("time", f"got {table.get('time', object)!r}, expected a date and time ({error})")
+    return Archive(
+        short_name=short_name,
+        url=url,
+        frames=table.ranges("frames", closed=True),
+        time_frame=table.get("time_frame", int, positive=True),
+        time=time,
     )
 
 

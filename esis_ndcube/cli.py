@@ -91,8 +91,16 @@ _OVERWRITE = click.option("--overwrite", is_flag=True, help="Overwrite what is t
 
 
 @_command()
-@click.argument("paths", nargs=-1, required=True, type=click.Path())
+@click.argument("paths", nargs=-1, type=click.Path())
 @click.option("--output", "-o", required=True, type=click.Path(dir_okay=False), help="Level-3 file to write.")
+@click.option(
+    "--fetch",
+    metavar="FLIGHT",
+    help="Fetch the public raw frames of a flight, as 'f1', in place of PATHS, and without --reference the images to "
+    "align with. What is there is not fetched again.",
+)
+@click.option("--folder", type=click.Path(file_okay=False), help="Where --fetch keeps files.")
+@click.option("--vso", is_flag=True, help="Fetch references from the VSO, which needs no registered e-mail address.")
 @click.option("--line", help="Spectral line, as 'O V' or 'He I'; by default the flight's main line.")
 @click.option(
     "--reference",
@@ -136,6 +144,9 @@ _OVERWRITE = click.option("--overwrite", is_flag=True, help="Overwrite what is t
 def level3(
     paths,
     output,
+    fetch,
+    folder,
+    vso,
     line,
     references,
     stage,
@@ -156,9 +167,12 @@ def level3(
 
     PATHS are raw frames, folders of them, or patterns in quotes. Darks are told from light frames by the flight's
     time line and must be among them.
+    With --fetch they come from the network, as do references; JSOC sends those to registered e-mail addresses only,
+    which the environment variable JSOC_EMAIL tells.
 
     \b
     Examples:
+        esis-ndcube level3 --fetch f1 --output l3.fits
         esis-ndcube level3 frames/ --reference aia_304.fits --output l3.fits
         esis-ndcube level3 "frames/*_0012?.fit.gz" darks/ --line "He I" -o he.fits
     """
@@ -176,6 +190,11 @@ def level3(
         flight.line(line)
     if reference_channel is not None:
         flight.channel(reference_channel)
+    if fetch:
+        flight, paths, references = _fetch(fetch, flight_file and flight, paths, references, folder, vso)
+    elif not paths:
+        msg = "got neither PATHS nor --fetch, expected raw frames, or a flight to fetch them of"
+        raise ValueError(msg)
     references = list_files(references) if references else []
     inputs = [*list_files(paths), *(list_files(darks) if darks else []), *references]
     if Path(output).resolve() in {path.resolve() for path in inputs}:
@@ -317,6 +336,20 @@ def _read_flight(path):
     from esis_ndcube.flight import ESIS_1, Flight
 
     return ESIS_1 if path is None else Flight.read(path)
+
+
+def _fetch(name, flight, paths, references, folder, vso):
+    """The flight, its raw frames and its reference images, from the network."""
+    from esis_ndcube.net.fetch import fetch_flight, named_flight
+
+    if paths:
+        msg = f"got {paths[0]} and --fetch {name}, expected one of both"
+        raise ValueError(msg)
+    flight = named_flight(name, flight)
+    progress = sys.stderr.isatty()
+    provider = "vso" if vso else "jsoc"
+    files = fetch_flight(flight, folder, provider=provider, reference=not references, progress=progress)
+    return flight, files.raw, references or files.reference
 
 
 def _read_maps(paths):

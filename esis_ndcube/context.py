@@ -1,5 +1,9 @@
 """Images of other telescopes on the grid and at the times of a cube."""
 
+import re
+import tempfile
+from pathlib import Path
+
 import numpy as np
 from tqdm import tqdm
 
@@ -15,6 +19,7 @@ from sunpy.map.sources import AIAMap
 from sunpy.util.exceptions import warn_user
 
 from esis_ndcube.cube import ESISCube, forget_channel
+from esis_ndcube.io.fits import check_output, exposure_header
 from esis_ndcube.provenance import ProcessingStep
 from esis_ndcube.resample import interpolate, propagate_uncertainty
 
@@ -67,6 +72,71 @@ class ContextCube(ESISCube):
     def pointing_source(self):
         """Where the pointing of the images comes from (`str`)."""
         return self._get_meta("context_pointing")
+
+    def write_images(self, directory, *, label=None, overwrite=False):
+        """
+        Write one FITS image per exposure, each on its exposure's grid.
+
+        Parameters
+        ----------
+        directory : path-like
+            Folder, made if need be.
+        label : `str`, optional
+            What the files' names begin with and their keyword ``LABEL`` says; by default `name`.
+        overwrite : `bool`, optional
+            Whether files that exist may be replaced.
+
+        Returns
+        -------
+        `list` of `pathlib.Path`
+            The files ``{label}_{frame}.fits``; exposures without image have none. ``DATE-AVG`` is the exposure's time,
+            to which the coordinates belong, ``DATE-IMG`` the image's.
+
+        Raises
+        ------
+        FileExistsError
+            If a file exists and ``overwrite`` is not set; nothing is written then.
+        ValueError
+            If the exposures have no frame numbers, or the cube is not of whole images.
+
+        Examples
+        --------
+        >>> import sunpy.map
+        >>> from esis_ndcube import ESISLevel3Cube
+        >>> cube = ESISLevel3Cube.read("l3.fits")  # doctest: +SKIP
+        >>> aia = cube.context(sunpy.map.Map("aia/*.fits"))  # doctest: +SKIP
+        >>> files = aia.write_images("aia_on_grid", label="AIA_304")  # doctest: +SKIP
+        """
+        if self.wcs.array_axis_names[-2:] != ["y", "x"] or self.frame is None:
+            msg = f"got a cube of shape {self.data.shape}, expected whole images of exposures with frame numbers"
+            raise ValueError(msg)
+        label = self.name if label is None else label
+        directory = Path(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        stem = re.sub(r"[^\w.-]+", "_", label)
+        images = [self[index] for index in range(len(self.data))] if self.data.ndim == 3 else [self]
+        images = {
+            directory / f"{stem}_{int(image.frame):05d}.fits": image for image in images if image.headers[0] is not None
+        }
+        for path in images:
+            check_output(path, overwrite)
+        for path, image in images.items():
+            with tempfile.TemporaryDirectory(dir=directory) as folder:
+                part = Path(folder) / "image.fits"
+                fits.PrimaryHDU(image.data, image._image_header(label)).writeto(part, checksum=True)
+                part.replace(path)
+        return list(images)
+
+    def _image_header(self, label):
+        """The exposure's grid, and what the image's own header says of its telescope."""
+        header, own = exposure_header(self), self.headers[0]
+        for key in ("TELESCOP", "INSTRUME", "DETECTOR", "WAVELNTH", "WAVEUNIT", "EXPTIME", "CONTENT"):
+            header.remove(key, ignore_missing=True)
+            if key in own:
+                header[key] = own[key]
+        header["LABEL"] = label
+        header["DATE-IMG"] = (str(self.image_time.utc.isot), "when the image was taken, UTC")
+        return header
 
     def _summary(self):
         return {"image": self.name, **super()._summary(), "pointing": self.pointing_source}

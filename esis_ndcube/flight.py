@@ -13,7 +13,7 @@ from astropy.time import Time
 from astropy.wcs import WCS
 
 from esis_ndcube._flight_file import in_ranges, parse_flight
-from esis_ndcube.instrument import Channel, Detector, FlightError, FrameFiles, Line, LinePose, line_key
+from esis_ndcube.instrument import Archive, Channel, Detector, FlightError, FrameFiles, Line, LinePose, line_key
 
 __all__ = ["ESIS_1", "Flight", "FlightError"]
 
@@ -71,6 +71,8 @@ class Flight:
         Lines of the passband.
     channels : `tuple` of `Channel`
         Channels, by number.
+    archive : `Archive` or None
+        Where the raw frames are public.
     toml : `str`
         The configuration that the flight was read from, so that a file can carry it.
 
@@ -115,6 +117,7 @@ class Flight:
     pose_pivot: tuple[float, float]
     lines: tuple[Line, ...]
     channels: tuple[Channel, ...]
+    archive: Archive | None
     toml: str
 
     @classmethod
@@ -312,6 +315,65 @@ class Flight:
         (False, True)
         """
         return in_ranges(frame, self.dark_frames)
+
+    @property
+    def light_times(self):
+        """Middles of the exposures of all public light frames, by the time line (`~astropy.time.Time`)."""
+        frames = self.require_archive().frames
+        return self.mid_time([n for first, last in frames for n in range(first, last + 1) if self.is_light(n)])
+
+    def require_archive(self):
+        """
+        Say where the raw frames are public.
+
+        Returns
+        -------
+        `Archive`
+            The archive.
+
+        Raises
+        ------
+        FlightError
+            If the flight has none.
+
+        Examples
+        --------
+        >>> from esis_ndcube import ESIS_1
+        >>> ESIS_1.require_archive().frames
+        ((96, 166),)
+        """
+        if self.archive is None:
+            msg = f"flight {self.name} has no public raw frames: its file has no [archive] table"
+            raise FlightError(msg)
+        return self.archive
+
+    def mid_time(self, frame):
+        """
+        Middle of exposures by the time line: the archive's time, and the cadence.
+
+        Parameters
+        ----------
+        frame : array-like of `int`
+            Raw frame numbers.
+
+        Returns
+        -------
+        `~astropy.time.Time`
+            The times, UTC; those in the headers may differ a little.
+
+        Raises
+        ------
+        FlightError
+            If the flight has no archive.
+
+        Examples
+        --------
+        >>> from esis_ndcube import ESIS_1
+        >>> ESIS_1.mid_time(109).isot
+        '2019-09-30T18:06:06.642'
+        """
+        archive = self.require_archive()
+        return archive.time + (np.asarray(frame) - archive.time_frame) * self.cadence
 
     def electrons_per_photon(self, line):
         """

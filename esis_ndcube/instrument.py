@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 
 import astropy.units as u
+from astropy.time import Time
 
-__all__ = ["Channel", "Detector", "FlightError", "FrameFiles", "Line", "LinePose"]
+__all__ = ["Archive", "Channel", "Detector", "FlightError", "FrameFiles", "Line", "LinePose"]
 
 
 class FlightError(ValueError):
@@ -232,3 +233,35 @@ class FrameFiles:
 def line_key(name):
     """What names of one line have in common, however they are written: ``"He I"`` and ``"he i"``."""
     return "".join(str(name).lower().split())
+
+
+@dataclass(frozen=True, eq=False)
+class Archive:
+    """
+    Where the raw frames of a flight are public.
+
+    Attributes
+    ----------
+    short_name : `str`
+        Short name of the flight.
+    url : `str`
+        Beginning of the address of every file; the name of the file follows.
+    frames : `tuple`
+        Ranges ``(first, last)`` of frame numbers, both included.
+    time_frame : `int`
+        A raw frame number.
+    time : `~astropy.time.Time`
+        Middle of that exposure, from which the others' follow by the cadence.
+
+    Examples
+    --------
+    >>> from esis_ndcube import ESIS_1
+    >>> ESIS_1.archive.short_name
+    'f1'
+    """
+
+    short_name: str
+    url: str
+    frames: tuple
+    time_frame: int
+    time: Time

@@ -1,5 +1,6 @@
 """Settings and fixtures that all tests share."""
 
+import asyncio
 import os
 from pathlib import Path
 
@@ -51,3 +52,13 @@ def client():
         distributed.Client(cluster) as client,
     ):
         yield client
+
+
+@pytest.fixture
+def closed_loops(monkeypatch):
+    """Close the event loops of downloads, which Fido leaves to a garbage collector that may run in any thread."""
+    loops, new_event_loop = [], asyncio.new_event_loop
+    monkeypatch.setattr(asyncio, "new_event_loop", lambda: loops.append(new_event_loop()) or loops[-1])
+    yield
+    for loop in loops:
+        loop.close()

@@ -57,6 +57,8 @@ def shrink(flight, factor):
     table["name"] = f"{flight.name}_{'small' if factor > 1 else 'large'}"
     size = f"{factor:g} times smaller" if factor > 1 else f"{1 / factor:g} times larger"
     table["title"] = f"{flight.title}, field of view {size}"
+    # The public frames are of another size.
+    table.pop("archive", None)
     _shrink_detector(table["detector"], detector, factor)
     columns = sum(stop - start for start, stop in table["detector"]["active_columns"])
     table["field_stop"]["width"] = str(flight.field_stop_width / factor)

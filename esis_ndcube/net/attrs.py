@@ -1,0 +1,212 @@
+"""Attributes of queries, as ``a.esis`` once `esis_ndcube.net` is imported."""
+
+from pathlib import Path
+
+import numpy as np
+
+import astropy.units as u
+from astropy.time import Time
+from sunpy.net.attr import AttrAnd, DataAttr, SimpleAttr, and_
+
+from esis_ndcube import flight as flight_module
+from esis_ndcube.net.series import find_series
+
+__all__ = ["Context", "Exposures", "Flight", "MaxGap"]
+
+
+def __dir__():
+    return __all__
+
+
+class Flight(SimpleAttr):
+    """
+    The flight.
+
+    Parameters
+    ----------
+    value : `str` or `~esis_ndcube.Flight`
+        Name or short name of a flight that comes with the package, a flight file, or a flight.
+
+    Raises
+    ------
+    ValueError
+        If there is no such flight.
+
+    Examples
+    --------
+    >>> import esis_ndcube.net
+    >>> from sunpy.net import attrs as a
+    >>> a.esis.Flight.f1 == a.esis.Flight("ESIS_1")
+    True
+    """
+
+    def __init__(self, value):
+        flight = value if isinstance(value, flight_module.Flight) else _find_flight(value)
+        super().__init__(flight.name)
+        self.flight = flight
+
+
+class Exposures(DataAttr):
+    """
+    Times of exposures; each is given the image that is nearest.
+
+    Parameters
+    ----------
+    times : `~astropy.time.Time`
+        Middle of each exposure.
+
+    Raises
+    ------
+    ValueError
+        If there are no times.
+
+    Examples
+    --------
+    >>> import esis_ndcube.net
+    >>> from astropy.time import Time
+    >>> from sunpy.net import attrs as a
+    >>> a.esis.Exposures(Time(["2019-09-30T18:06:11", "2019-09-30T18:06:21"]))
+    <esis_ndcube.net.attrs.Exposures(2 from 2019-09-30T18:06:11.000)>
+    """
+
+    def __init__(self, times):
+        super().__init__()
+        times = Time(times, scale="utc") if not isinstance(times, Time) else times.utc
+        if not times.size:
+            msg = "got no times, expected the middle of one exposure at least"
+            raise ValueError(msg)
+        # Queries are hashed and compared, which arrays of times do not stand.
+        self.isot = tuple(np.ravel(Time(times, precision=9).isot).tolist())
+
+    @property
+    def times(self):
+        """The times (`~astropy.time.Time`, shape (exposures,))."""
+        return Time(list(self.isot), format="isot", scale="utc")
+
+    def collides(self, other):
+        """Whether both can not be in one query."""
+        return isinstance(other, Exposures)
+
+    def __repr__(self):
+        first = Time(self.isot[0], scale="utc").isot
+        return f"<{type(self).__module__}.{type(self).__name__}({len(self.isot)} from {first})>"
+
+
+class Context(SimpleAttr):
+    """
+    Images of another telescope.
+
+    Parameters
+    ----------
+    value : `str`
+        What they are, as ``"aia_304"``, ``"AIA 304"`` or ``"hmi_los"``.
+
+    Raises
+    ------
+    ValueError
+        If there are no such images.
+
+    Examples
+    --------
+    >>> import esis_ndcube.net
+    >>> from sunpy.net import attrs as a
+    >>> a.esis.Context.aia_304.series.cadence
+    <Quantity 12. s>
+    """
+
+    def __init__(self, value):
+        super().__init__(find_series(value).name)
+
+    @property
+    def series(self):
+        """The series of images (`~esis_ndcube.net.series.Series`)."""
+        return find_series(self.value)
+
+
+class MaxGap(SimpleAttr):
+    """
+    Largest time between an exposure and its image.
+
+    Parameters
+    ----------
+    value : `~astropy.units.Quantity`
+        The time; without this attribute it is one and a half times the cadence of the images.
+
+    Raises
+    ------
+    ValueError
+        If it is not a time above 0.
+
+    Examples
+    --------
+    >>> import astropy.units as u
+    >>> import esis_ndcube.net
+    >>> from sunpy.net import attrs as a
+    >>> a.esis.MaxGap(1 * u.min).value
+    <Quantity 60. s>
+    """
+
+    def __init__(self, value):
+        value = u.Quantity(value)
+        if not value.unit.is_equivalent(u.s) or not value.isscalar or not value > 0 * u.s:
+            msg = f"got {value}, expected one time above 0, as 12 * u.s"
+            raise ValueError(msg)
+        super().__init__(value.to(u.s))
+
+
+def attrs_by_type(query):
+    """
+    Sort the attributes of a query.
+
+    Parameters
+    ----------
+    query : iterable of `~sunpy.net.attr.Attr`
+        Attributes, some of which may be joined by ``&``.
+
+    Returns
+    -------
+    `dict`
+        Attributes by their type.
+    """
+    joined = and_(*query)
+    return {type(attr): attr for attr in (joined.attrs if isinstance(joined, AttrAnd) else [joined])}
+
+
+def known_flights():
+    """
+    The flights that come with the package.
+
+    Returns
+    -------
+    `list` of `~esis_ndcube.Flight`
+        The flights.
+    """
+    return [flight_module.ESIS_1]
+
+
+def short_name(flight):
+    """
+    The short name of a flight.
+
+    Parameters
+    ----------
+    flight : `~esis_ndcube.Flight`
+        The flight.
+
+    Returns
+    -------
+    `str`
+        That of its archive, or else its name.
+    """
+    return flight.name if flight.archive is None else flight.archive.short_name
+
+
+def _find_flight(value):
+    for flight in known_flights():
+        if str(value).lower() in (flight.name.lower(), short_name(flight).lower()):
+            return flight
+    if Path(value).is_file():
+        return flight_module.Flight.read(value)
+    names = ", ".join(f"{short_name(flight)} ({flight.name})" for flight in known_flights())
+    msg = f"got flight {str(value)!r}, expected {names}, or a flight file"
+    raise ValueError(msg)

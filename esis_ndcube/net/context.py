@@ -1,0 +1,273 @@
+"""Fido client for the images of other telescopes that are nearest to exposures."""
+
+import numpy as np
+
+import astropy.units as u
+from astropy.table import TableAttribute
+from astropy.time import Time
+from astropy.utils.masked import Masked
+from sunpy.net import attrs as a
+from sunpy.net.base_client import BaseClient, QueryResponseTable, convert_row_to_table
+from sunpy.time import parse_time
+from sunpy.util.exceptions import warn_user
+
+from esis_ndcube.net import jsoc, vso
+from esis_ndcube.net.attrs import Context, Exposures, Flight, MaxGap, attrs_by_type, known_flights, short_name
+from esis_ndcube.net.download import ArchiveError, RemoteFile, download, list_names, missing_files, results
+from esis_ndcube.net.paths import target_path
+from esis_ndcube.net.retry import RetryPolicy
+from esis_ndcube.net.series import SERIES, find_series
+
+__all__ = ["ContextResponse", "ESISContextClient"]
+
+# A header that is this far from the record that was asked for is another image's.
+_SAME = 1 * u.s
+
+
+class ContextResponse(QueryResponseTable):
+    """
+    Images nearest to exposures, one row per exposure.
+
+    Columns ``Exposure`` (middle of the exposure), ``Time`` (of the image), ``Delta t`` (image minus exposure),
+    ``Gap`` (true where there is no image; its time and difference are masked then), ``Context`` and ``Instrument``.
+
+    Examples
+    --------
+    >>> from sunpy.net import Fido, attrs as a
+    >>> import esis_ndcube.net
+    >>> Fido.search(a.esis.Flight.f1, a.esis.Context.aia_304)[0]["Delta t"].max()  # doctest: +REMOTE_DATA
+    """
+
+    hide_keys = ["Record", "Instrument"]
+    notify = TableAttribute()
+    requests = TableAttribute()
+
+
+class ESISContextClient(BaseClient):
+    """
+    Images of SDO/AIA and SDO/HMI nearest to the exposures of ESIS.
+
+    A search takes ``a.esis.Context`` and either ``a.esis.Exposures`` or ``a.esis.Flight``, and ``a.esis.MaxGap`` and
+    ``a.jsoc.Notify`` if wanted, and gives one row per exposure. Images are those of the Joint Science Operations
+    Center (JSOC) whose quality is good.
+
+    Examples
+    --------
+    >>> import esis_ndcube.net
+    >>> from sunpy.net import Fido, attrs as a
+    >>> result = Fido.search(a.esis.Flight.f1, a.esis.Context.aia_304)  # doctest: +REMOTE_DATA
+    >>> files = Fido.fetch(result, path="aia")  # doctest: +SKIP
+    """
+
+    policy = RetryPolicy()
+
+    @property
+    def info_url(self):
+        """Where the images come from (`str`)."""
+        return "http://jsoc.stanford.edu"
+
+    def search(self, *query):
+        """
+        Find the image nearest to each exposure, in one request.
+
+        Parameters
+        ----------
+        *query
+            Attributes.
+
+        Returns
+        -------
+        `ContextResponse`
+            One row per exposure.
+
+        Raises
+        ------
+        ArchiveError
+            If JSOC does not answer.
+        ValueError
+            If the flight does not say when its exposures were.
+
+        Warns
+        -----
+        sunpy.util.exceptions.SunpyUserWarning
+            Where there is no image near enough.
+        """
+        query = attrs_by_type(query)
+        series = query[Context].series
+        times = query[Exposures].times if Exposures in query else query[Flight].flight.light_times
+        max_gap = query[MaxGap].value if MaxGap in query else series.max_gap
+        margin = max_gap + 1 * u.s
+        records = jsoc.find_records(series, times.min() - margin, times.max() + margin, self.policy)
+        response = _response(self, series, times, records, max_gap)
+        if a.jsoc.Notify in query:
+            response.notify = query[a.jsoc.Notify].value
+        _report_gaps(response, max_gap, records)
+        return response
+
+    @convert_row_to_table
+    def fetch(
+        self,
+        query_results,
+        *,
+        path=None,
+        downloader=None,
+        progress=True,
+        overwrite=False,
+        provider="jsoc",
+        wait=True,
+        **kwargs,
+    ):
+        """
+        Fetch images, those that are not there yet, each once.
+
+        Parameters
+        ----------
+        query_results : `ContextResponse`
+            The result of a search, or a part of it.
+        path : path-like, optional
+            Folder, or pattern with ``{file}``.
+        downloader : `parfive.Downloader`, optional
+            Its settings for progress and overwriting are used; the files are fetched over one connection of our own.
+        progress, overwrite : `bool`, optional
+            Show progress, and fetch again what is there.
+        provider : {"jsoc", "vso"}, optional
+            Where to fetch from: JSOC needs a registered e-mail address, which ``a.jsoc.Notify`` or the environment
+            variable ``JSOC_EMAIL`` tells; the Virtual Solar Observatory needs none.
+        wait : `bool`, optional
+            Not looked at: the files are there when this returns.
+        **kwargs
+            Not looked at; other clients have settings of their own.
+
+        Returns
+        -------
+        `parfive.Results`
+            Names of the files, each once, in order of time.
+
+        Raises
+        ------
+        ArchiveError
+            If a file could not be had; the message says which.
+        ValueError
+            If there is no e-mail address, or it is not registered.
+        """
+        if provider not in ("jsoc", "vso"):
+            msg = f"got provider {provider!r}, expected 'jsoc' or 'vso'"
+            raise ValueError(msg)
+        if downloader is not None:
+            progress, overwrite = downloader.config.progress, downloader.config.overwrite
+        rows = {row["Record"]: row for row in query_results if not row["Gap"]}
+        files = {name: _remote_file(row, path) for name, row in rows.items()}
+        missing = {file.path for file in missing_files(files.values(), overwrite=bool(overwrite))}
+        wanted = {name: file for name, file in files.items() if file.path in missing}
+        if wanted:
+            find = self._export if provider == "jsoc" else self._look_up
+            urls = find(query_results, {name: rows[name] for name in wanted})
+            _refuse_incomplete(wanted, urls)
+            wanted = [RemoteFile(file.path, urls[name], file.expected) for name, file in wanted.items()]
+            download(wanted, policy=self.policy, connections=1, progress=progress)
+        return results(file.path for file in files.values())
+
+    def _export(self, response, rows):
+        series = find_series(response["Context"][0])
+        email = jsoc.find_email(response.notify)
+        names = sorted(rows)
+        requests = response.requests or {}
+        # A second try asks for what JSOC may have made in the meantime.
+        earlier = [request for known, request in requests.items() if set(names) <= set(known.split())]
+
+        def remember(request):
+            response.requests = {**requests, " ".join(names): request}
+
+        request = earlier[-1] if earlier else None
+        return jsoc.export(series, names, email, self.policy, request=request, remember=remember)
+
+    def _look_up(self, response, rows):
+        series = find_series(response["Context"][0])
+        times = Time([row["Time"].isot for row in rows.values()], scale="utc")
+        return dict(zip(rows, vso.find_urls(series, times, self.policy), strict=True))
+
+    @classmethod
+    def _can_handle_query(cls, *query):
+        types = {type(attr) for attr in query}
+        whose = {Exposures, Flight} & types
+        return len(whose) == 1 and cls.check_attr_types_in_query(query, {Context} | whose, {MaxGap, a.jsoc.Notify})
+
+    @classmethod
+    def _attrs_module(cls):
+        return "esis", "esis_ndcube.net.attrs"
+
+    @classmethod
+    def register_values(cls):
+        """
+        Name the values that attributes can have.
+
+        Returns
+        -------
+        `dict`
+            Names and descriptions, by attribute.
+        """
+        return {
+            Context: [(series.name, series.title) for series in SERIES.values()],
+            # Under both of its names.
+            Flight: [(name, str(flight)) for flight in known_flights() for name in (short_name(flight), flight.name)],
+        }
+
+
+def _response(client, series, times, records, max_gap):
+    gap = np.ones(len(times), dtype=bool)
+    nearest = np.zeros(len(times), dtype=int)
+    delta = np.zeros(len(times))
+    if len(records.names):
+        apart = (records.times[None, :] - times[:, None]).to_value(u.s)
+        nearest = np.abs(apart).argmin(axis=1)
+        delta = apart[np.arange(len(times)), nearest]
+        gap = np.abs(delta) > max_gap.to_value(u.s)
+    image_times = times.copy()
+    if not gap.all():
+        image_times[~gap] = records.times[nearest[~gap]]
+    if gap.any():
+        image_times[gap] = np.ma.masked
+    return ContextResponse(
+        {
+            "Exposure": times,
+            "Time": image_times,
+            "Delta t": Masked(delta * u.s, mask=gap),
+            "Gap": gap,
+            "Context": [series.name] * len(times),
+            "Instrument": [series.instrument] * len(times),
+            "Record": ["" if missing else records.names[index] for index, missing in zip(nearest, gap, strict=True)],
+        },
+        client=client,
+    )
+
+
+def _report_gaps(response, max_gap, records):
+    gaps = response["Exposure"][response["Gap"]]
+    if not len(gaps):
+        return
+    rejected = f" ({records.rejected} of bad quality)" if records.rejected else ""
+    warn_user(
+        f"{len(gaps)} of {len(response)} exposures have no usable image{rejected} within {max_gap:g}: "
+        f"{list_names([time.isot[:19] for time in gaps])}"
+    )
+
+
+def _remote_file(row, path):
+    series = find_series(row["Context"])
+    observed = row["Time"]
+
+    def is_near(value):
+        return abs(parse_time(str(value)).utc - observed) < _SAME
+
+    expected = {"T_OBS": is_near}
+    if series.wavelength is not None:
+        expected["WAVELNTH"] = lambda value: np.isclose(float(value), series.wavelength.to_value(u.AA))
+    return RemoteFile(target_path(path, series.file_name(row["Record"]), row), expected=expected)
+
+
+def _refuse_incomplete(wanted, urls):
+    lacking = [file.path.name for name, file in wanted.items() if not urls.get(name)]
+    if lacking:
+        count = f"{len(lacking)} of {len(wanted)} files are not offered for download"
+        msg = f"{count}: {list_names(lacking)}; try again later"
+        raise ArchiveError(msg)

@@ -1,0 +1,183 @@
+"""From a query or a flight to files and maps: search and fetch in one."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from sunpy import config
+from sunpy.net import Fido
+from sunpy.net import attrs as a
+
+from esis_ndcube.frames import find_frames
+from esis_ndcube.net import jsoc
+from esis_ndcube.net.attrs import Context, Exposures, MaxGap, attrs_by_type
+from esis_ndcube.net.attrs import Flight as FlightAttr
+from esis_ndcube.net.context import ESISContextClient
+from esis_ndcube.net.flight import ESISFlightClient
+
+__all__ = ["FlightFiles", "fetch_flight", "fetch_maps", "named_flight"]
+
+
+@dataclass(frozen=True)
+class FlightFiles:
+    """
+    What a Level-3 cube is formed from.
+
+    Attributes
+    ----------
+    raw : `list` of `pathlib.Path`
+        Raw frames, light and dark.
+    reference : `list` of `pathlib.Path`
+        Images of the reference passband nearest to the exposures.
+
+    Examples
+    --------
+    >>> from esis_ndcube.net.fetch import FlightFiles
+    >>> FlightFiles([], []).raw
+    []
+    """
+
+    raw: list[Path]
+    reference: list[Path]
+
+
+def named_flight(name, flight=None):
+    """
+    Look up a flight by its name.
+
+    Parameters
+    ----------
+    name : `str`
+        Name, short name or file, as for `esis_ndcube.net.attrs.Flight`.
+    flight : `~esis_ndcube.Flight`, optional
+        A flight that is to be the one of that name, in place of those that come with the package.
+
+    Returns
+    -------
+    `~esis_ndcube.Flight`
+        The flight.
+
+    Raises
+    ------
+    ValueError
+        If there is none of that name.
+
+    Examples
+    --------
+    >>> from esis_ndcube.net.fetch import named_flight
+    >>> named_flight("f1").name
+    'ESIS_1'
+    """
+    if flight is None:
+        return FlightAttr(name).flight
+    names = flight.name, flight.require_archive().short_name
+    if name.lower() not in [known.lower() for known in names]:
+        msg = f"got flight {name!r}, expected {' or '.join(names)}, which the flight file describes"
+        raise ValueError(msg)
+    return flight
+
+
+def fetch_flight(flight, folder, *, provider="jsoc", reference=True, progress=False):
+    """
+    Fetch the raw frames of a flight, and the reference images nearest to its exposures.
+
+    Files that are there are not fetched again.
+
+    Parameters
+    ----------
+    flight : `~esis_ndcube.Flight`
+        The flight.
+    folder : path-like or None
+        Where to keep the files, in ``raw`` and ``reference``; by default in a folder of the flight's name in sunpy's
+        folder for downloads.
+    provider : {"jsoc", "vso"}, optional
+        Where to fetch reference images from, as for `esis_ndcube.net.ESISContextClient.fetch`.
+    reference : `bool`, optional
+        Whether to fetch them.
+    progress : `bool`, optional
+        Show progress bars.
+
+    Returns
+    -------
+    `FlightFiles`
+        The files.
+
+    Raises
+    ------
+    ArchiveError
+        If a file could not be had.
+    ValueError
+        If the frames are not public, the reference passband is not among those that can be fetched, or JSOC knows no
+        e-mail address.
+
+    Examples
+    --------
+    >>> from esis_ndcube import ESIS_1
+    >>> from esis_ndcube.net.fetch import fetch_flight
+    >>> files = fetch_flight(ESIS_1, "f1")  # doctest: +SKIP
+    """
+    folder = Path(config.get("downloads", "download_dir"), flight.name) if folder is None else Path(folder)
+    frames = Fido.search(FlightAttr(flight), a.Level(0))[0]
+    if reference:
+        context = Context(flight.reference_name)
+        if provider == "jsoc":
+            # What would only come to light after the raw frames.
+            jsoc.find_email()
+    frames = frames[frames["Kind"] != "other"]
+    raw = _fetch(ESISFlightClient, frames, folder / "raw", progress=progress)
+    if not reference:
+        return FlightFiles(raw, [])
+    light = [frame for frame in find_frames(raw, flight) if flight.is_light(frame.frame)]
+    times = sorted({frame.frame: frame.mid_time(flight).isot for frame in light}.values())
+    images = Fido.search(Exposures(times), context)[0]
+    return FlightFiles(
+        raw, _fetch(ESISContextClient, images, folder / "reference", progress=progress, provider=provider)
+    )
+
+
+def fetch_maps(query, *, path=None, provider="jsoc", progress=False):
+    """
+    Search for images, fetch them, and read them.
+
+    Parameters
+    ----------
+    query : `~sunpy.net.attr.Attr`
+        What to search, as ``cube.context_query("AIA 304")`` makes it.
+    path, provider, progress
+        As for `esis_ndcube.net.ESISContextClient.fetch`.
+
+    Returns
+    -------
+    maps : `list` of `~sunpy.map.GenericMap`
+        The images, each once.
+    max_gap : `~astropy.units.Quantity`
+        The largest time from an exposure to its image that the query allows.
+
+    Raises
+    ------
+    ArchiveError
+        If JSOC does not answer, or an image could not be had.
+    ValueError
+        If there is no image near any of the exposures, or JSOC knows no e-mail address.
+
+    Examples
+    --------
+    >>> from esis_ndcube import ESISLevel3Cube
+    >>> from esis_ndcube.net.fetch import fetch_maps
+    >>> cube = ESISLevel3Cube.read("l3.fits")  # doctest: +SKIP
+    >>> maps, _ = fetch_maps(cube.context_query("AIA 304"))  # doctest: +SKIP
+    """
+    import sunpy.map
+
+    attributes = attrs_by_type([query])
+    images = Fido.search(query)[0]
+    if images["Gap"].all():
+        msg = f"there is no usable image of {images['Context'][0]} near any of the exposures: is the date right?"
+        raise ValueError(msg)
+    files = _fetch(ESISContextClient, images, path, progress=progress, provider=provider)
+    max_gap = attributes[MaxGap].value if MaxGap in attributes else attributes[Context].series.max_gap
+    return [sunpy.map.Map(file) for file in files], max_gap
+
+
+def _fetch(client, result, path, **kwargs):
+    # Not by Fido, which opens a downloader of its own beside the client's.
+    return [Path(file) for file in client().fetch(result, path=path, **kwargs)]

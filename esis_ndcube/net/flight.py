@@ -1,0 +1,188 @@
+"""Fido client for the public raw frames of a flight."""
+
+import numpy as np
+
+from astropy.table import TableAttribute
+from astropy.time import Time
+from sunpy.net import attrs as a
+from sunpy.net.base_client import BaseClient, QueryResponseTable, convert_row_to_table
+
+from esis_ndcube.net.attrs import Flight, attrs_by_type
+from esis_ndcube.net.download import RemoteFile, download, missing_files, results
+from esis_ndcube.net.paths import target_path
+from esis_ndcube.net.retry import RetryPolicy
+
+__all__ = ["ESISFlightClient", "FlightResponse"]
+
+_CONNECTIONS = 5
+
+
+class FlightResponse(QueryResponseTable):
+    """
+    Raw frames of a flight, one row per frame and camera.
+
+    Columns ``Time`` (middle of the exposure, by the flight's time line; headers have the measured one), ``Frame``,
+    ``Channel``, ``Camera`` and ``Kind``, which is ``"light"``, ``"dark"`` or ``"other"``.
+
+    Examples
+    --------
+    >>> import esis_ndcube.net
+    >>> from sunpy.net import Fido, attrs as a
+    >>> frames = Fido.search(a.esis.Flight.f1, a.Level(0))[0]
+    >>> len(frames), int((frames["Kind"] == "light").sum())
+    (284, 120)
+    """
+
+    hide_keys = ["File", "URL"]
+    flight = TableAttribute()
+
+
+class ESISFlightClient(BaseClient):
+    """
+    Raw frames of the flights of ESIS.
+
+    A search takes ``a.esis.Flight`` and ``a.Level(0)``, and ``a.Time`` if wanted.
+    Where the frames are says the flight's file.
+
+    Examples
+    --------
+    >>> import esis_ndcube.net
+    >>> from sunpy.net import Fido, attrs as a
+    >>> result = Fido.search(a.esis.Flight.f1, a.Level(0), a.Time("2019-09-30T18:08:30", "2019-09-30T18:08:40"))
+    >>> result[0]["Camera"].tolist()
+    ['ESIS1', 'ESIS2', 'ESIS3', 'ESIS4']
+    >>> files = Fido.fetch(result, path="raw")  # doctest: +SKIP
+    """
+
+    policy = RetryPolicy()
+
+    @property
+    def info_url(self):
+        """Where the frames come from (`None`: that depends on the flight)."""
+        return
+
+    def search(self, *query):
+        """
+        List raw frames.
+
+        Parameters
+        ----------
+        *query
+            Attributes.
+
+        Returns
+        -------
+        `FlightResponse`
+            One row per frame and camera.
+
+        Raises
+        ------
+        ValueError
+            If the flight's frames are not public, or of another level than 0.
+        """
+        query = attrs_by_type(query)
+        flight = query[Flight].flight
+        level = str(query[a.Level].value)
+        if level not in ("0", "0.0"):
+            msg = f"got level {level}, expected 0: ESISLevel1Cube.from_raw and form_level3 make the others"
+            raise ValueError(msg)
+        archive = flight.require_archive()
+        numbers = np.concatenate([np.arange(first, last + 1) for first, last in archive.frames])
+        times = flight.mid_time(numbers)
+        chosen = np.ones(len(numbers), dtype=bool)
+        if a.Time in query:
+            chosen = (times >= query[a.Time].start) & (times <= query[a.Time].end)
+        rows = [
+            (time.isot, int(number), channel.number, channel.camera, _kind(flight, number))
+            for time, number in zip(times[chosen], numbers[chosen], strict=True)
+            for channel in flight.channels
+        ]
+        columns = list(zip(*rows, strict=True)) or [()] * 5
+        time, frame, channel, camera, kind = columns
+        name = [flight.files.pattern.format(channel=c, frame=f) for c, f in zip(channel, frame, strict=True)]
+        response = FlightResponse(
+            {
+                "Time": Time(list(time), scale="utc") if time else Time([], format="mjd", scale="utc"),
+                "Frame": np.array(frame, dtype=int),
+                "Channel": np.array(channel, dtype=int),
+                "Camera": np.array(camera, dtype=str),
+                "Kind": np.array(kind, dtype=str),
+                "File": np.array(name, dtype=str),
+                "URL": np.array([archive.url + part for part in name], dtype=str),
+            },
+            client=self,
+        )
+        response.flight = flight
+        return response
+
+    @convert_row_to_table
+    def fetch(self, query_results, *, path=None, downloader=None, progress=True, overwrite=False, wait=True, **kwargs):
+        """
+        Fetch raw frames, those that are not there yet, several at a time.
+
+        Parameters
+        ----------
+        query_results : `FlightResponse`
+            The result of a search, or a part of it.
+        path : path-like, optional
+            Folder, or pattern with ``{file}``.
+        downloader : `parfive.Downloader`, optional
+            Its settings for progress, overwriting and the number of connections are used.
+        progress, overwrite : `bool`, optional
+            Show progress, and fetch again what is there.
+        wait : `bool`, optional
+            Not looked at: the files are there when this returns.
+        **kwargs
+            Not looked at; other clients have settings of their own.
+
+        Returns
+        -------
+        `parfive.Results`
+            Names of the files.
+
+        Raises
+        ------
+        ArchiveError
+            If a file could not be had; the message says which.
+        """
+        connections = _CONNECTIONS
+        if downloader is not None:
+            progress, overwrite = downloader.config.progress, downloader.config.overwrite
+            connections = downloader.config.max_conn
+        files = [_remote_file(row, path, query_results.flight.files) for row in query_results]
+        wanted = missing_files(files, overwrite=bool(overwrite))
+        if wanted:
+            download(wanted, policy=self.policy, connections=connections, progress=progress)
+        return results(file.path for file in files)
+
+    @classmethod
+    def _can_handle_query(cls, *query):
+        return cls.check_attr_types_in_query(query, {Flight, a.Level}, {a.Time})
+
+    @classmethod
+    def _attrs_module(cls):
+        return "esis", "esis_ndcube.net.attrs"
+
+    @classmethod
+    def register_values(cls):
+        """
+        Name the values that attributes can have: those of flights are the context client's.
+
+        Returns
+        -------
+        `dict`
+            Nothing.
+        """
+        return {}
+
+
+def _kind(flight, frame):
+    return "light" if flight.is_light(frame) else "dark" if flight.is_dark(frame) else "other"
+
+
+def _remote_file(row, path, keys):
+    expected = {
+        keys.camera: lambda value: str(value).strip() == row["Camera"],
+        keys.frame: lambda value: int(value) == row["Frame"],
+    }
+    return RemoteFile(target_path(path, row["File"], row), row["URL"], expected)

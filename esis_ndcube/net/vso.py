@@ -1,0 +1,102 @@
+"""Ask the Virtual Solar Observatory (VSO) where images are, which needs no e-mail address."""
+
+import numpy as np
+
+import astropy.units as u
+from sunpy.net import attrs as a
+
+from esis_ndcube.net.retry import ArchiveError
+
+__all__ = ["find_urls"]
+
+_SEPARATOR = "\n"
+
+
+def find_urls(series, times, policy, *, client=None):
+    """
+    Find where images can be fetched.
+
+    Parameters
+    ----------
+    series : `~esis_ndcube.net.series.Series`
+        Which images.
+    times : `~astropy.time.Time`
+        When they were taken.
+    policy : `~esis_ndcube.net.RetryPolicy`
+        How patient to be.
+    client : `~sunpy.net.vso.VSOClient`, optional
+        The client to ask; by default a new one.
+
+    Returns
+    -------
+    `list` of `str`
+        URLs, empty where the VSO has no such image.
+
+    Raises
+    ------
+    ArchiveError
+        If the VSO does not answer.
+
+    Examples
+    --------
+    >>> from astropy.time import Time
+    >>> from esis_ndcube.net import RetryPolicy
+    >>> from esis_ndcube.net.series import find_series
+    >>> from esis_ndcube.net.vso import find_urls
+    >>> find_urls(find_series("aia_304"), Time(["2019-09-30T18:08:42"]), RetryPolicy())  # doctest: +SKIP
+    """
+    from sunpy.net.vso import VSOClient
+
+    what = f"the search for {series.title} at the VSO"
+    client = client or policy.call(VSOClient, doing="the connection to the VSO")
+    query = [
+        a.Time(times.min() - series.cadence, times.max() + series.cadence),
+        a.Source("SDO"),
+        a.Instrument(series.instrument),
+        a.Physobs(series.physobs),
+    ]
+    if series.wavelength is not None:
+        query.append(a.Wavelength(series.wavelength))
+    found = policy.call(_search, client, query, doing=what)
+    chosen = [_nearest(found, time, series.cadence / 2) for time in times]
+    rows = sorted({row for row in chosen if row is not None})
+    if not rows:
+        return [""] * len(chosen)
+    urls = policy.call(_locate, client, found[rows], doing=f"the question where {series.title} is at the VSO")
+    return ["" if row is None else urls.get(found["fileid"][row], "") for row in chosen]
+
+
+def _search(client, query):
+    found = client.search(*query)
+    if found.errors:
+        raise found.errors[0]
+    return found
+
+
+def _nearest(found, time, largest):
+    if not len(found):
+        return None
+    # The VSO gives the time of a record, which may differ by seconds from that of the image: its header decides.
+    apart = np.abs((found["Start Time"] - time).to_value(u.s))
+    row = int(apart.argmin())
+    return row if apart[row] <= largest.to_value(u.s) else None
+
+
+class _Listener:
+    """Takes the place of a downloader, and only writes down where the files are."""
+
+    def __init__(self):
+        self.urls = {}
+
+    def enqueue_file(self, url, filename, **kwargs):
+        self.urls[str(filename(None, url)).partition(_SEPARATOR)[2]] = url
+
+
+def _locate(client, rows):
+    """URLs by the VSO's names of the files."""
+    listener = _Listener()
+    failed = client.fetch(rows, path=f"{{file}}{_SEPARATOR}{{fileid}}", downloader=listener, wait=False)
+    if not listener.urls:
+        msg = f"no files, but {[str(error.exception) for error in failed.errors]}"
+        raise ArchiveError(msg)
+    return listener.urls
