@@ -4,16 +4,17 @@ import copy
 
 import numpy as np
 
-from ndcube import NDCube
+from ndcube import NDCube, NDCubeSequence
 from ndcube.meta import NDMeta
 
+from esis_ndcube._cube_operations import CubeOperations
 from esis_ndcube.io import CubeIO
 from esis_ndcube.wcs import ESISWCS, SlicedESISWCS, normalize_item
 
 __all__ = ["ESISCube"]
 
 
-class ESISCube(CubeIO, NDCube):
+class ESISCube(CubeIO, CubeOperations, NDCube):
     """
     Cube of exposures and channels.
 
@@ -80,7 +81,7 @@ class ESISCube(CubeIO, NDCube):
         meta = getattr(data, "meta", None) if meta is None and isinstance(data, NDCube) else meta
         if isinstance(meta, NDMeta):
             # ndcube writes the shape of the data into it.
-            meta = _copy_meta(meta)
+            meta = copy_meta(meta)
         super().__init__(data, wcs=wcs, uncertainty=uncertainty, mask=mask, meta=meta, unit=unit, copy=copy, **kwargs)
         self._flags = None
         if flags is not None:
@@ -152,11 +153,40 @@ class ESISCube(CubeIO, NDCube):
         if not any(isinstance(x, slice) for x in item):
             msg = f"got the index {item} of a single value, expected at least one range: index `.data` instead"
             raise IndexError(msg)
-        meta = _slice_meta(self.meta, item, self.data.shape) if isinstance(self.meta, NDMeta) else copy.copy(self.meta)
+        meta = _slice_meta(self.meta, item, self.data.shape) if isinstance(self.meta, NDMeta) else copy_meta(self.meta)
         sliced = type(self)(**{**self._slice(item), "meta": meta})
         sliced._global_coords._internal_coords = copy.copy(self._global_coords._internal_coords)
         sliced._extra_coords = self.extra_coords[item]
         return sliced
+
+    def explode_along_axis(self, axis):
+        """
+        Take the cube apart along an axis.
+
+        Parameters
+        ----------
+        axis : `int`
+            Array axis; negative ones count from the end.
+
+        Returns
+        -------
+        `~ndcube.NDCubeSequence`
+            The parts, each with its own metadata, and a copy of the cube's.
+
+        Raises
+        ------
+        IndexError
+            If there is no such axis, or no other.
+
+        Examples
+        --------
+        >>> from esis_ndcube import ESISLevel3Cube
+        >>> cube = ESISLevel3Cube.read("l3.fits")  # doctest: +SKIP
+        >>> [exposure.frame for exposure in cube.explode_along_axis(0)]  # doctest: +SKIP
+        """
+        before = (slice(None),) * range(self.data.ndim)[axis]
+        parts = [self[(*before, index)] for index in range(self.shape[axis])]
+        return NDCubeSequence(parts, meta=copy_meta(self.meta))
 
     def _slice(self, item):
         kwargs = super()._slice(item)
@@ -240,8 +270,28 @@ class _Meta(NDMeta):
         return type(self), (dict(self), self.key_comments, self.axes, self.data_shape)
 
 
-def _copy_meta(meta):
-    """Copy the container and not the values."""
+def copy_meta(meta):
+    """
+    Copy metadata, the container and not the values.
+
+    Parameters
+    ----------
+    meta : `~ndcube.meta.NDMeta` or `dict`
+        The metadata.
+
+    Returns
+    -------
+    `~ndcube.meta.NDMeta` or `dict`
+        The copy; of an `~ndcube.meta.NDMeta` with its axes and comments.
+
+    Examples
+    --------
+    >>> from esis_ndcube.cube import copy_meta
+    >>> copy_meta({"line": "O V"})
+    {'line': 'O V'}
+    """
+    if not isinstance(meta, NDMeta):
+        return copy.copy(meta)
     return _Meta(dict(meta), key_comments=dict(meta.key_comments), axes=dict(meta.axes), data_shape=meta.data_shape)
 
 

@@ -1,0 +1,14 @@
+"""
+What is done with a cube as a whole, without losing any of it.
+
+Functions of cubes that give new cubes: unit, mask, flags, uncertainty, WCS, coordinates that were sliced away,
+metadata, history and class go along, and lazy cubes stay lazy.
+The methods and operators of the cubes call them.
+"""
+
+from esis_ndcube.operations.arithmetic import combine, convert_unit, raise_to
+from esis_ndcube.operations.binning import rebin
+from esis_ndcube.operations.cropping import clip_points
+from esis_ndcube.operations.reprojection import reproject_to
+
+__all__ = ["clip_points", "combine", "convert_unit", "raise_to", "rebin", "reproject_to"]

@@ -1,0 +1,367 @@
+"""Arithmetic of cubes with numbers, Quantities, arrays and cubes, and conversion of units."""
+
+import numbers
+import operator
+from typing import NamedTuple
+
+import numpy as np
+
+import astropy.units as u
+from astropy.nddata import NDData
+from ndcube import NDCube
+
+from esis_ndcube.cube import ESISCube, forget_channel
+from esis_ndcube.operations._parts import (
+    is_lazy,
+    make_uncertainty,
+    rebuild,
+    standard_deviation,
+    warn_without_uncertainty,
+)
+from esis_ndcube.provenance import ProcessingStep
+
+__all__ = ["combine", "convert_unit", "raise_to"]
+
+_OPERATORS = {
+    "add": operator.add,
+    "subtract": operator.sub,
+    "multiply": operator.mul,
+    "divide": operator.truediv,
+}
+# Two grids are one if their corners agree to this, in pixels.
+_SAME_GRID = 1e-6
+
+
+class _Operand(NamedTuple):
+    data: object
+    unit: u.UnitBase | None = None
+    sigma: object = None
+    mask: object = None
+    flags: object = None
+
+
+def combine(cube, operation, value, *, reflected=False):
+    """
+    Add, subtract, multiply or divide a cube and a number, Quantity, array or cube.
+
+    Parameters
+    ----------
+    cube : `~esis_ndcube.cube.ESISCube`
+        The cube; the class, coordinates and metadata of the result are its own.
+    operation : `str`
+        ``"add"``, ``"subtract"``, ``"multiply"`` or ``"divide"``.
+    value : number, `~astropy.units.Quantity`, array-like, `~astropy.nddata.NDData` or `~esis_ndcube.cube.ESISCube`
+        The other operand, of a shape that can be broadcast to the cube's. The axes of a cube are matched by name,
+        and its pixels must lie where those of the first cube lie; times and channels may differ.
+    reflected : `bool`, optional
+        Whether ``value`` is on the left of the sign.
+
+    Returns
+    -------
+    `~esis_ndcube.cube.ESISCube`
+        A new cube. What is masked or flagged in one of the operands is so in the result.
+        Where the two operands are of two single channels, the result is of none.
+
+    Raises
+    ------
+    ValueError
+        If the shape of the value does not fit, or the pixels of two cubes lie in different places.
+    TypeError
+        If units do not fit, which also is an `~astropy.units.UnitConversionError`, or the value is of another type.
+
+    Notes
+    -----
+    Numbers, Quantities, arrays and cubes without uncertainty count as exact, and two operands as independent: the
+    squares of their errors add. A cube and itself, ``cube * cube``, is known to be one; two parts of the same cube
+    are not.
+
+    Times and metadata of the other cube are not kept; its frame and channel stand in the history.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import astropy.units as u
+    >>> from astropy.nddata import StdDevUncertainty
+    >>> from astropy.time import Time
+    >>> from esis_ndcube.cube import ESISCube
+    >>> from esis_ndcube.wcs import level1_wcs
+    >>> wcs = level1_wcs((1, 2), Time(["2019-09-30T18:08:00"]), [1, 2])
+    >>> cube = ESISCube([[[[1.0, 2]], [[3, 4]]]], wcs=wcs, uncertainty=StdDevUncertainty(np.ones((1, 2, 1, 2))))
+    >>> difference = cube[:, 1] - cube[:, 0]
+    >>> difference.data, difference.uncertainty.array
+    (array([[[2., 2.]]]), array([[[1.41421356, 1.41421356]]]))
+    >>> (cube * (-2 * u.electron)).uncertainty.array.max()
+    np.float64(2.0)
+    """
+    other = _parse(cube, value)
+    own = _Operand(cube.data, cube.unit, standard_deviation(cube, cube.unit), cube.mask, cube.flags)
+    first, second = (other, own) if reflected else (own, other)
+    data, sigma, unit = _compute(operation, first, second, same=value is cube)
+    if data.shape != cube.data.shape:
+        msg = f"got a value of shape {np.shape(other.data)}, expected one that fits into that of the cube, {cube.shape}"
+        raise ValueError(msg)
+    if cube.uncertainty is not None and sigma is None:
+        warn_without_uncertainty("that of the cube is of unknown kind")
+    step = ProcessingStep(operation, _describe(value, other) | ({"reflected": True} if reflected else {}))
+    wcs = None
+    if isinstance(value, ESISCube) and np.ndim(value.channel) == 0 and np.ndim(cube.channel) == 0:
+        wcs = forget_channel(cube.wcs) if value.channel != cube.channel else None
+    return rebuild(
+        cube,
+        step,
+        data=data,
+        unit=unit,
+        wcs=wcs,
+        uncertainty=make_uncertainty(cube.uncertainty if cube.uncertainty is not None else value, sigma),
+        mask=_unite(cube, own.mask, other.mask),
+        flags=_unite(cube, own.flags, other.flags),
+    )
+
+
+def raise_to(cube, exponent):
+    """
+    Raise a cube to a power.
+
+    Parameters
+    ----------
+    cube : `~esis_ndcube.cube.ESISCube`
+        The cube.
+    exponent : number
+        The exponent, which is exact.
+
+    Returns
+    -------
+    `~esis_ndcube.cube.ESISCube`
+        A new cube; its uncertainty is that of linear propagation, ``abs(n x^(n - 1)) sigma``.
+
+    Raises
+    ------
+    TypeError
+        If the exponent is no number.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from astropy.time import Time
+    >>> from esis_ndcube.cube import ESISCube
+    >>> from esis_ndcube.operations import raise_to
+    >>> from esis_ndcube.wcs import level1_wcs
+    >>> cube = ESISCube(np.full((1, 1, 1, 2), 3.0), wcs=level1_wcs((1, 2), Time(["2019-09-30T18:08:00"]), [1]))
+    >>> raise_to(cube, 2).data
+    array([[[[9., 9.]]]])
+    """
+    if not isinstance(exponent, numbers.Real):
+        msg = f"got an exponent of type {type(exponent).__name__}, expected a number"
+        raise TypeError(msg)
+    sigma = standard_deviation(cube, cube.unit)
+    if sigma is not None:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            sigma = abs(exponent * cube.data ** (exponent - 1)) * sigma
+    return rebuild(
+        cube,
+        ProcessingStep("power", {"exponent": float(exponent)}),
+        data=cube.data**exponent,
+        unit=None if cube.unit is None else cube.unit**exponent,
+        uncertainty=make_uncertainty(cube.uncertainty, sigma),
+    )
+
+
+def convert_unit(cube, unit, *, equivalencies=()):
+    """
+    Convert a cube to another unit.
+
+    Parameters
+    ----------
+    cube : `~esis_ndcube.cube.ESISCube`
+        The cube.
+    unit : `~astropy.units.Unit` or `str`
+        The new unit. Values per pixel and exposure can also be converted to values per second, with the exposure
+        times of the cube, and to values per solid angle on the sky, with the size of the flight's detector pixels.
+    equivalencies : `list`, optional
+        As for `astropy.units.Unit.to`; only those that scale.
+
+    Returns
+    -------
+    `~esis_ndcube.cube.ESISCube`
+        A new cube.
+
+    Raises
+    ------
+    astropy.units.UnitConversionError
+        If the units do not fit.
+    ValueError
+        If the conversion does more than to scale.
+
+    Examples
+    --------
+    >>> from esis_ndcube import ESISLevel3Cube
+    >>> from esis_ndcube.operations import convert_unit
+    >>> cube = ESISLevel3Cube.read("l3.fits")  # doctest: +SKIP
+    >>> convert_unit(cube, "ph / (s arcsec2)").unit  # doctest: +SKIP
+    Unit("ph / (arcsec2 s)")
+    """
+    unit = u.Unit(unit)
+    if cube.unit is None:
+        msg = f"got a cube without unit, expected one with a unit that can be converted to {unit}"
+        raise u.UnitConversionError(msg)
+    factor = _factor(cube, unit, list(equivalencies))
+    sigma = standard_deviation(cube, cube.unit)
+    return rebuild(
+        cube,
+        ProcessingStep("convert", {"from": cube.unit.to_string(), "to": unit.to_string()}),
+        data=cube.data * factor,
+        unit=unit,
+        uncertainty=make_uncertainty(cube.uncertainty, None if sigma is None else sigma * abs(factor)),
+    )
+
+
+def _factor(cube, unit, equivalencies):
+    """What to multiply with: a number, or an array that can be broadcast to the data."""
+    for per_second, per_angle in ((False, False), (True, False), (False, True), (True, True)):
+        if (per_second and cube.exposure is None) or (per_angle and cube.flight is None):
+            continue
+        rate = cube.unit / u.s**per_second * (u.pix / u.arcsec**2) ** per_angle
+        if not rate.is_equivalent(unit, equivalencies):
+            continue
+        zero, one, two = rate.to(unit, np.array([0.0, 1.0, 2.0]), equivalencies=equivalencies)
+        if zero != 0 or not np.isclose(two, 2 * one, rtol=1e-12, atol=0):
+            msg = f"got a conversion from {cube.unit} to {unit} that does more than to scale, expected one that scales"
+            raise ValueError(msg)
+        factor = float(one)
+        if per_angle:
+            factor /= float(np.prod(cube.flight.detector.pixel_scale.to_value("arcsec / pix")))
+        return factor / _exposures(cube) if per_second else factor
+    msg = f"got the unit {unit}, expected one that {cube.unit} can be converted to"
+    if cube.exposure is None or cube.flight is None:
+        msg += ", or rates, for which the cube would need its flight and exposure times"
+    raise u.UnitConversionError(msg)
+
+
+def _exposures(cube):
+    """Exposure times in s, of the type of the data and broadcast along the image."""
+    seconds = cube.exposure.to_value("s")
+    dtype = cube.data.dtype if cube.data.dtype.kind == "f" else float
+    axes = getattr(cube.meta, "axes", {}).get("exposure", ())
+    shape = [n if axis in axes else 1 for axis, n in enumerate(cube.shape)]
+    return np.asarray(seconds, dtype=dtype).reshape(shape)
+
+
+def _parse(cube, value):
+    """The other operand, with axes that fit those of the cube."""
+    if isinstance(value, ESISCube):
+        return _parse_cube(cube, value)
+    if isinstance(value, NDCube) or (isinstance(value, NDData) and value.wcs is not None):
+        msg = f"got a {type(value).__name__} with coordinates, expected cubes of this package, or data without a WCS"
+        raise TypeError(msg)
+    if isinstance(value, NDData):
+        # Metadata of other objects may be called flags too.
+        return _Operand(value.data, value.unit, standard_deviation(value, value.unit), value.mask)
+    if isinstance(value, u.UnitBase):
+        return _Operand(1, value)
+    unit = getattr(value, "unit", None)
+    if isinstance(value, u.Quantity):
+        value = value.value
+    if isinstance(value, np.ma.MaskedArray):
+        return _Operand(value.data, unit, mask=np.ma.getmaskarray(value))
+    if not is_lazy(value):
+        value = np.asarray(value)
+        if value.dtype.kind not in "biuf":
+            msg = f"got a value of type {value.dtype}, expected numbers, Quantities, arrays or cubes"
+            raise TypeError(msg)
+        # A number does not change the type of the data.
+        value = value.item() if not value.ndim else value
+    return _Operand(value, unit)
+
+
+def _parse_cube(cube, value):
+    names, own = value._from_wcs("array_axis_names"), cube._from_wcs("array_axis_names")
+    if names is None or own is None or not set(names) <= set(own):
+        msg = f"got a cube with axes {names}, expected some of {own}"
+        raise ValueError(msg)
+    lengths = dict(zip(own, cube.shape, strict=True))
+    for name, length in zip(names, value.shape, strict=True):
+        if length not in (1, lengths[name]):
+            msg = f"got a cube with {length} along {name}, expected {lengths[name]}: slice one of them"
+            raise ValueError(msg)
+    _check_grid(cube, value, lengths)
+    item = tuple(slice(None) if name in names else None for name in own)
+
+    def place(array):
+        return array[item] if np.ndim(array) else array
+
+    sigma = standard_deviation(value, value.unit)
+    sigma = sigma if sigma is None else place(sigma)
+    return _Operand(place(value.data), value.unit, sigma, place(value.mask), place(value.flags))
+
+
+def _check_grid(cube, value, lengths):
+    """Refuse cubes whose pixels lie in different places."""
+    if cube.wcs.pixel_n_dim != len(lengths) or not {"x", "y"} <= set(lengths):
+        return
+    if not {"x", "y"} <= set(value.wcs.array_axis_names):
+        return
+    corners = np.array([[0, lengths["x"] - 1, 0], [0, 0, lengths["y"] - 1]], dtype=float)
+    worlds = []
+    for wcs in (cube.wcs, value.wcs):
+        names = wcs.array_axis_names[::-1]
+        pixels = [corners["xy".index(name)] if name in "xy" else np.zeros(3) for name in names]
+        image = [wcs.array_axis_names[::-1].index(name) for name in "xy"]
+        worlds.append(np.array(wcs.pixel_to_world_values(*pixels))[image])
+    scale = np.abs(worlds[0][:, 1:] - worlds[0][:, :1]).max() / max(corners.max(), 1)
+    if not np.allclose(*worlds, rtol=0, atol=_SAME_GRID * scale if scale else 1e-12):
+        msg = "got a cube whose pixels lie elsewhere, expected the same grid: use reproject_to first, or slice it alike"
+        raise ValueError(msg)
+
+
+def _compute(operation, first, second, *, same):
+    """Data, standard deviation and unit."""
+    a, b, unit = first.data, second.data, first.unit
+    sigma = [first.sigma, second.sigma]
+    if operation in ("add", "subtract"):
+        if first.unit != second.unit:
+            own, other = (part.unit or u.dimensionless_unscaled for part in (first, second))
+            # Raises what it should where a number is added to photons.
+            scale = other.to(own)
+            b = b * scale
+            sigma[1] = None if sigma[1] is None else sigma[1] * scale
+        slopes = 1, -1 if operation == "subtract" else 1
+    else:
+        parts = [part.unit or u.dimensionless_unscaled for part in (first, second)]
+        unit = None if first.unit is second.unit is None else _OPERATORS[operation](*parts)
+        slopes = b, a
+    with np.errstate(divide="ignore", invalid="ignore"):
+        if operation == "divide":
+            slopes = 1 / np.asanyarray(b) if not np.ndim(b) else 1 / b, -a / (b * b) if np.ndim(b) else -a / b**2
+        # The result of two numbers is exact.
+        errors = [slope * s for slope, s in zip(slopes, sigma, strict=True) if s is not None]
+    data = _OPERATORS[operation](a, b)
+    if not errors:
+        return data, None, unit
+    if len(errors) == 1:
+        total = abs(errors[0])
+    else:
+        total = abs(errors[0] + errors[1]) if same else np.hypot(*errors)
+    shape = data.shape
+    return data, total if total.shape == shape else total + np.zeros(shape, dtype=total.dtype), unit
+
+
+def _unite(cube, one, other):
+    """What is set in one of two masks or planes of flags, of which each may be None."""
+    if one is None and other is None:
+        return None
+    if one is None or other is None:
+        plane = other if one is None else one
+    else:
+        plane = one | other
+    return plane if np.shape(plane) in ((), cube.shape) else plane | np.zeros(cube.shape, dtype=plane.dtype)
+
+
+def _describe(value, operand):
+    """What stands in the history."""
+    if isinstance(value, ESISCube):
+        parts = {"frame": value.frame, "channel": value.channel}
+        return {name: np.asarray(part).tolist() for name, part in parts.items() if part is not None}
+    unit = {} if operand.unit is None else {"unit": operand.unit.to_string()}
+    if np.ndim(operand.data) == 0:
+        return {"value": float(operand.data), **unit}
+    return {"shape": list(map(int, np.shape(operand.data))), **unit}

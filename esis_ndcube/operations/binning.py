@@ -1,0 +1,304 @@
+"""Cubes with larger pixels and longer exposures."""
+
+import copy
+import warnings
+
+import numpy as np
+
+import astropy.units as u
+from ndcube.meta import NDMeta
+from ndcube.wcs.wrappers import ResampledLowLevelWCS
+
+from esis_ndcube.cube import copy_meta
+from esis_ndcube.operations._parts import (
+    apply_to_blocks,
+    invalid_pixels,
+    make_uncertainty,
+    rebuild,
+    standard_deviation,
+    warn_without_uncertainty,
+)
+from esis_ndcube.provenance import ProcessingStep
+from esis_ndcube.wcs import ESISWCS, SlicedESISWCS
+from esis_ndcube.wcs._derived import bin_wcs
+
+__all__ = ["rebin"]
+
+_MEANS = np.mean, np.nanmean
+_SUMS = np.sum, np.nansum
+_MEDIANS = np.median, np.nanmedian
+_LOWEST = np.min, np.nanmin
+_HIGHEST = np.max, np.nanmax
+
+
+def rebin(
+    cube,
+    bin_shape,
+    operation=np.mean,
+    *,
+    operation_ignores_mask=False,
+    handle_mask=np.all,
+    correlation_factor=1.0,
+    new_unit=None,
+):
+    """
+    Join pixels, or exposures, in bins.
+
+    Parameters
+    ----------
+    cube : `~esis_ndcube.cube.ESISCube`
+        The cube.
+    bin_shape : sequence of `int` or `~astropy.units.Quantity`
+        Number of pixels in a bin along each array axis, a divisor of its length; -1 for all. Channels are not joined.
+    operation : callable, optional
+        What gives the value of a bin: `numpy.mean` or `numpy.sum`, with uncertainty; `numpy.min` or `numpy.max`, with
+        that of the pixel; or `numpy.median` or any other function of a masked array and ``axis``, without.
+    operation_ignores_mask : `bool`, optional
+        Whether masked pixels count too. What is not finite never counts.
+    handle_mask : callable, optional
+        What becomes of a bin with some invalid pixels: masked if `numpy.all` or if `numpy.any` are; None for no mask.
+    correlation_factor : `float`, optional
+        Factor for the standard deviation of means and sums of pixels whose errors are not independent, as
+        `esis_ndcube.resample.correlation_factor` gives it for large bins of a resampled image.
+    new_unit : `~astropy.units.Unit`, optional
+        Unit of the result, if the operation changes it.
+
+    Returns
+    -------
+    `~esis_ndcube.cube.ESISCube`
+        A new cube of the same axes with a FITS WCS. A bin without valid pixels is NaN; a bin that is not masked has
+        the flags of its valid pixels.
+        Joined exposures have their mean time and the sum of their exposure times in the WCS; ``cube.exposure`` is the
+        time that the values stand for, the sum for sums and else the mean. What is known of single exposures, for
+        one raw frames, files and alignments, does not survive where they differ.
+
+    Raises
+    ------
+    ValueError
+        If the bins do not divide the shape, or would join channels.
+
+    Notes
+    -----
+    A sum is that of the valid pixels of a bin, and so lower where some are not; a mean is not.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from astropy.time import Time
+    >>> from esis_ndcube import ESIS_1
+    >>> from esis_ndcube.level3 import ESISLevel3Cube
+    >>> from esis_ndcube.operations import rebin
+    >>> from esis_ndcube.wcs import level3_wcs
+    >>> wcs = level3_wcs(ESIS_1.grid, Time(["2019-09-30T18:08:00"]), [1, 2])[:, :, 600:602, 600:604]
+    >>> cube = ESISLevel3Cube(np.arange(16.0).reshape(1, 2, 2, 4), wcs=wcs)
+    >>> binned = rebin(cube, (1, 1, 2, 2))
+    >>> binned.data[0, 0], (binned.wcs.wcs.cdelt[:2] / wcs.wcs.cdelt[:2]).tolist()
+    (array([[2.5, 4.5]]), [2.0, 2.0])
+    """
+    factors = _parse_bins(cube, bin_shape)
+    if all(factor == 1 for factor in factors):
+        return cube[...]
+    bad = invalid_pixels(cube, ignore_mask=operation_ignores_mask)
+    data = _join(_Values(factors, operation), factors, (cube.data, bad), _result_type(cube.data.dtype, operation))
+    sigma = standard_deviation(cube)
+    if sigma is not None and operation not in (*_MEANS, *_SUMS, *_LOWEST, *_HIGHEST):
+        warn_without_uncertainty(f"that of {getattr(operation, '__name__', operation)} is not known")
+        sigma = None
+    if sigma is not None:
+        dtype = sigma.dtype if sigma.dtype.kind == "f" else np.dtype(float)
+        sigma = _join(_Sigma(factors, operation, correlation_factor), factors, (cube.data, bad, sigma), dtype)
+    mask = None
+    if cube.mask is not None and handle_mask is not None:
+        mask = _join(_Mask(factors, handle_mask), factors, (bad, invalid_pixels(cube)), np.dtype(bool))
+    flags = cube.flags
+    if flags is not None:
+        flags = _join(_Flags(factors), factors, (flags, bad), flags.dtype)
+    meta, dropped = _bin_meta(cube, factors, operation)
+    name = getattr(operation, "__name__", str(operation))
+    step = {"bins": list(factors), "operation": name} | ({"dropped": dropped} if dropped else {})
+    uncertainty = make_uncertainty(cube.uncertainty, sigma)
+    if uncertainty is not None and cube.uncertainty.unit is not None and new_unit is None:
+        uncertainty.unit = cube.uncertainty.unit
+    new = rebuild(
+        cube,
+        ProcessingStep("rebin", step),
+        keep_extra=False,
+        data=data,
+        wcs=_bin_wcs(cube.wcs, factors),
+        uncertainty=uncertainty,
+        mask=mask,
+        flags=flags,
+        meta=meta,
+        unit=cube.unit if new_unit is None else new_unit,
+    )
+    if not cube.extra_coords.is_empty:
+        new._extra_coords = cube.extra_coords.resample(factors, ndcube=new)
+    return new
+
+
+def _parse_bins(cube, bin_shape):
+    shape = cube.shape
+    bins = bin_shape.to_value(u.pix) if isinstance(bin_shape, u.Quantity) else bin_shape
+    bins = np.atleast_1d(bins)
+    if bins.shape != (len(shape),) or not np.all(bins == np.round(bins)):
+        msg = f"got bins of {bin_shape}, expected a whole number for each axis of {shape}"
+        raise ValueError(msg)
+    factors = tuple(n if b == -1 else int(b) for b, n in zip(bins, shape, strict=True))
+    if any(factor < 1 or n % factor for factor, n in zip(factors, shape, strict=True)):
+        msg = f"got bins of {factors}, expected divisors of the shape {shape}, or -1 for all of an axis: slice it first"
+        raise ValueError(msg)
+    for name, factor in zip(cube._from_wcs("array_axis_names") or (), factors, strict=False):
+        if name == "channel" and factor > 1:
+            msg = f"got bins of {factor} channels, expected 1: channels look in different directions (see min_images)"
+            raise ValueError(msg)
+    return factors
+
+
+def _join(function, factors, arrays, dtype):
+    """Call a function of arrays whose last axis are the pixels of a bin; lazily for lazy ones."""
+    shape = arrays[0].shape
+    arrays = [np.broadcast_to(array, shape) if np.shape(array) != shape else array for array in arrays]
+    # Blocks of one exposure, or bin of exposures, and whole images.
+    image = len(shape) - 2
+    chunks = tuple(n if axis >= image else f for axis, (n, f) in enumerate(zip(shape, factors, strict=True)))
+    regular = [(chunk,) * (n // chunk) for chunk, n in zip(chunks, shape, strict=True)]
+    new = tuple(tuple(c // f for c in part) for part, f in zip(regular, factors, strict=True))
+    return apply_to_blocks(function, arrays, chunks, new, dtype)
+
+
+def _by_bin(array, factors):
+    shape = [n for length, f in zip(array.shape, factors, strict=True) for n in (length // f, f)]
+    order = [*range(0, len(shape), 2), *range(1, len(shape), 2)]
+    array = array.reshape(shape).transpose(order)
+    return array.reshape(*array.shape[: len(factors)], -1)
+
+
+def _result_type(dtype, operation):
+    if dtype.kind == "f":
+        return dtype
+    return np.dtype(dtype if operation in (*_SUMS, *_LOWEST, *_HIGHEST) else float)
+
+
+class _Values:
+    """Values of the bins of data and of what is invalid of them."""
+
+    def __init__(self, factors, operation):
+        self.factors, self.operation = factors, operation
+
+    def __call__(self, data, bad):
+        dtype = _result_type(data.dtype, self.operation)
+        data, bad = _by_bin(data, self.factors), _by_bin(bad, self.factors)
+        good = (~bad).sum(-1)
+        if self.operation in (*_MEANS, *_SUMS):
+            wide = float if dtype.kind == "f" else dtype
+            values = np.where(bad, 0, data).sum(-1, dtype=wide)
+            values = values / np.maximum(good, 1) if self.operation in _MEANS else values
+        elif self.operation in (*_LOWEST, *_HIGHEST):
+            values = np.take_along_axis(data, _extreme(data, bad, self.operation)[..., None], -1)[..., 0]
+        elif self.operation in _MEDIANS:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "All-NaN slice")
+                values = np.nanmedian(np.where(bad, np.nan, data), -1)
+        else:
+            values = np.ma.filled(self.operation(np.ma.array(data, mask=bad), axis=-1).astype(dtype), 0)
+        if dtype.kind == "f":
+            values = np.where(good, values, np.nan)
+        return values.astype(dtype)
+
+
+def _extreme(data, bad, operation):
+    """Where the lowest or highest valid value of each bin is."""
+    data = data.astype(float)
+    if operation in _LOWEST:
+        return np.where(bad, np.inf, data).argmin(-1)
+    return np.where(bad, -np.inf, data).argmax(-1)
+
+
+class _Sigma:
+    """Standard deviations of the bins, of data, what is invalid of them, and their standard deviations."""
+
+    def __init__(self, factors, operation, factor):
+        self.factors, self.operation, self.factor = factors, operation, factor
+
+    def __call__(self, data, bad, sigma):
+        dtype = sigma.dtype if sigma.dtype.kind == "f" else float
+        data, bad, sigma = (_by_bin(array, self.factors) for array in (data, bad, sigma))
+        if self.operation in (*_LOWEST, *_HIGHEST):
+            values = np.take_along_axis(sigma, _extreme(data, bad, self.operation)[..., None], -1)[..., 0]
+        else:
+            values = self.factor * np.sqrt(np.where(bad, 0, np.square(sigma, dtype=float)).sum(-1))
+            values = values / np.maximum((~bad).sum(-1), 1) if self.operation in _MEANS else values
+        return np.where(bad.all(-1), np.nan, values).astype(dtype)
+
+
+class _Mask:
+    """Which bins are masked, of what does not count for values and of what is invalid."""
+
+    def __init__(self, factors, handle_mask):
+        self.factors, self.handle_mask = factors, handle_mask
+
+    def __call__(self, bad, invalid):
+        bad, invalid = (_by_bin(array, self.factors) for array in (bad, invalid))
+        return bad.all(-1) | self.handle_mask(invalid, axis=-1)
+
+
+class _Flags:
+    """The flags that are set in the valid pixels of a bin, or in all if none is valid."""
+
+    def __init__(self, factors):
+        self.factors = factors
+
+    def __call__(self, flags, bad):
+        flags, bad = (_by_bin(array, self.factors) for array in (flags, bad))
+        ignored = bad & ~bad.all(-1, keepdims=True)
+        return np.bitwise_or.reduce(np.where(ignored, 0, flags).astype(flags.dtype), axis=-1)
+
+
+def _bin_wcs(wcs, factors):
+    if isinstance(wcs, (ESISWCS, SlicedESISWCS)):
+        return bin_wcs(wcs, factors)
+    return ResampledLowLevelWCS(wcs.low_level_wcs, factors[::-1])
+
+
+def _bin_meta(cube, factors, operation):
+    """Metadata of the bins, and the names of those that did not survive."""
+    if not isinstance(cube.meta, NDMeta):
+        return copy_meta(cube.meta), []
+    values, axes, dropped = dict(cube.meta), {}, []
+    for key, of in cube.meta.axes.items():
+        of = [int(axis) for axis in of]
+        bins = [factors[axis] for axis in of]
+        value = values[key]
+        if any(n > 1 for n in bins):
+            value = _bin_value(key, value, bins, operation)
+            if value is None:
+                dropped.append(key)
+                del values[key]
+                continue
+        values[key], axes[key] = value, of
+    comments = {key: text for key, text in cube.meta.key_comments.items() if key in values}
+    shape = [n // f for n, f in zip(cube.shape, factors, strict=True)]
+    empty = copy.copy(cube.meta)
+    return type(empty)(values, key_comments=comments, axes=axes, data_shape=shape), dropped
+
+
+def _bin_value(key, value, bins, operation):
+    """What is known of the bins, or None."""
+    if key == "exposure":
+        parts = _by_bin(value, bins)
+        return parts.sum(-1) if operation in _SUMS else parts.mean(-1)
+    if key == "mid_time":
+        start = np.min(value)
+        seconds = (value - start).to_value("s")
+        seconds = np.ma.filled(np.ma.array(seconds, mask=value.mask | np.ma.getmaskarray(seconds)), np.nan)
+        unknown = np.isnan(seconds)
+        count = _by_bin(~unknown, bins).sum(-1)
+        mean = _by_bin(np.where(unknown, 0, seconds), bins).sum(-1) / np.maximum(count, 1)
+        times = start + mean * u.s
+        if not count.all():
+            times[count == 0] = np.ma.masked
+        return times
+    parts = _by_bin(np.asanyarray(value), bins)
+    first = parts[..., :1]
+    same = np.array([a is b for a, b in np.broadcast(parts, first)]) if parts.dtype == object else parts == first
+    return parts[..., 0] if np.all(same) else None

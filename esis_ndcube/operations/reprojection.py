@@ -1,0 +1,343 @@
+"""Cubes on another grid of the sky."""
+
+import copy
+import itertools
+import math
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy.ndimage import distance_transform_edt
+
+from astropy.coordinates import SkyCoord
+from astropy.io import fits
+from astropy.wcs import WCS
+from astropy.wcs.utils import pixel_to_pixel, proj_plane_pixel_scales, wcs_to_celestial_frame
+from astropy.wcs.wcsapi import BaseHighLevelWCS
+
+from esis_ndcube.flags import Flag
+from esis_ndcube.operations._parts import (
+    apply_to_blocks,
+    invalid_pixels,
+    make_uncertainty,
+    rebuild,
+    standard_deviation,
+)
+from esis_ndcube.provenance import ProcessingStep
+from esis_ndcube.resample import propagate_uncertainty
+from esis_ndcube.wcs import ESISWCS
+from esis_ndcube.wcs._derived import replace_celestial
+
+__all__ = ["reproject_to"]
+
+_ALGORITHMS = {
+    "interpolation": "reproject_interp",
+    "adaptive": "reproject_adaptive",
+    "exact": "reproject_exact",
+}
+# An output pixel is valid if at least this much of its weight falls on valid pixels.
+_MIN_WEIGHT = 0.5
+
+
+def reproject_to(cube, target_wcs, algorithm="interpolation", *, shape_out=None, return_footprint=False, **options):
+    """
+    Resample all images of a cube onto another grid of the sky.
+
+    Parameters
+    ----------
+    cube : `~esis_ndcube.cube.ESISCube`
+        The cube, whose last axes are y and x of a celestial WCS.
+    target_wcs : `~astropy.wcs.WCS` or `~astropy.io.fits.Header`
+        The grid. Of a WCS with more axes, such as that of another cube, the celestial pair is taken: times and
+        channels stay those of the cube.
+    algorithm : `str`, optional
+        ``"interpolation"``, ``"adaptive"`` or ``"exact"``, for `reproject.reproject_interp`,
+        `reproject.reproject_adaptive` and `reproject.reproject_exact`.
+    shape_out : `tuple` of `int`, optional
+        Shape (y, x), by default that of the target.
+    return_footprint : `bool`, optional
+        Whether to return the footprint too.
+    **options
+        As for the function of that algorithm, for one ``order``.
+
+    Returns
+    -------
+    cube : `~esis_ndcube.cube.ESISCube`
+        A new cube, of the same unit, times, channels, metadata and class. It is seen by the target's observer, if the
+        target has one, and at the times of the cube: the rotation of the Sun between the two dates is left in.
+    footprint : `numpy.ndarray`
+        Of the shape of the data, as `reproject` has it, and 0 where the result is not valid.
+
+    Raises
+    ------
+    ValueError
+        If the cube has no celestial pair at its end, the target is none that FITS can express without a distortion, or
+        the algorithm is unknown.
+
+    Notes
+    -----
+    What is masked or not finite is not interpolated: a pixel with less than half of its weight on valid pixels is
+    NaN, masked and, outside of the cube, flagged so. Values under the mask do not survive.
+    Flags are those of the nearest pixel.
+
+    Each uncertainty is that of the pixel for itself, from the variance at its place and the sum of the squares of the
+    weights there. Neighboring pixels share the pixels that they are made of, and so their errors are correlated: the
+    error of a mean over many is larger than that of independent pixels. Extra coordinates along y and x are lost.
+
+    Coordinates are transformed between two observers on the sphere of the Sun, and beyond its limb in the plane through
+    its center.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from astropy.time import Time
+    >>> from esis_ndcube import ESIS_1
+    >>> from esis_ndcube.level3 import ESISLevel3Cube
+    >>> from esis_ndcube.operations import reproject_to
+    >>> from esis_ndcube.wcs import level3_wcs
+    >>> wcs = level3_wcs(ESIS_1.grid, Time(["2019-09-30T18:08:00"]), [1, 2])[:, :, 600:604, 600:604]
+    >>> cube = ESISLevel3Cube(np.arange(32.0).reshape(1, 2, 4, 4), wcs=wcs, unit="ph / pix")
+    >>> target = wcs[0, 0].celestial
+    >>> target.wcs.crpix -= 0.5
+    >>> moved = reproject_to(cube, target, shape_out=(3, 3))
+    >>> moved.data[0, 0, 0], moved.unit, moved.channel
+    (array([2.5, 3.5, 4.5]), Unit("ph / pix"), array([1, 2]))
+    """
+    if algorithm not in _ALGORITHMS:
+        msg = f"got the algorithm {algorithm!r}, expected one of {', '.join(map(repr, _ALGORITHMS))}"
+        raise ValueError(msg)
+    _check_cube(cube)
+    target, shape = _parse_target(target_wcs, shape_out)
+    wcs = replace_celestial(cube.wcs, target, shape, _observer(target))
+    leading = cube.data.ndim - 2
+    grid = _Grid(cube.wcs.celestial, wcs.celestial, shape, algorithm, options)
+    bad = invalid_pixels(cube)
+    bad = bad if bad.shape == cube.shape else np.broadcast_to(bad, cube.shape)
+    dtype = cube.data.dtype if cube.data.dtype.kind == "f" else np.dtype(float)
+
+    def apply(function, arrays, dtype):
+        chunks = (1,) * leading + cube.shape[-2:]
+        new = (*((1,) * n for n in cube.shape[:-2]), *((n,) for n in shape))
+        return apply_to_blocks(function, arrays, chunks, new, dtype)
+
+    data = apply(_Values(grid, dtype), (cube.data, bad), dtype)
+    sigma = standard_deviation(cube)
+    if sigma is not None:
+        kind = sigma.dtype if sigma.dtype.kind == "f" else np.dtype(float)
+        sigma = np.where(np.isfinite(data), apply(_Sigma(grid, kind), (sigma, bad), kind), np.nan)
+    mask = ~np.isfinite(data)
+    flags = cube.flags
+    if flags is not None:
+        flags = apply(_Flags(grid), (flags,), flags.dtype)
+        flags = np.where(mask, flags, flags & ~flags.dtype.type(Flag.INVALID))
+    uncertainty = make_uncertainty(cube.uncertainty, sigma)
+    if uncertainty is not None:
+        uncertainty.unit = cube.uncertainty.unit
+    parameters = {"algorithm": algorithm, "shape": list(map(int, shape))}
+    parameters |= {key: value for key, value in options.items() if isinstance(value, (bool, int, float, str))}
+    new = rebuild(
+        cube,
+        ProcessingStep("reproject", parameters),
+        keep_extra=False,
+        data=data,
+        wcs=wcs,
+        uncertainty=uncertainty,
+        mask=mask,
+        flags=flags,
+    )
+    _keep_extra_coords(cube, new)
+    if not return_footprint:
+        return new
+    return new, np.where(np.isfinite(data), grid.footprint(cube.shape[-2:]), 0.0)
+
+
+def _check_cube(cube):
+    names = cube._from_wcs("array_axis_names")
+    if names is None or names[-2:] != ["y", "x"] or not isinstance(cube.wcs, ESISWCS) or not cube.wcs.has_celestial:
+        axes = ", ".join(map(str, cube.wcs.world_axis_physical_types))
+        msg = (
+            f"got a cube of {axes}, expected one with whole images on the sky: "
+            "frames of Level 1 go there by their alignment, with reproject_alignment"
+        )
+        raise ValueError(msg)
+
+
+def _parse_target(target, shape_out):
+    """Two-dimensional celestial WCS and its shape (y, x)."""
+    if isinstance(target, (Mapping, fits.Header)):
+        target = WCS(fits.Header(target))
+    target = target.low_level_wcs if isinstance(target, BaseHighLevelWCS) else target
+    if not isinstance(target, WCS) or not target.has_celestial:
+        msg = f"got a target of type {type(target).__name__}, expected a FITS WCS or header with a celestial pair"
+        raise ValueError(msg)
+    if target.has_distortion:
+        msg = "got a target with a distortion, which the time and channel axes of a cube can not have: leave it out"
+        raise ValueError(msg)
+    celestial = target.celestial
+    shape = celestial.array_shape if shape_out is None else tuple(shape_out)
+    if shape is None or len(shape) < 2:
+        msg = f"got a target of shape {shape}, expected (y, x): give shape_out, or set the target's array_shape"
+        raise ValueError(msg)
+    return celestial, tuple(int(n) for n in shape[-2:])
+
+
+def _observer(target):
+    """Stonyhurst longitude and latitude in deg and distance in m of the target's observer, or None."""
+    from sunpy.coordinates import HeliographicStonyhurst
+
+    observer = getattr(wcs_to_celestial_frame(target), "observer", None)
+    if observer is None or isinstance(observer, str):
+        return None
+    place = SkyCoord(observer).transform_to(HeliographicStonyhurst(obstime=observer.obstime))
+    return place.lon.to_value("deg"), place.lat.to_value("deg"), place.radius.to_value("m")
+
+
+def _keep_extra_coords(cube, new):
+    """Keep the extra coordinates along time and channel."""
+    if cube.extra_coords.is_empty:
+        return
+    image = {0, 1}
+    for name in sorted(cube.extra_coords.keys()):
+        single = cube.extra_coords[name]
+        if not image & set(single.mapping):
+            for lookup in single._lookup_tables:
+                axes, table = lookup
+                new.extra_coords.add(name, tuple(cube.data.ndim - 1 - i for i in np.atleast_1d(axes)), copy.copy(table))
+
+
+@dataclass
+class _Grid:
+    """From one celestial WCS to another, by one of the functions of `reproject`; travels to other processes."""
+
+    source: WCS
+    target: WCS
+    shape: tuple
+    algorithm: str
+    options: dict = field(default_factory=dict)
+
+    def call(self, images, name=None, **options):
+        """Images and footprint by the algorithm, or another function."""
+        import reproject
+
+        function = getattr(reproject, name or _ALGORITHMS[self.algorithm])
+        options = options or self.options
+        # Those of astropy are not thread-safe.
+        source, target = copy.deepcopy((self.source, self.target))
+        with self._screen():
+            return function((images, source), target, shape_out=self.shape, **options)
+
+    def position(self):
+        """Pixels of the source, x and y, for every pixel of the target."""
+        y, x = np.indices(self.shape)
+        source, target = copy.deepcopy((self.source, self.target))
+        with self._screen():
+            return pixel_to_pixel(target, source, x, y)
+
+    def footprint(self, shape):
+        return self.call(np.ones(shape))[1]
+
+    def weight(self, good):
+        """How much of the weight of each pixel is on good ones."""
+        if self.algorithm == "interpolation":
+            values, _ = self.call(good.astype(np.float32), order="bilinear")
+        else:
+            values, _ = self.call(good.astype(np.float32))
+        return values
+
+    def _screen(self):
+        """Where frames differ, what lies beyond the limb has a place too."""
+        from dask.utils import SerializableLock
+
+        from sunpy.coordinates import Helioprojective, SphericalScreen
+
+        frames = [wcs_to_celestial_frame(wcs) for wcs in (self.source, self.target)]
+        if frames[0].is_equivalent_frame(frames[1]) or not isinstance(frames[0], Helioprojective):
+            return nullcontext()
+        return _Screen(SerializableLock("esis_ndcube.screen"), SphericalScreen(frames[0].observer, only_off_disk=True))
+
+
+class _Screen:
+    """The screen beyond the limb is a setting of sunpy that all threads share."""
+
+    def __init__(self, lock, screen):
+        self.lock, self.screen = lock, screen
+
+    def __enter__(self):
+        self.lock.acquire()
+        self.screen.__enter__()
+
+    def __exit__(self, *args):
+        self.screen.__exit__(*args)
+        self.lock.release()
+
+
+def _fill(images, good):
+    """Put the nearest good pixel in place of each bad one, and 0 where there is none."""
+    if good.all():
+        return images
+    filled = np.zeros_like(images)
+    for index in np.ndindex(images.shape[:-2]):
+        if good[index].any():
+            nearest = distance_transform_edt(~good[index], return_distances=False, return_indices=True)
+            filled[index] = images[index][tuple(nearest)]
+    return filled
+
+
+@dataclass
+class _Values:
+    grid: _Grid
+    dtype: np.dtype
+
+    def __call__(self, data, bad):
+        good = ~bad
+        values, footprint = self.grid.call(_fill(np.asarray(data, dtype=self.dtype), good))
+        values = np.where(footprint > 0, values, np.nan)
+        if not good.all():
+            weight = self.grid.weight(good)
+            values = np.where(weight >= _MIN_WEIGHT - 1e-6, values, np.nan)
+        return values.astype(self.dtype)
+
+
+@dataclass
+class _Sigma:
+    grid: _Grid
+    dtype: np.dtype
+
+    def __call__(self, sigma, bad):
+        sigma = _fill(np.asarray(sigma, dtype=float), ~bad & np.isfinite(sigma))
+        if self.grid.algorithm == "interpolation":
+            order = self.grid.options.get("order", "bilinear")
+            position = self.grid.position()
+            planes = sigma.reshape(-1, *sigma.shape[-2:])
+            values = np.stack([propagate_uncertainty(plane, *position, order=order) for plane in planes])
+            return values.reshape(*sigma.shape[:-2], *self.grid.shape).astype(self.dtype)
+        variance, _ = self.grid.call(np.square(sigma))
+        return np.sqrt(variance * self._squared_weights(sigma.shape[-2:])).astype(self.dtype)
+
+    def _squared_weights(self, shape):
+        """
+        Sum of the squares of the weights.
+
+        Images of points that lie so far from one another that none of two counts for the same pixel give the weights
+        one by one.
+        """
+        ratio = np.max(proj_plane_pixel_scales(self.grid.target) / proj_plane_pixel_scales(self.grid.source))
+        reach = 4 if self.grid.algorithm == "adaptive" else 1.5
+        step = math.ceil(reach * max(ratio, 1)) + 1
+        total = np.zeros(self.grid.shape)
+        for y, x in itertools.product(range(step), repeat=2):
+            points = np.zeros(shape)
+            points[y::step, x::step] = 1
+            total += np.square(np.nan_to_num(self.grid.call(points)[0]))
+        return total
+
+
+@dataclass
+class _Flags:
+    grid: _Grid
+
+    def __call__(self, flags):
+        nearest, _ = self.grid.call(np.asarray(flags, dtype=float), "reproject_interp", order="nearest-neighbor")
+        outside = ~np.isfinite(nearest)
+        return np.where(outside, Flag.OUTSIDE.value, np.nan_to_num(nearest)).astype(flags.dtype)
