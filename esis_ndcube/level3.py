@@ -3,7 +3,6 @@
 import numpy as np
 
 import astropy.units as u
-from astropy.nddata import StdDevUncertainty
 
 from esis_ndcube.cube import ESISCube, forget_channel
 from esis_ndcube.pointing import pointing_table
@@ -258,21 +257,24 @@ class ESISLevel3Cube(ESISCube):
         array([[[1., 5.]]])
         """
         axis = self._channel_axis()
-        invalid = np.isnan(self.data)
-        if self.mask is not None:
-            invalid = invalid | self.mask
+        before = (slice(None),) * axis
+        invalid = ~np.isfinite(self.data) if self.mask is None else ~np.isfinite(self.data) | self.mask
         values = np.where(invalid, np.inf, self.data)
-        lowest = np.expand_dims(values.argmin(axis=axis), axis)
-        empty = invalid.all(axis=axis)
-        data = np.take_along_axis(self.data, lowest, axis).squeeze(axis)
-        data = np.where(empty, np.nan, data).astype(np.result_type(data.dtype, np.float32), copy=False)
+        lowest, empty = values.argmin(axis=axis), invalid.all(axis=axis)
+
+        def pick(array):
+            # Not by index, which lazy arrays do not have.
+            picked = array[(*before, 0)]
+            for index in range(1, self.shape[axis]):
+                picked = np.where(lowest == index, array[(*before, index)], picked)
+            return picked
+
+        data = np.where(empty, np.nan, pick(self.data))
+        data = data.astype(np.result_type(self.data.dtype, np.float32), copy=False)
         uncertainty = self.uncertainty
         if uncertainty is not None:
-            array = np.take_along_axis(uncertainty.array, lowest, axis).squeeze(axis)
-            uncertainty = type(uncertainty)(array, unit=uncertainty.unit)
-        flags = self.flags
-        if flags is not None:
-            flags = np.take_along_axis(flags, lowest, axis).squeeze(axis)
+            uncertainty = type(uncertainty)(pick(uncertainty.array), unit=uncertainty.unit, copy=False)
+        flags = None if self.flags is None else pick(self.flags)
         step = ProcessingStep("min_images", {"channels": self.channel.tolist()})
         return self._without_channels(data, uncertainty, empty, flags, step)
 
@@ -302,18 +304,13 @@ class ESISLevel3Cube(ESISCube):
         >>> cube = ESISLevel3Cube.read("l3.fits")  # doctest: +SKIP
         >>> cube.difference(2, 3)[0].plot()  # doctest: +SKIP
         """
+        from esis_ndcube.operations import combine
+
         axis = self._channel_axis()
-        parts = [self._take_channel(number, axis) for number in (first, second)]
-        a, b = parts
-        uncertainty = None
-        if a.uncertainty is not None and b.uncertainty is not None:
-            sigma = [x.uncertainty.represent_as(StdDevUncertainty).array for x in parts]
-            uncertainty = StdDevUncertainty(np.hypot(*sigma))
-        masks = [x.mask for x in parts if x.mask is not None]
-        mask = np.logical_or.reduce(masks) if masks else None
-        flags = None if self.flags is None else a.flags | b.flags
+        one, two = (self._take_channel(number, axis) for number in (first, second))
+        result = combine(one, "subtract", two)
         step = ProcessingStep("difference", {"channels": [int(first), int(second)]})
-        return self._without_channels(a.data - b.data, uncertainty, mask, flags, step)
+        return self._without_channels(result.data, result.uncertainty, result.mask, result.flags, step)
 
     def correct_vignetting(self, vignetting=None, *, method="joint"):
         """
@@ -714,4 +711,7 @@ class ESISLevel3Cube(ESISCube):
             history = (*self.history, step)
             meta.update({"history": history})
         wcs = forget_channel(first.wcs)
-        return type(self)(data, wcs=wcs, uncertainty=uncertainty, mask=mask, flags=flags, meta=meta, unit=self.unit)
+        parts = {"uncertainty": uncertainty, "mask": mask, "flags": flags, "meta": meta, "unit": self.unit}
+        result = type(self)(data, wcs=wcs, **parts)
+        result._global_coords._internal_coords = dict(first._global_coords._internal_coords)
+        return result

@@ -52,7 +52,7 @@ def make_cube(shape=(5, 3, 12, 14), *, level=3, channels=None, dtype=np.float32,
         "frame": np.arange(109, 109 + shape[0]),
         "file": np.array([[f"{c}_{t}.fits" for c in channels] for t in range(shape[0])]),
         "mid_time": exact,
-        "exposure": np.broadcast_to(exposure[:, None], planes).copy(),
+        "exposure": np.broadcast_to(exposure[:, None], planes, subok=True).copy(),
         "history": (ProcessingStep("bias", {"cut": 0.25}), ProcessingStep("despike", {})),
     }
     axes = {"frame": (0,), "file": (0, 1), "mid_time": (0, 1), "exposure": (0, 1)}

@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import numpy as np
+from dask.utils import SerializableLock
 from scipy.ndimage import distance_transform_edt
 
 from astropy.coordinates import SkyCoord
@@ -222,16 +223,15 @@ class _Grid:
 
         function = getattr(reproject, name or _ALGORITHMS[self.algorithm])
         options = options or self.options
-        # Those of astropy are not thread-safe.
-        source, target = copy.deepcopy((self.source, self.target))
-        with self._screen():
+        source, target = self._own_wcs()
+        with _screen(source, target):
             return function((images, source), target, shape_out=self.shape, **options)
 
     def position(self):
         """Pixels of the source, x and y, for every pixel of the target."""
         y, x = np.indices(self.shape)
-        source, target = copy.deepcopy((self.source, self.target))
-        with self._screen():
+        source, target = self._own_wcs()
+        with _screen(source, target):
             return pixel_to_pixel(target, source, x, y)
 
     def footprint(self, shape):
@@ -245,23 +245,27 @@ class _Grid:
             values, _ = self.call(good.astype(np.float32))
         return values
 
-    def _screen(self):
-        """Where frames differ, what lies beyond the limb has a place too."""
-        from dask.utils import SerializableLock
+    def _own_wcs(self):
+        """Copies for one thread: a WCS of astropy is not safe to share, nor to be copied by two threads at once."""
+        with SerializableLock("esis_ndcube.operations.reprojection"):
+            return copy.deepcopy((self.source, self.target))
 
-        from sunpy.coordinates import Helioprojective, SphericalScreen
 
-        frames = [wcs_to_celestial_frame(wcs) for wcs in (self.source, self.target)]
-        if frames[0].is_equivalent_frame(frames[1]) or not isinstance(frames[0], Helioprojective):
-            return nullcontext()
-        return _Screen(SerializableLock("esis_ndcube.screen"), SphericalScreen(frames[0].observer, only_off_disk=True))
+def _screen(source, target):
+    """Where frames differ, what lies beyond the limb has a place too."""
+    from sunpy.coordinates import Helioprojective, SphericalScreen
+
+    frames = [wcs_to_celestial_frame(wcs) for wcs in (source, target)]
+    if frames[0].is_equivalent_frame(frames[1]) or not isinstance(frames[0], Helioprojective):
+        return nullcontext()
+    return _Screen(SphericalScreen(frames[0].observer, only_off_disk=True))
 
 
 class _Screen:
     """The screen beyond the limb is a setting of sunpy that all threads share."""
 
-    def __init__(self, lock, screen):
-        self.lock, self.screen = lock, screen
+    def __init__(self, screen):
+        self.lock, self.screen = SerializableLock("esis_ndcube.operations.screen"), screen
 
     def __enter__(self):
         self.lock.acquire()
@@ -292,7 +296,8 @@ class _Values:
     def __call__(self, data, bad):
         good = ~bad
         values, footprint = self.grid.call(_fill(np.asarray(data, dtype=self.dtype), good))
-        values = np.where(footprint > 0, values, np.nan)
+        # Of an exact footprint, the part of the pixel that is covered.
+        values = np.where(footprint >= _MIN_WEIGHT - 1e-6, values, np.nan)
         if not good.all():
             weight = self.grid.weight(good)
             values = np.where(weight >= _MIN_WEIGHT - 1e-6, values, np.nan)
