@@ -229,7 +229,7 @@ def _factor(cube, unit, equivalencies):
             raise ValueError(msg)
         factor = float(one)
         if per_angle:
-            factor /= float(np.prod(cube.flight.detector.pixel_scale.to_value("arcsec / pix")))
+            factor /= float(np.prod(cube.flight.detector.pixel_scale.to_value("arcsec")))
         return factor / _exposures(cube) if per_second else factor
     msg = f"got the unit {unit}, expected one that {cube.unit} can be converted to"
     if cube.exposure is None or cube.flight is None:

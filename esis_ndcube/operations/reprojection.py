@@ -16,7 +16,9 @@ from astropy.io import fits
 from astropy.wcs import WCS
 from astropy.wcs.utils import pixel_to_pixel, proj_plane_pixel_scales, wcs_to_celestial_frame
 from astropy.wcs.wcsapi import BaseHighLevelWCS
+from ndcube.meta import NDMeta
 
+from esis_ndcube.cube import copy_meta
 from esis_ndcube.flags import Flag
 from esis_ndcube.operations._parts import (
     apply_to_blocks,
@@ -84,7 +86,8 @@ def reproject_to(cube, target_wcs, algorithm="interpolation", *, shape_out=None,
 
     Each uncertainty is that of the pixel for itself, from the variance at its place and the sum of the squares of the
     weights there. Neighboring pixels share the pixels that they are made of, and so their errors are correlated: the
-    error of a mean over many is larger than that of independent pixels. Extra coordinates along y and x are lost.
+    error of a mean over many is larger than that of independent pixels. Extra coordinates and metadata along
+    y and x are lost.
 
     Coordinates are transformed between two observers on the sphere of the Sun, and beyond its limb in the plane through
     its center.
@@ -135,8 +138,10 @@ def reproject_to(cube, target_wcs, algorithm="interpolation", *, shape_out=None,
     uncertainty = make_uncertainty(cube.uncertainty, sigma)
     if uncertainty is not None:
         uncertainty.unit = cube.uncertainty.unit
+    meta, dropped = _resize_meta(cube, data.shape)
     parameters = {"algorithm": algorithm, "shape": list(map(int, shape))}
     parameters |= {key: value for key, value in options.items() if isinstance(value, (bool, int, float, str))}
+    parameters |= {"dropped": dropped} if dropped else {}
     new = rebuild(
         cube,
         ProcessingStep("reproject", parameters),
@@ -146,6 +151,7 @@ def reproject_to(cube, target_wcs, algorithm="interpolation", *, shape_out=None,
         uncertainty=uncertainty,
         mask=mask,
         flags=flags,
+        meta=meta,
     )
     _keep_extra_coords(cube, new)
     if not return_footprint:
@@ -194,6 +200,18 @@ def _observer(target):
     return place.lon.to_value("deg"), place.lat.to_value("deg"), place.radius.to_value("m")
 
 
+def _resize_meta(cube, shape):
+    """Metadata of images of another shape, and the names of those that belong to their pixels and are lost."""
+    meta = copy_meta(cube.meta)
+    if not isinstance(meta, NDMeta):
+        return meta, []
+    dropped = [key for key, axes in meta.axes.items() if max(axes) >= len(shape) - 2]
+    values = {key: value for key, value in meta.items() if key not in dropped}
+    axes = {key: of for key, of in meta.axes.items() if key not in dropped}
+    comments = {key: text for key, text in meta.key_comments.items() if key not in dropped}
+    return type(meta)(values, key_comments=comments, axes=axes, data_shape=shape), dropped
+
+
 def _keep_extra_coords(cube, new):
     """Keep the extra coordinates along time and channel."""
     if cube.extra_coords.is_empty:
@@ -202,9 +220,8 @@ def _keep_extra_coords(cube, new):
     for name in sorted(cube.extra_coords.keys()):
         single = cube.extra_coords[name]
         if not image & set(single.mapping):
-            for lookup in single._lookup_tables:
-                axes, table = lookup
-                new.extra_coords.add(name, tuple(cube.data.ndim - 1 - i for i in np.atleast_1d(axes)), copy.copy(table))
+            for axes, table in single._lookup_tables:
+                new.extra_coords.add(name, tuple(map(int, np.atleast_1d(axes))), copy.copy(table))
 
 
 @dataclass
