@@ -126,6 +126,13 @@ _OVERWRITE = click.option("--overwrite", is_flag=True, help="Overwrite what is t
     show_default=True,
     help="Align every exposure for itself, or with one static distortion per channel for all of them.",
 )
+@click.option(
+    "--degree",
+    type=click.IntRange(2, 3),
+    default=2,
+    show_default=True,
+    help="Degree of the final alignments; 3 follows a cubic distortion.",
+)
 @click.option("--max-gap", type=click.FloatRange(min=0), help="Longest time in s between exposure and reference image.")
 @click.option("--rotate", is_flag=True, help="Turn the Sun in the reference images to the times of the exposures.")
 @click.option("--no-vignetting", is_flag=True, help="Do not correct the vignetting.")
@@ -152,6 +159,7 @@ def level3(
     stage,
     reference_channel,
     model,
+    degree,
     max_gap,
     rotate,
     no_vignetting,
@@ -219,6 +227,7 @@ def level3(
         stage=stage,
         reference_channel=reference_channel,
         model=model,
+        degree=degree,
         max_gap=None if max_gap is None else max_gap * u.s,
         rotate=rotate,
         vignetting=not no_vignetting,
