@@ -4,7 +4,6 @@ import io
 import json
 import re
 import threading
-import time
 from collections import defaultdict
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -21,9 +20,9 @@ HTML = b"<html><body><h1>Service temporarily unavailable</h1></body></html>"
 EMAIL = "registered@example.org"
 
 # Faults of every answer, and those that only some answers have.
-FAULTS_OF_ANSWERS = "500", "html", "close", "cut", "late"
+FAULTS_OF_ANSWERS = "500", "html", "close", "cut", "late", "stall"
 FAULTS_OF_EXPORTS = "status 3", "status 4", "status 6", "status 7", "status 25"
-FAULTS_OF_FILES = "500", "404", "html", "close", "late", "short", "short, no length", "flip", "other"
+FAULTS_OF_FILES = "500", "404", "html", "close", "late", "stall", "short", "short, no length", "flip", "other"
 
 
 class FileServer:
@@ -40,6 +39,7 @@ class FileServer:
         self.random = np.random.default_rng(0)
         self._lock = threading.Lock()
         self._busy = self.most_at_a_time = 0
+        self._closing = threading.Event()
 
     def __enter__(self):
         server = self
@@ -49,6 +49,9 @@ class FileServer:
                 server._answer(self)
 
             def do_HEAD(self):
+                server._answer(self)
+
+            def do_POST(self):
                 server._answer(self)
 
             def log_message(self, *args):
@@ -61,13 +64,14 @@ class FileServer:
         return self
 
     def __exit__(self, *error):
+        self._closing.set()
         self._http.shutdown()
         self._thread.join()
         self._http.server_close()
 
     def count(self, place):
         """Number of requests, without those that only ask for headers."""
-        return sum(kind == place for kind, method, _ in self.requests if method == "GET")
+        return sum(kind == place for kind, method, _ in self.requests if method != "HEAD")
 
     def downloads(self):
         """How often each file was asked for."""
@@ -82,11 +86,12 @@ class FileServer:
             self._busy += 1
             self.most_at_a_time = max(self.most_at_a_time, self._busy)
         try:
-            place, body = self._look_up(handler.path)
+            content = handler.rfile.read(int(handler.headers.get("Content-Length", 0)))
+            place, body = self._look_up(handler.path, content)
             with self._lock:
                 self.requests.append((place, handler.command, urlsplit(handler.path).path))
                 # Headers are not spoilt, so that a fault is one of a download.
-                waiting = self.faults[place] if handler.command == "GET" else []
+                waiting = self.faults[place] if handler.command != "HEAD" else []
                 fault = waiting.pop(0) if waiting else None
             if callable(body):
                 body = body(fault)
@@ -97,11 +102,13 @@ class FileServer:
             with self._lock:
                 self._busy -= 1
 
-    def _look_up(self, path):
+    def _look_up(self, path, content=b""):
         return "file", self.files.get(urlsplit(path).path.lstrip("/"))
 
     def _send(self, handler, body, fault):
         status = {"500": 500, "404": 404}.get(fault, 200 if body is not None else 404)
+        if isinstance(body, int):
+            status, body = body, HTML
         if status != 200 or fault == "html":
             body = HTML
         if fault == "close":
@@ -127,9 +134,10 @@ class FileServer:
             return
         if fault in ("cut", "short", "short, no length"):
             body = body[: int(self.random.integers(len(body)))]
-        if fault == "late":
+        if fault in ("late", "stall"):
             handler.wfile.write(body[: len(body) // 2])
-            time.sleep(0.1)
+            # A server that stalls says no more than half, for as long as anybody waits.
+            self._closing.wait(0.1 if fault == "late" else 60)
             body = body[len(body) // 2 :]
         handler.wfile.write(body)
 
@@ -172,7 +180,7 @@ class JsocServer(FileServer):
             http_download_baseurl=self.url,
         )
 
-    def _look_up(self, path):
+    def _look_up(self, path, content=b""):
         parts = urlsplit(path)
         query = {key: values[0] for key, values in parse_qs(parts.query).items()}
         name = parts.path.rpartition("/")[2]
@@ -186,7 +194,7 @@ class JsocServer(FileServer):
             return "export", lambda fault: self._export(query, fault)
         if name == "jsoc_fetch":
             return "status", lambda fault: self._status(query["requestid"], fault)
-        return super()._look_up(path)
+        return super()._look_up(path, content)
 
     def _address(self, query):
         # The address comes quoted twice.

@@ -1,5 +1,6 @@
 """Images nearest to exposures, through the real Fido, drms and parfive, from a real server with faults on demand."""
 
+import dataclasses
 import socket
 import warnings
 from pathlib import Path
@@ -60,6 +61,17 @@ def serve(monkeypatch):
     yield start
     for server in running:
         server.__exit__()
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """Give up soon what a server stalls at."""
+    monkeypatch.setattr(ESISContextClient, "policy", dataclasses.replace(QUICK, timeout=0.5 * u.s))
+    before = socket.getdefaulttimeout()
+    # That of drms, which has no setting of its own.
+    socket.setdefaulttimeout(0.5)
+    yield
+    socket.setdefaulttimeout(before)
 
 
 def search(*extra, times=EXPOSURES):
@@ -201,6 +213,7 @@ def test_address(serve, records, tmp_path, monkeypatch):
     check_files(fetch(result, tmp_path), records)
 
 
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("fault", FAULTS_OF_ANSWERS)
 @pytest.mark.parametrize("place", ["search", "address", "export", "status"])
 def test_answers_that_fail_once_are_asked_for_again(serve, records, tmp_path, place, fault):
@@ -209,6 +222,7 @@ def test_answers_that_fail_once_are_asked_for_again(serve, records, tmp_path, pl
     check_files(fetch(search(a.jsoc.Notify(EMAIL), times=FEW), tmp_path), records, FEW)
 
 
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("fault", FAULTS_OF_FILES)
 def test_files_that_fail_once_are_fetched_again(serve, records, tmp_path, fault):
     server = serve(records)
@@ -218,6 +232,7 @@ def test_files_that_fail_once_are_fetched_again(serve, records, tmp_path, fault)
     assert server.count("export") == 1
 
 
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("fault", [fault for fault in FAULTS_OF_FILES if fault != "late"])
 def test_files_that_always_fail_are_named(serve, records, tmp_path, fault):
     server = serve(records)
@@ -330,19 +345,22 @@ def test_records_that_are_not_exported_are_named(serve, records, tmp_path):
         fetch(result, tmp_path)
 
 
-def test_server_that_says_nothing(serve, records, monkeypatch):
-    server = serve(records)
-    monkeypatch.setattr(ESISContextClient, "policy", RetryPolicy(tries=2, pause=0 * u.s))
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(0.2)
-    try:
-        server._list = lambda query: __import__("time").sleep(0.5) or b"{}"
-        with pytest.raises(ArchiveError, match=r"the search for SDO/AIA 304 .* failed 2 times"):
-            search()
-    finally:
-        socket.setdefaulttimeout(before)
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("place", ["search", "address", "export", "status", "file"])
+def test_server_that_stops_answering(serve, records, tmp_path, place):
+    server = serve(records, polls=1)
+    server.faults[place] = ["stall"] * 20
+    what = {
+        "search": "the search for SDO/AIA 304",
+        "address": "the check of the e-mail address",
+        "file": "1 of 1 files",
+    }
+    with pytest.raises(ArchiveError, match=f"{what.get(place, 'the')}.* (failed|missing after) 3 t(imes|ries)"):
+        fetch(search(a.jsoc.Notify(EMAIL), times=EXPOSURES[:1]), tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("batch", range(4))
 def test_random_faults(serve, records, tmp_path, batch):
     """Each of 100 runs ends in the complete and correct set, or in one error that says what is missing."""
@@ -367,7 +385,11 @@ def random_run(serve, records, folder, seed):
     }
     share = rng.choice([0.1, 0.3, 0.6])
     for place, faults in places.items():
+        # Of those that stall only one, because it takes its time.
+        faults = [fault for fault in faults if fault != "stall"]
         server.faults[place] = [str(rng.choice(faults)) if rng.random() < share else None for _ in range(60)]
+    if rng.random() < 0.3:
+        server.faults[str(rng.choice(list(places)))][rng.integers(2)] = "stall"
     times = EXPOSURES[: rng.integers(1, 9)]
     wanted = {record_name(records[index]): records[index] for index in nearest_by_hand(records, times)}
     folder.mkdir()

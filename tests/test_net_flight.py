@@ -1,5 +1,6 @@
 """Raw frames of a flight from a server, the whole chain from the network to a cube, and Fido beside our clients."""
 
+import dataclasses
 import gzip
 import io
 import json
@@ -154,7 +155,8 @@ def test_frames_are_fetched_once(server, contents, tmp_path):
 
 
 @pytest.mark.parametrize("fault", FAULTS_OF_FILES)
-def test_faults(server, contents, tmp_path, fault):
+def test_faults(server, contents, monkeypatch, tmp_path, fault):
+    monkeypatch.setattr(ESISFlightClient, "policy", dataclasses.replace(QUICK, timeout=0.5 * u.s))
     server.faults["file"] = [None, fault, None, fault]
     _, files = fetch(server, tmp_path / "twice")
     check_files(files, contents)
