@@ -3,6 +3,7 @@
 import dataclasses
 import socket
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -427,10 +428,63 @@ def test_wrong_arguments(serve, records, tmp_path):
         a.esis.Context("aia_305")
     with pytest.raises(ValueError, match=r"got 12\.0 arcsec, expected one time"):
         a.esis.MaxGap(12 * u.arcsec)
-    with pytest.raises(ValueError, match="got no times"):
-        a.esis.Exposures(Time([], format="mjd"))
+    with pytest.raises(ValueError, match="got inf s, expected one time"):
+        a.esis.MaxGap(np.inf * u.s)
+    for none in ([], Time([], format="mjd")):
+        with pytest.raises(ValueError, match="got no times"):
+            a.esis.Exposures(none)
+    masked = EXPOSURES.copy()
+    masked[3:5] = np.ma.masked
+    with pytest.raises(ValueError, match="got 2 masked times among 28"):
+        a.esis.Exposures(masked)
+    with pytest.raises(ValueError, match=r"got 'nokey' in the pattern .*, expected names out of exposure, time"):
+        fetch(search(), tmp_path / "{nokey}" / "{file}")
     with pytest.raises(ValueError, match=r"got flight 'f9', expected f1 \(ESIS_1\)"):
         a.esis.Flight("f9")
+
+
+def test_queries_that_can_not_be_answered(serve, records):
+    """Nobody else knows our attributes, and Fido would only say that nobody understands the query."""
+    server = serve(records)
+    exposures, context = a.esis.Exposures(FEW), a.esis.Context.aia_304
+    for query, given in (
+        ([context], "Context"),
+        ([exposures], "Exposures"),
+        ([exposures, a.esis.Flight.f1, context], "Exposures, Flight, Context"),
+        ([a.esis.Flight.f1, a.Level(0), context], "Flight, Level, Context"),
+        ([exposures, context, a.Instrument("AIA")], "Exposures, Context, Instrument"),
+    ):
+        with pytest.raises(ValueError, match=f"got a query with {given}, expected a.esis.Context and either"):
+            Fido.search(*query)
+    for query, given in (
+        ([a.esis.Flight.f1], "Flight"),
+        ([a.esis.Flight.f1, a.Level(0), a.Instrument("ESIS")], "Flight, Level, Instrument"),
+    ):
+        with pytest.raises(ValueError, match=f"got a query with {given}, expected a.esis.Flight and a.Level"):
+            Fido.search(*query)
+    assert not server.requests
+
+
+def test_exposures_in_any_order(serve, records, tmp_path):
+    serve(records)
+    order = [5, 0, 3, 0]
+    (table,) = search(a.jsoc.Notify(EMAIL), times=EXPOSURES[order])
+    assert table["Record"].tolist() == [records[i].t_rec for i in nearest_by_hand(records, EXPOSURES[order])]
+    check_files(fetch(table, tmp_path), records, EXPOSURES[order])
+    # Two choices are two results.
+    either = a.esis.Exposures(FEW[:2]) | a.esis.Exposures(FEW)
+    assert [len(part) for part in Fido.search(either, a.esis.Context.aia_304)] == [2, 7]
+
+
+def test_fetches_at_the_same_time(serve, records, tmp_path):
+    """What two sessions fetch into one folder is whole."""
+    serve(records)
+    result = search(a.jsoc.Notify(EMAIL), times=FEW)
+    with ThreadPoolExecutor(4) as pool:
+        tasks = [pool.submit(ESISContextClient().fetch, result[0], path=tmp_path, progress=False) for _ in range(4)]
+    for task in tasks:
+        check_files(task.result(), records, FEW)
+    assert len(list(tmp_path.iterdir())) == len(tasks[0].result())
 
 
 def test_attributes():
@@ -442,7 +496,9 @@ def test_attributes():
     assert a.esis.Flight.f1 == a.esis.Flight.esis_1 == a.esis.Flight(esis_ndcube.ESIS_1)
     assert {"aia_304", "hmi_los", "hmi_continuum", "aia_94", "aia_4500"} <= set(dir(a.esis.Context))
     assert "f1" in dir(a.esis.Flight)
-    assert a.esis.Context("AIA 304") == a.esis.Context.aia_304
+    for name in ("AIA 304", "aia304", "AIA-304"):
+        assert a.esis.Context(name) == a.esis.Context.aia_304
+    assert a.esis.Flight("ESIS 1") == a.esis.Flight.f1
     assert "ESIS_1" in str(a.esis.Flight)
     for client in (ESISContextClient(), esis_ndcube.net.ESISFlightClient()):
         assert type(client).__name__ in str(client)

@@ -85,7 +85,8 @@ class ESISContextClient(BaseClient):
         ArchiveError
             If JSOC does not answer.
         ValueError
-            If the flight does not say when its exposures were.
+            If the query says not what images or what exposures, or too much, or the flight does not say when its
+            exposures were.
 
         Warns
         -----
@@ -93,6 +94,7 @@ class ESISContextClient(BaseClient):
             Where there is no image near enough.
         """
         query = attrs_by_type(query)
+        _check_query(query)
         series = query[Context].series
         times = query[Exposures].times if Exposures in query else query[Flight].flight.light_times
         max_gap = query[MaxGap].value if MaxGap in query else series.max_gap
@@ -141,7 +143,7 @@ class ESISContextClient(BaseClient):
         Returns
         -------
         `parfive.Results`
-            Names of the files, each once, in order of time.
+            Names of the files, each once, in the order of the rows.
 
         Raises
         ------
@@ -188,9 +190,8 @@ class ESISContextClient(BaseClient):
 
     @classmethod
     def _can_handle_query(cls, *query):
-        types = {type(attr) for attr in query}
-        whose = {Exposures, Flight} & types
-        return len(whose) == 1 and cls.check_attr_types_in_query(query, {Context} | whose, {MaxGap, a.jsoc.Notify})
+        # Also those that can not be answered, so that the user hears why: nobody else knows these attributes.
+        return any(isinstance(attr, Context | Exposures | MaxGap) for attr in query)
 
     @classmethod
     def _attrs_module(cls):
@@ -211,6 +212,18 @@ class ESISContextClient(BaseClient):
             # Under both of its names.
             Flight: [(name, str(flight)) for flight in known_flights() for name in (short_name(flight), flight.name)],
         }
+
+
+def _check_query(query):
+    """Say what a query lacks, or has too much."""
+    given = ", ".join(kind.__name__ for kind in query)
+    other = query.keys() - {Context, Exposures, Flight, MaxGap, a.jsoc.Notify}
+    if Context not in query or len({Exposures, Flight} & query.keys()) != 1 or other:
+        msg = (
+            f"got a query with {given}, expected a.esis.Context and either a.esis.Exposures or a.esis.Flight, and "
+            "a.esis.MaxGap and a.jsoc.Notify if wanted"
+        )
+        raise ValueError(msg)
 
 
 def _response(client, series, times, records, max_gap):

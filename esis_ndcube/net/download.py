@@ -204,7 +204,7 @@ def _download_once(files, policy, connections, bar, unverified):
             max_conn=connections, max_splits=1, progress=False, config=_session(policy, check)
         )
         for path, file in temporary.items():
-            downloader.enqueue_file(file.url, filename=path, checksum=True)
+            downloader.enqueue_file(file.url, filename=path)
         done = _run(downloader.run_download())
         errors = {error.url: error.exception for error in done.errors}
         for path in done:

@@ -13,6 +13,7 @@ from esis_ndcube.net.attrs import Context, Exposures, MaxGap, attrs_by_type
 from esis_ndcube.net.attrs import Flight as FlightAttr
 from esis_ndcube.net.context import ESISContextClient
 from esis_ndcube.net.flight import ESISFlightClient
+from esis_ndcube.net.series import plain_name
 
 __all__ = ["FlightFiles", "fetch_flight", "fetch_maps", "named_flight"]
 
@@ -70,7 +71,7 @@ def named_flight(name, flight=None):
     if flight is None:
         return FlightAttr(name).flight
     names = flight.name, flight.require_archive().short_name
-    if name.lower() not in [known.lower() for known in names]:
+    if plain_name(name) not in map(plain_name, names):
         msg = f"got flight {name!r}, expected {' or '.join(names)}, which the flight file describes"
         raise ValueError(msg)
     return flight
