@@ -16,8 +16,8 @@ class ContextMethods:
             The images, of which each exposure gets the one nearest in time, or a query as of `context_query`, which
             is searched and fetched with Fido.
         **options
-            As `~esis_ndcube.context.context_cube`; for a query also ``path``, ``provider`` and ``progress``, as
-            `esis_ndcube.net.ESISContextClient.fetch`.
+            As `~esis_ndcube.context.context_cube`; for a query also ``path``, ``provider``, ``point`` and
+            ``progress``, as `esis_ndcube.net.fetch.fetch_maps`.
 
         Returns
         -------
@@ -39,7 +39,8 @@ class ContextMethods:
         if not isinstance(maps, GenericMap | list | tuple):
             from esis_ndcube.net.fetch import fetch_maps
 
-            fetching = {key: options.pop(key) for key in ("path", "provider") if key in options}
+            options.setdefault("point", options.get("pointing_table") is None)
+            fetching = {key: options.pop(key) for key in ("path", "provider", "point") if key in options}
             maps, max_gap = fetch_maps(maps, **fetching, progress=options.get("progress", False))
             options.setdefault("max_gap", max_gap)
         return context_cube(self, maps, **options)

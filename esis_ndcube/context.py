@@ -15,15 +15,18 @@ from astropy.wcs.utils import pixel_to_pixel
 from ndcube.meta import NDMeta
 from sunpy.coordinates import Helioprojective, SphericalScreen
 from sunpy.map import GenericMap
-from sunpy.map.sources import AIAMap
 from sunpy.util.exceptions import warn_user
 
+from esis_ndcube.aia import POINTING_KEYWORD, add_uncertainty, point_map
 from esis_ndcube.cube import ESISCube, forget_channel
 from esis_ndcube.io.fits import check_output, exposure_header
 from esis_ndcube.provenance import ProcessingStep
 from esis_ndcube.resample import interpolate, propagate_uncertainty
 
 __all__ = ["ContextCube", "context_cube"]
+
+# Where the pointing of images comes from that nobody has pointed anew.
+_HEADERS = "headers of the images"
 
 
 class ContextCube(ESISCube):
@@ -171,11 +174,11 @@ def context_cube(
     order : `int` or `str`, optional
         As for `~esis_ndcube.reproject_alignment`.
     pointing_table : `~astropy.table.QTable`, optional
-        Pointing of AIA, of ``aiapy.calibrate.util.get_pointing_table``: full-disk AIA images of Level 1 are pointed by
-        it first, which needs aiapy (``pip install esis_ndcube[aia]``). By default their headers say where they look.
-    error_table : `~astropy.table.QTable`, optional
-        Errors of AIA, of ``aiapy.calibrate.util.get_error_table``, from which the uncertainty of AIA images in DN
-        follows; needs aiapy too. By default the uncertainty is that of the maps, if they have one.
+        Pointing of AIA, by which its images are pointed first, as by `~esis_ndcube.aia.point_map`. By default they are
+        pointed as their headers say.
+    error_table : `~astropy.table.QTable`, path-like or ``"SSW"``, optional
+        Errors of AIA, from which the uncertainty of its images follows, as by `~esis_ndcube.aia.add_uncertainty`. By
+        default the uncertainty is that of the maps, if they have one.
     progress : `bool`, optional
         Show a progress bar.
 
@@ -187,12 +190,12 @@ def context_cube(
     Raises
     ------
     ImportError
-        If aiapy is needed and not installed.
+        If there is a table and aiapy is not installed (``pip install esis_ndcube[aia]``).
     TypeError
         If there is anything but sunpy Maps among the images.
     ValueError
         If there are no images, they are not in helioprojective coordinates or not of one unit, none of them is
-        within ``max_gap``, or none shows any of the field of view.
+        within ``max_gap``, none shows any of the field of view, or a table is not for them.
 
     Examples
     --------
@@ -218,7 +221,6 @@ def context_cube(
         msg = f"got {maps[0].name!r}, which shows nothing of the cube's field of view: is it an image of that region?"
         raise ValueError(msg)
     values = _values([None if index is None else images[index] for index in chosen], timed)
-    values["context_pointing"] = "headers of the images" if pointing_table is None else "pointing table of AIA"
     return ContextCube(
         data,
         wcs=forget_channel(cube.wcs),
@@ -275,24 +277,9 @@ def _report_gaps(chosen, times, max_gap):
 
 def _prepare(item, pointing_table, error_table):
     """The image with its best pointing and uncertainty."""
-    if pointing_table is None and error_table is None:
-        return item
-    try:
-        from aiapy.calibrate import update_pointing
-        from aiapy.calibrate.uncertainty import estimate_error
-    except ImportError as error:
-        msg = "tables of AIA need aiapy: pip install esis_ndcube[aia]"
-        raise ImportError(msg) from error
-    if not isinstance(item, AIAMap):
-        msg = f"got tables of AIA for {item.name!r}, expected images of AIA"
-        raise ValueError(msg)
     if pointing_table is not None:
-        item = update_pointing(item, pointing_table=pointing_table)
-    if error_table is not None:
-        counts = np.maximum(item.data, 0).ravel() * u.DN / u.pix
-        sigma = estimate_error(counts, item.wavelength, error_table=error_table).value.reshape(item.data.shape)
-        item = type(item)(item.data, item.meta, mask=item.mask, uncertainty=StdDevUncertainty(sigma))
-    return item
+        item = point_map(item, pointing_table)
+    return item if error_table is None else add_uncertainty(item, error_table)
 
 
 def _resample(item, wcs, order):
@@ -325,6 +312,7 @@ def _values(images, timed):
         "context_name": names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}",
         "context_time": dates if timed else dates[0],
         "context_header": headers if timed else str(headers[0]),
+        "context_pointing": " and ".join(sorted({item.meta.get(POINTING_KEYWORD, _HEADERS) for item in known})),
     }
 
 

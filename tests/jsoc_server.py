@@ -164,6 +164,8 @@ class JsocServer(FileServer):
         super().__init__()
         self.records = list(records)
         self.polls, self.shuffled = polls, shuffled
+        # Series of which all keywords are asked, as lists of dictionaries.
+        self.tables = {}
         self.exports = {}
 
     def config(self):
@@ -186,6 +188,10 @@ class JsocServer(FileServer):
         name = parts.path.rpartition("/")[2]
         if name == "checkAddress.sh":
             return "address", lambda fault: self._address(query)
+        series = query.get("ds", "").partition("[")[0]
+        if name == "jsoc_info" and series in self.tables:
+            answer = self._list_table if query["op"] == "rs_list" else self._describe_table
+            return "table", lambda fault: answer(series, query["ds"])
         if name == "jsoc_info" and query["op"] == "rs_list":
             return "search", lambda fault: self._list(query)
         if name == "jsoc_info":
@@ -225,6 +231,18 @@ class JsocServer(FileServer):
         ]
         answer = {"status": 0, "count": len(records), "runtime": 0.01}
         return _json({**answer, "keywords": keywords} if records else answer)
+
+    def _list_table(self, series, record_set):
+        start, end = (parse_time(text.rstrip("Z")) for text in re.search(r"\[(\S+Z)-(\S+Z)\]", record_set).groups())
+        rows = [row for row in self.tables[series] if start <= parse_time(row["T_START"]) <= end]
+        keywords = [{"name": key, "values": [row[key] for row in rows]} for key in (rows[0] if rows else ())]
+        answer = {"status": 0, "count": len(rows), "runtime": 0.01}
+        return _json({**answer, "keywords": keywords} if rows else answer)
+
+    def _describe_table(self, series, record_set):
+        kinds = {key: "string" if key.startswith("T_") else "double" for key in self.tables[series][0]}
+        keywords = [{"name": key, "type": kind, "units": "", "note": ""} for key, kind in kinds.items()]
+        return _json({"status": 0, "primekeys": ["T_START"], "keywords": keywords, "links": [], "segments": []})
 
     def _export(self, query, fault):
         assert query["notify"] == EMAIL
@@ -277,7 +295,7 @@ def aia_content(t_rec, t_obs, *, wavelength=304, checksum=True, value=None, shap
     header = fits.Header()
     header.update({"T_REC": t_rec, "T_OBS": t_obs, "DATE-OBS": parse_time(t_obs).utc.isot, "TELESCOP": "SDO/AIA"})
     header.update({"WAVELNTH": wavelength} if wavelength else {})
-    header.update({"INSTRUME": "AIA_4", "WAVEUNIT": "angstrom", "QUALITY": 0, "EXPTIME": 2.9})
+    header.update({"INSTRUME": "AIA_4", "WAVEUNIT": "angstrom", "QUALITY": 0, "EXPTIME": 2.9, "SAT_ROT": 0.0})
     header.update({"LVL_NUM": 1.0, "BUNIT": "DN"})
     for axis, count in ((1, shape[1]), (2, shape[0])):
         header.update({f"CTYPE{axis}": ("HPLN-TAN", "HPLT-TAN")[axis - 1], f"CUNIT{axis}": "arcsec"})

@@ -1,5 +1,7 @@
 """Images of other telescopes on a cube's grid, against a scene with a formula and against plain reproject."""
 
+import importlib.resources
+
 import numpy as np
 import pytest
 from helpers import make_cube
@@ -178,8 +180,15 @@ def test_tables_of_aia(cube):
     by_hand = np.sqrt(shot**2 + (shot / 5) ** 2 + 0.18**2 + 1.14**2 + 1 / 12)
     # At the sides of the patch the variance is smoothed.
     np.testing.assert_allclose(np.median(after.uncertainty.array[after.data == 50]), by_hand, rtol=1e-5)
-    with pytest.raises(ValueError, match="expected images of AIA"):
-        context_cube(image, make_map(time, instrument="HMI"), pointing_table=pointing)
+    other = make_map(time, instrument="HMI")
+    with pytest.raises(ValueError, match=r"got 'HMI .*of 64 x 60 pixels .*expected a full-disk image of AIA"):
+        context_cube(image, other, pointing_table=pointing)
+    with pytest.raises(ValueError, match=r"got the error table of AIA for 'HMI .*expected an image of AIA"):
+        context_cube(image, other, error_table=errors)
+    # The table of the team, as aiapy reads it from a file.
+    table = importlib.resources.files("aiapy") / "tests" / "data" / "aia_V3_error_table.txt"
+    published = context_cube(image, make_map(time, value=50.0), error_table=str(table))
+    assert 5 < np.nanmedian(published.uncertainty.array) < 30
 
 
 def test_bad_input(cube):

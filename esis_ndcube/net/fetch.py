@@ -13,6 +13,7 @@ from esis_ndcube.net.attrs import Context, Exposures, MaxGap, attrs_by_type
 from esis_ndcube.net.attrs import Flight as FlightAttr
 from esis_ndcube.net.context import ESISContextClient
 from esis_ndcube.net.flight import ESISFlightClient
+from esis_ndcube.net.pointing import point_maps
 from esis_ndcube.net.series import plain_name
 
 __all__ = ["FlightFiles", "fetch_flight", "fetch_maps", "named_flight"]
@@ -135,7 +136,7 @@ def fetch_flight(flight, folder, *, provider="jsoc", reference=True, progress=Fa
     )
 
 
-def fetch_maps(query, *, path=None, provider="jsoc", progress=False):
+def fetch_maps(query, *, path=None, provider="jsoc", point=True, progress=False):
     """
     Search for images, fetch them, and read them.
 
@@ -145,6 +146,8 @@ def fetch_maps(query, *, path=None, provider="jsoc", progress=False):
         What to search, as ``cube.context_query("AIA 304")`` makes it.
     path, provider, progress
         As for `esis_ndcube.net.ESISContextClient.fetch`.
+    point : `bool`, optional
+        Whether images of AIA are pointed anew, as by `~esis_ndcube.net.pointing.point_maps`, or as their headers say.
 
     Returns
     -------
@@ -176,7 +179,8 @@ def fetch_maps(query, *, path=None, provider="jsoc", progress=False):
         raise ValueError(msg)
     files = _fetch(ESISContextClient, images, path, progress=progress, provider=provider)
     max_gap = attributes[MaxGap].value if MaxGap in attributes else attributes[Context].series.max_gap
-    return [sunpy.map.Map(file) for file in files], max_gap
+    maps = [sunpy.map.Map(file) for file in files]
+    return (point_maps(maps, policy=ESISContextClient.policy) if point else maps), max_gap
 
 
 def _fetch(client, result, path, **kwargs):
