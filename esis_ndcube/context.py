@@ -218,7 +218,11 @@ def context_cube(
     results = [_resample(images.get(index), exposure.wcs, order) for index, exposure in pairs]
     data, sigma = (np.stack(parts) if timed else parts[0] for parts in zip(*results, strict=True))
     if not np.isfinite(data).any():
-        msg = f"got {maps[0].name!r}, which shows nothing of the cube's field of view: is it an image of that region?"
+        away = abs((images[min(images)].reference_date - times).to_value(u.s)).min() * u.s
+        msg = (
+            f"got {maps[min(images)].name!r}, {away:.0f} from the nearest exposure, which shows nothing of the cube's "
+            "field of view: is it an image of that region and time?"
+        )
         raise ValueError(msg)
     values = _values([None if index is None else images[index] for index in chosen], timed)
     return ContextCube(

@@ -16,8 +16,10 @@ from astropy.table import QTable
 from astropy.time import Time
 from sunpy.coordinates import HeliographicStonyhurst, Helioprojective, get_earth
 
+from esis_ndcube import ESIS_1, ESISLevel3Cube
 from esis_ndcube.context import ContextCube, context_cube
 from esis_ndcube.io.fits import CubeFileError
+from esis_ndcube.wcs import level3_wcs
 
 
 @pytest.fixture(scope="module")
@@ -215,6 +217,35 @@ def test_bad_input(cube):
 def test_facade(cube):
     one = make_map(cube.time[0])
     np.testing.assert_array_equal(cube.context(one, order=1).data, context_cube(cube, one, order=1).data)
+
+
+AIA_AND_HMI = [
+    "aia/AIA20110319_105400_0171.fits",
+    "aia/AIA304_20240416_111541_8bit_crop.fits",
+    "aia/aia_171_cutout.fits",
+    "aia/aia_171_level1.fits",
+    "other/resampled_hmi.fits",
+]
+
+
+@pytest.mark.flight_data
+@pytest.mark.filterwarnings("ignore:The meta key  is not valid ascii")
+@pytest.mark.parametrize("name", AIA_AND_HMI)
+def test_images_of_sdo_as_plain_reproject_sees_them(flight_data, name):
+    """Level 1 and 1.5, a cutout, binned and turned ones."""
+    one = sunpy.map.Map(flight_data / name)
+    wcs = level3_wcs(ESIS_1.grid, Time([one.reference_date.utc.isot]), [1])[:, :, 500:660, 540:700]
+    image = ESISLevel3Cube(np.zeros((1, 1, 160, 160)), wcs=wcs, meta={"flight": ESIS_1})[0, 0]
+    context = image.context(one)
+    expected, _ = reproject_interp((one.data.astype(float), one.wcs), image.wcs, shape_out=image.shape)
+    np.testing.assert_array_equal(context.mask, np.isnan(expected))
+    good = ~context.mask
+    assert good.sum() > 1000
+    np.testing.assert_allclose(context.data[good], expected[good], atol=1e-5 * np.nanmax(abs(one.data)))
+    assert abs(context.time_difference) < 1 * u.ms
+    # No image of another year is that of the flight.
+    with pytest.raises(ValueError, match=r"got .* s from the nearest exposure, .*image of that region and time"):
+        make_cube((1, 1, 40, 36)).context(one)
 
 
 @pytest.mark.flight_data
