@@ -25,6 +25,11 @@ from esis_ndcube.resample import interpolate, propagate_uncertainty
 
 __all__ = ["ContextCube", "context_cube"]
 
+# What an image's own header says, and not that of the exposure.
+_OWN_KEYWORDS = (
+    *("TELESCOP", "INSTRUME", "DETECTOR", "WAVELNTH", "WAVEUNIT", "XPOSURE", "EXPTIME", "CONTENT"),
+    POINTING_KEYWORD,
+)
 # Where the pointing of images comes from that nobody has pointed anew.
 _HEADERS = "headers of the images"
 
@@ -113,7 +118,7 @@ class ContextCube(ESISCube):
         if self.wcs.array_axis_names[-2:] != ["y", "x"] or self.frame is None:
             msg = f"got a cube of shape {self.data.shape}, expected whole images of exposures with frame numbers"
             raise ValueError(msg)
-        label = self.name if label is None else label
+        label = label or self.name
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
         stem = re.sub(r"[^\w.-]+", "_", label)
@@ -133,7 +138,7 @@ class ContextCube(ESISCube):
     def _image_header(self, label):
         """The exposure's grid, and what the image's own header says of its telescope."""
         header, own = exposure_header(self), self.headers[0]
-        for key in ("TELESCOP", "INSTRUME", "DETECTOR", "WAVELNTH", "WAVEUNIT", "EXPTIME", "CONTENT"):
+        for key in _OWN_KEYWORDS:
             header.remove(key, ignore_missing=True)
             if key in own:
                 header[key] = own[key]
@@ -306,14 +311,15 @@ def _resample(item, wcs, order):
 def _values(images, timed):
     """What is known of the image of each exposure."""
     known = [item for item in images if item is not None]
-    names = sorted({item.name for item in known})
+    # That of sunpy without the date, which each image has its own.
+    names = sorted({f"{item.nickname} {item.measurement}" for item in known})
     dates = Time([(item or known[0]).reference_date.utc.isot for item in images], scale="utc")
     dates[[item is None for item in images]] = np.ma.masked
     headers = np.array(
         ["" if item is None else item.fits_header.tostring(endcard=False, padding=False) for item in images]
     )
     return {
-        "context_name": names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}",
+        "context_name": " and ".join(names),
         "context_time": dates if timed else dates[0],
         "context_header": headers if timed else str(headers[0]),
         "context_pointing": " and ".join(sorted({item.meta.get(POINTING_KEYWORD, _HEADERS) for item in known})),

@@ -61,7 +61,7 @@ def series(cube, offsets, **kwargs):
 def test_what_the_scene_is_there(cube):
     """The observer of the cube looks from Earth too, so that coordinates agree."""
     context = context_cube(cube, make_map(cube.time[1]), order="bicubic")
-    assert type(context) is ContextCube
+    assert (type(context), context.name) == (ContextCube, "AIA 304.0 Angstrom")
     assert context.shape == (4, 40, 36)
     y, x = np.indices(context.shape[1:])
     for index in range(4):

@@ -465,6 +465,20 @@ def test_queries_that_can_not_be_answered(serve, records):
     assert not server.requests
 
 
+@pytest.mark.flight_data
+def test_real_file_of_jsoc(serve, flight_data, tmp_path):
+    """Its names and checksums are as expected: nothing is reported as unverified, and a flipped bit is seen."""
+    content = (flight_data / "aia" / "aia_171_cutout.fits").read_bytes()
+    observed = sunpy.map.Map(flight_data / "aia" / "aia_171_cutout.fits").meta["t_obs"]
+    server = serve([Record("2013-03-10T12:00:01Z", f"{observed}Z", "0x00000000", content, 171)])
+    server.faults["file"] = ["flip"]
+    near = a.esis.Exposures(Time(observed) + [-4, 3] * u.s)
+    result = Fido.search(near, a.esis.Context("AIA 171"), a.jsoc.Notify(EMAIL))
+    (file,) = fetch(result, tmp_path)
+    assert Path(file).read_bytes() == content
+    assert server.count("file") == 2
+
+
 def test_exposures_in_any_order(serve, records, tmp_path):
     serve(records)
     order = [5, 0, 3, 0]

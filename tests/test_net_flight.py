@@ -157,9 +157,11 @@ def test_frames_are_fetched_once(server, contents, tmp_path):
 @pytest.mark.parametrize("fault", FAULTS_OF_FILES)
 def test_faults(server, contents, monkeypatch, tmp_path, fault):
     monkeypatch.setattr(ESISFlightClient, "policy", dataclasses.replace(QUICK, timeout=0.5 * u.s))
-    server.faults["file"] = [None, fault, None, fault]
+    # Some take their time, so that several are under way at once.
+    server.faults["file"] = ["late", fault, "late", fault, "late"]
     _, files = fetch(server, tmp_path / "twice")
     check_files(files, contents)
+    assert 2 <= server.most_at_a_time <= 5
 
 
 def test_frames_that_are_gone_are_named(server, contents, tmp_path):
@@ -276,6 +278,7 @@ def test_images_of_a_context(network, simulated, monkeypatch, tmp_path):
     one = sunpy.map.Map(files[1])
     np.testing.assert_array_equal(one.data, context.data[1])
     assert (one.meta["label"], one.meta["instrume"], one.wavelength) == ("AIA 304", "AIA", 304 * u.AA)
+    assert one.exposure_time == maps[0].exposure_time
     assert abs((Time(one.meta["date-img"]) - maps[0].reference_date).to_value(u.s)) < 1e-6
     assert abs((one.reference_date - cube.time[1]).to_value(u.s)) < 1e-6
     corner, expected = one.pixel_to_world(0 * u.pix, 0 * u.pix), context[1].wcs.pixel_to_world(0, 0)

@@ -55,6 +55,7 @@ def test_without_address(server, tmp_path):
     assert server.count("export") == server.count("address") == 0
     assert server.count("query") == server.count("data") == 1
     assert set(server.downloads().values()) == {1}
+    assert server.most_at_a_time == 1
     # The names are those of JSOC, so that the cache serves both.
     before = len(server.requests)
     assert list(Fido.fetch(result, path=tmp_path, progress=False)) == list(files)
