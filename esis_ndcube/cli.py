@@ -190,6 +190,9 @@ def level3(
         flight.line(line)
     if reference_channel is not None:
         flight.channel(reference_channel)
+    if (folder or vso) and not fetch:
+        msg = "got --folder or --vso without --fetch, to which they belong"
+        raise ValueError(msg)
     own_references = bool(references)
     if fetch:
         flight, paths, references = _fetch(fetch, flight_file and flight, paths, references, folder, vso)

@@ -260,6 +260,7 @@ def test_fetch_of_the_command_line(network, tmp_path):
         (["--fetch", "f2", "--flight", flight], "got flight 'f2', expected ESIS_1_small or f1"),
         (["--fetch", "f1", flight], "and --fetch f1, expected one of both"),
         ([], "got neither PATHS nor --fetch"),
+        ([flight, "--vso"], "got --folder or --vso without --fetch"),
     ):
         result = run("level3", *arguments, "-o", tmp_path / "l3.fits")
         assert result.exit_code == 1
