@@ -276,11 +276,12 @@ def test_damaged_files_of_the_cache_are_fetched_again(serve, records, tmp_path):
     assert server.count("file") == before + 2
 
 
-def test_files_without_checksum_are_reported(serve, tmp_path):
-    records = aia_records(START, 40, checksum=False)
+@pytest.mark.parametrize("lacking", [{"checksum": False}, {"wavelength": None}])
+def test_files_without_checksum_or_keyword_are_reported(serve, tmp_path, lacking):
+    records = aia_records(START, 40, **lacking)
     server = serve(records)
     result = search(a.jsoc.Notify(EMAIL), times=EXPOSURES[:4])
-    with pytest.warns(SunpyUserWarning, match=r"unverified, because they have no checksum.*\.fits"):
+    with pytest.warns(SunpyUserWarning, match=r"unverified, because they lack checksums or keywords.*\.fits"):
         check_files(fetch(result, tmp_path / "whole"), records, EXPOSURES[:4])
     # What the length tells is still seen.
     server.faults["file"] = ["short, no length", "short"]
@@ -437,6 +438,10 @@ def test_wrong_arguments(serve, records, tmp_path):
     masked[3:5] = np.ma.masked
     with pytest.raises(ValueError, match="got 2 masked times among 28"):
         a.esis.Exposures(masked)
+    with pytest.raises(ValueError, match=r"got exposures over 2\.0 d, expected those of at most 1 d"):
+        search(times=EXPOSURES[:2] + [0, 2] * u.day)
+    with pytest.raises(ValueError, match="got overwrite='unique', expected True or False"):
+        fetch(search(), tmp_path, overwrite="unique")
     with pytest.raises(ValueError, match=r"got 'nokey' in the pattern .*, expected names out of exposure, time"):
         fetch(search(), tmp_path / "{nokey}" / "{file}")
     with pytest.raises(ValueError, match=r"got flight 'f9', expected f1 \(ESIS_1\)"):

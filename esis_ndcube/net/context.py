@@ -22,6 +22,8 @@ __all__ = ["ContextResponse", "ESISContextClient"]
 
 # A header that is this far from the record that was asked for is another image's.
 _SAME = 1 * u.s
+# All images of the time between the first exposure and the last are listed.
+_LONGEST = 1 * u.day
 
 
 class ContextResponse(QueryResponseTable):
@@ -85,8 +87,8 @@ class ESISContextClient(BaseClient):
         ArchiveError
             If JSOC does not answer.
         ValueError
-            If the query says not what images or what exposures, or too much, or the flight does not say when its
-            exposures were.
+            If the query says not what images or what exposures, or too much, the exposures are of more than a day, or
+            the flight does not say when its exposures were.
 
         Warns
         -----
@@ -98,6 +100,10 @@ class ESISContextClient(BaseClient):
         series = query[Context].series
         times = query[Exposures].times if Exposures in query else query[Flight].flight.light_times
         max_gap = query[MaxGap].value if MaxGap in query else series.max_gap
+        span = times.max() - times.min()
+        if span > _LONGEST:
+            msg = f"got exposures over {span.to(u.day):.1f}, expected those of at most {_LONGEST:g}: search flight by flight"
+            raise ValueError(msg)
         margin = max_gap + 1 * u.s
         records = jsoc.find_records(series, times.min() - margin, times.max() + margin, self.policy)
         response = _response(self, series, times, records, max_gap)
@@ -159,7 +165,7 @@ class ESISContextClient(BaseClient):
             progress, overwrite = downloader.config.progress, downloader.config.overwrite
         rows = {row["Record"]: row for row in query_results if not row["Gap"]}
         files = {name: _remote_file(row, path) for name, row in rows.items()}
-        missing = {file.path for file in missing_files(files.values(), overwrite=bool(overwrite))}
+        missing = {file.path for file in missing_files(files.values(), overwrite=overwrite)}
         wanted = {name: file for name, file in files.items() if file.path in missing}
         if wanted:
             find = self._export if provider == "jsoc" else self._look_up

@@ -70,11 +70,19 @@ def missing_files(files, *, overwrite=False):
     `list` of `RemoteFile`
         Each once.
 
+    Raises
+    ------
+    ValueError
+        If overwriting is anything else, as ``"unique"`` of parfive.
+
     Examples
     --------
     >>> from esis_ndcube.net.download import RemoteFile, missing_files
     >>> missing_files([RemoteFile(getfixture("tmp_path") / "a.fits")])  # doctest: +SKIP
     """
+    if overwrite not in (True, False):
+        msg = f"got overwrite={overwrite!r}, expected True or False: files are known by their names"
+        raise ValueError(msg)
     missing = []
     for file in {file.path: file for file in files}.values():
         if overwrite or not file.path.exists():
@@ -118,7 +126,7 @@ def download(files, *, policy=None, connections=1, progress=False):
     Warns
     -----
     sunpy.util.exceptions.SunpyUserWarning
-        For files that have no checksum, so that wrong bytes in them may have gone unseen.
+        For files that have no checksum or do not say what they are, so that wrong ones may have gone unseen.
 
     Examples
     --------
@@ -138,7 +146,7 @@ def download(files, *, policy=None, connections=1, progress=False):
             policy.wait(attempt)
     if unverified:
         names = list_names(sorted({path.name for path in unverified}))
-        warn_user(f"unverified, because they have no checksum, but read from beginning to end: {names}")
+        warn_user(f"unverified, because they lack checksums or keywords, but read from beginning to end: {names}")
     if left:
         names = list_names([f"{file.path.name} ({reasons[file.path]})" for file in left])
         msg = (

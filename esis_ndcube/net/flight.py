@@ -155,7 +155,7 @@ class ESISFlightClient(BaseClient):
             progress, overwrite = downloader.config.progress, downloader.config.overwrite
             connections = downloader.config.max_conn
         files = [_remote_file(row, path, query_results.flight.files) for row in query_results]
-        wanted = missing_files(files, overwrite=bool(overwrite))
+        wanted = missing_files(files, overwrite=overwrite)
         if wanted:
             download(wanted, policy=self.policy, connections=connections, progress=progress)
         return results(file.path for file in files)
