@@ -65,7 +65,7 @@ def serve(monkeypatch):
 
 
 @pytest.fixture
-def impatient(monkeypatch):
+def impatient(serve, monkeypatch):
     """Give up soon what a server stalls at."""
     monkeypatch.setattr(ESISContextClient, "policy", dataclasses.replace(QUICK, timeout=0.5 * u.s))
     before = socket.getdefaulttimeout()
@@ -438,7 +438,7 @@ def test_wrong_arguments(serve, records, tmp_path):
     masked[3:5] = np.ma.masked
     with pytest.raises(ValueError, match="got 2 masked times among 28"):
         a.esis.Exposures(masked)
-    with pytest.raises(ValueError, match=r"got exposures over 2\.0 d, expected those of at most 1 d"):
+    with pytest.raises(ValueError, match=r"got exposures over 2\.0 d, expected at most 1 d"):
         search(times=EXPOSURES[:2] + [0, 2] * u.day)
     with pytest.raises(ValueError, match="got overwrite='unique', expected True or False"):
         fetch(search(), tmp_path, overwrite="unique")

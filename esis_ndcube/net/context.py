@@ -102,7 +102,7 @@ class ESISContextClient(BaseClient):
         max_gap = query[MaxGap].value if MaxGap in query else series.max_gap
         span = times.max() - times.min()
         if span > _LONGEST:
-            msg = f"got exposures over {span.to(u.day):.1f}, expected those of at most {_LONGEST:g}: search flight by flight"
+            msg = f"got exposures over {span.to(u.day):.1f}, expected at most {_LONGEST:g}: search flight by flight"
             raise ValueError(msg)
         margin = max_gap + 1 * u.s
         records = jsoc.find_records(series, times.min() - margin, times.max() + margin, self.policy)
