@@ -38,8 +38,9 @@ def can_be_pointed(item):
     >>> import numpy as np
     >>> import sunpy.map
     >>> from esis_ndcube.aia import can_be_pointed
-    >>> header = {"telescop": "SDO/AIA", "instrume": "AIA_4", "wavelnth": 304, "t_obs": "2019-09-30T18:08:42",
-    ...           "ctype1": "HPLN-TAN", "ctype2": "HPLT-TAN", "cunit1": "arcsec", "cunit2": "arcsec"}
+    >>> header = {"telescop": "SDO/AIA", "instrume": "AIA_4", "wavelnth": 304, "waveunit": "angstrom",
+    ...           "ctype1": "HPLN-TAN", "ctype2": "HPLT-TAN", "cunit1": "arcsec", "cunit2": "arcsec",
+    ...           "t_obs": "2019-09-30T18:08:42", "lvl_num": 1.0}
     >>> can_be_pointed(sunpy.map.Map(np.zeros((4, 4)), header))
     False
     """

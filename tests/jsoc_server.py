@@ -38,7 +38,7 @@ class FileServer:
         self.requests = []
         self.random = np.random.default_rng(0)
         self._lock = threading.Lock()
-        self._busy = self.most_at_a_time = 0
+        self._busy, self.most_at_a_time = set(), 0
         self._closing = threading.Event()
 
     def __enter__(self):
@@ -83,8 +83,8 @@ class FileServer:
 
     def _answer(self, handler):
         with self._lock:
-            self._busy += 1
-            self.most_at_a_time = max(self.most_at_a_time, self._busy)
+            self._busy.add(handler)
+            self.most_at_a_time = max(self.most_at_a_time, len(self._busy))
         try:
             content = handler.rfile.read(int(handler.headers.get("Content-Length", 0)))
             place, body = self._look_up(handler.path, content)
@@ -99,8 +99,11 @@ class FileServer:
         except (BrokenPipeError, ConnectionResetError):
             pass
         finally:
-            with self._lock:
-                self._busy -= 1
+            self._leave(handler)
+
+    def _leave(self, handler):
+        with self._lock:
+            self._busy.discard(handler)
 
     def _look_up(self, path, content=b""):
         return "file", self.files.get(urlsplit(path).path.lstrip("/"))
@@ -129,9 +132,11 @@ class FileServer:
             handler.send_header("Content-Length", str(len(body)))
         if status == 206:
             handler.send_header("Content-Range", f"bytes {ranged[1]}-{length - 1}/{length}")
-        handler.end_headers()
         if handler.command == "HEAD":
+            self._leave(handler)
+            handler.end_headers()
             return
+        handler.end_headers()
         if fault in ("cut", "short", "short, no length"):
             body = body[: int(self.random.integers(len(body)))]
         if fault in ("late", "stall"):
@@ -139,6 +144,8 @@ class FileServer:
             # A server that stalls says no more than half, for as long as anybody waits.
             self._closing.wait(0.1 if fault == "late" else 60)
             body = body[len(body) // 2 :]
+        # Before the client knows that it has all, and asks for more.
+        self._leave(handler)
         handler.wfile.write(body)
 
 

@@ -422,7 +422,7 @@ def record_name(record):
 
 
 def test_wrong_arguments(serve, records, tmp_path):
-    serve(records)
+    server = serve(records)
     with pytest.raises(ValueError, match="got provider 'nasa', expected 'jsoc' or 'vso'"):
         fetch(search(), tmp_path, provider="nasa")
     with pytest.raises(ValueError, match="got 'aia_305', expected one of aia_94"):
@@ -440,6 +440,10 @@ def test_wrong_arguments(serve, records, tmp_path):
         a.esis.Exposures(masked)
     with pytest.raises(ValueError, match=r"got exposures over 2\.0 d, expected at most 1 d"):
         search(times=EXPOSURES[:2] + [0, 2] * u.day)
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError):
+        fetch(search(a.jsoc.Notify(EMAIL)), tmp_path / "file" / "below")
+    assert server.count("export") == 0
     with pytest.raises(ValueError, match="got overwrite='unique', expected True or False"):
         fetch(search(), tmp_path, overwrite="unique")
     with pytest.raises(ValueError, match=r"got 'nokey' in the pattern .*, expected names out of exposure, time"):

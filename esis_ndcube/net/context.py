@@ -13,7 +13,15 @@ from sunpy.util.exceptions import warn_user
 
 from esis_ndcube.net import jsoc, vso
 from esis_ndcube.net.attrs import Context, Exposures, Flight, MaxGap, attrs_by_type, known_flights, short_name
-from esis_ndcube.net.download import ArchiveError, RemoteFile, download, list_names, missing_files, results
+from esis_ndcube.net.download import (
+    ArchiveError,
+    RemoteFile,
+    download,
+    list_names,
+    make_folders,
+    missing_files,
+    results,
+)
 from esis_ndcube.net.paths import target_path
 from esis_ndcube.net.retry import RetryPolicy
 from esis_ndcube.net.series import SERIES, find_series
@@ -168,6 +176,8 @@ class ESISContextClient(BaseClient):
         missing = {file.path for file in missing_files(files.values(), overwrite=overwrite)}
         wanted = {name: file for name, file in files.items() if file.path in missing}
         if wanted:
+            # Nobody is asked for files that can not be kept.
+            make_folders(wanted.values())
             find = self._export if provider == "jsoc" else self._look_up
             urls = find(query_results, {name: rows[name] for name in wanted})
             _refuse_incomplete(wanted, urls)

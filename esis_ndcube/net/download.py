@@ -20,7 +20,7 @@ from sunpy.util.exceptions import warn_user
 from esis_ndcube.net.retry import ArchiveError, RetryPolicy, describe
 from esis_ndcube.net.validate import DamagedFileError, check_image
 
-__all__ = ["ArchiveError", "RemoteFile", "download", "missing_files"]
+__all__ = ["ArchiveError", "RemoteFile", "download", "make_folders", "missing_files"]
 
 log = logging.getLogger(__name__)
 
@@ -96,6 +96,31 @@ def missing_files(files, *, overwrite=False):
     return missing
 
 
+def make_folders(files):
+    """
+    Make the folders that files belong in.
+
+    Parameters
+    ----------
+    files : iterable of `RemoteFile`
+        The files.
+
+    Raises
+    ------
+    OSError
+        If that can not be done, or nothing can be written there.
+
+    Examples
+    --------
+    >>> from esis_ndcube.net.download import RemoteFile, make_folders
+    >>> make_folders([RemoteFile(getfixture("tmp_path") / "aia" / "a.fits")])
+    """
+    for folder in {file.path.parent for file in files}:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+
+
 def download(files, *, policy=None, connections=1, progress=False):
     """
     Download files.
@@ -135,6 +160,7 @@ def download(files, *, policy=None, connections=1, progress=False):
     """
     policy = policy or RetryPolicy()
     files = list({file.path: file for file in files}.values())
+    make_folders(files)
     left, unverified, reasons = list(files), [], {}
     for attempt in range(1, policy.tries + 1):
         with tqdm(total=len(left), desc="Downloading", unit="file", disable=not progress, leave=False) as bar:
@@ -196,8 +222,6 @@ def list_names(names):
 
 def _download_once(files, policy, connections, bar, unverified):
     """Try each file once; the reasons why some could not be had."""
-    for folder in {file.path.parent for file in files}:
-        folder.mkdir(parents=True, exist_ok=True)
     # On the same disk, so that a file can be moved into place whole.
     with tempfile.TemporaryDirectory(dir=files[0].path.parent, prefix=".fetch-") as folder:
         temporary = {str(Path(folder, f"{index}-{file.path.name}")): file for index, file in enumerate(files)}
