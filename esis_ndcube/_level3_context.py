@@ -12,7 +12,7 @@ class ContextMethods:
 
         Parameters
         ----------
-        maps : `~sunpy.map.GenericMap`, `list` of them, or `~sunpy.net.attr.Attr`
+        maps : `~sunpy.map.GenericMap`, `list` or `~sunpy.map.MapSequence` of them, or `~sunpy.net.attr.Attr`
             The images, of which each exposure gets the one nearest in time, or a query as of `context_query`, which
             is searched and fetched with Fido.
         **options
@@ -32,11 +32,11 @@ class ContextMethods:
         >>> aia = cube.context(sunpy.map.Map("aia/*.fits"))  # doctest: +SKIP
         >>> hmi = cube.context(cube.context_query("HMI LOS"))  # doctest: +SKIP
         """
-        from sunpy.map import GenericMap
+        from sunpy.map import GenericMap, MapSequence
 
         from esis_ndcube.context import context_cube
 
-        if not isinstance(maps, GenericMap | list | tuple):
+        if not isinstance(maps, GenericMap | MapSequence | list | tuple):
             from esis_ndcube.net.fetch import fetch_maps
 
             options.setdefault("point", options.get("pointing_table") is None)

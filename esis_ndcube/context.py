@@ -13,10 +13,11 @@ from astropy.nddata import StdDevUncertainty
 from astropy.time import Time
 from astropy.wcs.utils import pixel_to_pixel
 from ndcube.meta import NDMeta
-from sunpy.coordinates import Helioprojective, SphericalScreen
+from sunpy.coordinates import Helioprojective
 from sunpy.map import GenericMap
 from sunpy.util.exceptions import warn_user
 
+from esis_ndcube._screen import Screen
 from esis_ndcube.aia import POINTING_KEYWORD, add_uncertainty, point_map
 from esis_ndcube.cube import ESISCube, forget_channel
 from esis_ndcube.io.fits import check_output, exposure_header
@@ -118,7 +119,7 @@ class ContextCube(ESISCube):
         if self.wcs.array_axis_names[-2:] != ["y", "x"] or self.frame is None:
             msg = f"got a cube of shape {self.data.shape}, expected whole images of exposures with frame numbers"
             raise ValueError(msg)
-        label = label or self.name
+        label = self.name if label is None else label
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
         stem = re.sub(r"[^\w.-]+", "_", label)
@@ -172,7 +173,7 @@ def context_cube(
     ----------
     cube : `~esis_ndcube.ESISLevel3Cube`
         The cube, or a part of it with axes y and x.
-    maps : `~sunpy.map.GenericMap` or `list` of them
+    maps : `~sunpy.map.GenericMap`, or a `list` or `~sunpy.map.MapSequence` of them
         The images, all of one unit.
     max_gap : `~astropy.units.Quantity`, optional
         Largest time between an exposure and its image; where there is none within it, the result is NaN and masked.
@@ -218,7 +219,6 @@ def context_cube(
     chosen = [_nearest(maps, time, max_gap) for time in times]
     _report_gaps(chosen, times, max_gap)
     images = {index: _prepare(maps[index], pointing_table, error_table) for index in sorted({*chosen} - {None})}
-    # One after the other: the sphere beyond the limb is a setting of sunpy that all threads share.
     pairs = tqdm(zip(chosen, exposures, strict=True), "Context", len(chosen), disable=not progress, leave=False)
     results = [_resample(images.get(index), exposure.wcs, order) for index, exposure in pairs]
     data, sigma = (np.stack(parts) if timed else parts[0] for parts in zip(*results, strict=True))
@@ -297,7 +297,7 @@ def _resample(item, wcs, order):
     if item is None:
         return nothing, nothing
     y, x = np.indices(wcs.array_shape)
-    with SphericalScreen(item.observer_coordinate, only_off_disk=True):
+    with Screen(item.observer_coordinate):
         position = pixel_to_pixel(wcs, item.wcs, x, y)
     image = np.asarray(item.data, dtype=np.float32)
     data, _ = interpolate(image, *position, order=order, valid=None if item.mask is None else ~item.mask)

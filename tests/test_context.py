@@ -217,6 +217,11 @@ def test_bad_input(cube):
 def test_facade(cube):
     one = make_map(cube.time[0])
     np.testing.assert_array_equal(cube.context(one, order=1).data, context_cube(cube, one, order=1).data)
+    both = series(cube, [0, 30])
+    sequence = sunpy.map.Map(both, sequence=True)
+    np.testing.assert_array_equal(cube.context(sequence).data, cube.context(both).data)
+    with pytest.raises(TypeError, match=r"got str, expected a query, .* or sunpy Maps: read files with"):
+        cube.context("aia.fits")
 
 
 AIA_AND_HMI = [

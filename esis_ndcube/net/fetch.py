@@ -6,6 +6,7 @@ from pathlib import Path
 from sunpy import config
 from sunpy.net import Fido
 from sunpy.net import attrs as a
+from sunpy.net.attr import Attr
 
 from esis_ndcube.frames import find_frames
 from esis_ndcube.net import jsoc
@@ -160,6 +161,8 @@ def fetch_maps(query, *, path=None, provider="jsoc", point=True, progress=False)
     ------
     ArchiveError
         If JSOC does not answer, or an image could not be had.
+    TypeError
+        If the query is none.
     ValueError
         If there is no image near any of the exposures, or JSOC knows no e-mail address.
 
@@ -172,6 +175,12 @@ def fetch_maps(query, *, path=None, provider="jsoc", point=True, progress=False)
     """
     import sunpy.map
 
+    if not isinstance(query, Attr):
+        msg = (
+            f"got {type(query).__name__}, expected a query, as cube.context_query(name) makes it, or sunpy Maps: read "
+            "files with sunpy.map.Map(path)"
+        )
+        raise TypeError(msg)
     attributes = attrs_by_type([query])
     images = Fido.search(query)[0]
     if images["Gap"].all():
