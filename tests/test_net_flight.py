@@ -28,7 +28,7 @@ from sunpy.net import attrs as a
 from esis_ndcube import ESIS_1, ESISLevel3Cube, Flight, FlightError
 from esis_ndcube.cli import main
 from esis_ndcube.frames import find_frames
-from esis_ndcube.net import ArchiveError, ESISContextClient, ESISFlightClient, RetryPolicy
+from esis_ndcube.net import ArchiveError, ESISContextClient, ESISFlightClient, RetryPolicy, attrs
 from esis_ndcube.simulate import simulate_flight
 
 pytestmark = pytest.mark.usefixtures("closed_loops")
@@ -66,11 +66,11 @@ def server(contents):
         yield server
 
 
-def with_archive(flight, url, frames, *, time_frame=1, time=None):
+def with_archive(flight, url, frames, *, time_frame=1, time=None, short_name="f1"):
     """The flight, its frames public at a server."""
     table = tomllib.loads(flight.toml)
     table["archive"] = {
-        "short_name": "f1",
+        "short_name": short_name,
         "url": url + "frames/",
         "frames": [[int(frame), int(frame)] for frame in frames],
         "time_frame": int(time_frame),
@@ -114,6 +114,25 @@ def test_frames_of_another_flight():
     assert table["Channel"].tolist() == 2 * [channel.number for channel in flight.channels]
     assert table["Camera"].tolist() == 2 * [channel.camera for channel in flight.channels]
     assert abs((table["Time"][-1] - table["Time"][0]) - flight.cadence) < 1 * u.us
+
+
+def test_next_flight_needs_no_code(tmp_path, monkeypatch):
+    """Its file in the folder of flights is all."""
+    folder = tmp_path / "flights"
+    folder.mkdir()
+    (folder / "esis_1.toml").write_text(ESIS_1.toml)
+    second = Flight.read(Path(__file__).parent / "data" / "second_flight.toml")
+    frame = second.light_frames[0][0]
+    second = with_archive(second, "https://example.org/", [frame], time_frame=frame, short_name="f2")
+    (folder / "second.toml").write_text(second.toml)
+    monkeypatch.setattr(attrs.resources, "files", lambda name: tmp_path)
+    assert a.esis.Flight("f2").flight == second
+    assert a.esis.Flight("F1").flight == ESIS_1
+    assert {"f1", "f2"} <= {name for name, _ in ESISContextClient.register_values()[attrs.Flight]}
+    (result,) = Fido.search(a.esis.Flight("f2"), a.Level(0))
+    assert result["Channel"].tolist() == [channel.number for channel in second.channels]
+    with pytest.raises(ValueError, match=r"got flight 'f3', expected f1 \(ESIS_1\), f2 \("):
+        a.esis.Flight("f3")
 
 
 @pytest.mark.flight_data

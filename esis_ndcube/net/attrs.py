@@ -1,5 +1,6 @@
 """Attributes of queries, as ``a.esis`` once `esis_ndcube.net` is imported."""
 
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -177,14 +178,15 @@ def attrs_by_type(query):
 
 def known_flights():
     """
-    The flights that come with the package.
+    The flights that come with the package: every file in its folder of them.
 
     Returns
     -------
     `list` of `~esis_ndcube.Flight`
-        The flights.
+        The flights, in the order of their files.
     """
-    return [flight_module.ESIS_1]
+    folder = resources.files("esis_ndcube") / "flights"
+    return [flight_module.Flight.read(path) for path in sorted(folder.iterdir()) if path.name.endswith(".toml")]
 
 
 def short_name(flight):
