@@ -17,6 +17,7 @@ import tomli_w
 from click.testing import CliRunner
 from jsoc_server import EMAIL, FAULTS_OF_FILES, FileServer, JsocServer, Record
 from rawframes import tiny_flight, write_flight
+from vso_server import VsoServer
 
 import astropy.units as u
 import sunpy.map
@@ -24,11 +25,13 @@ from astropy.io import fits
 from astropy.time import Time
 from sunpy.net import Fido
 from sunpy.net import attrs as a
+from sunpy.net.vso import vso
 
 from esis_ndcube import ESIS_1, ESISLevel3Cube, Flight, FlightError
 from esis_ndcube.cli import main
 from esis_ndcube.frames import find_frames
 from esis_ndcube.net import ArchiveError, ESISContextClient, ESISFlightClient, RetryPolicy, attrs
+from esis_ndcube.net.fetch import fetch_flight
 from esis_ndcube.simulate import simulate_flight
 
 pytestmark = pytest.mark.usefixtures("closed_loops")
@@ -270,6 +273,26 @@ def test_whole_chain(network, simulated, simulated_files, monkeypatch, tmp_path)
     before = len(frames.requests), jsoc.count("file")
     assert run(*command, "--overwrite").exit_code == 0
     assert (len(frames.requests), jsoc.count("file")) == before
+
+
+@pytest.mark.parametrize("folder", ["f1", None])
+def test_flight_without_an_address(network, simulated, simulated_files, monkeypatch, tmp_path, folder):
+    """What ``--vso`` fetches, into a folder of one's own or that of sunpy."""
+    import drms
+
+    _, _, flight = network
+    monkeypatch.setattr(sunpy.config, "get", lambda section, key: str(tmp_path / key))
+    with VsoServer(reference_records(simulated)) as server:
+        monkeypatch.setitem(drms.config._server_configs, "jsoc", server.config())
+        monkeypatch.setattr(vso, "DEFAULT_URL_PORT", server.mirrors())
+        files = fetch_flight(Flight.read(flight), folder and tmp_path / folder, provider="vso")
+    assert server.count("address") == server.count("export") == 0
+    assert sorted(path.name for path in files.raw) == sorted(path.name for path in simulated_files.raw)
+    exposures = [simulated.mid_time(frame) for frame in simulated.frames]
+    nearest = sorted({int(np.argmin(abs((simulated.reference_times - time).sec))) for time in exposures})
+    assert [path.read_bytes() for path in files.reference] == [server.records[index].content for index in nearest]
+    home = tmp_path / "f1" if folder else tmp_path / "download_dir" / simulated.flight.name
+    assert {path.parent.parent for path in (*files.raw, *files.reference)} == {home}
 
 
 def full_disk_record(simulated, offset):
