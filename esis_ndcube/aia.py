@@ -13,7 +13,7 @@ from sunpy.map.sources import AIAMap
 __all__ = ["POINTING_KEYWORD", "add_uncertainty", "can_be_pointed", "point_map"]
 
 POINTING_KEYWORD = "PNT_SRC"
-"""Header keyword of an image that `point_map` has pointed; it says by what (`str`)."""
+"""Header keyword of an image that `~esis_ndcube.aia.point_map` has pointed; it says by what (`str`)."""
 
 # Pixels of a full-disk image of Level 1, to which the tables refer.
 _SHAPE = 4096, 4096
@@ -66,7 +66,7 @@ def point_map(item, table):
     Returns
     -------
     `~sunpy.map.sources.AIAMap`
-        The image with another header, in which `POINTING_KEYWORD` says so.
+        The image with another header, whose keyword ``PNT_SRC`` says so.
 
     Raises
     ------

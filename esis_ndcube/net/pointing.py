@@ -21,14 +21,14 @@ def point_maps(maps, *, policy=None):
     """
     Point full-disk Level-1 images of AIA by the table of its team, where aiapy is installed.
 
-    Others are left as they are, and so are all without aiapy; the keyword `~esis_ndcube.aia.POINTING_KEYWORD` tells
+    Others are left as they are, and so are all without aiapy; the keyword ``PNT_SRC`` tells
     which are pointed.
 
     Parameters
     ----------
     maps : `list` of `~sunpy.map.GenericMap`
         The images.
-    policy : `RetryPolicy`, optional
+    policy : `~esis_ndcube.net.RetryPolicy`, optional
         How patient to be.
 
     Returns
@@ -69,7 +69,7 @@ def find_pointing_table(times, *, policy=None):
     ----------
     times : `list` of `~astropy.time.Time`
         When the images were taken.
-    policy : `RetryPolicy`, optional
+    policy : `~esis_ndcube.net.RetryPolicy`, optional
         How patient to be.
 
     Returns
