@@ -198,6 +198,10 @@ def level3(
         flight.line(line)
     if reference_channel is not None:
         flight.channel(reference_channel)
+    if (folder or vso) and not fetch:
+        msg = "got --folder or --vso without --fetch, to which they belong"
+        raise ValueError(msg)
+    own_references = bool(references)
     if fetch:
         flight, paths, references = _fetch(fetch, flight_file and flight, paths, references, folder, vso)
     elif not paths:
@@ -209,6 +213,10 @@ def level3(
         msg = f"got {output} as input and as output; give another name for the output"
         raise ValueError(msg)
     maps = _read_maps(references)
+    if fetch and maps and not own_references:
+        from esis_ndcube.net.pointing import point_maps
+
+        maps = point_maps(maps)
     progress = sys.stderr.isatty()
     level1 = ESISLevel1Cube.from_raw(
         list(paths),
