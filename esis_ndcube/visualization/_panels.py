@@ -25,9 +25,10 @@ _LABELS = {
 
 @dataclass(frozen=True, eq=False)
 class Panels:
-    """A figure, with the axes and the image of each panel."""
+    """A figure and its title, with the axes and the image of each panel."""
 
     figure: object
+    heading: object
     axes: list
     artists: list
 
@@ -56,7 +57,7 @@ def draw_panels(groups, heading, *, figure=None, hidden=None):
     columns = math.ceil(math.sqrt(count))
     rows = math.ceil(count / columns)
     figure = new_figure(figure, 1 + 4.4 * columns, 4.2 * rows)
-    figure.suptitle(heading)
+    heading = figure.suptitle(heading)
     axes, artists = [], []
     for images, norm, colormap in groups:
         first = len(axes)
@@ -72,7 +73,7 @@ def draw_panels(groups, heading, *, figure=None, hidden=None):
                 _draw_arrow(axis, image)
             axes.append(axis)
         figure.colorbar(artists[-1], ax=axes[first:], label=value_label(images[0]), shrink=0.8)
-    return Panels(figure, axes, artists)
+    return Panels(figure, heading, axes, artists)
 
 
 def split_images(exposure):

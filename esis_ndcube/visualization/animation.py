@@ -83,14 +83,13 @@ def animate(cube, path, *, context=None, fps=5, norm=None, cmap=None, dpi=100, o
             groups = [(split_images(exposure), *style) for exposure, style in zip(exposures, scales, strict=True)]
             if panels is None:
                 panels = draw_panels(groups, title(exposures[0]))
-                # So that nothing moves from frame to frame. Only when drawn do the axes know how large they are.
-                panels.figure.draw_without_rendering()
+                # So that nothing moves from frame to frame.
                 panels.figure.draw_without_rendering()
                 panels.figure.set_layout_engine("none")
                 writer.setup(panels.figure, part, dpi)
             else:
                 _show(panels, [image for images, *_ in groups for image in images])
-                panels.figure.suptitle(title(exposures[0]))
+                panels.heading.set_text(title(exposures[0]))
             writer.grab_frame()
             bar.update()
         writer.finish()
