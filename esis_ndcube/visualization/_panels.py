@@ -12,6 +12,8 @@ from esis_ndcube.wcs import ESISWCS, SlicedESISWCS
 
 # Gray, which neither color map has.
 NO_DATA = "0.5"
+# Pixels as they are. By default matplotlib colors all of a large image at once, which takes 100 bytes a pixel.
+PIXELS = {"origin": "lower", "interpolation": "nearest", "interpolation_stage": "data"}
 
 _LABELS = {
     "custom:pos.helioprojective.lon": ("Helioprojective longitude", u.arcsec),
@@ -65,7 +67,7 @@ def draw_panels(groups, heading, *, figure=None, hidden=None):
             index = len(axes)
             axis = figure.add_subplot(rows, columns, index + 1, projection=image.wcs)
             data = image_data(image) if hidden is None else np.where(hidden, np.nan, image.data)
-            artists.append(axis.imshow(data, norm=norm, cmap=colormap, origin="lower", interpolation="nearest"))
+            artists.append(axis.imshow(data, norm=norm, cmap=colormap, **PIXELS))
             axis.set_title(name_panel(image, data))
             axis.set_facecolor(NO_DATA)
             label_axes(axis, image.wcs, x=index + columns >= count, y=index % columns == 0)

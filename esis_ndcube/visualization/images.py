@@ -17,7 +17,7 @@ from esis_ndcube._drawing import (
     valid_values,
 )
 from esis_ndcube.flags import Flag
-from esis_ndcube.visualization._panels import NO_DATA, draw_panels, label_axes, new_figure, split_images
+from esis_ndcube.visualization._panels import NO_DATA, PIXELS, draw_panels, label_axes, new_figure, split_images
 
 __all__ = ["plot_channels", "plot_difference", "plot_with_reference"]
 
@@ -141,7 +141,7 @@ def plot_with_reference(cube, reference, frame=None, *, figure=None):
     names = "Minimum of the channels", str(reference.name)
     for panel, (values, name) in enumerate(zip((data, np.where(bad, np.nan, other)), names, strict=True), 1):
         axis = figure.add_subplot(1, 2, panel, projection=image.wcs)
-        axis.imshow(values, norm=intensity_norm(values), cmap=COLORMAP, origin="lower", interpolation="nearest")
+        axis.imshow(values, norm=intensity_norm(values), cmap=COLORMAP, **PIXELS)
         axis.set_title(name, fontsize="medium")
         axis.set_facecolor(NO_DATA)
         label_axes(axis, image.wcs, y=panel == 1)

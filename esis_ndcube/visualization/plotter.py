@@ -6,7 +6,7 @@ from ndcube.visualization.mpl_plotter import MatplotlibPlotter
 from ndcube.visualization.plotting_utils import prep_plot_kwargs
 
 from esis_ndcube._drawing import axis_names, heading, in_memory, invalid, scale, valid_values, value_label
-from esis_ndcube.visualization._panels import NO_DATA, coordinate_style, label_axes
+from esis_ndcube.visualization._panels import NO_DATA, PIXELS, coordinate_style, label_axes
 
 __all__ = ["ESISPlotter"]
 
@@ -166,7 +166,7 @@ def _copy(values):
 
 def _image_options(cube, plot_axes, options):
     """Options of an image, those that are given and ours."""
-    defaults = {"interpolation": "nearest"}
+    defaults = PIXELS.copy()
     # Degrees of the sky and detector pixels are alike along both axes, and time and channel are not.
     if {name for name, axis in zip(axis_names(cube), plot_axes, strict=True) if axis} != {"x", "y"}:
         defaults["aspect"] = "auto"
