@@ -67,7 +67,8 @@ def _alignment(cube):
     """The stage of the alignment, and how good it is."""
     stage, alignments = cube._get_meta("stage"), getattr(cube, "applied_alignment", None)
     if alignments is None:
-        return stage
+        # Also an image whose fit failed, and what was made of several channels.
+        return stage and f"{stage}, alignment not known"
     every = np.ravel(np.array(alignments, dtype=object))
     scores = [alignment.score for alignment in every if alignment is not None and np.isfinite(alignment.score)]
     aligned = sum(alignment is not None and alignment.converged for alignment in every)

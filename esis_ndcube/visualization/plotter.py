@@ -193,23 +193,30 @@ def _sample(cube):
 
 
 def _name_exposures(animator, cube):
-    """Say on the sliders and above the plot what is shown."""
-    names = axis_names(cube)
+    """Say on the sliders and above the plot what is shown, now and after each step."""
     texts = {"channel": [str(number) for number in np.atleast_1d(cube.channel)]}
     if cube.time is not None:
         texts["time"] = [time[11:19] for time in np.atleast_1d(cube.time.utc.isot)]
 
-    def show(_=None):
+    def show():
         animator.axes.set_title(heading(cube[animator.frame_index]), fontsize="medium")
+        for axis, slider in zip(animator.slider_axes, animator.sliders, strict=False):
+            if (name := axis_names(cube)[axis]) in texts:
+                slider._slider.valtext.set_text(texts[name][animator.frame_slice[axis]])
 
-    for axis, slider in zip(animator.slider_axes, animator.sliders, strict=False):
-        if names[axis] in texts:
-            animator.axis_ranges[axis] = texts[names[axis]].__getitem__
-            slider._slider.valtext.set_text(texts[names[axis]][0])
-        slider._slider.on_changed(show)
+    def named(update):
+        def step(*arguments):
+            update(*arguments)
+            show()
+
+        return step
+
+    # Movies of the animator go through these as well.
+    animator.slider_functions = [named(update) for update in animator.slider_functions]
     show()
+    if animator.plot_dimensionality == 1:
+        animator.axes.set_ylabel(value_label(cube))
+        return
     animator.axes.set_facecolor(NO_DATA)
     if animator.if_colorbar:
         animator.colorbar.set_label(value_label(cube))
-    elif animator.plot_dimensionality == 1:
-        animator.axes.set_ylabel(value_label(cube))
