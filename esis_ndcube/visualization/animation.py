@@ -1,5 +1,6 @@
 """Movies of the exposures of a cube."""
 
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -77,22 +78,20 @@ def animate(cube, path, *, context=None, fps=5, norm=None, cmap=None, dpi=100, o
             bar.update()
         found = scale(np.concatenate(sample), item.unit)
         scales.append((norm or found[0], cmap or found[1]) if index == 0 else found)
-    panels = None
-    with temporary_output(path, overwrite=overwrite) as part, bar:
-        for exposures in zip(*map(_exposures, cubes), strict=True):
-            groups = [(split_images(exposure), *style) for exposure, style in zip(exposures, scales, strict=True)]
-            if panels is None:
-                panels = draw_panels(groups, title(exposures[0]))
-                # So that nothing moves from frame to frame.
-                panels.figure.draw_without_rendering()
-                panels.figure.set_layout_engine("none")
-                writer.setup(panels.figure, part, dpi)
-            else:
-                _show(panels, [image for images, *_ in groups for image in images])
-                panels.heading.set_text(title(exposures[0]))
+    frames = zip(*map(_exposures, cubes), strict=True)
+    first = next(frames)
+    panels = draw_panels(
+        [(split_images(exposure), *style) for exposure, style in zip(first, scales, strict=True)], title(first[0])
+    )
+    # So that nothing moves from frame to frame.
+    panels.figure.draw_without_rendering()
+    panels.figure.set_layout_engine("none")
+    with bar, temporary_output(path, overwrite=overwrite) as part, writer.saving(panels.figure, part, dpi):
+        for exposures in chain([first], frames):
+            _show(panels, [image for exposure in exposures for image in split_images(exposure)])
+            panels.heading.set_text(title(exposures[0]))
             writer.grab_frame()
             bar.update()
-        writer.finish()
     return path
 
 
