@@ -69,7 +69,7 @@ def valid_values(cube):
         bad = bad | np.broadcast_to(cube.mask, cube.data.shape)[every]
     if cube.flags is not None:
         bad = bad | (cube.flags[every] & Flag.SPIKE != 0)
-    return np.asarray(cube.data)[every][~bad]
+    return cube.data[every][~bad]
 
 
 def intensity_norm(values):

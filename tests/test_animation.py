@@ -203,5 +203,7 @@ def test_wrong_input(cube, tmp_path):
     for context in (make_context(cube)[:2], make_context(make_cube((3, 1, 20, 24), seed=1))):
         with pytest.raises(ValueError, match=r"expected \(3, 20, 24\) and the same times"):
             cube.animate(tmp_path / "flight.gif", context=context)
+    with pytest.raises(TypeError, match=r"got a context of type ndarray, expected a ContextCube: use cube.context"):
+        cube.animate(tmp_path / "flight.gif", context=cube.data)
     with pytest.raises(FileNotFoundError, match="make it first"):
         cube.animate(tmp_path / "no" / "flight.gif")

@@ -235,6 +235,24 @@ def test_lines(cube, item, label):
     assert axes.get_ylabel() == "O V [ph / pix]"
 
 
+def test_whole_numbers(cube):
+    counts = make_cube((3, 2, 8, 9), dtype=np.uint16)
+    animator = counts.plot(plot_axes=[None, None, None, "x"], ylim="fixed")
+    values = np.ma.masked_array(counts.data, counts.mask)
+    assert animator.axes.get_ylim() == (values.min(), values.max())
+    plt.figure()
+    np.testing.assert_array_equal(shown(counts[0, 0].plot()), np.where(counts.mask, np.nan, counts.data)[0, 0])
+
+
+def test_extra_coordinates(cube):
+    line = cube[:, 1, 4, 7]
+    line.extra_coords.add("altitude", 0, [200, 230, 250] * u.km, physical_types="custom:altitude")
+    axes = line.plot(axes_coordinates=["custom:altitude"])
+    shown_here = [c.get_axislabel() for c in axes.coords if c.get_ticklabel_visible()]
+    assert len(shown_here) == 1
+    assert "altitude" in shown_here[0]
+
+
 def test_given_markers_win(cube):
     assert cube[0, 0, 4].plot(fmt="o").containers[0][0].get_marker() == "o"
     assert cube[0, 0, 4].plot(marker="x").containers[0][0].get_marker() == "x"
@@ -367,8 +385,9 @@ def test_lazy_lines(cube):
 
 
 def test_the_plotter_is_that_of_our_cubes_only(cube):
-    assert type(cube.plotter) is ESISPlotter
-    assert "arcsec on the Sun" in cube.plot.__doc__
+    image = cube[0, 0]
+    assert type(image.plotter) is ESISPlotter
+    assert "arcsec on the Sun" in image.plot.__doc__
     assert "arcsec on the Sun" not in NDCube.plot.__doc__
     plain = NDCube(cube.data[0, 0], wcs=cube[0, 0].wcs)
     assert type(plain.plotter) is MatplotlibPlotter

@@ -50,6 +50,8 @@ def animate(cube, path, *, context=None, fps=5, norm=None, cmap=None, dpi=100, o
         If ffmpeg is needed and not found, or the folder does not exist.
     OSError
         If the file can not be written, or exists.
+    TypeError
+        If the context is no cube.
     ValueError
         If the name of the file ends otherwise, or the cube or the context have other axes or exposures.
 
@@ -121,6 +123,11 @@ def _check(cube, context):
         raise ValueError(msg)
     if context is None:
         return
+    from esis_ndcube.cube import ESISCube
+
+    if not isinstance(context, ESISCube):
+        msg = f"got a context of type {type(context).__name__}, expected a ContextCube: use cube.context(...)"
+        raise TypeError(msg)
     expected = cube.shape[:1] + cube.shape[-2:]
     if context.shape != expected or not np.all(context.time == cube.time):
         msg = f"got a context of shape {context.shape}, expected {expected} and the same times: use cube.context(...)"

@@ -89,14 +89,10 @@ class ESISPlotter(MatplotlibPlotter):
         if cube is not self._ndcube:
             places = axes, plot_axes, axes_coordinates, axes_units
             return type(self)(cube).plot(*places, wcs=wcs, colorbar=colorbar, **kwargs)
-        # The first check of what is given, and on copies: ndcube's would change the lists.
-        shown, _, units = prep_plot_kwargs(
-            cube.data.ndim,
-            (wcs or cube.wcs).low_level_wcs,
-            _copy(plot_axes),
-            _copy(axes_coordinates),
-            _copy(axes_units),
-        )
+        # As ndcube chooses it. Lists are copied, because ndcube would change them.
+        plot_wcs = wcs or (cube.combined_wcs if axes_coordinates else cube.wcs)
+        options = [_copy(given) for given in (plot_axes, axes_coordinates, axes_units)]
+        shown, _, units = prep_plot_kwargs(cube.data.ndim, plot_wcs.low_level_wcs, *map(_copy, options))
         image = cube.data.ndim > 1 and "y" in shown
         sliders = cube.data.ndim > 1 + image
         if image:
@@ -108,7 +104,7 @@ class ESISPlotter(MatplotlibPlotter):
             kwargs["colorbar"] = image and colorbar is not False
         elif colorbar is None:
             colorbar = axes is None
-        result = super().plot(axes, _copy(plot_axes), _copy(axes_coordinates), units and units[::-1], wcs=wcs, **kwargs)
+        result = super().plot(axes, *options, wcs=wcs, **kwargs)
         if sliders:
             return result
         label_axes(result, result.wcs, units=units)
@@ -157,7 +153,7 @@ class _Images:
 
     def _limit(self, function):
         parts = [self[(index,)] for index in range(self.shape[0])]
-        return function([function(part.filled(np.nan)) for part in parts])
+        return function([function(part.astype(float).filled(np.nan)) for part in parts])
 
 
 def _copy(values):
@@ -199,7 +195,7 @@ def _name_exposures(animator, cube):
         texts["time"] = [time[11:19] for time in np.atleast_1d(cube.time.utc.isot)]
 
     def show():
-        animator.axes.set_title(heading(cube[animator.frame_index]), fontsize="medium")
+        animator.axes.set_title(heading(cube[animator.frame_index]), fontsize="small")
         for axis, slider in zip(animator.slider_axes, animator.sliders, strict=False):
             if (name := axis_names(cube)[axis]) in texts:
                 slider._slider.valtext.set_text(texts[name][animator.frame_slice[axis]])
