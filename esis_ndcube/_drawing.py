@@ -1,7 +1,5 @@
 """What pictures of cubes have in common: which pixels they show, on what scale, and what they are called."""
 
-import base64
-import io
 import re
 
 import numpy as np
@@ -18,7 +16,6 @@ _PERCENTILES = 0.5, 99.7
 _SIGNED = 0.5
 # Scales follow from at most about so many pixels of an image.
 _SAMPLE = 4e5
-_QUALITY = 80
 
 
 def invalid(cube):
@@ -49,10 +46,8 @@ def in_memory(cube):
 
 
 def middle_exposure(cube):
-    """The exposure in the middle of a cube, in memory; all of a cube without a time axis."""
-    names = axis_names(cube)
-    middle = (cube.shape[0] - 1) // 2 if names[0] == "time" and len(names) > 1 else None
-    return in_memory(cube if middle is None else cube[middle])
+    """The exposure in the middle of a cube of images, in memory; all of a cube without a time axis."""
+    return in_memory(cube[(cube.shape[0] - 1) // 2] if axis_names(cube)[0] == "time" else cube)
 
 
 def axis_names(cube):
@@ -141,34 +136,3 @@ def _context_name(cube):
     """The name of another telescope's images, without the time that sunpy adds."""
     name = cube._get_meta("context_name")
     return name and (re.split(r" ?\d{4}-\d\d-\d\d", name)[0] or name)
-
-
-def shrink(image, side):
-    """Means of the valid pixels of blocks, at most ``side`` of them; NaN where less than half of them are."""
-    factor = max(1, -(-max(image.shape) // side))
-    # A narrow image keeps a pixel.
-    factors = [min(factor, n) for n in image.shape]
-    rows, columns = (n // f for n, f in zip(image.shape, factors, strict=True))
-    blocks = image[: rows * factors[0], : columns * factors[1]].reshape(rows, factors[0], columns, factors[1])
-    good = np.isfinite(blocks)
-    count = good.sum(axis=(1, 3))
-    total = np.where(good, blocks, 0).sum(axis=(1, 3))
-    return np.where(2 * count >= factors[0] * factors[1], total / np.maximum(count, 1), np.nan)
-
-
-def encode(image, colormap):
-    """A picture of values from 0 to 1 as the source of an HTML image, north up, transparent where there are no data."""
-    from matplotlib import colormaps
-    from PIL import Image
-
-    image = np.ma.filled(np.ma.asarray(image, dtype=float), np.nan)
-    colors = colormaps[colormap](np.nan_to_num(image), bytes=True)
-    colors[~np.isfinite(image)] = 0
-    stream = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(colors[::-1])).save(stream, format="webp", quality=_QUALITY)
-    return source(stream)
-
-
-def source(stream):
-    """A WebP picture as the source of an HTML image."""
-    return "data:image/webp;base64," + base64.b64encode(stream.getvalue()).decode("ascii")

@@ -153,6 +153,14 @@ def test_given_axes_and_units(cube, figure):
         cube[0, 0].plot(data_unit="K")
 
 
+def test_plots_do_not_lie_on_one_another(cube, figure):
+    first = cube[0, 0].plot()
+    second = cube[0, 0, 3].plot()
+    assert first.figure is figure
+    assert second.figure is not figure
+    assert second.figure is plt.gcf()
+
+
 def test_transposed(cube):
     axes = cube[0, 0].plot(plot_axes=["x", "y"])
     np.testing.assert_array_equal(shown(axes), valid(cube[0, 0]).T.astype(float))

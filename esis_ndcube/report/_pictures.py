@@ -4,17 +4,8 @@ import io
 
 import numpy as np
 
-from esis_ndcube._drawing import (
-    COLORMAP,
-    DIVERGING,
-    difference_limit,
-    encode,
-    flagged,
-    intensity_norm,
-    invalid,
-    shrink,
-    source,
-)
+from esis_ndcube._drawing import COLORMAP, DIVERGING, difference_limit, flagged, intensity_norm, invalid
+from esis_ndcube._web_pictures import encode, shrink, source
 from esis_ndcube.flags import Flag
 
 # Images are averaged in blocks to at most this many pixels along a side, so that some 30 exposures stay a few MB.

@@ -4,13 +4,12 @@ from html import escape
 
 from esis_ndcube._drawing import (
     axis_names,
-    encode,
     exposure_title,
     middle_exposure,
     scale,
-    shrink,
     valid_values,
 )
+from esis_ndcube._web_pictures import encode, shrink
 from esis_ndcube.visualization._panels import image_data, name_panel, split_images
 
 # Pixels of a picture along its longer side, and how wide it is shown.

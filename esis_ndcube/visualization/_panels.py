@@ -135,9 +135,9 @@ def coordinate_style(wcs, kind, unit=None):
         return {}
     label, usual = _LABELS[kind]
     unit = u.Unit(unit) if unit is not None else usual
-    if kind == "time":
+    if kind == "time" and (day := _epoch(wcs)):
         # A WCSAxes has no format of dates.
-        label = f"Time since {_epoch(wcs)} 00:00 UTC" if _epoch(wcs) else label
+        label = f"Time since {day} 00:00 UTC"
     style = {"axislabel": label if unit is None else f"{label} [{unit}]"}
     if unit is None:
         return {**style, "ticks": {"spacing": 1 * u.one}}

@@ -1,5 +1,6 @@
 """What ``cube.plot`` does: the plotter of ndcube with our scales and labels, which computes only what it shows."""
 
+import matplotlib.pyplot as plt
 import numpy as np
 
 from ndcube.visualization.mpl_plotter import MatplotlibPlotter
@@ -48,7 +49,7 @@ class ESISPlotter(MatplotlibPlotter):
         Parameters
         ----------
         axes : `~astropy.visualization.wcsaxes.WCSAxes`, optional
-            Where to draw an image or a line; by default in the current figure.
+            Where to draw an image or a line; by default in the current figure if that is empty, or else in a new one.
         plot_axes : `list`, optional
             What is plotted along each array axis: ``"x"``, ``"y"`` or None for a slider.
         axes_coordinates : `list`, optional
@@ -102,8 +103,11 @@ class ESISPlotter(MatplotlibPlotter):
             kwargs = {"marker": ".", **kwargs}
         if sliders:
             kwargs["colorbar"] = image and colorbar is not False
-        elif colorbar is None:
-            colorbar = axes is None
+        elif axes is None:
+            colorbar = colorbar is not False
+            if plt.gcf().axes:
+                # Or else titles and color bars would lie on one another.
+                plt.figure()
         result = super().plot(axes, *options, wcs=wcs, **kwargs)
         if sliders:
             return result
