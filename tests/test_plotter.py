@@ -161,6 +161,14 @@ def test_plots_do_not_lie_on_one_another(cube, figure):
     assert second.figure is plt.gcf()
 
 
+def test_another_wcs(cube):
+    other = cube[0, 0].wcs.deepcopy()
+    other.wcs.cdelt = other.wcs.cdelt * 3
+    axes = cube[0, 0].plot(wcs=other)
+    np.testing.assert_array_equal(axes.wcs.pixel_to_world_values(7, 3), other.pixel_to_world_values(7, 3))
+    assert labels(axes) == SUN
+
+
 def test_transposed(cube):
     axes = cube[0, 0].plot(plot_axes=["x", "y"])
     np.testing.assert_array_equal(shown(axes), valid(cube[0, 0]).T.astype(float))

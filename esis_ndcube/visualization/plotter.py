@@ -91,7 +91,8 @@ class ESISPlotter(MatplotlibPlotter):
             places = axes, plot_axes, axes_coordinates, axes_units
             return type(self)(cube).plot(*places, wcs=wcs, colorbar=colorbar, **kwargs)
         # As ndcube chooses it. Lists are copied, because ndcube would change them.
-        plot_wcs = wcs or (cube.combined_wcs if axes_coordinates else cube.wcs)
+        own_wcs = cube.combined_wcs if axes_coordinates else cube.wcs
+        plot_wcs = own_wcs if wcs is None else wcs
         options = [_copy(given) for given in (plot_axes, axes_coordinates, axes_units)]
         shown, _, units = prep_plot_kwargs(cube.data.ndim, plot_wcs.low_level_wcs, *map(_copy, options))
         image = cube.data.ndim > 1 and "y" in shown
