@@ -90,6 +90,7 @@ class CubeIO:
         registry.register_writer("fits", cls, _write_fits, force=True)
         registry.register_reader("asdf", cls, partial(_read_asdf, cls), force=True)
         registry.register_writer("asdf", cls, _write_asdf, force=True)
+        registry.register_reader("legacy", cls, partial(_read_legacy, cls), force=True)
 
 
 def _format(path):
@@ -120,3 +121,9 @@ def _write_asdf(cube, path, *, overwrite=False):
     from esis_ndcube.io.asdf import write_asdf
 
     write_asdf(cube, path, overwrite=overwrite)
+
+
+def _read_legacy(cls, path, **kwargs):
+    from esis_ndcube.io.legacy import read_legacy
+
+    return read_legacy(path, cls, **kwargs)
