@@ -25,7 +25,7 @@ class _Read(NDDataRead):
     Returns
     -------
     `ESISCube`
-        The cube, of the class whose ``read`` was called.
+        The cube, of the class whose ``read`` was called; for ASDF perhaps of a subclass, the one that was written.
 
     Examples
     --------

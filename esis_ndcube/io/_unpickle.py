@@ -27,16 +27,21 @@ _NAMES = {
     "builtins.slice",
     "numpy.ndarray",
     "numpy.dtype",
-    *(f"{_COALIGNMENT}.{name}" for name in ("TransformCube", "ImageTransform", "modified_affine", "quadratic_transform")),
+    *(
+        f"{_COALIGNMENT}.{name}"
+        for name in ("TransformCube", "ImageTransform", "modified_affine", "quadratic_transform")
+    ),
     *(f"{core}.{name}" for core in _NUMPY for name in ("multiarray._reconstruct", "multiarray.scalar")),
     *(f"{core}.numeric._frombuffer" for core in _NUMPY),
 }
 # Of plain values, containers, and objects with a state: none that reaches objects of this process.
-_OPCODES = set(
-    "PROTO FRAME STOP MARK MEMOIZE BINGET LONG_BINGET NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 LONG1 BINFLOAT "
-    "SHORT_BINUNICODE BINUNICODE SHORT_BINBYTES BINBYTES BINBYTES8 BYTEARRAY8 EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 "
-    "EMPTY_LIST APPEND APPENDS EMPTY_DICT SETITEM SETITEMS STACK_GLOBAL NEWOBJ REDUCE BUILD".split()
-)
+_OPCODES = {
+    *("PROTO", "FRAME", "STOP", "MARK", "MEMOIZE", "BINGET", "LONG_BINGET", "NONE", "NEWTRUE", "NEWFALSE"),
+    *("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "SHORT_BINUNICODE", "BINUNICODE"),
+    *("SHORT_BINBYTES", "BINBYTES", "BINBYTES8", "BYTEARRAY8", "EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"),
+    *("EMPTY_LIST", "APPEND", "APPENDS", "EMPTY_DICT", "SETITEM", "SETITEMS"),
+    *("STACK_GLOBAL", "NEWOBJ", "REDUCE", "BUILD"),
+}
 
 
 class Record:
@@ -113,8 +118,8 @@ def load(path, kind):
             stream.seek(0)
             record = _Unpickler(stream).load()
         except Exception as error:  # damage meets pickle in many ways
-            reason = "is refused" if isinstance(error, pickle.UnpicklingError) else "is damaged or no pickle"
-            msg = f"{path} {reason}: {error}"
+            refused = isinstance(error, pickle.UnpicklingError)
+            msg = f"{path} is refused: {error}" if refused else f"{path} is damaged or no pickle: {error!r}"
             raise CubeFileError(msg) from error
     found = record.name if isinstance(record, Record) else type(record).__name__
     if found != kind:
@@ -147,7 +152,8 @@ def to_array(record):
     if not isinstance(values, bytes | bytearray) or len(values) != math.prod(shape) * dtype.itemsize:
         msg = f"got {_describe(values)}, expected the bytes of {dtype} values of shape {shape}"
         raise ValueError(msg)
-    return np.frombuffer(values, dtype).reshape(shape, order=order)
+    array = np.frombuffer(values, dtype).reshape(shape, order=order)
+    return np.require(array, dtype.newbyteorder("="), "W")
 
 
 def to_number(record):

@@ -1,6 +1,8 @@
 """The ESIS team's pickles of Level-3 objects and of transforms, read without running anything of them."""
 
 import io
+import re
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ from astropy.wcs import WCS
 from ndcube.meta import NDMeta
 from sunpy.util.exceptions import warn_user
 
-from esis_ndcube.flight import ESIS_1
+from esis_ndcube.flight import ESIS_1, Flight
 from esis_ndcube.io import _unpickle
 from esis_ndcube.io.fits import CubeFileError
 from esis_ndcube.provenance import ProcessingStep
@@ -32,7 +34,7 @@ _ERRORS = (ValueError, TypeError, KeyError, IndexError, AttributeError, OSError)
 
 
 def read_legacy(path, cls=None, *, flight=ESIS_1, transforms=None, observer=None):
-    """
+    r"""
     Read a Level-3 object that the ESIS team pickled; ``ESISLevel3Cube.read("ov_Level3_final.pickle")`` does the same.
 
     The file is parsed and nothing of it is run; no package but this one's requirements is needed.
@@ -76,7 +78,7 @@ def read_legacy(path, cls=None, *, flight=ESIS_1, transforms=None, observer=None
     --------
     >>> from esis_ndcube import ESISLevel3Cube
     >>> cube = ESISLevel3Cube.read("ov_Level3_final.pickle")  # doctest: +SKIP
-    >>> print(*cube.history, sep="\\n")  # doctest: +SKIP
+    >>> print(*cube.history, sep="\n")  # doctest: +SKIP
     """
     from esis_ndcube.level3 import ESISLevel3Cube
 
@@ -86,13 +88,10 @@ def read_legacy(path, cls=None, *, flight=ESIS_1, transforms=None, observer=None
         raise CubeFileError(msg)
     state = _unpickle.load(path, _LEVEL3)
     try:
-        parts, named = _parse_level3(state, flight, observer)
+        parts, meta, repairs, named = _parse_level3(state, flight, observer)
     except _ERRORS as error:
         msg = f"{path} is not such a Level-3 object: {error}"
         raise CubeFileError(msg) from error
-    meta, axes = parts.pop("meta"), {"frame": (0,)}
-    repairs = parts.pop("repairs")
-    cube = cls(**parts, meta=NDMeta(meta, axes=axes))
     if transforms is None and named is not None and (path.parent / named).is_file():
         transforms = path.parent / named
     source = {"file": path.name, "transforms": None if transforms is None else Path(transforms).name}
@@ -101,32 +100,36 @@ def read_legacy(path, cls=None, *, flight=ESIS_1, transforms=None, observer=None
     if meta["vignetting"] is not None:
         slopes = {str(number): slope for number, slope in meta["vignetting"].slopes.items()}
         steps.append(ProcessingStep("correct_vignetting", {"slopes": slopes, "source": meta["vignetting"].source}))
-    meta["history"] = tuple(steps)
+    meta["history"], axes = tuple(steps), {"frame": (0,)}
     if transforms is not None:
-        array = read_legacy_alignments(transforms, cube, flight=flight)
-        meta["stage"] = array[0, 0].stage
+        wcs = parts["wcs"]
+        # The numbers of the cube's WCS; `fix` would add others.
+        grid = WCS(wcs.celestial.to_header(relax=True), fix=False)
+        grid.array_shape = wcs.array_shape[-2:]
+        images = _Images(wcs.times, meta["frame"], wcs.channels, grid, meta["line"], flight)
+        alignments = _read_transforms(Path(transforms), images)
+        meta["stage"] = alignments[0, 0].stage
         key = "alignment_linear" if meta["stage"] == "linear" else "alignment"
-        meta[key], axes[key] = array, (0, 1)
+        meta[key], axes[key] = alignments, (0, 1)
     if repairs:
-        warn_user(f"{path.name}: repaired {', '.join(step['what'] for step in repairs.values())}")
+        warn_user(f"{path.name}: repaired {'; '.join(step['what'] for step in repairs.values())}")
     return cls(**parts, meta=NDMeta(meta, axes=axes))
 
 
-def read_legacy_alignments(path, cube=None, *, flight=ESIS_1, line=None):
+def read_legacy_alignments(path, line, *, flight=ESIS_1):
     """
-    Read the transforms that the ESIS team pickled, as alignments.
+    Read the transforms that the ESIS team pickled for a whole flight, as alignments.
+
+    `read_legacy` does so for the cube that it reads.
 
     Parameters
     ----------
     path : path-like
         The pickle of a ``TransformCube``.
-    cube : `~esis_ndcube.ESISLevel3Cube`, optional
-        The cube whose images they made; by default that of the whole flight, from its first light frame on, on its
-        grid.
+    line : `str`
+        The spectral line, which the file does not say.
     flight : `~esis_ndcube.Flight`, optional
-        The flight.
-    line : `str`, optional
-        The spectral line, if there is no cube.
+        The flight; the transforms are those of its exposures from the first light frame on, to its grid.
 
     Returns
     -------
@@ -137,39 +140,54 @@ def read_legacy_alignments(path, cube=None, *, flight=ESIS_1, line=None):
     Raises
     ------
     ~esis_ndcube.io.fits.CubeFileError
-        If the file is damaged, asks for anything that such files do not need, or does not fit the cube.
+        If the file is damaged, asks for anything that such files do not need, or does not fit the flight.
     FileNotFoundError
         If there is no such file.
     ValueError
-        If neither a cube nor a line is given.
+        If the flight has no such line.
 
     Examples
     --------
     >>> from esis_ndcube.io.legacy import read_legacy_alignments
-    >>> read_legacy_alignments("ov_Level3_transform.pickle", line="O V").shape  # doctest: +SKIP
+    >>> read_legacy_alignments("ov_Level3_transform.pickle", "O V").shape  # doctest: +SKIP
     (28, 4)
     """
-    if cube is None and line is None:
-        msg = "got neither a cube nor a line, expected one of them: the file does not say its line"
-        raise ValueError(msg)
-    path = Path(path)
+    first, last = flight.light_frames[0]
+    frames = np.arange(first, last + 1)
+    times = Time([flight.mid_time(int(frame)) for frame in frames])
+    channels = np.array([channel.number for channel in flight.channels])
+    images = _Images(times, frames, channels, flight.grid, flight.line(line).name, flight)
+    return _read_transforms(Path(path), images, part=True)
+
+
+@dataclass(frozen=True)
+class _Images:
+    """What the file of transforms does not say of the images that they make."""
+
+    times: Time
+    frames: np.ndarray
+    channels: np.ndarray
+    grid: WCS
+    line: str
+    flight: Flight
+
+
+def _read_transforms(path, images, *, part=False):
+    """Alignments of images, shape (time, channel); with ``part``, of as many exposures as there are transforms."""
     state = _unpickle.load(path, f"{_COALIGNMENT}.TransformCube")
     try:
         rows = [[_parse_transform(item) for item in row] for row in state["transform_cube"]]
-        shape = len(rows), len(rows[0])
-        if cube is None:
-            times, frames, channels, grid = _whole_flight(flight, *shape)
-            line = flight.line(line).name
-        else:
-            times, frames, channels, line = cube.time, cube.frame, cube.channel, cube.line
-            grid = WCS(cube.wcs.celestial.to_header())
-            # All digits, which a header of astropy has not.
-            grid.wcs.cdelt, grid.array_shape = cube.wcs.celestial.wcs.cdelt, cube.data.shape[-2:]
-        if shape != (len(frames), len(channels)) or any(len(row) != shape[1] for row in rows):
-            msg = f"got transforms of shape {shape}, expected {(len(frames), len(channels))}, one for each image"
+        shape = (len(rows) if part else images.frames.size), images.channels.size
+        if (
+            len(rows) != shape[0]
+            or not rows
+            or shape[0] > images.frames.size
+            or {len(row) for row in rows} != {shape[1]}
+        ):
+            msg = f"got transforms of {len(rows)} exposures of {len(rows and rows[0])} channels, expected {shape}"
             raise ValueError(msg)
         for _, crop, size, _ in (item for row in rows for item in row):
-            _check_grid(grid, crop, size)
+            _check_grid(images.grid, crop, size)
     except _ERRORS as error:
         msg = f"{path} does not hold such transforms: {error}"
         raise CubeFileError(msg) from error
@@ -178,21 +196,21 @@ def read_legacy_alignments(path, cube=None, *, flight=ESIS_1, line=None):
         transform, _, _, stage = rows[i][j]
         array[i, j] = Alignment(
             transform=transform,
-            grid=grid,
-            channel=int(channels[j]),
-            frame=int(frames[i]),
-            line=line,
+            grid=images.grid,
+            channel=int(images.channels[j]),
+            frame=int(images.frames[i]),
+            line=images.line,
             stage=stage,
-            reference=flight.reference_name,
-            time=times[i],
-            shape=flight.detector.shape,
+            reference=images.flight.reference_name,
+            time=images.times[i],
+            shape=images.flight.detector.shape,
             reason=f"read from {path.name}",
         )
     return array
 
 
 def _parse_level3(state, flight, observer):
-    """Arguments of the cube's class, with the repairs, and the name of the file of transforms."""
+    """Arguments of the cube's class, its metadata, the repairs, and the name of the file of transforms."""
     observation = _unpickle.state_of(state["observation"], _NDCUBE)
     if observation.get("_unit") is not None or observation.get("_uncertainty") is not None:
         msg = "it has a unit or an uncertainty, which objects of that class do not have"
@@ -235,16 +253,16 @@ def _parse_level3(state, flight, observer):
         "description": str((observation.get("_meta") or {}).get("Description", "")),
     }
     named = state.get("transformation_objects")
-    named = str(named.args[-1]) if getattr(named, "name", "").startswith("pathlib.") and named.args else None
+    # The path is that of another machine, perhaps in one piece.
+    is_path = str(getattr(named, "name", "")).startswith("pathlib.") and named.args
+    named = re.split(r"[/\\]", str(named.args[-1]))[-1] if is_path else None
     parts = {
         "data": data,
         "wcs": level3_wcs(celestial, times, channels, observer=observer),
         "mask": mask,
         "unit": u.photon / u.pix,
-        "meta": meta,
-        "repairs": repairs,
     }
-    return parts, None if named is None else Path(named).name
+    return parts, meta, repairs, named
 
 
 def _parse_wcs(record):
@@ -253,7 +271,10 @@ def _parse_wcs(record):
         msg = f"it has no WCS of FITS but {getattr(record, 'name', None) or type(record).__name__}"
         raise ValueError(msg)
     with fits.open(io.BytesIO(record.args[-1])) as hdulist:
-        wcs = WCS(hdulist[0].header, fix=False)
+        header = hdulist[0].header.copy()
+    # There is no image, of which astropy would warn.
+    del header["NAXIS"]
+    wcs = WCS(header, fix=False)
     if list(wcs.wcs.ctype) != _AXES:
         msg = f"got a WCS with the axes {list(wcs.wcs.ctype)}, expected {_AXES}"
         raise ValueError(msg)
@@ -322,7 +343,8 @@ def _parse_transform(record):
     move = np.array([_unpickle.to_number(n) for n in state["post_transform_translation"]])
     crop = tuple(_unpickle.to_slice(part) for part in state["post_transform_crop"])
     size = tuple(_unpickle.to_number(n) for n in state["post_transform_size"])
-    # Rows (0) and columns (1) of the padded frame as polynomials of rows X and columns Y of the image: 1, X, Y, XY, X2, Y2.
+    # Rows (0) and columns (1) of the padded frame as polynomials of rows X and columns Y of the image:
+    # 1, X, Y, XY, X2, Y2.
     terms = np.zeros((2, 6))
     if stage == "final":
         terms[:] = numbers.reshape(2, 6)
@@ -341,13 +363,6 @@ def _affine_matrix(numbers):
     cosine, sine = np.cos(np.radians(roll)), np.sin(np.radians(roll))
     rotate = np.array([[cosine, -sine], [sine, cosine]])
     return np.linalg.inv(rotate @ np.array([[1, shear_x], [shear_y, 1]]) @ np.diag([scale_y, scale_x]))
-
-
-def _whole_flight(flight, count, channels):
-    """Times, frames, channels and grid of the cube that the recipe makes."""
-    frames = flight.light_frames[0][0] + np.arange(count)
-    times = Time([flight.mid_time(int(frame)) for frame in frames])
-    return times, frames, np.arange(1, channels + 1), flight.grid
 
 
 def _check_grid(grid, crop, size):

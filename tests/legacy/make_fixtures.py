@@ -11,7 +11,7 @@ Run it with a Python of its own, never with that of esis_ndcube::
 The fits of the legacy system take hours and need SDO/AIA, so that the transforms are chosen here; all else is done by
 the methods of the packages: images by ``ImageTransform.transform_image``, the quadratic start by
 ``modified_affine_to_quadratic``, the mask, the vignetting and the normalization by those of ``Level_3``.
-The frames are a formula, which the tests evaluate as well; the images are a small part of the usual ones.
+The frames are a formula, that of scene.py, which the tests evaluate as well; the images are a small part of the usual ones.
 """
 
 import os
@@ -20,25 +20,20 @@ import tempfile
 import types
 
 import numpy as np
-from astropy.time import Time
-from astropy.wcs import WCS
 from esis.data import level_3
 from kgpy.img.coalignment import image_coalignment as coalignment
+from scene import SHAPE, frame
+
+from astropy.time import Time
+from astropy.wcs import WCS
 from ndcube import NDCube
 
 FOLDER = pathlib.Path(__file__).parent
-# Part of the AIA image of 4096 x 4096 pixels of 0.6 arcsec; the usual one is (1380, 2650), (1435, 2705). Square, as the vignetting needs it.
+# Part of the AIA image of 4096 x 4096 pixels of 0.6 arcsec; the usual one is (1380, 2650), (1435, 2705).
+# Square, as the vignetting needs it.
 CROP = slice(1990, 2003), slice(2064, 2077)
-SHAPE = 1040, 2048  # of the active detector
 SEQUENCES, CAMERAS = np.arange(3), np.arange(4)
 START, CADENCE = "2019-09-30T18:06:08.437", 10.41  # stamps of the camera; the second is what the files extrapolate
-
-
-def frame(sequence, camera):
-    """A frame of Level 1, in the orientation of the sky: the rows of the camera run the other way."""
-    v, u = np.indices(SHAPE, dtype=float)
-    phase = 0.7 * sequence + 1.9 * camera
-    return 60 + 20 * np.sin(u / 9 + phase) * np.cos(v / 7 - phase) + 15 * np.sin((u + 2 * v) / 23) + 5 * np.cos(u / 4)
 
 
 def affine(sequence, camera):
@@ -63,7 +58,14 @@ def transform_cube():
             move = -padded[0] // 2 + peak[0], -padded[1] // 2 + peak[1]
             row.append(
                 coalignment.ImageTransform(
-                    affine(sequence, camera), origin, coalignment.modified_affine, cropping, padding, (4096, 4096), move, CROP
+                    affine(sequence, camera),
+                    origin,
+                    coalignment.modified_affine,
+                    cropping,
+                    padding,
+                    (4096, 4096),
+                    move,
+                    CROP,
                 )
             )
         rows.append(row)
@@ -83,7 +85,9 @@ def make_quadratic(cube):
 
 
 def images(cube):
-    return np.array([[t.transform_image(frame(s, c)) for c, t in enumerate(row)] for s, row in enumerate(cube.transform_cube)])
+    return np.array(
+        [[t.transform_image(frame(s, c)) for c, t in enumerate(row)] for s, row in enumerate(cube.transform_cube)]
+    )
 
 
 def header(shape):
@@ -140,8 +144,12 @@ def main():
     updated = images(cube)
     path = FOLDER / "ov_Level3_transform_updated.pickle"
     cube.to_pickle(path)
-    final = level3(updated.copy(), path, "Level 3 data produced via coalignment with AIA 304 and an updated internal "
-                   "alignment of ESIS channels to Channel Index 1")
+    final = level3(
+        updated.copy(),
+        path,
+        "Level 3 data produced via coalignment with AIA 304 and an updated internal "
+        "alignment of ESIS channels to Channel Index 1",
+    )
     with tempfile.TemporaryDirectory() as folder:
         level_3.mgx_masks = []
         for camera in CAMERAS:

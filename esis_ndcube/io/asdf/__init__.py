@@ -112,8 +112,9 @@ def read_asdf(path, cls=None):
 
 def _asdf():
     try:
-        import asdf
         import asdf_astropy  # noqa: F401  without it units and tables fail one by one
+
+        import asdf
     except ModuleNotFoundError as error:
         msg = f"ASDF files need {error.name}, which is not installed: pip install 'esis_ndcube[asdf]'"
         raise ModuleNotFoundError(msg, name=error.name) from error

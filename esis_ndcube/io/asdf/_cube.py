@@ -1,9 +1,9 @@
 """Converters of cubes and of their WCS."""
 
 import numpy as np
-from asdf.extension import Converter
 
 import astropy.nddata
+from asdf.extension import Converter
 from ndcube.meta import NDMeta
 
 from esis_ndcube.io._values import decode, encode

@@ -3,6 +3,7 @@
 from dataclasses import fields
 
 import numpy as np
+
 from asdf.extension import Converter
 
 from esis_ndcube.io._values import decode, encode

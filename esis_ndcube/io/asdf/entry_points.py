@@ -23,9 +23,7 @@ def get_resource_mappings():
     from asdf.resource import DirectoryResourceMapping
 
     root = files("esis_ndcube.io.asdf") / "resources"
-    return [
-        DirectoryResourceMapping(root / name, f"asdf://esis-ndcube/{name}/") for name in ("schemas", "manifests")
-    ]
+    return [DirectoryResourceMapping(root / name, f"asdf://esis-ndcube/{name}/") for name in ("schemas", "manifests")]
 
 
 def get_extensions():
