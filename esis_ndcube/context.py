@@ -120,10 +120,10 @@ class ContextCube(ESISCube):
             if image.headers[0] is not None
         }
 
-        def hdus(image, _):
-            return fits.HDUList([fits.PrimaryHDU(np.asarray(image.data), image._image_header(label))])
+        def make(image, _):
+            return fits.PrimaryHDU(np.asarray(image.data), image._image_header(label))
 
-        return write_image_files(images, hdus, tar=tar, overwrite=overwrite)
+        return write_image_files(images, make, tar=tar, overwrite=overwrite)
 
     def _image_header(self, label):
         """The exposure's grid, and what the image's own header says of its telescope."""

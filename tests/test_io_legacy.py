@@ -402,7 +402,7 @@ def test_damaged_files(folder, tmp_path, place, value, torn):
         path = tmp_path / "a.pickle"
         path.write_bytes(content)
         if torn:
-            with pytest.raises(CubeFileError, match="damaged|refused"):
+            with pytest.raises(CubeFileError, match="is damaged"):
                 ESISLevel3Cube.read(path)
             continue
         # A byte of the numbers may be any; all else is an error of the one class.

@@ -10,7 +10,7 @@ import numpy as np
 import astropy.units as u
 from astropy.io import fits
 
-from esis_ndcube.io._cards import exposure_header
+from esis_ndcube.io._cards import add_file_cards, exposure_header
 from esis_ndcube.io._output import check_output
 
 __all__ = ["image_header", "write_image_files", "write_images"]
@@ -37,7 +37,8 @@ def write_images(cube, directory, *, label=None, tar=None, overwrite=False):
     -------
     `list` of `pathlib.Path`
         The files ``{label}_{sequence}_{date}_{channel}.fits``, not compressed: the image is the primary array, with
-        the header of `image_header`, and uncertainty and mask (1 where invalid) follow it.
+        the header of `image_header`, and there is nothing else in the file: uncertainty and mask are in those of
+        ``cube.write``.
         The sequence counts exposures from the flight's first light frame, or from the cube's first exposure where the
         cube has no frame numbers; the date is that of mid-exposure.
 
@@ -76,10 +77,10 @@ def write_images(cube, directory, *, label=None, tar=None, overwrite=False):
         time.precision = 3
         name = f"{_stem(label)}_{sequence}_{time.value}_{image.channel}.fits"
         images[directory / name] = image, sequence, label
-    return write_image_files(images, lambda parts, name: _image_hdus(*parts, name), tar=tar, overwrite=overwrite)
+    return write_image_files(images, lambda parts, name: _image_hdu(*parts, name), tar=tar, overwrite=overwrite)
 
 
-def write_image_files(images, hdus, *, tar=None, overwrite=False):
+def write_image_files(images, make, *, tar=None, overwrite=False):
     """
     Write files, each under a temporary name and then moved, and none of them if any is there already.
 
@@ -87,8 +88,8 @@ def write_image_files(images, hdus, *, tar=None, overwrite=False):
     ----------
     images : `dict`
         What each file is made of, by its path; all in one folder, which is made if need be.
-    hdus : callable
-        Makes an `~astropy.io.fits.HDUList` of what a file is made of, and of its name.
+    make : callable
+        Makes the `~astropy.io.fits.PrimaryHDU` of what a file is made of, and of its name.
     tar : path-like, optional
         An archive to put the files in as well.
     overwrite : `bool`, optional
@@ -109,7 +110,7 @@ def write_image_files(images, hdus, *, tar=None, overwrite=False):
     >>> from astropy.io import fits
     >>> from esis_ndcube.io.images import write_image_files
     >>> path = getfixture("tmp_path") / "a.fits"
-    >>> [file.name for file in write_image_files({path: 1.0}, lambda value, name: fits.HDUList([fits.PrimaryHDU()]))]
+    >>> [file.name for file in write_image_files({path: "flat"}, lambda part, name: fits.PrimaryHDU())]
     ['a.fits']
     """
     for folder in {path.parent for path in images}:
@@ -119,7 +120,7 @@ def write_image_files(images, hdus, *, tar=None, overwrite=False):
     for path, parts in images.items():
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
             part = Path(folder) / "image.fits"
-            hdus(parts, path.name).writeto(part, checksum=True)
+            make(parts, path.name).writeto(part, checksum=True)
             part.replace(path)
     if tar is not None:
         tar = Path(tar)
@@ -146,8 +147,8 @@ def image_header(image, label):
     Returns
     -------
     `~astropy.io.fits.Header`
-        With ``XCEN`` and ``YCEN`` (coordinates of the image's center, arcsec), ``CROTA2`` (degrees counter-clockwise),
-        ``DATE_OBS`` and ``EXPTIME`` beside the WCS.
+        With ``XCEN`` and ``YCEN`` (coordinates of the image's center, arcsec), ``DATE_OBS`` and ``EXPTIME`` beside the
+        WCS, in which ``CROTA2`` (degrees counter-clockwise) stands for ``PCi_j``, except on a sheared grid.
 
     Raises
     ------
@@ -173,12 +174,17 @@ def image_header(image, label):
         float((value * u.Unit(unit)).to_value(u.arcsec))
         for value, unit in zip(world, image.wcs.world_axis_units, strict=True)
     ]
+    header["CNAME1"], header["CNAME2"] = "helioprojective longitude", "helioprojective latitude"
     # Longitudes count from 0 to 360 degrees.
     half = 180 * 3600
-    matrix = image.wcs.pixel_scale_matrix
     header["XCEN"] = ((center[0] + half) % (2 * half) - half, "[arcsec] center of the image, west")
     header["YCEN"] = (center[1], "[arcsec] center of the image, north")
-    header["CROTA2"] = (float(np.degrees(np.arctan2(-matrix[0, 1], matrix[1, 1]))) + 0.0, "[deg] roll, as PCi_j")
+    turn = image.wcs.pixel_scale_matrix / image.wcs.wcs.cdelt
+    if np.allclose(turn @ turn.T, np.eye(2), rtol=0, atol=1e-12) and np.linalg.det(turn) > 0:
+        # FITS forbids to have it beside PCi_j, which say the same.
+        for key in list(header["PC?_?"]):
+            del header[key]
+        header["CROTA2"] = (float(np.degrees(np.arctan2(turn[1, 0], turn[1, 1]))), "[deg] counter-clockwise")
     header["DATE_OBS"] = (header["DATE-OBS"], "as DATE-OBS")
     if "XPOSURE" in header:
         header["EXPTIME"] = (header["XPOSURE"], "[s] as XPOSURE")
@@ -186,20 +192,14 @@ def image_header(image, label):
     return header
 
 
-def _image_hdus(image, sequence, label, name):
+def _image_hdu(image, sequence, label, name):
     header = image_header(image, label)
     header["CAM_ID"] = (image.channel, "channel number")
     header["SEQUENCE"] = (int(sequence), "number of the exposure")
-    header["FILENAME"] = name
-    hdus = [fits.PrimaryHDU(np.asarray(image.data), header)]
-    if image.uncertainty is not None:
-        part = fits.ImageHDU(np.asarray(image.uncertainty.array), name="UNCERT")
-        part.header["UNCERTYP"] = (image.uncertainty.uncertainty_type, "kind of uncertainty")
-        hdus.append(part)
-    if image.mask is not None:
-        mask = np.broadcast_to(np.asarray(image.mask), image.data.shape)
-        hdus.append(fits.ImageHDU(mask.astype(np.uint8), name="MASK"))
-    return fits.HDUList(hdus)
+    add_file_cards(header, name)
+    hdu = fits.PrimaryHDU(np.asarray(image.data), header)
+    hdu.name = "DATA"
+    return hdu
 
 
 def _stem(label):

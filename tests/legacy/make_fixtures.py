@@ -11,7 +11,8 @@ Run it with a Python of its own, never with that of esis_ndcube::
 The fits of the legacy system take hours and need SDO/AIA, so that the transforms are chosen here; all else is done by
 the methods of the packages: images by ``ImageTransform.transform_image``, the quadratic start by
 ``modified_affine_to_quadratic``, the mask, the vignetting and the normalization by those of ``Level_3``.
-The frames are a formula, that of scene.py, which the tests evaluate as well; the images are a small part of the usual ones.
+The frames are a formula, that of scene.py, which the tests evaluate as well; the images are a small part of the usual
+ones.
 """
 
 import os
