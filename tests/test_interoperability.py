@@ -174,7 +174,7 @@ def test_per_image_files(cube, tmp_path):
 def test_images_of_another_flight(tmp_path, request):
     flight = Flight.read(request.path.parent / "data" / "second_flight.toml")
     cube = make_cube((1, 2, 3, 4))
-    cube.meta |= {"flight": flight, "line": None, "frame": np.array([flight.light_frames[0][0] + 7])}
+    cube.meta.update({"flight": flight, "line": None, "frame": np.array([flight.light_frames[0][0] + 7])})
     name = cube.write_images(tmp_path)[1].name
     assert name == f"{flight.instrument}_Level3_7_{cube.time[0].isot}_2.fits"
     bare = ESISLevel3Cube(cube.data, wcs=cube.wcs)

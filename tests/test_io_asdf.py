@@ -79,8 +79,17 @@ def test_rows_and_columns(tmp_path, item):
     assert {"time", "channel"} & set(again.global_coords) or item[0] == slice(1, 3)
 
 
-@pytest.mark.parametrize("kind", [StdDevUncertainty, VarianceUncertainty, InverseVariance, UnknownUncertainty, None])
-@pytest.mark.parametrize("unit", ["DN", "electron", "ph / (s arcsec2)", "1e-3 ph", "", None])
+@pytest.mark.parametrize(
+    ("kind", "unit"),
+    [
+        (StdDevUncertainty, "DN"),
+        (VarianceUncertainty, "electron"),
+        (InverseVariance, "ph / (s arcsec2)"),
+        (UnknownUncertainty, "1e-3 ph"),
+        (StdDevUncertainty, ""),
+        (None, None),
+    ],
+)
 def test_units_and_uncertainties(tmp_path, kind, unit):
     full = make_cube((2, 2, 3, 4))
     uncertainty = None if kind is None else kind(full.uncertainty.array)
@@ -277,3 +286,25 @@ with asdf.open({str(tmp_path / "a.asdf")!r}) as file:
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout.split("\n")[0] == f"(2, 2, 3, 4) ph / pix {float(cube.uncertainty.array[0, 1, 2, 3])}", done
+
+
+def test_every_tag_has_a_sound_schema():
+    from asdf.schema import check_schema, load_schema
+
+    from esis_ndcube.io.asdf.entry_points import get_extensions
+
+    [extension] = get_extensions()
+    tags = {definition.tag_uri: definition.schema_uris for definition in extension.tags}
+    assert len(tags) == len(extension.converters)
+    for tag, [schema] in tags.items():
+        assert tag.rsplit("/", 1)[1] == schema.rsplit("/", 1)[1]
+        check_schema(load_schema(schema, resolve_references=True))
+
+
+def test_files_that_break_the_schema(tmp_path):
+    cube = make_cube((1, 1, 2, 2))
+    cube.write(tmp_path / "a.asdf")
+    content = (tmp_path / "a.asdf").read_bytes()
+    (tmp_path / "a.asdf").write_bytes(content.replace(b"class: ESISLevel3Cube", b"class: ESISLevel9Cube"))
+    with pytest.raises(CubeFileError, match="ESISLevel9Cube"):
+        ESISLevel3Cube.read(tmp_path / "a.asdf")

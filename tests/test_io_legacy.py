@@ -22,6 +22,7 @@ from ndcube import NDCube
 from sunpy.util.exceptions import SunpyUserWarning
 
 from esis_ndcube import ESIS_1, ESISLevel1Cube, ESISLevel3Cube, Flight, reproject_alignment
+from esis_ndcube.context import ContextCube
 from esis_ndcube.cube import ESISCube
 from esis_ndcube.io.fits import CubeFileError
 from esis_ndcube.io.legacy import read_legacy_alignments
@@ -137,8 +138,9 @@ def test_given_observer(folder):
 def test_other_readers(folder):
     with pytest.warns(SunpyUserWarning):
         assert type(ESISCube.read(folder / "ov_Level3_initial.pickle")) is ESISCube
-    with pytest.raises(CubeFileError, match="Level-3 pickle, expected a file of level 1"):
-        ESISLevel1Cube.read(folder / "ov_Level3_initial.pickle")
+    for cls in (ESISLevel1Cube, ContextCube):
+        with pytest.raises(CubeFileError, match=f"expected a file of an {cls.__name__}: read Level-3 pickles with"):
+            cls.read(folder / "ov_Level3_initial.pickle")
     with pytest.raises(CubeFileError, match="TransformCube, expected esis"):
         ESISLevel3Cube.read(folder / "ov_Level3_transform.pickle")
     with pytest.raises(FileNotFoundError):

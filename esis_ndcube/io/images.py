@@ -56,9 +56,9 @@ def write_images(cube, directory, *, label=None, tar=None, overwrite=False):
     >>> from esis_ndcube import ESIS_1, ESISLevel3Cube
     >>> from esis_ndcube.wcs import level3_wcs
     >>> wcs = level3_wcs(ESIS_1.grid, Time(["2019-09-30T18:08:36.642"]), [1, 2])[:, :, 600:605, 600:607]
-    >>> cube = ESISLevel3Cube(np.zeros((1, 2, 5, 7)), wcs=wcs, meta={"flight": ESIS_1, "frame": np.array([124])})
+    >>> cube = ESISLevel3Cube(np.zeros((1, 2, 5, 7)), wcs=wcs, meta={"flight": ESIS_1})
     >>> [path.name for path in cube[:, 0].write_images(getfixture("tmp_path"))]
-    ['ESIS_Level3_15_2019-09-30T18:08:36.642_1.fits']
+    ['ESIS_Level3_0_2019-09-30T18:08:36.642_1.fits']
     """
     names = cube.wcs.array_axis_names
     if names[-2:] != ["y", "x"] or cube.time is None or cube.channel is None:
@@ -71,7 +71,7 @@ def write_images(cube, directory, *, label=None, tar=None, overwrite=False):
     for index in np.ndindex(cube.data.shape[:-2]):
         image = cube[index] if index else cube
         sequence = index[names.index("time")] if "time" in names else 0
-        if image.frame is not None and cube.flight is not None:
+        if isinstance(image.frame, int) and cube.flight is not None:
             sequence = image.frame - cube.flight.light_frames[0][0]
         time = image.time.copy(format="isot")
         time.precision = 3

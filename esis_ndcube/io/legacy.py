@@ -83,8 +83,8 @@ def read_legacy(path, cls=None, *, flight=ESIS_1, transforms=None, observer=None
     from esis_ndcube.level3 import ESISLevel3Cube
 
     cls, path = ESISLevel3Cube if cls is None else cls, Path(path)
-    if cls._level not in (None, 3):
-        msg = f"{path} is a Level-3 pickle, expected a file of level {cls._level}: read it with ESISLevel3Cube.read"
+    if not (issubclass(cls, ESISLevel3Cube) or issubclass(ESISLevel3Cube, cls)):
+        msg = f"{path} is a pickle, expected a file of an {cls.__name__}: read Level-3 pickles with ESISLevel3Cube.read"
         raise CubeFileError(msg)
     state = _unpickle.load(path, _LEVEL3)
     try:
