@@ -223,7 +223,8 @@ def _parse_level3(state, flight, observer):
     channels = cameras + 1
     for number in channels.tolist():
         flight.channel(number)
-    wcs, times, repairs = _repair_wcs(_parse_wcs(observation["_wcs"]), channels, len(data))
+    wcs = _parse_wcs(observation["_wcs"])
+    times, repairs = _repair_axes(wcs, channels, len(data))
     celestial = wcs.celestial
     celestial.array_shape = data.shape[-2:]
     if observer is None:
@@ -232,10 +233,10 @@ def _parse_level3(state, flight, observer):
     mask = None
     if observation.get("_mask") is not None:
         mask = _unpickle.to_array(observation["_mask"])
+        if mask.shape != data.shape or not np.isin(mask, (0, 1)).all():
+            msg = f"got a mask of shape {mask.shape}, expected zeros and ones of shape {data.shape}"
+            raise ValueError(msg)
         if mask.dtype != bool:
-            if mask.shape != data.shape or not np.isin(mask, (0, 1)).all():
-                msg = f"got a mask of shape {mask.shape}, expected zeros and ones of shape {data.shape}"
-                raise ValueError(msg)
             mask = mask == 0
             repairs["repair_mask"] = {"what": "the mask, which was 1 where the data are good"}
     frames = flight.light_frames[0][0] + sequences
@@ -281,8 +282,8 @@ def _parse_wcs(record):
     return wcs
 
 
-def _repair_wcs(wcs, channels, count):
-    """The WCS, the times of the exposures, and what was wrong with channels and times."""
+def _repair_axes(wcs, channels, count):
+    """The times of the exposures, and what was wrong with channels and times."""
     repairs = {}
     pixels = np.zeros((max(count, channels.size), 4))
     pixels[:, 2] = pixels[:, 3] = np.arange(len(pixels))
@@ -302,7 +303,7 @@ def _repair_wcs(wcs, channels, count):
         }
     times = Time(*wcs.wcs.mjdref, format="mjd", scale="utc") + (seconds - seconds[0]) * u.s
     times.format = "isot"
-    return wcs, times, repairs
+    return times, repairs
 
 
 def _line(flight, name):
