@@ -1,7 +1,6 @@
 """Images of other telescopes on the grid and at the times of a cube."""
 
 import re
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +19,7 @@ from sunpy.util.exceptions import warn_user
 from esis_ndcube._screen import Screen
 from esis_ndcube.aia import POINTING_KEYWORD, add_uncertainty, point_map
 from esis_ndcube.cube import ESISCube, forget_channel
-from esis_ndcube.io.fits import check_output, exposure_header
+from esis_ndcube.io.images import image_header, write_image_files
 from esis_ndcube.provenance import ProcessingStep
 from esis_ndcube.resample import interpolate, propagate_uncertainty
 
@@ -82,7 +81,7 @@ class ContextCube(ESISCube):
         """Where the pointing of the images comes from (`str`)."""
         return self._get_meta("context_pointing")
 
-    def write_images(self, directory, *, label=None, overwrite=False):
+    def write_images(self, directory, *, label=None, tar=None, overwrite=False):
         """
         Write one FITS image per exposure, each on its exposure's grid.
 
@@ -92,6 +91,8 @@ class ContextCube(ESISCube):
             Folder, made if need be.
         label : `str`, optional
             What the files' names begin with and their keyword ``LABEL`` says; by default `name`.
+        tar : path-like, optional
+            An archive to put the files in as well; compressed where its name ends in ``.gz``.
         overwrite : `bool`, optional
             Whether files that exist may be replaced.
 
@@ -120,30 +121,26 @@ class ContextCube(ESISCube):
             msg = f"got a cube of shape {self.data.shape}, expected whole images of exposures with frame numbers"
             raise ValueError(msg)
         label = self.name if label is None else label
-        directory = Path(directory)
-        directory.mkdir(parents=True, exist_ok=True)
         stem = re.sub(r"[^\w.-]+", "_", label)
         images = [self[index] for index in range(len(self.data))] if self.data.ndim == 3 else [self]
         images = {
-            directory / f"{stem}_{int(image.frame):05d}.fits": image for image in images if image.headers[0] is not None
+            Path(directory) / f"{stem}_{int(image.frame):05d}.fits": image
+            for image in images
+            if image.headers[0] is not None
         }
-        for path in images:
-            check_output(path, overwrite)
-        for path, image in images.items():
-            with tempfile.TemporaryDirectory(dir=directory) as folder:
-                part = Path(folder) / "image.fits"
-                fits.PrimaryHDU(image.data, image._image_header(label)).writeto(part, checksum=True)
-                part.replace(path)
-        return list(images)
+
+        def make(image, _):
+            return fits.PrimaryHDU(np.asarray(image.data), image._image_header(label))
+
+        return write_image_files(images, make, tar=tar, overwrite=overwrite)
 
     def _image_header(self, label):
         """The exposure's grid, and what the image's own header says of its telescope."""
-        header, own = exposure_header(self), self.headers[0]
+        header, own = image_header(self, label), self.headers[0]
         for key in _OWN_KEYWORDS:
             header.remove(key, ignore_missing=True)
             if key in own:
                 header[key] = own[key]
-        header["LABEL"] = label
         header["DATE-IMG"] = (str(self.image_time.utc.isot), "when the image was taken, UTC")
         return header
 

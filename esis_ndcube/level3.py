@@ -199,6 +199,36 @@ class ESISLevel3Cube(CorrectionMethods, CoordinateMethods, ContextMethods, ESISC
         header = exposure_header(self)
         return sunpy.map.Map(self.data, header, mask=self.mask, uncertainty=self._free_uncertainty())
 
+    def write_images(self, directory, *, label=None, tar=None, overwrite=False):
+        """
+        Write one FITS file per image, as the ESIS team's Level-3 processing did, for IDL and everything else.
+
+        Parameters
+        ----------
+        directory, label, tar, overwrite
+            Folder, beginning of the files' names, archive, and whether to replace files, as for
+            `~esis_ndcube.io.images.write_images`.
+
+        Returns
+        -------
+        `list` of `pathlib.Path`
+            The files ``{label}_{sequence}_{date}_{channel}.fits``.
+
+        Raises
+        ------
+        OSError, ValueError
+            As `~esis_ndcube.io.images.write_images`.
+
+        Examples
+        --------
+        >>> from esis_ndcube import ESISLevel3Cube
+        >>> cube = ESISLevel3Cube.read("l3.fits")  # doctest: +SKIP
+        >>> files = cube.write_images("ESIS_Level3/", tar="ESIS_Level3.tar.gz")  # doctest: +SKIP
+        """
+        from esis_ndcube.io.images import write_images
+
+        return write_images(self, directory, label=label, tar=tar, overwrite=overwrite)
+
     def _free_uncertainty(self):
         """A copy of the uncertainty that does not know this cube."""
         uncertainty = self.uncertainty

@@ -155,7 +155,12 @@ def benchmark(name):
     path = Path(__file__).parents[1] / "benchmarks" / f"{name}.py"
     if not path.exists():
         pytest.skip("the benchmarks are not part of this distribution")
-    spec = importlib.util.spec_from_file_location(name, path)
+    return load_script(path)
+
+
+def load_script(path):
+    """A module that is not part of any package."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
