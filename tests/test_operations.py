@@ -9,7 +9,7 @@ import astropy.units as u
 from astropy.nddata import NDData, StdDevUncertainty, UnknownUncertainty, VarianceUncertainty
 from astropy.time import Time
 from astropy.wcs import WCS
-from ndcube import NDCube
+from ndcube import NDCube, NDCubeSequence
 from sunpy.util.exceptions import SunpyUserWarning
 
 from esis_ndcube.flags import Flag
@@ -64,7 +64,7 @@ def test_sigma_of_arithmetic_is_that_of_many_trials():
 
 
 def test_operands_that_do_not_fit(cube):
-    with pytest.raises(u.UnitConversionError):
+    with pytest.raises(u.UnitConversionError, match="multiply what has none by the unit"):
         cube + 1
     with pytest.raises(TypeError, match="with coordinates"):
         cube + NDCube(cube.data, wcs=cube.wcs, unit=cube.unit)
@@ -72,8 +72,14 @@ def test_operands_that_do_not_fit(cube):
         cube[..., 1:] - cube[..., :-1]
     with pytest.raises(ValueError, match="slice one of them"):
         cube - cube[1:]
-    with pytest.raises(TypeError, match="expected numbers"):
-        cube * "2"
+    for value in ("2", None, [cube]):
+        with pytest.raises(TypeError, match=f"got a value of type {type(value).__name__}, expected numbers"):
+            cube * value
+    for shape in ((13,), (2, 4, 3, 12, 14)):
+        with pytest.raises(ValueError, match="expected one that fits into that of the cube"):
+            cube * np.ones(shape)
+    with pytest.raises(ValueError, match="on the left"):
+        cube[0, 0] - cube
 
 
 def test_axes_of_cubes_are_matched_by_name(cube):
@@ -117,6 +123,29 @@ def test_crop_in_time_clips(cube):
         cube.crop([None, None, late], [None, None, late + 5 * u.s])
     with pytest.raises(ValueError, match="expected some of 1, 2, 3"):
         cube.crop([None, 7, None], [None, 8, None])
+
+
+def test_sequences_are_cropped_and_indexed_by_ranges(cube):
+    sequence = NDCubeSequence([cube[:1], cube[1:]], common_axis=0)
+    corners = [[cube.wcs.celestial.pixel_to_world(x, y), channel, None] for x, y, channel in ((3, 2, 2), (9, 7, 3))]
+    cropped = sequence.crop(*corners)
+    assert cropped.shape[2:] == (2, 6, 7)
+    np.testing.assert_array_equal(cropped.data[1].data, cube.data[1:, 1:, 2:8, 3:10])
+    values = [[corner.Tx, corner.Ty, channel, None] for corner, channel, _ in corners]
+    assert sequence.crop_by_values(*values).shape == cropped.shape
+    parts = sequence.index_as_cube[:3, 1, 2:8].data
+    assert [part.frame.tolist() for part in parts] == [[109], [110, 111]]
+    assert all(part.channel == 2 for part in parts)
+    np.testing.assert_array_equal(parts[1].data, cube.data[1:3, 1, 2:8])
+
+
+def test_half_a_position_is_refused(cube):
+    with pytest.raises(ValueError, match="one coordinate of a position"):
+        cube.crop_by_values([0 * u.arcsec, None, None, None])
+
+
+def test_whole_numbers_of_numpy_keep_the_type(cube):
+    assert (cube ** np.int64(2)).data.dtype == cube.data.dtype
 
 
 def test_exposures_are_joined(cube):
@@ -241,6 +270,8 @@ def test_exploded_parts_keep_their_metadata(cube):
     assert [part.frame for part in sequence.data] == cube.frame.tolist()
     assert sequence.meta["line"] == "O V"
     assert all(part.alignment.shape == (3,) for part in sequence.data)
+    with pytest.raises(IndexError, match="got axis 4, expected -4 to 3"):
+        cube.explode_along_axis(4)
 
 
 def test_results_can_be_written(cube, tmp_path):
