@@ -55,6 +55,10 @@ plot_formats = [("png", 150)]
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "generated/gallery",
+    "subsection_order": [
+        f"../examples/{name}" for name in ("first_steps", "alignment", "corrections", "beyond", "flight")
+    ],
+    "reference_url": {"esis_ndcube": None},
     "abort_on_example_error": True,
     "capture_repr": (),
     "write_computation_times": False,
