@@ -2,9 +2,13 @@
 
 import datetime
 import os
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version as installed_version
+from pathlib import Path
 from urllib.request import urlopen
+
+sys.path.insert(0, str(Path(__file__).parent))  # for architecture.py
 
 # -- Project ---------------------------------------------------------------------------------
 
@@ -17,6 +21,7 @@ version = ".".join(release.split(".")[:2])
 # -- General ---------------------------------------------------------------------------------
 
 extensions = [
+    "architecture",
     "matplotlib.sphinxext.plot_directive",
     "numpydoc",
     "sphinx.ext.autodoc",
@@ -102,7 +107,17 @@ else:
         name: (url, None) for (name, url), ok in zip(inventories.items(), reached, strict=True) if ok
     }
 
+# Every name must be found, but those of other packages, which may be left out.
+nitpicky = True
+nitpick_ignore_regex = [
+    (r"py:.*", rf"({'|'.join((*(inventories.keys() - {'python'}), 'enum', 'parfive', 'pathlib'))})(\..*)?"),
+    # A mixin that is not public, whose methods are documented with the classes that have them
+    (r"py:class", r"esis_ndcube\._cube_operations\.CubeOperations"),
+]
+
 # -- HTML ------------------------------------------------------------------------------------
 
 html_theme = "sunpy"
 html_title = f"{project} {release}"
+html_static_path = ["_static"]
+html_css_files = ["architecture.css"]

@@ -23,7 +23,7 @@ class _Read(NDDataRead):
 
     Returns
     -------
-    `ESISCube`
+    `~esis_ndcube.cube.ESISCube`
         The cube, of the class whose ``read`` was called.
 
     Examples

@@ -98,7 +98,7 @@ def download(files, *, policy=None, connections=1, progress=False):
     ----------
     files : iterable of `RemoteFile`
         The files; those that are there are overwritten.
-    policy : `RetryPolicy`, optional
+    policy : `~esis_ndcube.net.RetryPolicy`, optional
         How patient to be.
     connections : `int`, optional
         How many files to fetch at a time.

@@ -25,7 +25,7 @@ class Alignment:
 
     Attributes
     ----------
-    transform : `PolynomialTransform`
+    transform : `~esis_ndcube.registration.PolynomialTransform`
         Map from pixels (x, y) of the grid to pixels (u, v) of the detector.
         This is the direction that is fitted and that resampling needs; the other one is its exact inverse.
     grid : `~astropy.wcs.WCS`

@@ -119,7 +119,7 @@ def coalign_frames(
 
     Returns
     -------
-    `Coalignment`
+    `~esis_ndcube.Coalignment`
         Alignments of both stages. A fit that failed is there with ``converged=False``; a warning names it.
 
     Raises
