@@ -26,7 +26,7 @@ def main():
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore", message="Missing metadata for observer")
     first, last = arguments.frames
-    level1 = ESISLevel1Cube.from_raw(arguments.folder / "esis_level0")
+    level1 = ESISLevel1Cube.from_raw(arguments.folder / "esis_level0", lazy=True)
     level1 = level1[slice(*np.searchsorted(level1.frame, (first, last + 1)))]
     reference = sunpy.map.Map(next((arguments.folder / "esis_derived").glob("aia_304_*.fits")))
     rows = []

@@ -5,6 +5,7 @@ Sphinx draws it by the directive ``architecture``, and ``tests/test_architecture
 """
 
 import ast
+import re
 import tomllib
 from pathlib import Path
 
@@ -96,13 +97,10 @@ def job(room, package=PACKAGE):
 
 
 def _link(room):
-    if room == PACKAGE.name:
-        return f":py:mod:`{room}`"
-    return f"``{room}``" if room.startswith("_") or room in _UNDOCUMENTED else f":py:mod:`{room} <esis_ndcube.{room}>`"
-
-
-# Rooms whose public objects are documented under the name of the package, or not public.
-_UNDOCUMENTED = ("cli", "level1", "level1_formats", "level1_planes", "level1_raw", "level3", "maps", "pipeline")
+    """A link to a room's reference, if it has one."""
+    reference = PLAN.with_name("reference.rst").read_text(encoding="utf-8")
+    name = f"{PACKAGE.name}.{room}"
+    return f":py:mod:`{room} <{name}>`" if f"automodapi:: {name}\n" in reference else f"``{room}``"
 
 
 def _diagram(plan):
@@ -118,7 +116,7 @@ def _rooms(plan):
     for layer in plan["layers"]:
         lines += [f"   * - **{layer['title']}**", f"     - *{layer['about']}*"]
         for room in layer["rooms"]:
-            lines += [f"   * - {_link(room)}", f"     - {job(room)}"]
+            lines += [f"   * - {_link(room)}", f"     - {re.sub('`+', '``', job(room))}"]
     return lines
 
 

@@ -83,7 +83,8 @@ def coalign_images(image, reference, *, transform="affine", start=None, widths=(
     Align one image with another.
 
     The correlation of the images is maximized (`~esis_ndcube.registration.maximize_correlation`) after a filter that
-    makes images of different brightness and passband comparable (`log_difference_of_gaussians`), first on binned pixels, then on all.
+    makes images of different brightness and passband comparable
+    (`~esis_ndcube.registration.log_difference_of_gaussians`), first on binned pixels, then on all.
     The fit captures displacements of ten pixels, and of twenty in images of 250 pixels or more; ``search`` finds
     larger ones.
 
