@@ -169,7 +169,7 @@ def context_cube(
     max_gap : `~astropy.units.Quantity`, optional
         Largest time between an exposure and its image; where there is none within it, the result is NaN and masked.
     order : `int` or `str`, optional
-        As for `~esis_ndcube.reproject_alignment`.
+        As for `~esis_ndcube.resample.reproject_alignment`.
     pointing_table : `~astropy.table.QTable`, optional
         Pointing of AIA, of ``aiapy.calibrate.util.get_pointing_table``: full-disk AIA images of Level 1 are pointed by
         it first, which needs aiapy (``pip install esis_ndcube[aia]``). By default their headers say where they look.
