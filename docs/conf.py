@@ -8,6 +8,8 @@ from importlib.metadata import version as installed_version
 from pathlib import Path
 from urllib.request import urlopen
 
+from sunpy_sphinx_theme import SVG_ICON
+
 sys.path.insert(0, str(Path(__file__).parent))  # for architecture.py
 
 # -- Project ---------------------------------------------------------------------------------
@@ -119,5 +121,6 @@ nitpick_ignore_regex = [
 
 html_theme = "sunpy"
 html_title = f"{project} {release}"
+html_favicon = str(SVG_ICON)  # the link of the theme itself leads nowhere on pages in folders
 html_static_path = ["_static"]
 html_css_files = ["architecture.css"]
