@@ -15,6 +15,7 @@ from unittest import mock
 import numpy as np
 import tomli_w
 
+import astropy.units as u
 import sunpy.map
 from astropy.table import Table
 from ndcube.meta import NDMeta
@@ -201,6 +202,7 @@ def main(arguments=None):
     )  # fmt: skip
     parser.add_argument("--cubic", type=float, default=0.0, help="cubic distortion in pixels (default: 0)")
     parser.add_argument("--blur", type=float, default=0.0, help="blur at the edge of the field in pixels (default: 0)")
+    parser.add_argument("--velocity", type=float, default=5.0, help="limit of smooth velocities in km/s (default: 5)")
     parser.add_argument("--degree", type=int, default=2, help="degree of the final maps (default: 2)")
     parser.add_argument("--no-raw", action="store_true", help="leave the fits on raw images out")
     parser.add_argument("--workers", type=int)
@@ -208,12 +210,13 @@ def main(arguments=None):
     flight = ESIS_1 if options.flight is None else Flight.read(options.flight)
     simulated = simulate_flight(
         flight, n_exposures=options.exposures, size=options.size, seed=options.seed, n_darks=6,
-        cubic_distortion=options.cubic, blur=options.blur,
+        cubic_distortion=options.cubic, blur=options.blur, velocity=options.velocity * u.km / u.s,
     )  # fmt: skip
     flight, (pixels, degrees, scale) = simulated.flight, options.start
     print(
         f"{flight.name}: {len(simulated.frames)} exposures of {len(flight.channels)} channels, grid of "
-        f"{flight.grid_shape}, seed {options.seed}, cubic distortion {options.cubic} px, blur {options.blur} px, poses "
+        f"{flight.grid_shape}, seed {options.seed}, cubic distortion {options.cubic} px, blur {options.blur} px, "
+        f"velocities to {options.velocity} km/s, poses "
         f"off by {pixels} px, {degrees} deg, {scale:.0%}, final maps of degree {options.degree}"
     )
     table = run(simulated, start=options.start, raw=not options.no_raw, degree=options.degree, workers=options.workers)

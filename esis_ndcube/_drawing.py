@@ -1,12 +1,21 @@
-"""What pictures of cubes have in common: which pixels they show, and on what scale."""
+"""What pictures of cubes have in common: which pixels they show, on what scale, and what they are called."""
+
+import re
 
 import numpy as np
 
+import astropy.units as u
 from astropy.visualization import AsinhStretch, ImageNormalize
+
+from esis_ndcube.flags import Flag
 
 COLORMAP = "inferno"
 DIVERGING = "RdBu_r"
 _PERCENTILES = 0.5, 99.7
+# Values that reach below zero by this part of what they reach above are differences and no brightness with noise.
+_SIGNED = 0.5
+# Scales follow from at most about so many pixels of an image.
+_SAMPLE = 4e5
 
 
 def invalid(cube):
@@ -20,6 +29,44 @@ def flagged(cube, flag):
     return np.zeros(cube.data.shape, dtype=bool) if cube.flags is None else cube.flags & flag != 0
 
 
+def in_memory(cube):
+    """The cube, its lazy arrays computed together, so that what they come from is read once."""
+    uncertainty = cube.uncertainty
+    arrays = {"data": cube.data, "mask": cube.mask, "flags": cube.flags}
+    # Only lines have error bars.
+    sigma = uncertainty.array if uncertainty is not None and cube.data.ndim == 1 else None
+    if not any(hasattr(array, "dask") for array in (*arrays.values(), sigma)):
+        return cube
+    import dask
+
+    from esis_ndcube.operations._parts import rebuild
+
+    arrays, sigma = dask.compute(arrays, sigma)
+    return rebuild(cube, **arrays, uncertainty=None if sigma is None else type(uncertainty)(sigma, uncertainty.unit))
+
+
+def middle_exposure(cube):
+    """The exposure in the middle of a cube of images, in memory; all of a cube without a time axis."""
+    return in_memory(cube[(cube.shape[0] - 1) // 2] if axis_names(cube)[0] == "time" else cube)
+
+
+def axis_names(cube):
+    """Names of the array axes."""
+    return getattr(cube.wcs, "array_axis_names", None) or [f"axis {axis}" for axis in range(cube.data.ndim)]
+
+
+def valid_values(cube):
+    """Values that a scale may follow from: a sample of those that are valid and not of mended particle hits."""
+    step = int(max(1, np.sqrt(np.prod(cube.shape[-2:], dtype=float) / _SAMPLE)))
+    every = (..., *(slice(None, None, step) for _ in cube.shape[-2:]))
+    bad = ~np.isfinite(cube.data[every])
+    if cube.mask is not None:
+        bad = bad | np.broadcast_to(cube.mask, cube.data.shape)[every]
+    if cube.flags is not None:
+        bad = bad | (cube.flags[every] & Flag.SPIKE != 0)
+    return cube.data[every][~bad]
+
+
 def intensity_norm(values):
     """The scale of images of which these are valid values."""
     values = values[np.isfinite(values)]
@@ -30,3 +77,62 @@ def intensity_norm(values):
 def difference_limit(values):
     """Where the scale of differences ends on both sides, of which these are valid values."""
     return max(np.percentile(np.abs(values), _PERCENTILES[1]), 1e-6) if values.size else 1
+
+
+def scale(values, unit=None):
+    """Norm and color map of images of which these are valid values: of brightness, or of what has two signs."""
+    low, high = np.percentile(values, _PERCENTILES) if values.size else (0, 1)
+    if -low > _SIGNED * max(high, 0) or (unit is not None and unit.is_equivalent(u.T)):
+        limit = difference_limit(values)
+        return ImageNormalize(vmin=-limit, vmax=limit, clip=False), DIVERGING
+    return intensity_norm(values), COLORMAP
+
+
+def value_label(cube):
+    """What the values are, with their unit."""
+    what = _context_name(cube) or cube.line or (cube.flight and cube.flight.instrument) or "Data"
+    return what if cube.unit is None else f"{what} [{cube.unit}]"
+
+
+def title(cube):
+    """Instrument and line, and the exposure if there is one only."""
+    return ", ".join(filter(None, [_instrument(cube), exposure_title(cube)]))
+
+
+def heading(cube):
+    """What a plot of its own shows, in two lines: also the channel if there is one only."""
+    panel = panel_title(cube)
+    if not _context_name(cube):
+        panel = ", ".join(filter(None, [_instrument(cube), panel[:1].lower() + panel[1:]]))
+    return "\n".join(filter(None, [panel, exposure_title(cube)]))
+
+
+def panel_title(cube):
+    """The channel, or what was made of several; of another telescope the name and the time of its image."""
+    if name := _context_name(cube):
+        time = cube.image_time
+        return name if time is None or np.ndim(time.mask) or time.mask else f"{name}, {str(time.utc.isot)[11:19]}"
+    if cube.channel is not None and np.ndim(cube.channel) == 0:
+        return f"Channel {cube.channel}"
+    step = cube.history[-1] if cube.history else None
+    if step is not None and step.name == "difference":
+        return "Channel {} minus channel {}".format(*step.parameters["channels"])
+    return "Minimum of the channels" if step is not None and step.name == "min_images" else ""
+
+
+def exposure_title(cube):
+    """Time and frame of a cube of one exposure."""
+    if cube.time is None or not cube.time.isscalar:
+        return ""
+    frame = "" if cube.frame is None or np.ndim(cube.frame) else f", frame {cube.frame}"
+    return f"{cube.time.utc.isot[:19].replace('T', ' ')} UTC{frame}"
+
+
+def _instrument(cube):
+    return _context_name(cube) or " ".join(filter(None, [cube.flight and cube.flight.instrument, cube.line]))
+
+
+def _context_name(cube):
+    """The name of another telescope's images, without the time that sunpy adds."""
+    name = cube._get_meta("context_name")
+    return name and (re.split(r" ?\d{4}-\d\d-\d\d", name)[0] or name)

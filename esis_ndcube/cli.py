@@ -126,6 +126,13 @@ _OVERWRITE = click.option("--overwrite", is_flag=True, help="Overwrite what is t
     show_default=True,
     help="Align every exposure for itself, or with one static distortion per channel for all of them.",
 )
+@click.option(
+    "--degree",
+    type=click.IntRange(2, 3),
+    default=2,
+    show_default=True,
+    help="Degree of the final alignments; 3 follows a cubic distortion.",
+)
 @click.option("--max-gap", type=click.FloatRange(min=0), help="Longest time in s between exposure and reference image.")
 @click.option("--rotate", is_flag=True, help="Turn the Sun in the reference images to the times of the exposures.")
 @click.option("--no-vignetting", is_flag=True, help="Do not correct the vignetting.")
@@ -152,6 +159,7 @@ def level3(
     stage,
     reference_channel,
     model,
+    degree,
     max_gap,
     rotate,
     no_vignetting,
@@ -190,6 +198,10 @@ def level3(
         flight.line(line)
     if reference_channel is not None:
         flight.channel(reference_channel)
+    if (folder or vso) and not fetch:
+        msg = "got --folder or --vso without --fetch, to which they belong"
+        raise ValueError(msg)
+    own_references = bool(references)
     if fetch:
         flight, paths, references = _fetch(fetch, flight_file and flight, paths, references, folder, vso)
     elif not paths:
@@ -201,6 +213,10 @@ def level3(
         msg = f"got {output} as input and as output; give another name for the output"
         raise ValueError(msg)
     maps = _read_maps(references)
+    if fetch and maps and not own_references:
+        from esis_ndcube.net.pointing import point_maps
+
+        maps = point_maps(maps)
     progress = sys.stderr.isatty()
     level1 = ESISLevel1Cube.from_raw(
         list(paths),
@@ -219,6 +235,7 @@ def level3(
         stage=stage,
         reference_channel=reference_channel,
         model=model,
+        degree=degree,
         max_gap=None if max_gap is None else max_gap * u.s,
         rotate=rotate,
         vignetting=not no_vignetting,

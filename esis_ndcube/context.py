@@ -1,7 +1,6 @@
 """Images of other telescopes on the grid and at the times of a cube."""
 
 import re
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -13,17 +12,26 @@ from astropy.nddata import StdDevUncertainty
 from astropy.time import Time
 from astropy.wcs.utils import pixel_to_pixel
 from ndcube.meta import NDMeta
-from sunpy.coordinates import Helioprojective, SphericalScreen
+from sunpy.coordinates import Helioprojective
 from sunpy.map import GenericMap
-from sunpy.map.sources import AIAMap
 from sunpy.util.exceptions import warn_user
 
+from esis_ndcube._screen import Screen
+from esis_ndcube.aia import POINTING_KEYWORD, add_uncertainty, point_map
 from esis_ndcube.cube import ESISCube, forget_channel
-from esis_ndcube.io.fits import check_output, exposure_header
+from esis_ndcube.io.images import image_header, write_image_files
 from esis_ndcube.provenance import ProcessingStep
 from esis_ndcube.resample import interpolate, propagate_uncertainty
 
 __all__ = ["ContextCube", "context_cube"]
+
+# What an image's own header says, and not that of the exposure.
+_OWN_KEYWORDS = (
+    *("TELESCOP", "INSTRUME", "DETECTOR", "WAVELNTH", "WAVEUNIT", "XPOSURE", "EXPTIME", "CONTENT"),
+    POINTING_KEYWORD,
+)
+# Where the pointing of images comes from that nobody has pointed anew.
+_HEADERS = "headers of the images"
 
 
 class ContextCube(ESISCube):
@@ -73,7 +81,7 @@ class ContextCube(ESISCube):
         """Where the pointing of the images comes from (`str`)."""
         return self._get_meta("context_pointing")
 
-    def write_images(self, directory, *, label=None, overwrite=False):
+    def write_images(self, directory, *, label=None, tar=None, overwrite=False):
         """
         Write one FITS image per exposure, each on its exposure's grid.
 
@@ -83,6 +91,8 @@ class ContextCube(ESISCube):
             Folder, made if need be.
         label : `str`, optional
             What the files' names begin with and their keyword ``LABEL`` says; by default `name`.
+        tar : path-like, optional
+            An archive to put the files in as well; compressed where its name ends in ``.gz``.
         overwrite : `bool`, optional
             Whether files that exist may be replaced.
 
@@ -111,30 +121,26 @@ class ContextCube(ESISCube):
             msg = f"got a cube of shape {self.data.shape}, expected whole images of exposures with frame numbers"
             raise ValueError(msg)
         label = self.name if label is None else label
-        directory = Path(directory)
-        directory.mkdir(parents=True, exist_ok=True)
         stem = re.sub(r"[^\w.-]+", "_", label)
         images = [self[index] for index in range(len(self.data))] if self.data.ndim == 3 else [self]
         images = {
-            directory / f"{stem}_{int(image.frame):05d}.fits": image for image in images if image.headers[0] is not None
+            Path(directory) / f"{stem}_{int(image.frame):05d}.fits": image
+            for image in images
+            if image.headers[0] is not None
         }
-        for path in images:
-            check_output(path, overwrite)
-        for path, image in images.items():
-            with tempfile.TemporaryDirectory(dir=directory) as folder:
-                part = Path(folder) / "image.fits"
-                fits.PrimaryHDU(image.data, image._image_header(label)).writeto(part, checksum=True)
-                part.replace(path)
-        return list(images)
+
+        def make(image, _):
+            return fits.PrimaryHDU(np.asarray(image.data), image._image_header(label))
+
+        return write_image_files(images, make, tar=tar, overwrite=overwrite)
 
     def _image_header(self, label):
         """The exposure's grid, and what the image's own header says of its telescope."""
-        header, own = exposure_header(self), self.headers[0]
-        for key in ("TELESCOP", "INSTRUME", "DETECTOR", "WAVELNTH", "WAVEUNIT", "EXPTIME", "CONTENT"):
+        header, own = image_header(self, label), self.headers[0]
+        for key in _OWN_KEYWORDS:
             header.remove(key, ignore_missing=True)
             if key in own:
                 header[key] = own[key]
-        header["LABEL"] = label
         header["DATE-IMG"] = (str(self.image_time.utc.isot), "when the image was taken, UTC")
         return header
 
@@ -164,18 +170,18 @@ def context_cube(
     ----------
     cube : `~esis_ndcube.ESISLevel3Cube`
         The cube, or a part of it with axes y and x.
-    maps : `~sunpy.map.GenericMap` or `list` of them
+    maps : `~sunpy.map.GenericMap`, or a `list` or `~sunpy.map.MapSequence` of them
         The images, all of one unit.
     max_gap : `~astropy.units.Quantity`, optional
         Largest time between an exposure and its image; where there is none within it, the result is NaN and masked.
     order : `int` or `str`, optional
         As for `~esis_ndcube.resample.reproject_alignment`.
     pointing_table : `~astropy.table.QTable`, optional
-        Pointing of AIA, of ``aiapy.calibrate.util.get_pointing_table``: full-disk AIA images of Level 1 are pointed by
-        it first, which needs aiapy (``pip install esis_ndcube[aia]``). By default their headers say where they look.
-    error_table : `~astropy.table.QTable`, optional
-        Errors of AIA, of ``aiapy.calibrate.util.get_error_table``, from which the uncertainty of AIA images in DN
-        follows; needs aiapy too. By default the uncertainty is that of the maps, if they have one.
+        Pointing of AIA, by which its images are pointed first, as by `~esis_ndcube.aia.point_map`. By default they are
+        pointed as their headers say.
+    error_table : `~astropy.table.QTable`, path-like or ``"SSW"``, optional
+        Errors of AIA, from which the uncertainty of its images follows, as by `~esis_ndcube.aia.add_uncertainty`. By
+        default the uncertainty is that of the maps, if they have one.
     progress : `bool`, optional
         Show a progress bar.
 
@@ -187,12 +193,12 @@ def context_cube(
     Raises
     ------
     ImportError
-        If aiapy is needed and not installed.
+        If there is a table and aiapy is not installed (``pip install esis_ndcube[aia]``).
     TypeError
         If there is anything but sunpy Maps among the images.
     ValueError
         If there are no images, they are not in helioprojective coordinates or not of one unit, none of them is
-        within ``max_gap``, or none shows any of the field of view.
+        within ``max_gap``, none shows any of the field of view, or a table is not for them.
 
     Examples
     --------
@@ -210,15 +216,17 @@ def context_cube(
     chosen = [_nearest(maps, time, max_gap) for time in times]
     _report_gaps(chosen, times, max_gap)
     images = {index: _prepare(maps[index], pointing_table, error_table) for index in sorted({*chosen} - {None})}
-    # One after the other: the sphere beyond the limb is a setting of sunpy that all threads share.
     pairs = tqdm(zip(chosen, exposures, strict=True), "Context", len(chosen), disable=not progress, leave=False)
     results = [_resample(images.get(index), exposure.wcs, order) for index, exposure in pairs]
     data, sigma = (np.stack(parts) if timed else parts[0] for parts in zip(*results, strict=True))
     if not np.isfinite(data).any():
-        msg = f"got {maps[0].name!r}, which shows nothing of the cube's field of view: is it an image of that region?"
+        away = abs((images[min(images)].reference_date - times).to_value(u.s)).min() * u.s
+        msg = (
+            f"got {maps[min(images)].name!r}, {away:.0f} from the nearest exposure, which shows nothing of the cube's "
+            "field of view: is it an image of that region and time?"
+        )
         raise ValueError(msg)
     values = _values([None if index is None else images[index] for index in chosen], timed)
-    values["context_pointing"] = "headers of the images" if pointing_table is None else "pointing table of AIA"
     return ContextCube(
         data,
         wcs=forget_channel(cube.wcs),
@@ -275,24 +283,9 @@ def _report_gaps(chosen, times, max_gap):
 
 def _prepare(item, pointing_table, error_table):
     """The image with its best pointing and uncertainty."""
-    if pointing_table is None and error_table is None:
-        return item
-    try:
-        from aiapy.calibrate import update_pointing
-        from aiapy.calibrate.uncertainty import estimate_error
-    except ImportError as error:
-        msg = "tables of AIA need aiapy: pip install esis_ndcube[aia]"
-        raise ImportError(msg) from error
-    if not isinstance(item, AIAMap):
-        msg = f"got tables of AIA for {item.name!r}, expected images of AIA"
-        raise ValueError(msg)
     if pointing_table is not None:
-        item = update_pointing(item, pointing_table=pointing_table)
-    if error_table is not None:
-        counts = np.maximum(item.data, 0).ravel() * u.DN / u.pix
-        sigma = estimate_error(counts, item.wavelength, error_table=error_table).value.reshape(item.data.shape)
-        item = type(item)(item.data, item.meta, mask=item.mask, uncertainty=StdDevUncertainty(sigma))
-    return item
+        item = point_map(item, pointing_table)
+    return item if error_table is None else add_uncertainty(item, error_table)
 
 
 def _resample(item, wcs, order):
@@ -301,7 +294,7 @@ def _resample(item, wcs, order):
     if item is None:
         return nothing, nothing
     y, x = np.indices(wcs.array_shape)
-    with SphericalScreen(item.observer_coordinate, only_off_disk=True):
+    with Screen(item.observer_coordinate):
         position = pixel_to_pixel(wcs, item.wcs, x, y)
     image = np.asarray(item.data, dtype=np.float32)
     data, _ = interpolate(image, *position, order=order, valid=None if item.mask is None else ~item.mask)
@@ -315,16 +308,18 @@ def _resample(item, wcs, order):
 def _values(images, timed):
     """What is known of the image of each exposure."""
     known = [item for item in images if item is not None]
-    names = sorted({item.name for item in known})
+    # That of sunpy without the date, which each image has its own.
+    names = sorted({f"{item.nickname} {item.measurement}" for item in known})
     dates = Time([(item or known[0]).reference_date.utc.isot for item in images], scale="utc")
     dates[[item is None for item in images]] = np.ma.masked
     headers = np.array(
         ["" if item is None else item.fits_header.tostring(endcard=False, padding=False) for item in images]
     )
     return {
-        "context_name": names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}",
+        "context_name": " and ".join(names),
         "context_time": dates if timed else dates[0],
         "context_header": headers if timed else str(headers[0]),
+        "context_pointing": " and ".join(sorted({item.meta.get(POINTING_KEYWORD, _HEADERS) for item in known})),
     }
 
 

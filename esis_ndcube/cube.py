@@ -7,6 +7,7 @@ import numpy as np
 from ndcube import NDCube, NDCubeSequence
 from ndcube.meta import NDMeta
 
+from esis_ndcube._cube_display import CubeDisplay
 from esis_ndcube._cube_operations import CubeOperations
 from esis_ndcube.io import CubeIO
 from esis_ndcube.wcs import ESISWCS, SlicedESISWCS, normalize_item
@@ -14,7 +15,7 @@ from esis_ndcube.wcs import ESISWCS, SlicedESISWCS, normalize_item
 __all__ = ["ESISCube"]
 
 
-class ESISCube(CubeIO, CubeOperations, NDCube):
+class ESISCube(CubeIO, CubeOperations, CubeDisplay, NDCube):
     """
     Cube of exposures and channels.
 
@@ -203,35 +204,6 @@ class ESISCube(CubeIO, CubeOperations, NDCube):
     def __getstate__(self):
         # A plotter refers to its figure, and is made anew on demand.
         return {key: value for key, value in self.__dict__.items() if not key.endswith("plotter")}
-
-    def __str__(self):
-        names = self._from_wcs("array_axis_names") or [f"axis {axis}" for axis in range(self.data.ndim)]
-        axes = " x ".join(f"{n} {name}" for n, name in zip(self.data.shape, names, strict=True))
-        rows = [f"{type(self).__name__}: {axes}, {self.unit or 'no unit'}, {self.data.dtype}"]
-        for name, text in self._summary().items():
-            rows += [f"  {name}: {text}"] if text else []
-        return "\n".join(rows)
-
-    def __repr__(self):
-        return f"<{self}>"
-
-    def _summary(self):
-        """What `str` prints, by name."""
-        time, channel, frame = self.time, self.channel, self.frame
-        span = None
-        if time is not None:
-            span = time.isot if time.isscalar or time.size == 1 else f"{time[0].isot} to {time[-1].isot}"
-            span = span if isinstance(span, str) else str(span[0])
-        if frame is not None:
-            numbers = np.atleast_1d(frame)
-            span = f"{span} (frame {numbers[0]}{f' to {numbers[-1]}' if numbers.size > 1 else ''})"
-        return {
-            "flight": None if self.flight is None else self.flight.name,
-            "line": self.line,
-            "time": span,
-            "channel": None if channel is None else ", ".join(map(str, np.atleast_1d(channel))),
-            "steps": ", ".join(step.name for step in self.history),
-        }
 
     def _from_wcs(self, name):
         if isinstance(self.wcs, (ESISWCS, SlicedESISWCS)):

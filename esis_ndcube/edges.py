@@ -1,7 +1,7 @@
 """Find the sides of the field stop in the frames: where the octagon of an exposure truly is."""
 
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 from scipy.ndimage import map_coordinates
@@ -14,7 +14,7 @@ from esis_ndcube.flags import Flag
 from esis_ndcube.flight import Flight
 from esis_ndcube.parallel import compute, delayed
 
-__all__ = ["FieldStopEdges", "find_edges"]
+__all__ = ["FieldStopEdges", "find_edges", "find_shift"]
 
 _STEP = 0.5
 # Each side is cut into this many parts, which are found one by one, and corners are left out.
@@ -26,6 +26,10 @@ _CONTRAST = 5.0
 _LEAST = 6
 # Tukey's biweight, 95 % efficient for normal errors.
 _TUKEY = 4.685
+# In detector pixels: how far from the prediction an edge is looked for, and the error above which a shift is no better
+# than none.
+_REACH = 8.0
+_LARGEST_ERROR = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +126,7 @@ class FieldStopEdges:
             raise ValueError(msg)
         return self.shift[self.frames.index(frame), self.channels.index(channel)]
 
-    def placement(self, *, largest_error=1.0):
+    def placement(self, *, largest_error=_LARGEST_ERROR):
         """
         The shifts to place the field stop of every image with.
 
@@ -148,9 +152,7 @@ class FieldStopEdges:
         >>> edges.placement().shape  # doctest: +SKIP
         (29, 4, 2)
         """
-        # False for NaN
-        known = (np.isfinite(self.shift) & (self.error <= largest_error)).all(axis=-1, keepdims=True)
-        return np.where(known, self.shift, 0.0)
+        return _place(self.shift, self.error, largest_error)
 
     def table(self):
         """
@@ -181,7 +183,7 @@ class FieldStopEdges:
         return table
 
 
-def find_edges(cube, *, line=None, reach=8.0, workers=None):
+def find_edges(cube, *, line=None, reach=_REACH, workers=None):
     """
     Find the sides of the field stop in every frame.
 
@@ -231,15 +233,61 @@ def find_edges(cube, *, line=None, reach=8.0, workers=None):
     if cube.line not in (None, line.name):
         msg = f"got a cube of {cube.line}, expected one of {line.name}: give Level-1 frames for any line"
         raise ValueError(msg)
-    # The profile goes on beyond the farthest rise, or else there would be no level on one side of it.
-    half = reach + 8.0
-    distance = np.arange(-round(half / _STEP), round(half / _STEP) + 1) * _STEP
-    finder = RiseFinder(distance, reach)
     shape = cube.data.shape[:2]
-    tasks = [delayed(partial(_find_in_image, cube, index, line, distance, finder)) for index in np.ndindex(shape)]
+    tasks = [delayed(partial(_find_in_cube, cube, index, line, reach)) for index in np.ndindex(shape)]
     found = compute(tasks, workers=workers)
     parts = [np.array(part).reshape(*shape, -1) for part in zip(*found, strict=True)]
     return FieldStopEdges(flight, line.name, tuple(map(int, cube.frame)), tuple(map(int, cube.channel)), *parts)
+
+
+def find_shift(image, flags, *, flight, channel, line, first_column=0):
+    """
+    The shift to place the field stop of one image with.
+
+    It is what `find_edges` and `FieldStopEdges.placement` find for that image.
+
+    Parameters
+    ----------
+    image : `numpy.ndarray`
+        Frame on the detector, shape (y, x), or some of its columns.
+    flags : `numpy.ndarray` or `None`
+        Its `~esis_ndcube.Flag` bits, of that shape.
+    flight : `~esis_ndcube.Flight`
+        The flight.
+    channel : `int`
+        Channel number.
+    line : `str` or `~esis_ndcube.instrument.Line`
+        The spectral line.
+    first_column : `int`, optional
+        Detector column that the image begins with.
+
+    Returns
+    -------
+    `numpy.ndarray`
+        Shift (u, v) in detector pixels; 0 where it was not found, or is not known to a pixel.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from esis_ndcube import ESIS_1
+    >>> from esis_ndcube.edges import find_shift
+    >>> from esis_ndcube.mask import line_region
+    >>> v, u = np.indices(ESIS_1.detector.shape)
+    >>> image = line_region(ESIS_1, 2, "O V", u, v, shift=(1, -2)).astype(float)
+    >>> find_shift(image, None, flight=ESIS_1, channel=2, line="O V").round(1)
+    array([ 1., -2.])
+    """
+    line = flight.line(line) if isinstance(line, str) else line
+    found = _find_in_image(
+        image, flags, flight, channel, line, _REACH, lambda u_pixel, v_pixel: (v_pixel, u_pixel - first_column)
+    )
+    return _place(*found[:2], _LARGEST_ERROR)
+
+
+def _place(shift, error, largest_error):
+    # False for NaN
+    known = (np.isfinite(shift) & (error <= largest_error)).all(axis=-1, keepdims=True)
+    return np.where(known, shift, 0.0)
 
 
 def _normals(vertices):
@@ -249,14 +297,31 @@ def _normals(vertices):
     return np.stack([-along[:, 1], along[:, 0]], axis=1)
 
 
-def _find_in_image(cube, index, line, distance, finder):
-    """Shift, its error, sides, their errors and numbers of parts."""
-    vertices = cube.flight.field_stop(int(cube.channel[index[1]]), line)
+@cache
+def _finder(reach):
+    """Distances from a predicted side, and what finds a rise there."""
+    # The profile goes on beyond the farthest rise, or else there would be no level on one side of it.
+    half = reach + 8.0
+    distance = np.arange(-round(half / _STEP), round(half / _STEP) + 1) * _STEP
+    return distance, RiseFinder(distance, reach)
+
+
+def _find_in_cube(cube, index, line, reach):
+    flags = None if cube.flags is None else cube.flags[index]
+    channel = int(cube.channel[index[1]])
+    position = _array_position(cube, index)
+    return _find_in_image(cube.data[index], flags, cube.flight, channel, line, reach, position)
+
+
+def _find_in_image(image, flags, flight, channel, line, reach, position):
+    """Shift, its error, sides, their errors and numbers of parts; ``position`` finds row and column of (u, v)."""
+    vertices = flight.field_stop(channel, line)
     normals, sides = _normals(vertices), len(vertices)
     none = np.full(2, np.nan), np.full(2, np.nan), np.full(sides, np.nan), np.full(sides, np.nan), np.zeros(sides, int)
-    profiles = _profiles(cube, index, line, vertices, normals, distance)
-    if profiles is None:
+    if position is None:
         return none
+    distance, finder = _finder(reach)
+    profiles = _profiles(image, flags, flight.detector, line, vertices, normals, distance, position)
     place, error, contrast = finder(profiles.reshape(-1, distance.size))
     side = np.repeat(np.arange(sides), _PARTS)
     seen = np.isfinite(place) & np.isfinite(error) & (contrast > _CONTRAST)
@@ -297,9 +362,9 @@ def _robust_shift(design, place):
     return shift, np.diag(covariance)
 
 
-def _profiles(cube, index, line, vertices, normals, distance):
-    """Mean brightness across the parts of the sides, shape (side, part, distance); None for an empty image."""
-    rows, columns = cube.flight.detector.shape
+def _profiles(image, flags, detector, line, vertices, normals, distance, position):
+    """Mean brightness across the parts of the sides, shape (side, part, distance)."""
+    rows, columns = detector.shape
     ends = np.roll(vertices, -1, axis=0)
     # About a sample per pixel along the sides.
     count = max(4, round(np.hypot(*(ends - vertices).T).max() * (1 - 2 * _CORNER) / _PARTS))
@@ -309,14 +374,10 @@ def _profiles(cube, index, line, vertices, normals, distance):
     u_pixel, v_pixel = at[..., 0], at[..., 1]
     first, stop = line.columns
     inside = (u_pixel >= first) & (u_pixel <= min(stop, columns) - 1) & (v_pixel >= 0) & (v_pixel <= rows - 1)
-    position = _array_position(cube, index, u_pixel, v_pixel)
-    if position is None:
-        return None
-    image = np.asarray(cube.data[index], dtype=float)
-    flags = Flag(0) if cube.flags is None else np.asarray(cube.flags[index])
-    bad = ~np.isfinite(image) | (flags & (Flag.BAD_PIXEL | Flag.SATURATED | Flag.MISSING) != 0)
-    image[bad] = np.nan
-    values = map_coordinates(image, position, order=1, cval=np.nan)
+    image = np.array(image, dtype=float)
+    if flags is not None:
+        image[np.asarray(flags) & (Flag.BAD_PIXEL | Flag.SATURATED | Flag.MISSING) != 0] = np.nan
+    values = map_coordinates(image, position(u_pixel, v_pixel), order=1, cval=np.nan)
     # Only whole lines across the side, or else solar structure would look like a step.
     values[~(inside & np.isfinite(values)).all(axis=-1)] = np.nan
     values = values.reshape(len(vertices), _PARTS, count, distance.size)
@@ -325,15 +386,20 @@ def _profiles(cube, index, line, vertices, normals, distance):
         return np.nansum(values, axis=2) / np.where(used >= count / 2, used, np.nan)[..., None]
 
 
-def _array_position(cube, index, u_pixel, v_pixel):
-    """Row and column in the cube's image of detector pixels; None where that has no alignment."""
+def _array_position(cube, index):
+    """What finds row and column in the cube's image of detector pixels; None where that has no alignment."""
     if not hasattr(cube, "alignment"):
-        return v_pixel, u_pixel
+        return lambda u_pixel, v_pixel: (v_pixel, u_pixel)
     alignments = cube.applied_alignment
     alignment = None if alignments is None else alignments[index]
     if alignment is None or not alignment.converged:
         return None
     wcs = cube.wcs[index]
-    world = alignment.detector_to_world(u_pixel, v_pixel)
-    x, y = wcs.world_to_pixel_values(*(q.to_value(unit) for q, unit in zip(world, wcs.world_axis_units, strict=True)))
-    return y, x
+
+    def position(u_pixel, v_pixel):
+        world = alignment.detector_to_world(u_pixel, v_pixel)
+        values = (q.to_value(unit) for q, unit in zip(world, wcs.world_axis_units, strict=True))
+        x, y = wcs.world_to_pixel_values(*values)
+        return y, x
+
+    return position

@@ -2,16 +2,16 @@
 
 import numpy as np
 
-import astropy.units as u
-
+from esis_ndcube._level3_context import ContextMethods
+from esis_ndcube._level3_coordinates import CoordinateMethods
+from esis_ndcube._level3_corrections import CorrectionMethods
 from esis_ndcube.cube import ESISCube, forget_channel
-from esis_ndcube.pointing import pointing_table
 from esis_ndcube.provenance import ProcessingStep
 
 __all__ = ["ESISLevel3Cube"]
 
 
-class ESISLevel3Cube(ESISCube):
+class ESISLevel3Cube(CorrectionMethods, CoordinateMethods, ContextMethods, ESISCube):
     """
     Level-3 cube: co-aligned images of one spectral line on a grid of the Sun.
 
@@ -80,153 +80,6 @@ class ESISLevel3Cube(ESISCube):
     def normalization_error(self):
         """Errors of the factors (`numpy.ndarray`, shape (time, channel)), or None if they are not known."""
         return self._get_meta("normalization_error")
-
-    def clean_region(self, *, channels=None, lines=None, frames=None):
-        """
-        The region that is valid and free of other lines' light in all images of a choice.
-
-        True is good, the opposite of ``cube.mask``.
-
-        Parameters
-        ----------
-        channels, lines, frames
-            Channel numbers, other lines and raw frame numbers, as for `~esis_ndcube.mask.clean_region`.
-
-        Returns
-        -------
-        `numpy.ndarray`
-            Boolean, shape (y, x), True where clean.
-
-        Raises
-        ------
-        ValueError
-            As `~esis_ndcube.mask.clean_region`.
-
-        Examples
-        --------
-        >>> from esis_ndcube import ESISLevel3Cube
-        >>> cube = ESISLevel3Cube.read("l3.fits")  # doctest: +SKIP
-        >>> cube.clean_region(channels=[2, 3]).sum()  # doctest: +SKIP
-        """
-        from esis_ndcube.mask import clean_region
-
-        return clean_region(self, channels=channels, lines=lines, frames=frames)
-
-    def mask_polygons(self, polygons):
-        """
-        Mask what is inside of polygons.
-
-        Parameters
-        ----------
-        polygons : `~esis_ndcube.polygons.PolygonMask`, sequence of them, or path-like
-            The polygons, or a file of them.
-
-        Returns
-        -------
-        `ESISLevel3Cube`
-            As `~esis_ndcube.polygons.mask_polygons`.
-
-        Raises
-        ------
-        ValueError
-            As `~esis_ndcube.polygons.mask_polygons`.
-
-        Examples
-        --------
-        >>> from esis_ndcube import ESISLevel3Cube
-        >>> cube = ESISLevel3Cube.read("l3.fits")  # doctest: +SKIP
-        >>> cube.mask_polygons("scratches.toml").mask.sum()  # doctest: +SKIP
-        """
-        from esis_ndcube.polygons import mask_polygons
-
-        return mask_polygons(self, polygons)
-
-    def mask_pixels(self, mask):
-        """
-        Mask pixels, beside those that are masked already.
-
-        Parameters
-        ----------
-        mask : `numpy.ndarray` of `bool`
-            True where bad, of the shape of the data or of one of its images.
-
-        Returns
-        -------
-        `ESISLevel3Cube`
-            As `~esis_ndcube.polygons.mask_pixels`.
-
-        Raises
-        ------
-        ValueError
-            If the mask has another shape or is not boolean.
-
-        Examples
-        --------
-        >>> from esis_ndcube import ESISLevel3Cube
-        >>> cube = ESISLevel3Cube.read("l3.fits")  # doctest: +SKIP
-        >>> cube.mask_pixels(cube.data > 500).mask.sum()  # doctest: +SKIP
-        """
-        from esis_ndcube.polygons import mask_pixels
-
-        return mask_pixels(self, mask)
-
-    def masked_means(self, *, region=None):
-        """
-        Mean brightness of every image over the common clean region, with its error.
-
-        Parameters
-        ----------
-        region : `numpy.ndarray` of `bool`, optional
-            True where to measure, shape (y, x); by default `clean_region`.
-
-        Returns
-        -------
-        `~astropy.table.QTable`
-            As `~esis_ndcube.normalize.masked_means`.
-
-        Raises
-        ------
-        ValueError
-            As `~esis_ndcube.normalize.masked_means`.
-
-        Examples
-        --------
-        >>> from esis_ndcube import ESISLevel3Cube
-        >>> cube = ESISLevel3Cube.read("l3.fits")  # doctest: +SKIP
-        >>> cube.masked_means()["mean"].max()  # doctest: +SKIP
-        """
-        from esis_ndcube.normalize import masked_means
-
-        return masked_means(self, region=region)
-
-    def normalize_intensities(self, *, region=None):
-        """
-        Scale all images to the brightest exposure of the brightest channel.
-
-        Parameters
-        ----------
-        region : `numpy.ndarray` of `bool`, optional
-            True where to measure, shape (y, x); by default `clean_region`.
-
-        Returns
-        -------
-        `ESISLevel3Cube`
-            As `~esis_ndcube.normalize.normalize_intensities`.
-
-        Raises
-        ------
-        ValueError
-            If the cube is normalized already, or as `~esis_ndcube.normalize.normalize_intensities`.
-
-        Examples
-        --------
-        >>> from esis_ndcube import ESISLevel3Cube
-        >>> cube = ESISLevel3Cube.read("l3.fits")  # doctest: +SKIP
-        >>> cube.normalize_intensities().normalization.min()  # doctest: +SKIP
-        """
-        from esis_ndcube.normalize import normalize_intensities
-
-        return normalize_intensities(self, region=region)
 
     def min_images(self):
         """
@@ -312,165 +165,6 @@ class ESISLevel3Cube(ESISCube):
         step = ProcessingStep("difference", {"channels": [int(first), int(second)]})
         return self._without_channels(result.data, result.uncertainty, result.mask, result.flags, step)
 
-    def correct_vignetting(self, vignetting=None, *, method="joint"):
-        """
-        Divide the images by the vignetting.
-
-        Parameters
-        ----------
-        vignetting : `~esis_ndcube.Vignetting`, `dict` or sequence of `float`, optional
-            The vignetting, or its slopes by channel number or in the order of the channels; by default it is fitted.
-        method : `str`, optional
-            How to fit it, as for `~esis_ndcube.fit_vignetting`.
-
-        Returns
-        -------
-        `ESISLevel3Cube`
-            A new cube, with the vignetting in its `vignetting`.
-
-        Raises
-        ------
-        ValueError
-            As `~esis_ndcube.vignetting.correct_vignetting`, for one if the cube is corrected already.
-
-        Examples
-        --------
-        >>> from esis_ndcube import ESISLevel3Cube
-        >>> cube = ESISLevel3Cube.read("l3.fits")  # doctest: +SKIP
-        >>> print(cube.correct_vignetting().vignetting)  # doctest: +SKIP
-        """
-        from esis_ndcube.vignetting import correct_vignetting
-
-        return correct_vignetting(self, vignetting, method=method)
-
-    def uncorrect_vignetting(self):
-        """
-        Multiply the images by the vignetting that was taken out.
-
-        Returns
-        -------
-        `ESISLevel3Cube`
-            A new cube without the correction.
-
-        Raises
-        ------
-        ValueError
-            If the cube is not corrected.
-
-        Examples
-        --------
-        >>> from esis_ndcube import ESISLevel3Cube
-        >>> cube = ESISLevel3Cube.read("l3.fits")  # doctest: +SKIP
-        >>> cube.uncorrect_vignetting().correct_vignetting([0.44, 0.57, 0.52, 0.46])  # doctest: +SKIP
-        """
-        from esis_ndcube.vignetting import uncorrect_vignetting
-
-        return uncorrect_vignetting(self)
-
-    def pointing(self, reference_frame=None):
-        """
-        Motion of the Sun on the detectors, relative to a chosen exposure.
-
-        Parameters
-        ----------
-        reference_frame : `int`, optional
-            Raw frame number of the chosen exposure; by default the one of the flight's pose if it is there,
-            or else the middle one.
-
-        Returns
-        -------
-        `~astropy.table.QTable`
-            As `~esis_ndcube.pointing.pointing_table`: columns ``time``, ``frame``, ``channel``, ``dx``,
-            ``dy`` and ``roll``.
-
-        Raises
-        ------
-        ValueError
-            If the cube has no alignments, or not the chosen exposure.
-
-        Examples
-        --------
-        >>> from esis_ndcube import ESISLevel3Cube
-        >>> cube = ESISLevel3Cube.read("l3.fits")  # doctest: +SKIP
-        >>> cube.pointing(reference_frame=124)["dx"].max()  # doctest: +SKIP
-        """
-        alignments = self.alignment if self.alignment is not None else self.alignment_linear
-        if alignments is None or self.frame is None:
-            msg = "this cube carries no alignments: cubes of form_level3, and parts of them, have a pointing"
-            raise ValueError(msg)
-        frames, channels = np.atleast_1d(self.frame), np.atleast_1d(self.channel)
-        array = np.empty(alignments.shape if isinstance(alignments, np.ndarray) else (), dtype=object)
-        array[...] = alignments
-        return pointing_table(
-            array.reshape(frames.size, channels.size),
-            frames,
-            self.time.reshape(frames.size),
-            flight=self.flight,
-            line=self.line,
-            reference_frame=reference_frame,
-        )
-
-    def detector_to_world(self, u_pixel, v_pixel, *, frame=None, channel=None):
-        """
-        Coordinates on the Sun of detector pixels, by the alignment that an image was made with.
-
-        Parameters
-        ----------
-        u_pixel, v_pixel : array-like
-            Column and row of the Level-1 frame, 0-based centers, of one shape.
-        frame, channel : `int`, optional
-            Raw frame number and channel number, where the cube has more than one.
-
-        Returns
-        -------
-        `~astropy.coordinates.SkyCoord`
-            Of that shape, in the `~sunpy.coordinates.Helioprojective` frame of the reference's observer at the time
-            of the exposure.
-
-        Raises
-        ------
-        ValueError
-            If the image is not one of the cube's, or has no alignment.
-
-        Examples
-        --------
-        >>> from esis_ndcube import ESISLevel3Cube
-        >>> cube = ESISLevel3Cube.read("l3.fits")  # doctest: +SKIP
-        >>> cube[15, 0].detector_to_world(1480.0, 600.0)  # doctest: +SKIP
-        """
-        return self._image_alignment(frame, channel).to_gwcs().pixel_to_world(u_pixel, v_pixel)
-
-    def world_to_detector(self, coordinate, *, frame=None, channel=None):
-        """
-        Detector pixels of coordinates on the Sun, by the alignment that an image was made with.
-
-        Parameters
-        ----------
-        coordinate : `~astropy.coordinates.SkyCoord`
-            Coordinates in any frame that sunpy can transform to the one of `detector_to_world`.
-        frame, channel : `int`, optional
-            Raw frame number and channel number, where the cube has more than one.
-
-        Returns
-        -------
-        u, v : `numpy.ndarray`
-            Column and row of the Level-1 frame, 0-based centers, of the shape of the coordinates.
-
-        Raises
-        ------
-        ValueError
-            If the image is not one of the cube's, or has no alignment.
-
-        Examples
-        --------
-        >>> from esis_ndcube import ESISLevel3Cube
-        >>> cube = ESISLevel3Cube.read("l3.fits")  # doctest: +SKIP
-        >>> bright = cube[15, 0].wcs.pixel_to_world(697, 526)  # doctest: +SKIP
-        >>> u, v = cube.world_to_detector(bright, frame=124, channel=2)  # doctest: +SKIP
-        """
-        u_pixel, v_pixel = self._image_alignment(frame, channel).to_gwcs().world_to_pixel(coordinate)
-        return np.asarray(u_pixel), np.asarray(v_pixel)
-
     def to_map(self):
         """
         Make a sunpy Map of one image.
@@ -505,179 +199,35 @@ class ESISLevel3Cube(ESISCube):
         header = exposure_header(self)
         return sunpy.map.Map(self.data, header, mask=self.mask, uncertainty=self._free_uncertainty())
 
-    def context(self, maps, **options):
+    def write_images(self, directory, *, label=None, tar=None, overwrite=False):
         """
-        Put the images of another telescope on the grid and at the times of this cube.
+        Write one FITS file per image, as the ESIS team's Level-3 processing did, for IDL and everything else.
 
         Parameters
         ----------
-        maps : `~sunpy.map.GenericMap`, `list` of them, or `~sunpy.net.attr.Attr`
-            The images, of which each exposure gets the one nearest in time, or a query as of `context_query`, which
-            is searched and fetched with Fido.
-        **options
-            As `~esis_ndcube.context.context_cube`; for a query also ``path``, ``provider`` and ``progress``, as
-            `esis_ndcube.net.ESISContextClient.fetch`.
+        directory, label, tar, overwrite
+            Folder, beginning of the files' names, archive, and whether to replace files, as for
+            `~esis_ndcube.io.images.write_images`.
 
         Returns
         -------
-        `~esis_ndcube.context.ContextCube`
-            Array axes (time, y, x).
-
-        Examples
-        --------
-        >>> import sunpy.map
-        >>> from esis_ndcube import ESISLevel3Cube
-        >>> cube = ESISLevel3Cube.read("l3.fits")  # doctest: +SKIP
-        >>> aia = cube.context(sunpy.map.Map("aia/*.fits"))  # doctest: +SKIP
-        >>> hmi = cube.context(cube.context_query("HMI LOS"))  # doctest: +SKIP
-        """
-        from sunpy.map import GenericMap
-
-        from esis_ndcube.context import context_cube
-
-        if not isinstance(maps, GenericMap | list | tuple):
-            from esis_ndcube.net.fetch import fetch_maps
-
-            fetching = {key: options.pop(key) for key in ("path", "provider") if key in options}
-            maps, max_gap = fetch_maps(maps, **fetching, progress=options.get("progress", False))
-            options.setdefault("max_gap", max_gap)
-        return context_cube(self, maps, **options)
-
-    def context_query(self, name, *, max_gap=None):
-        """
-        Build the Fido query for the images nearest to the exposures of this cube.
-
-        Parameters
-        ----------
-        name : `str`
-            What images, as ``"AIA 304"``, ``"HMI LOS"`` or ``"HMI continuum"``.
-        max_gap : `~astropy.units.Quantity`, optional
-            As `esis_ndcube.net.attrs.MaxGap`.
-
-        Returns
-        -------
-        `~sunpy.net.attr.Attr`
-            For `sunpy.net.Fido`, or for `context`.
+        `list` of `pathlib.Path`
+            The files ``{label}_{sequence}_{date}_{channel}.fits``.
 
         Raises
         ------
-        ValueError
-            If there are no such images, or the cube has no time.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from astropy.time import Time
-        >>> from esis_ndcube import ESIS_1
-        >>> from esis_ndcube.level3 import ESISLevel3Cube
-        >>> from esis_ndcube.wcs import level3_wcs
-        >>> wcs = level3_wcs(ESIS_1.grid, Time(["2019-09-30T18:08:00"]), [1])[:, :, 600:605, 600:607]
-        >>> ESISLevel3Cube(np.zeros((1, 1, 5, 7)), wcs=wcs).context_query("AIA 304")
-        <AttrAnd([<esis_ndcube.net.attrs.Exposures(1 from 2019-09-30T18:08:00.000)>, ...])>
-        """
-        from esis_ndcube.net.attrs import Context, Exposures, MaxGap
-
-        if self.time is None:
-            msg = "this cube has no time, and so no images are near to it in time"
-            raise ValueError(msg)
-        query = Exposures(self.time) & Context(name)
-        return query if max_gap is None else query & MaxGap(max_gap)
-
-    def to_aia(self, wavelength=None, *, max_gap=None, **options):
-        """
-        Fetch the images of SDO/AIA nearest to the exposures and put them on this cube's grid.
-
-        Parameters
-        ----------
-        wavelength : `~astropy.units.Quantity`, optional
-            The channel of AIA; by default the flight's reference.
-        max_gap : `~astropy.units.Quantity`, optional
-            As for `context_query`.
-        **options
-            As for `context` with a query.
-
-        Returns
-        -------
-        `~esis_ndcube.context.ContextCube`
-            Array axes (time, y, x).
-
-        Raises
-        ------
-        ValueError
-            As `context`, or if AIA has no such channel.
-
-        Examples
-        --------
-        >>> import astropy.units as u
-        >>> from esis_ndcube import ESISLevel3Cube
-        >>> cube = ESISLevel3Cube.read("l3.fits")  # doctest: +SKIP
-        >>> aia = cube.to_aia(304 * u.AA)  # doctest: +SKIP
-        """
-        if wavelength is None and self.flight is None:
-            msg = "this cube does not say its flight, and so not its reference: give the wavelength"
-            raise ValueError(msg)
-        name = self.flight.reference_name if wavelength is None else f"AIA {u.Quantity(wavelength).to_value(u.AA):g}"
-        return self.context(self.context_query(name, max_gap=max_gap), **options)
-
-    def to_hmi(self, quantity="los", *, max_gap=None, **options):
-        """
-        Fetch the images of SDO/HMI nearest to the exposures and put them on this cube's grid.
-
-        Parameters
-        ----------
-        quantity : {"los", "continuum"}, optional
-            The line-of-sight magnetic field or the continuum intensity.
-        max_gap : `~astropy.units.Quantity`, optional
-            As for `context_query`.
-        **options
-            As for `context` with a query.
-
-        Returns
-        -------
-        `~esis_ndcube.context.ContextCube`
-            Array axes (time, y, x).
-
-        Raises
-        ------
-        ValueError
-            As `context`, or if the quantity is neither.
+        OSError, ValueError
+            As `~esis_ndcube.io.images.write_images`.
 
         Examples
         --------
         >>> from esis_ndcube import ESISLevel3Cube
         >>> cube = ESISLevel3Cube.read("l3.fits")  # doctest: +SKIP
-        >>> field = cube.to_hmi()  # doctest: +SKIP
+        >>> files = cube.write_images("ESIS_Level3/", tar="ESIS_Level3.tar.gz")  # doctest: +SKIP
         """
-        return self.context(self.context_query(f"HMI {quantity}", max_gap=max_gap), **options)
+        from esis_ndcube.io.images import write_images
 
-    def _image_alignment(self, frame, channel):
-        """The alignment that one image was resampled with."""
-        alignments = self.applied_alignment
-        index = []
-        for name, number, numbers in (("frame", frame, self.frame), ("channel", channel, self.channel)):
-            if numbers is None:
-                msg = f"this cube is of no single {name}, and so has no detector coordinates"
-                raise ValueError(msg)
-            numbers = np.atleast_1d(numbers)
-            if number is None and numbers.size > 1:
-                msg = f"got a cube of {numbers.size} {name}s, expected one: cut out an image, or give {name}="
-                raise ValueError(msg)
-            found = np.flatnonzero(numbers == (numbers[0] if number is None else number))
-            if not found.size:
-                msg = f"got {name} {number!r}, expected one of {', '.join(map(str, numbers))}"
-                raise ValueError(msg)
-            index.append((int(found[0]), numbers.size))
-        (i, rows), (j, columns) = index
-        alignment = alignments
-        if isinstance(alignments, np.ndarray):
-            alignment = alignments.reshape(rows, columns)[i, j]
-        if alignment is None:
-            msg = (
-                f"the image of frame {np.atleast_1d(self.frame)[i]}, channel {np.atleast_1d(self.channel)[j]} has no "
-                "alignment: there was no frame, its fit failed, or the cube does not come from form_level3"
-            )
-            raise ValueError(msg)
-        return alignment
+        return write_images(self, directory, label=label, tar=tar, overwrite=overwrite)
 
     def _free_uncertainty(self):
         """A copy of the uncertainty that does not know this cube."""

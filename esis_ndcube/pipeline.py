@@ -9,6 +9,7 @@ from astropy.nddata import StdDevUncertainty
 from ndcube.meta import NDMeta
 
 from esis_ndcube._spline import nearest
+from esis_ndcube.edges import find_shift
 from esis_ndcube.flags import Flag
 from esis_ndcube.io._file import cube_file
 from esis_ndcube.io.fits import check_output
@@ -36,6 +37,7 @@ def form_level3(
     stage="final",
     reference_channel=None,
     model="independent",
+    degree=2,
     max_gap=None,
     rotate=False,
     vignetting=True,
@@ -52,6 +54,8 @@ def form_level3(
     The frames are co-aligned (`~esis_ndcube.coalign`), each is resampled once from its own pixels to the flight's
     output grid, invalid pixels are masked and overlapping spectral lines flagged, and the images are divided by the
     vignetting and scaled to one brightness.
+    Mask and flags are placed by the sides of the field stop that are found in each frame
+    (`~esis_ndcube.edges.find_shift`).
 
     Parameters
     ----------
@@ -67,6 +71,8 @@ def form_level3(
         Number of the channel that the others are aligned with, by default the flight's choice.
     model : `str`, optional
         ``"independent"`` or ``"joint"`` final alignments, as for `~esis_ndcube.coalign`.
+    degree : `int`, optional
+        Degree of the final maps, 2 or 3, as for `~esis_ndcube.coalign`.
     max_gap, rotate : optional
         Largest time between exposure and reference, and whether to model the rotation of the Sun in it, as for
         `~esis_ndcube.coalign`.
@@ -128,6 +134,7 @@ def form_level3(
         line=line.name,
         reference_channel=reference_channel,
         model=model,
+        degree=degree,
         max_gap=max_gap,
         rotate=rotate,
         workers=workers,
@@ -147,6 +154,7 @@ def form_level3(
                 "reference_channel": alignments.reference_channel,
                 "stage": stage,
                 "model": model,
+                "degree": degree,
                 "max_gap": None if max_gap is None else u.Quantity(max_gap).to_value(u.s),
                 "rotate": rotate,
             },
@@ -166,14 +174,11 @@ def form_level3(
     )
     if output is None:
         planes = {name: np.empty(shape, dtype) for name, dtype in _TYPES.items()}
-        factors = images(planes)
-        return cube(planes, factors=factors)
+        return cube(planes, measured=images(planes))
     # What the file is begun with: the values come image by image, and the factors last.
     empty = {name: np.broadcast_to(np.zeros((), dtype), shape) for name, dtype in _TYPES.items()}
-    unknown = np.full(shape[:2], np.nan) if normalize else None
-    with cube_file(cube(empty, factors=unknown), output, overwrite=overwrite) as file:
-        factors = images(file.planes)
-        file.finish(cube(empty, factors=factors))
+    with cube_file(cube(empty, measured=_unmeasured(shape[:2], normalize)), output, overwrite=overwrite) as file:
+        file.finish(cube(empty, measured=images(file.planes)))
     return ESISLevel3Cube.read(output, lazy=not str(output).endswith(".gz"))
 
 
@@ -189,8 +194,15 @@ def _vignetting(vignetting, flight, line):
     return vignetting
 
 
+def _unmeasured(shape, normalize):
+    """Metadata that come out of the resampling, one value for each image, before it."""
+    names = ["field_stop_u", "field_stop_v", *(["normalization"] if normalize else [])]
+    return {name: np.full(shape, np.nan) for name in names}
+
+
 def _fill(planes, *, level1, alignments, line, vignetting, order, normalize, workers, progress):
-    """Resample every frame into the arrays of the cube, and scale them; returns the factors, or None."""
+    """Resample every frame into the arrays of the cube, and scale them; returns what was measured of every image."""
+    measured = _unmeasured(alignments.shape, normalize)
     shape = planes["DATA"].shape[2:]
     missing = {
         "DATA": np.full(shape, np.nan, np.float32),
@@ -201,12 +213,14 @@ def _fill(planes, *, level1, alignments, line, vignetting, order, normalize, wor
     tasks = (_resampling(level1, index, alignments[index], line, vignetting, order, workers) for index in aligned)
     results = stream(tasks, total=len(aligned), workers=workers, description="Resampling" if progress else None)
     for index, alignment in np.ndenumerate(alignments):
-        images = next(results) if alignment is not None and alignment.converged else missing
+        images = missing
+        if alignment is not None and alignment.converged:
+            images, (measured["field_stop_u"][index], measured["field_stop_v"][index]) = next(results)
         for name, image in images.items():
             planes[name][index] = image
         planes["MASK"][index] = (images["FLAGS"] & Flag.INVALID).astype(bool)
     if not normalize:
-        return None
+        return measured
     factors = normalization_factors(clean_means(planes["DATA"], planes["MASK"], planes["FLAGS"]))
     for index, factor in np.ndenumerate(factors):
         for name in ("DATA", "UNCERT"):
@@ -215,7 +229,7 @@ def _fill(planes, *, level1, alignments, line, vignetting, order, normalize, wor
             # An image that could not be measured has no factor, and is invalid.
             planes["MASK"][index] = True
             planes["FLAGS"][index] = planes["FLAGS"][index] | np.uint8(Flag.MISSING)
-    return factors
+    return measured | {"normalization": factors}
 
 
 def _resampling(level1, index, alignment, line, vignetting, order, workers):
@@ -228,7 +242,7 @@ def _resampling(level1, index, alignment, line, vignetting, order, workers):
 
 
 def _resample(frame, noise, bad, *, flight, alignment, line, vignetting, order):
-    """Arrays of one image, by the names of their HDUs."""
+    """Arrays of one image, by the names of their HDUs, and the shift of its field stop."""
     u_pixel, v_pixel = detector_coordinates(alignment, alignment.grid, flight.grid_shape)
     # Beyond the line's columns another line is imaged: nothing there belongs to this cube.
     first, stop = line.columns
@@ -245,14 +259,16 @@ def _resample(frame, noise, bad, *, flight, alignment, line, vignetting, order):
         sigma /= np.abs(correction)
     data[~footprint] = sigma[~footprint] = np.nan
     flags = np.where(footprint, nearest(bad.astype(np.uint8), *position), np.uint8(Flag.OUTSIDE))
-    flags[~line_region(flight, alignment.channel, line, u_pixel, v_pixel)] |= np.uint8(Flag.OUTSIDE)
+    # The field stop moves on the detector, apart from the Sun.
+    shift = find_shift(frame, bad, flight=flight, channel=alignment.channel, line=line, first_column=first)
+    region = partial(line_region, flight, alignment.channel, x=u_pixel, y=v_pixel, shift=shift)
+    flags[~region(line)] |= np.uint8(Flag.OUTSIDE)
     for rank, other in enumerate(overlapping_lines(flight, line)):
-        overlap = line_region(flight, alignment.channel, other, u_pixel, v_pixel)
-        flags[overlap & footprint] |= np.uint8(Flag.OVERLAP if rank == 0 else Flag.OVERLAP_FAINT)
-    return {"DATA": data, "UNCERT": sigma, "FLAGS": flags}
+        flags[region(other) & footprint] |= np.uint8(Flag.OVERLAP if rank == 0 else Flag.OVERLAP_FAINT)
+    return {"DATA": data, "UNCERT": sigma, "FLAGS": flags}, shift
 
 
-def _cube(planes, *, level1, alignments, line, stage, vignetting, steps, factors):
+def _cube(planes, *, level1, alignments, line, stage, vignetting, steps, measured):
     wcs = level3_wcs(
         alignments.grid,
         level1.time,
@@ -266,7 +282,7 @@ def _cube(planes, *, level1, alignments, line, stage, vignetting, steps, factors
         uncertainty=StdDevUncertainty(planes["UNCERT"], copy=False),
         mask=planes["MASK"],
         flags=planes["FLAGS"],
-        meta=_meta(level1, alignments, line, stage, vignetting, factors, steps),
+        meta=_meta(level1, alignments, line, stage, vignetting, measured, steps),
         unit=u.photon / u.pix,
     )
 
@@ -279,7 +295,7 @@ def _observer(grid):
     return HeliographicStonyhurst(aux.hgln_obs * u.deg, aux.hglt_obs * u.deg, aux.dsun_obs * u.m, obstime=time)
 
 
-def _meta(level1, alignments, line, stage, vignetting, factors, steps):
+def _meta(level1, alignments, line, stage, vignetting, measured, steps):
     values = {key: level1.meta[key] for key in ("flight", "frame", "file", "mid_time", "exposure")}
     axes = {"frame": 0, "file": (0, 1), "mid_time": (0, 1), "exposure": (0, 1)}
     values |= {
@@ -290,10 +306,9 @@ def _meta(level1, alignments, line, stage, vignetting, factors, steps):
         "alignment": alignments.final,
         "alignment_linear": alignments.linear,
         "vignetting": vignetting,
-        "normalization": factors,
+        "normalization": None,
         "history": (*level1.history, *steps),
     }
-    axes |= {"alignment": (0, 1), "alignment_linear": (0, 1)}
-    if factors is not None:
-        axes["normalization"] = (0, 1)
+    values |= measured
+    axes |= dict.fromkeys(("alignment", "alignment_linear", *measured), (0, 1))
     return NDMeta(values, axes=axes)

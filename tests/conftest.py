@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 from pathlib import Path
 
 import hypothesis
@@ -62,3 +63,32 @@ def closed_loops(monkeypatch):
     yield
     for loop in loops:
         loop.close()
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    programs = {name: shutil.which(name) for name in ("chromium", "chromedriver")}
+    missing = [name for name, found in programs.items() if found is None]
+    if missing:
+        pytest.skip(f"no browser to look at the page with: {', '.join(missing)} not found")
+    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed, which drives the browser")
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = programs["chromium"]
+    for argument in (
+        "headless=new",
+        "no-sandbox",
+        "disable-gpu",
+        "disable-quic",
+        "no-first-run",
+        "disable-background-networking",
+        "disable-component-update",
+        "disable-sync",
+        f"user-data-dir={tmp_path_factory.mktemp('browser')}",
+    ):
+        options.add_argument(f"--{argument}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(programs["chromedriver"]))
+    yield driver
+    driver.quit()

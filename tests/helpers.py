@@ -1,10 +1,14 @@
 """What several tests share: small cubes, and what it means that two are equal."""
 
+import base64
 import importlib.util
+import io
+from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import astropy.units as u
 from astropy.nddata import StdDevUncertainty
@@ -151,7 +155,12 @@ def benchmark(name):
     path = Path(__file__).parents[1] / "benchmarks" / f"{name}.py"
     if not path.exists():
         pytest.skip("the benchmarks are not part of this distribution")
-    spec = importlib.util.spec_from_file_location(name, path)
+    return load_script(path)
+
+
+def load_script(path):
+    """A module that is not part of any package."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -192,3 +201,94 @@ def assert_values_equal(a, b):
         assert_bits_equal(a.covariance, b.covariance)
     else:
         np.testing.assert_array_equal(a, b)
+
+
+class Page(HTMLParser):
+    """The parts of a page that tests ask for."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.images, self.links, self.tables, self.ids = [], [], [], []
+        self._open, self._text = [], []
+        self.feed(text)
+        assert not self._open
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        if tag not in ("meta", "link", "img", "input", "br"):
+            self._open.append(tag)
+        self.ids += [attrs["id"]] if "id" in attrs else []
+        self.links += [attrs[key] for key in ("src", "href") if key in attrs]
+        if tag == "img":
+            self.images.append(attrs)
+        if tag == "table":
+            self.tables.append([])
+        if tag == "tr":
+            self.tables[-1].append([])
+
+    def handle_endtag(self, tag):
+        assert self._open.pop() == tag
+
+    def handle_data(self, data):
+        if self._open and self._open[-1] in ("td", "th"):
+            self.tables[-1][-1].append(data)
+        if self._open and self._open[-1] == "caption":
+            self.tables[-1].insert(0, data)
+        self._text.append(data)
+
+    @property
+    def text(self):
+        return " ".join("".join(self._text).split())
+
+    def table(self, caption):
+        (found,) = [rows[2:] for rows in self.tables if rows[0] == caption]
+        return found
+
+
+def picture(source):
+    head, data = source.split(",", 1)
+    assert head == "data:image/webp;base64"
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGBA"))
+
+
+class Recorder:
+    """An array that remembers which of its images were read."""
+
+    def __init__(self, array):
+        self.array, self.shape, self.ndim, self.dtype = array, array.shape, array.ndim, array.dtype
+        self.read = []
+
+    def __getitem__(self, item):
+        first, second = (np.atleast_1d(np.arange(n)[part]) for n, part in zip(self.shape, item[:2], strict=False))
+        self.read += [(int(i), int(j)) for i in first for j in second]
+        return self.array[item]
+
+
+def make_lazy(cube):
+    """A cube whose arrays are read image by image, and what remembers which of the data and of the mask were."""
+    import dask.array as da
+
+    def lazy(array):
+        recorder = Recorder(np.asarray(array))
+        chunks = (*(1,) * (array.ndim - 2), *array.shape[-2:])
+        return da.from_array(recorder, chunks=chunks, name=False, asarray=False, meta=recorder.array), recorder
+
+    parts = {name: lazy(getattr(cube, name)) for name in ("data", "mask", "flags")}
+    uncertainty = type(cube.uncertainty)(lazy(cube.uncertainty.array)[0])
+    arrays = {name: array for name, (array, _) in parts.items()}
+    copy = type(cube)(**arrays, wcs=cube.wcs, uncertainty=uncertainty, meta=cube.meta, unit=cube.unit)
+    return copy, parts["data"][1].read, parts["mask"][1].read
+
+
+def make_context(cube, unit="DN"):
+    """Images of another telescope, which are the cube's first channel."""
+    import sunpy.map
+
+    maps = []
+    for index in range(cube.shape[0]):
+        header = cube[index, 0].wcs.to_header()
+        header.update({"TELESCOP": "SDO/AIA", "INSTRUME": "AIA_4", "WAVELNTH": 304, "WAVEUNIT": "Angstrom"})
+        maps.append(
+            sunpy.map.Map(np.where(cube[index, 0].mask, np.nan, cube[index, 0].data), {**header, "BUNIT": unit})
+        )
+    return cube.context(maps, order="nearest-neighbor")

@@ -4,7 +4,6 @@ import io
 import json
 import re
 import threading
-import time
 from collections import defaultdict
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -21,9 +20,9 @@ HTML = b"<html><body><h1>Service temporarily unavailable</h1></body></html>"
 EMAIL = "registered@example.org"
 
 # Faults of every answer, and those that only some answers have.
-FAULTS_OF_ANSWERS = "500", "html", "close", "cut", "late"
+FAULTS_OF_ANSWERS = "500", "html", "close", "cut", "late", "stall"
 FAULTS_OF_EXPORTS = "status 3", "status 4", "status 6", "status 7", "status 25"
-FAULTS_OF_FILES = "500", "404", "html", "close", "late", "short", "short, no length", "flip", "other"
+FAULTS_OF_FILES = "500", "404", "html", "close", "late", "stall", "short", "short, no length", "flip", "other"
 
 
 class FileServer:
@@ -39,7 +38,8 @@ class FileServer:
         self.requests = []
         self.random = np.random.default_rng(0)
         self._lock = threading.Lock()
-        self._busy = self.most_at_a_time = 0
+        self._busy, self.most_at_a_time = set(), 0
+        self._closing = threading.Event()
 
     def __enter__(self):
         server = self
@@ -49,6 +49,9 @@ class FileServer:
                 server._answer(self)
 
             def do_HEAD(self):
+                server._answer(self)
+
+            def do_POST(self):
                 server._answer(self)
 
             def log_message(self, *args):
@@ -61,13 +64,14 @@ class FileServer:
         return self
 
     def __exit__(self, *error):
+        self._closing.set()
         self._http.shutdown()
         self._thread.join()
         self._http.server_close()
 
     def count(self, place):
         """Number of requests, without those that only ask for headers."""
-        return sum(kind == place for kind, method, _ in self.requests if method == "GET")
+        return sum(kind == place for kind, method, _ in self.requests if method != "HEAD")
 
     def downloads(self):
         """How often each file was asked for."""
@@ -79,14 +83,15 @@ class FileServer:
 
     def _answer(self, handler):
         with self._lock:
-            self._busy += 1
-            self.most_at_a_time = max(self.most_at_a_time, self._busy)
+            self._busy.add(handler)
+            self.most_at_a_time = max(self.most_at_a_time, len(self._busy))
         try:
-            place, body = self._look_up(handler.path)
+            content = handler.rfile.read(int(handler.headers.get("Content-Length", 0)))
+            place, body = self._look_up(handler.path, content)
             with self._lock:
                 self.requests.append((place, handler.command, urlsplit(handler.path).path))
                 # Headers are not spoilt, so that a fault is one of a download.
-                waiting = self.faults[place] if handler.command == "GET" else []
+                waiting = self.faults[place] if handler.command != "HEAD" else []
                 fault = waiting.pop(0) if waiting else None
             if callable(body):
                 body = body(fault)
@@ -94,14 +99,19 @@ class FileServer:
         except (BrokenPipeError, ConnectionResetError):
             pass
         finally:
-            with self._lock:
-                self._busy -= 1
+            self._leave(handler)
 
-    def _look_up(self, path):
+    def _leave(self, handler):
+        with self._lock:
+            self._busy.discard(handler)
+
+    def _look_up(self, path, content=b""):
         return "file", self.files.get(urlsplit(path).path.lstrip("/"))
 
     def _send(self, handler, body, fault):
         status = {"500": 500, "404": 404}.get(fault, 200 if body is not None else 404)
+        if isinstance(body, int):
+            status, body = body, HTML
         if status != 200 or fault == "html":
             body = HTML
         if fault == "close":
@@ -122,15 +132,20 @@ class FileServer:
             handler.send_header("Content-Length", str(len(body)))
         if status == 206:
             handler.send_header("Content-Range", f"bytes {ranged[1]}-{length - 1}/{length}")
-        handler.end_headers()
         if handler.command == "HEAD":
+            self._leave(handler)
+            handler.end_headers()
             return
+        handler.end_headers()
         if fault in ("cut", "short", "short, no length"):
             body = body[: int(self.random.integers(len(body)))]
-        if fault == "late":
+        if fault in ("late", "stall"):
             handler.wfile.write(body[: len(body) // 2])
-            time.sleep(0.1)
+            # A server that stalls says no more than half, for as long as anybody waits.
+            self._closing.wait(0.1 if fault == "late" else 60)
             body = body[len(body) // 2 :]
+        # Before the client knows that it has all, and asks for more.
+        self._leave(handler)
         handler.wfile.write(body)
 
 
@@ -156,6 +171,8 @@ class JsocServer(FileServer):
         super().__init__()
         self.records = list(records)
         self.polls, self.shuffled = polls, shuffled
+        # Series of which all keywords are asked, as lists of dictionaries.
+        self.tables = {}
         self.exports = {}
 
     def config(self):
@@ -172,12 +189,16 @@ class JsocServer(FileServer):
             http_download_baseurl=self.url,
         )
 
-    def _look_up(self, path):
+    def _look_up(self, path, content=b""):
         parts = urlsplit(path)
         query = {key: values[0] for key, values in parse_qs(parts.query).items()}
         name = parts.path.rpartition("/")[2]
         if name == "checkAddress.sh":
             return "address", lambda fault: self._address(query)
+        series = query.get("ds", "").partition("[")[0]
+        if name == "jsoc_info" and series in self.tables:
+            answer = self._list_table if query["op"] == "rs_list" else self._describe_table
+            return "table", lambda fault: answer(series, query["ds"])
         if name == "jsoc_info" and query["op"] == "rs_list":
             return "search", lambda fault: self._list(query)
         if name == "jsoc_info":
@@ -186,7 +207,7 @@ class JsocServer(FileServer):
             return "export", lambda fault: self._export(query, fault)
         if name == "jsoc_fetch":
             return "status", lambda fault: self._status(query["requestid"], fault)
-        return super()._look_up(path)
+        return super()._look_up(path, content)
 
     def _address(self, query):
         # The address comes quoted twice.
@@ -217,6 +238,18 @@ class JsocServer(FileServer):
         ]
         answer = {"status": 0, "count": len(records), "runtime": 0.01}
         return _json({**answer, "keywords": keywords} if records else answer)
+
+    def _list_table(self, series, record_set):
+        start, end = (parse_time(text.rstrip("Z")) for text in re.search(r"\[(\S+Z)-(\S+Z)\]", record_set).groups())
+        rows = [row for row in self.tables[series] if start <= parse_time(row["T_START"]) <= end]
+        keywords = [{"name": key, "values": [row[key] for row in rows]} for key in (rows[0] if rows else ())]
+        answer = {"status": 0, "count": len(rows), "runtime": 0.01}
+        return _json({**answer, "keywords": keywords} if rows else answer)
+
+    def _describe_table(self, series, record_set):
+        kinds = {key: "string" if key.startswith("T_") else "double" for key in self.tables[series][0]}
+        keywords = [{"name": key, "type": kind, "units": "", "note": ""} for key, kind in kinds.items()]
+        return _json({"status": 0, "primekeys": ["T_START"], "keywords": keywords, "links": [], "segments": []})
 
     def _export(self, query, fault):
         assert query["notify"] == EMAIL
@@ -269,7 +302,7 @@ def aia_content(t_rec, t_obs, *, wavelength=304, checksum=True, value=None, shap
     header = fits.Header()
     header.update({"T_REC": t_rec, "T_OBS": t_obs, "DATE-OBS": parse_time(t_obs).utc.isot, "TELESCOP": "SDO/AIA"})
     header.update({"WAVELNTH": wavelength} if wavelength else {})
-    header.update({"INSTRUME": "AIA_4", "WAVEUNIT": "angstrom", "QUALITY": 0, "EXPTIME": 2.9})
+    header.update({"INSTRUME": "AIA_4", "WAVEUNIT": "angstrom", "QUALITY": 0, "EXPTIME": 2.9, "SAT_ROT": 0.0})
     header.update({"LVL_NUM": 1.0, "BUNIT": "DN"})
     for axis, count in ((1, shape[1]), (2, shape[0])):
         header.update({f"CTYPE{axis}": ("HPLN-TAN", "HPLT-TAN")[axis - 1], f"CUNIT{axis}": "arcsec"})

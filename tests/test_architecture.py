@@ -103,4 +103,7 @@ def test_real_module_that_is_turned_round_is_a_fault(tmp_path):
     copy = shutil.copytree(architecture.PACKAGE, tmp_path / "esis_ndcube", ignore=shutil.ignore_patterns("*.pyc"))
     path = copy / "flags.py"
     path.write_text("from esis_ndcube.report import write_report\n" + path.read_text())
-    assert architecture.find_faults(architecture.read_plan(), copy) == ["flags imports report, which comes later"]
+    faults = set(architecture.find_faults(architecture.read_plan(), copy))
+    assert faults - set(architecture.find_faults(architecture.read_plan())) == {
+        "flags imports report, which comes later"
+    }

@@ -1,5 +1,7 @@
 """Images of other telescopes on a cube's grid, against a scene with a formula and against plain reproject."""
 
+import importlib.resources
+
 import numpy as np
 import pytest
 from helpers import make_cube
@@ -8,13 +10,16 @@ from reproject import reproject_interp
 import astropy.units as u
 import sunpy.map
 from astropy.coordinates import SkyCoord
+from astropy.io import ascii
 from astropy.nddata import StdDevUncertainty
 from astropy.table import QTable
 from astropy.time import Time
 from sunpy.coordinates import HeliographicStonyhurst, Helioprojective, get_earth
 
+from esis_ndcube import ESIS_1, ESISLevel3Cube
 from esis_ndcube.context import ContextCube, context_cube
 from esis_ndcube.io.fits import CubeFileError
+from esis_ndcube.wcs import level3_wcs
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +61,7 @@ def series(cube, offsets, **kwargs):
 def test_what_the_scene_is_there(cube):
     """The observer of the cube looks from Earth too, so that coordinates agree."""
     context = context_cube(cube, make_map(cube.time[1]), order="bicubic")
-    assert type(context) is ContextCube
+    assert (type(context), context.name) == (ContextCube, "AIA 304.0 Angstrom")
     assert context.shape == (4, 40, 36)
     y, x = np.indices(context.shape[1:])
     for index in range(4):
@@ -145,6 +150,12 @@ def test_round_trip(cube, tmp_path):
         type(cube).read(tmp_path / "context.fits")
 
 
+def noise(counts, counts_per_photon, compression):
+    """Shot noise, that of compression, dark, readout and digits of an image of AIA."""
+    shot = np.sqrt(counts / counts_per_photon) * counts_per_photon
+    return np.sqrt(shot**2 + (shot / compression) ** 2 + 0.18**2 + 1.14**2 + 1 / 12)
+
+
 def test_tables_of_aia(cube):
     pytest.importorskip("aiapy")
     time = cube.time[0]
@@ -173,13 +184,19 @@ def test_tables_of_aia(cube):
     middle = image.wcs.pixel_to_world(x.mean(), y.mean())
     assert abs(middle.Tx.wrap_at("180d").to_value(u.arcsec) - (2105.5 - 2097.5) * 0.6) < 0.4
     assert abs(middle.Ty.to_value(u.arcsec) - (2060.5 - 2047.5) * 0.6) < 0.4
-    # Shot, read, dark, digits and compression by hand.
-    shot = np.sqrt(50 / 3) * 3
-    by_hand = np.sqrt(shot**2 + (shot / 5) ** 2 + 0.18**2 + 1.14**2 + 1 / 12)
+    by_hand = noise(50, 3, 5)
     # At the sides of the patch the variance is smoothed.
     np.testing.assert_allclose(np.median(after.uncertainty.array[after.data == 50]), by_hand, rtol=1e-5)
-    with pytest.raises(ValueError, match="expected images of AIA"):
-        context_cube(image, make_map(time, instrument="HMI"), pointing_table=pointing)
+    other = make_map(time, instrument="HMI")
+    with pytest.raises(ValueError, match=r"got 'HMI .*of 64 x 60 pixels .*expected a full-disk image of AIA"):
+        context_cube(image, other, pointing_table=pointing)
+    with pytest.raises(ValueError, match=r"got the error table of AIA for 'HMI .*expected an image of AIA"):
+        context_cube(image, other, error_table=errors)
+    # The table of the team, as aiapy reads it from a file.
+    table = importlib.resources.files("aiapy") / "tests" / "data" / "aia_V3_error_table.txt"
+    published = context_cube(image, make_map(time, value=50.0), order=0, error_table=str(table))
+    row = next(row for row in ascii.read(str(table)) if row["WAVELNTH"] == 304)
+    np.testing.assert_allclose(published.uncertainty.array, noise(50, row["DNPERPHT"], row["COMPRESS"]), rtol=1e-5)
 
 
 def test_bad_input(cube):
@@ -200,6 +217,40 @@ def test_bad_input(cube):
 def test_facade(cube):
     one = make_map(cube.time[0])
     np.testing.assert_array_equal(cube.context(one, order=1).data, context_cube(cube, one, order=1).data)
+    both = series(cube, [0, 30])
+    sequence = sunpy.map.Map(both, sequence=True)
+    np.testing.assert_array_equal(cube.context(sequence).data, cube.context(both).data)
+    with pytest.raises(TypeError, match=r"got str, expected a query, .* or sunpy Maps: read files with"):
+        cube.context("aia.fits")
+
+
+AIA_AND_HMI = [
+    "aia/AIA20110319_105400_0171.fits",
+    "aia/AIA304_20240416_111541_8bit_crop.fits",
+    "aia/aia_171_cutout.fits",
+    "aia/aia_171_level1.fits",
+    "other/resampled_hmi.fits",
+]
+
+
+@pytest.mark.flight_data
+@pytest.mark.filterwarnings("ignore:The meta key  is not valid ascii")
+@pytest.mark.parametrize("name", AIA_AND_HMI)
+def test_images_of_sdo_as_plain_reproject_sees_them(flight_data, name):
+    """Level 1 and 1.5, a cutout, binned and turned ones."""
+    one = sunpy.map.Map(flight_data / name)
+    wcs = level3_wcs(ESIS_1.grid, Time([one.reference_date.utc.isot]), [1])[:, :, 500:660, 540:700]
+    image = ESISLevel3Cube(np.zeros((1, 1, 160, 160)), wcs=wcs, meta={"flight": ESIS_1})[0, 0]
+    context = image.context(one)
+    expected, _ = reproject_interp((one.data.astype(float), one.wcs), image.wcs, shape_out=image.shape)
+    np.testing.assert_array_equal(context.mask, np.isnan(expected))
+    good = ~context.mask
+    assert good.sum() > 1000
+    np.testing.assert_allclose(context.data[good], expected[good], atol=1e-5 * np.nanmax(abs(one.data)))
+    assert abs(context.time_difference) < 1 * u.ms
+    # No image of another year is that of the flight.
+    with pytest.raises(ValueError, match=r"got .* s from the nearest exposure, .*image of that region and time"):
+        make_cube((1, 1, 40, 36)).context(one)
 
 
 @pytest.mark.flight_data

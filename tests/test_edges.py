@@ -173,6 +173,21 @@ def test_bad_pixels_do_not_count(level1):
     np.testing.assert_allclose(shift[good], edges.shift[good], atol=0.5)
 
 
+def test_level3_is_placed_by_the_edges_of_each_frame(level1, cube):
+    """Each image is flagged where its own field stop is, whatever other exposures there are."""
+    known = np.array([[alignment.converged for alignment in row] for row in cube.alignment])
+    found = np.stack([cube.meta["field_stop_u"], cube.meta["field_stop_v"]], axis=-1)
+    np.testing.assert_array_equal(found[known], find_edges(level1).placement()[known])
+    assert known.sum() == 7
+    assert np.isnan(found[~known]).all()
+    for index in zip(*np.nonzero(known), strict=True):
+        position = detector_coordinates(cube.alignment[index], cube.wcs[index], cube.shape[-2:])
+        inside = line_region(cube.flight, index[1] + 1, cube.line, *position, shift=found[index])
+        seen = np.isfinite(cube.data[index])
+        np.testing.assert_array_equal((cube.flags[index] & Flag.OUTSIDE == 0)[seen], inside[seen])
+        assert inside[seen].any()
+
+
 def test_clean_of_one_faint_line(cube):
     """A line without a flag of its own is placed through the alignment; all of them together have one."""
     names = [line.name for line in overlapping_lines(cube.flight, cube.line)]
@@ -181,10 +196,11 @@ def test_clean_of_one_faint_line(cube):
     here = {"channels": 2, "frames": cube.frame[0]}
     own = cube.clean_region(lines=[], **here)
     position = detector_coordinates(cube.alignment[0, 1], cube.wcs[0, 1], cube.shape[-2:])
-    expected = own & ~line_region(cube.flight, 2, faint, *position)
+    shift = [cube.meta[key][0, 1] for key in ("field_stop_u", "field_stop_v")]
+    expected = own & ~line_region(cube.flight, 2, faint, *position, shift=shift)
     assert 0 < expected.sum() < own.sum()
     np.testing.assert_array_equal(cube.clean_region(lines="O III", **here), expected)
     together = own.copy()
     for name in names:
-        together &= ~line_region(cube.flight, 2, find_line(cube.flight, name), *position)
+        together &= ~line_region(cube.flight, 2, find_line(cube.flight, name), *position, shift=shift)
     np.testing.assert_array_equal(cube.clean_region(lines="all", **here), together)

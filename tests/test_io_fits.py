@@ -101,7 +101,7 @@ def test_plain_astropy_reads_the_file(tmp_path, channels):
         table = hdulist["EXPOSURE"].data
         assert len(table) == 15
         assert table["FILE"][4] == cube.meta["file"][1, 1]
-        assert table["DATE-AVG"][4] == cube.time[1].isot
+        assert table["DATE_AVG"][4] == cube.time[1].isot
 
 
 def test_map_of_an_image_file(tmp_path):

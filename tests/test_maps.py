@@ -1,17 +1,23 @@
 """The sunpy Map source, through sunpy's own factory."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from helpers import make_cube
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from reproject import reproject_interp
 
 import astropy.units as u
 import sunpy.map
 from astropy.coordinates import SkyCoord
+from astropy.time import Time
+from sunpy.coordinates import HeliographicStonyhurst, Helioprojective
 from sunpy.map.sources import AIAMap
 
-from esis_ndcube import ESISMap
+from esis_ndcube import ESISLevel3Cube, ESISMap, Flight
+from esis_ndcube.wcs import level3_wcs
 
 
 @pytest.fixture
@@ -72,6 +78,34 @@ def test_operations_of_sunpy(esis_map):
     assert part.uncertainty is None or part.uncertainty.array.shape == part.data.shape
     filled = sunpy.map.Map(np.nan_to_num(esis_map.data), esis_map.meta)
     np.testing.assert_allclose(filled.reproject_to(esis_map.wcs).data, filled.data, rtol=1e-6, atol=1e-6)
+
+
+def test_reprojected_to_another_observer(esis_map):
+    """As plain reproject has it; sunpy makes a map without instrument of it."""
+    time = esis_map.reference_date
+    observer = SkyCoord(4 * u.deg, -5 * u.deg, 0.8 * u.AU, frame=HeliographicStonyhurst(obstime=time))
+    center = esis_map.center.transform_to(Helioprojective(observer=observer, obstime=time))
+    header = sunpy.map.make_fitswcs_header((20, 24), center, scale=[0.5, 0.5] * u.arcsec / u.pix)
+    seen = esis_map.reproject_to(header)
+    expected, _ = reproject_interp((esis_map.data, esis_map.wcs), seen.wcs, shape_out=(20, 24))
+    assert np.isfinite(expected).sum() > 50
+    np.testing.assert_allclose(seen.data, expected, rtol=1e-8)
+    assert abs(seen.observer_coordinate.lon - 4 * u.deg) < 1e-9 * u.deg
+
+
+def test_a_flight_of_six_channels(tmp_path):
+    """Nothing of the first flight is built in: the header says what the image is."""
+    flight = Flight.read(Path(__file__).parent / "data" / "second_flight.toml")
+    channel, line = flight.channels[-1].number, flight.lines[0]
+    wcs = level3_wcs(flight.grid, Time(["2027-07-01T18:00:00"]), [channel])[:, :, 100:130, 200:240]
+    meta = {"flight": flight, "line": line.name}
+    one = ESISLevel3Cube(np.ones((1, 1, 30, 40)), wcs=wcs, unit="ph / pix", meta=meta)[0, 0].to_map()
+    one.save(tmp_path / "six.fits")
+    back = sunpy.map.Map(tmp_path / "six.fits")
+    assert type(back) is ESISMap
+    assert (back.instrument, back.detector) == (flight.instrument, flight.channel(channel).camera)
+    assert back.wavelength == line.wavelength
+    assert back.scale.axis1 == one.scale.axis1
 
 
 def test_grid_and_limb(esis_map):

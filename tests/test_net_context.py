@@ -1,7 +1,9 @@
 """Images nearest to exposures, through the real Fido, drms and parfive, from a real server with faults on demand."""
 
+import dataclasses
 import socket
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +62,17 @@ def serve(monkeypatch):
     yield start
     for server in running:
         server.__exit__()
+
+
+@pytest.fixture
+def impatient(serve, monkeypatch):
+    """Give up soon what a server stalls at."""
+    monkeypatch.setattr(ESISContextClient, "policy", dataclasses.replace(QUICK, timeout=0.5 * u.s))
+    before = socket.getdefaulttimeout()
+    # That of drms, which has no setting of its own.
+    socket.setdefaulttimeout(0.5)
+    yield
+    socket.setdefaulttimeout(before)
 
 
 def search(*extra, times=EXPOSURES):
@@ -201,6 +214,7 @@ def test_address(serve, records, tmp_path, monkeypatch):
     check_files(fetch(result, tmp_path), records)
 
 
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("fault", FAULTS_OF_ANSWERS)
 @pytest.mark.parametrize("place", ["search", "address", "export", "status"])
 def test_answers_that_fail_once_are_asked_for_again(serve, records, tmp_path, place, fault):
@@ -209,6 +223,7 @@ def test_answers_that_fail_once_are_asked_for_again(serve, records, tmp_path, pl
     check_files(fetch(search(a.jsoc.Notify(EMAIL), times=FEW), tmp_path), records, FEW)
 
 
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("fault", FAULTS_OF_FILES)
 def test_files_that_fail_once_are_fetched_again(serve, records, tmp_path, fault):
     server = serve(records)
@@ -218,6 +233,7 @@ def test_files_that_fail_once_are_fetched_again(serve, records, tmp_path, fault)
     assert server.count("export") == 1
 
 
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("fault", [fault for fault in FAULTS_OF_FILES if fault != "late"])
 def test_files_that_always_fail_are_named(serve, records, tmp_path, fault):
     server = serve(records)
@@ -260,11 +276,12 @@ def test_damaged_files_of_the_cache_are_fetched_again(serve, records, tmp_path):
     assert server.count("file") == before + 2
 
 
-def test_files_without_checksum_are_reported(serve, tmp_path):
-    records = aia_records(START, 40, checksum=False)
+@pytest.mark.parametrize("lacking", [{"checksum": False}, {"wavelength": None}])
+def test_files_without_checksum_or_keyword_are_reported(serve, tmp_path, lacking):
+    records = aia_records(START, 40, **lacking)
     server = serve(records)
     result = search(a.jsoc.Notify(EMAIL), times=EXPOSURES[:4])
-    with pytest.warns(SunpyUserWarning, match=r"unverified, because they have no checksum.*\.fits"):
+    with pytest.warns(SunpyUserWarning, match=r"unverified, because they lack checksums or keywords.*\.fits"):
         check_files(fetch(result, tmp_path / "whole"), records, EXPOSURES[:4])
     # What the length tells is still seen.
     server.faults["file"] = ["short, no length", "short"]
@@ -330,19 +347,22 @@ def test_records_that_are_not_exported_are_named(serve, records, tmp_path):
         fetch(result, tmp_path)
 
 
-def test_server_that_says_nothing(serve, records, monkeypatch):
-    server = serve(records)
-    monkeypatch.setattr(ESISContextClient, "policy", RetryPolicy(tries=2, pause=0 * u.s))
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(0.2)
-    try:
-        server._list = lambda query: __import__("time").sleep(0.5) or b"{}"
-        with pytest.raises(ArchiveError, match=r"the search for SDO/AIA 304 .* failed 2 times"):
-            search()
-    finally:
-        socket.setdefaulttimeout(before)
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("place", ["search", "address", "export", "status", "file"])
+def test_server_that_stops_answering(serve, records, tmp_path, place):
+    server = serve(records, polls=1)
+    server.faults[place] = ["stall"] * 20
+    what = {
+        "search": "the search for SDO/AIA 304",
+        "address": "the check of the e-mail address",
+        "file": "1 of 1 files",
+    }
+    with pytest.raises(ArchiveError, match=f"{what.get(place, 'the')}.* (failed|missing after) 3 t(imes|ries)"):
+        fetch(search(a.jsoc.Notify(EMAIL), times=EXPOSURES[:1]), tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("batch", range(4))
 def test_random_faults(serve, records, tmp_path, batch):
     """Each of 100 runs ends in the complete and correct set, or in one error that says what is missing."""
@@ -367,7 +387,11 @@ def random_run(serve, records, folder, seed):
     }
     share = rng.choice([0.1, 0.3, 0.6])
     for place, faults in places.items():
+        # Of those that stall only one, because it takes its time.
+        faults = [fault for fault in faults if fault != "stall"]
         server.faults[place] = [str(rng.choice(faults)) if rng.random() < share else None for _ in range(60)]
+    if rng.random() < 0.3:
+        server.faults[str(rng.choice(list(places)))][rng.integers(2)] = "stall"
     times = EXPOSURES[: rng.integers(1, 9)]
     wanted = {record_name(records[index]): records[index] for index in nearest_by_hand(records, times)}
     folder.mkdir()
@@ -398,17 +422,92 @@ def record_name(record):
 
 
 def test_wrong_arguments(serve, records, tmp_path):
-    serve(records)
+    server = serve(records)
     with pytest.raises(ValueError, match="got provider 'nasa', expected 'jsoc' or 'vso'"):
         fetch(search(), tmp_path, provider="nasa")
     with pytest.raises(ValueError, match="got 'aia_305', expected one of aia_94"):
         a.esis.Context("aia_305")
     with pytest.raises(ValueError, match=r"got 12\.0 arcsec, expected one time"):
         a.esis.MaxGap(12 * u.arcsec)
-    with pytest.raises(ValueError, match="got no times"):
-        a.esis.Exposures(Time([], format="mjd"))
+    with pytest.raises(ValueError, match="got inf s, expected one time"):
+        a.esis.MaxGap(np.inf * u.s)
+    for none in ([], Time([], format="mjd")):
+        with pytest.raises(ValueError, match="got no times"):
+            a.esis.Exposures(none)
+    masked = EXPOSURES.copy()
+    masked[3:5] = np.ma.masked
+    with pytest.raises(ValueError, match="got 2 masked times among 28"):
+        a.esis.Exposures(masked)
+    with pytest.raises(ValueError, match=r"got exposures over 2\.0 d, expected at most 1 d"):
+        search(times=EXPOSURES[:2] + [0, 2] * u.day)
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError):
+        fetch(search(a.jsoc.Notify(EMAIL)), tmp_path / "file" / "below")
+    assert server.count("export") == 0
+    with pytest.raises(ValueError, match="got overwrite='unique', expected True or False"):
+        fetch(search(), tmp_path, overwrite="unique")
+    with pytest.raises(ValueError, match=r"got 'nokey' in the pattern .*, expected names out of exposure, time"):
+        fetch(search(), tmp_path / "{nokey}" / "{file}")
     with pytest.raises(ValueError, match=r"got flight 'f9', expected f1 \(ESIS_1\)"):
         a.esis.Flight("f9")
+
+
+def test_queries_that_can_not_be_answered(serve, records):
+    """Nobody else knows our attributes, and Fido would only say that nobody understands the query."""
+    server = serve(records)
+    exposures, context = a.esis.Exposures(FEW), a.esis.Context.aia_304
+    for query, given in (
+        ([context], "Context"),
+        ([exposures], "Exposures"),
+        ([exposures, a.esis.Flight.f1, context], "Exposures, Flight, Context"),
+        ([a.esis.Flight.f1, a.Level(0), context], "Flight, Level, Context"),
+        ([exposures, context, a.Instrument("AIA")], "Exposures, Context, Instrument"),
+    ):
+        with pytest.raises(ValueError, match=f"got a query with {given}, expected a.esis.Context and either"):
+            Fido.search(*query)
+    for query, given in (
+        ([a.esis.Flight.f1], "Flight"),
+        ([a.esis.Flight.f1, a.Level(0), a.Instrument("ESIS")], "Flight, Level, Instrument"),
+    ):
+        with pytest.raises(ValueError, match=f"got a query with {given}, expected a.esis.Flight and a.Level"):
+            Fido.search(*query)
+    assert not server.requests
+
+
+@pytest.mark.flight_data
+def test_real_file_of_jsoc(serve, flight_data, tmp_path):
+    """Its names and checksums are as expected: nothing is reported as unverified, and a flipped bit is seen."""
+    content = (flight_data / "aia" / "aia_171_cutout.fits").read_bytes()
+    observed = sunpy.map.Map(flight_data / "aia" / "aia_171_cutout.fits").meta["t_obs"]
+    server = serve([Record("2013-03-10T12:00:01Z", f"{observed}Z", "0x00000000", content, 171)])
+    server.faults["file"] = ["flip"]
+    near = a.esis.Exposures(Time(observed) + [-4, 3] * u.s)
+    result = Fido.search(near, a.esis.Context("AIA 171"), a.jsoc.Notify(EMAIL))
+    (file,) = fetch(result, tmp_path)
+    assert Path(file).read_bytes() == content
+    assert server.count("file") == 2
+
+
+def test_exposures_in_any_order(serve, records, tmp_path):
+    serve(records)
+    order = [5, 0, 3, 0]
+    (table,) = search(a.jsoc.Notify(EMAIL), times=EXPOSURES[order])
+    assert table["Record"].tolist() == [records[i].t_rec for i in nearest_by_hand(records, EXPOSURES[order])]
+    check_files(fetch(table, tmp_path), records, EXPOSURES[order])
+    # Two choices are two results.
+    either = a.esis.Exposures(FEW[:2]) | a.esis.Exposures(FEW)
+    assert [len(part) for part in Fido.search(either, a.esis.Context.aia_304)] == [2, 7]
+
+
+def test_fetches_at_the_same_time(serve, records, tmp_path):
+    """What two sessions fetch into one folder is whole."""
+    serve(records)
+    result = search(a.jsoc.Notify(EMAIL), times=FEW)
+    with ThreadPoolExecutor(4) as pool:
+        tasks = [pool.submit(ESISContextClient().fetch, result[0], path=tmp_path, progress=False) for _ in range(4)]
+    for task in tasks:
+        check_files(task.result(), records, FEW)
+    assert len(list(tmp_path.iterdir())) == len(tasks[0].result())
 
 
 def test_attributes():
@@ -420,7 +519,9 @@ def test_attributes():
     assert a.esis.Flight.f1 == a.esis.Flight.esis_1 == a.esis.Flight(esis_ndcube.ESIS_1)
     assert {"aia_304", "hmi_los", "hmi_continuum", "aia_94", "aia_4500"} <= set(dir(a.esis.Context))
     assert "f1" in dir(a.esis.Flight)
-    assert a.esis.Context("AIA 304") == a.esis.Context.aia_304
+    for name in ("AIA 304", "aia304", "AIA-304"):
+        assert a.esis.Context(name) == a.esis.Context.aia_304
+    assert a.esis.Flight("ESIS 1") == a.esis.Flight.f1
     assert "ESIS_1" in str(a.esis.Flight)
     for client in (ESISContextClient(), esis_ndcube.net.ESISFlightClient()):
         assert type(client).__name__ in str(client)

@@ -1,5 +1,6 @@
 """Raw frames of a flight from a server, the whole chain from the network to a cube, and Fido beside our clients."""
 
+import dataclasses
 import gzip
 import io
 import json
@@ -16,6 +17,7 @@ import tomli_w
 from click.testing import CliRunner
 from jsoc_server import EMAIL, FAULTS_OF_FILES, FileServer, JsocServer, Record
 from rawframes import tiny_flight, write_flight
+from vso_server import VsoServer
 
 import astropy.units as u
 import sunpy.map
@@ -23,11 +25,13 @@ from astropy.io import fits
 from astropy.time import Time
 from sunpy.net import Fido
 from sunpy.net import attrs as a
+from sunpy.net.vso import vso
 
 from esis_ndcube import ESIS_1, ESISLevel3Cube, Flight, FlightError
 from esis_ndcube.cli import main
 from esis_ndcube.frames import find_frames
-from esis_ndcube.net import ArchiveError, ESISContextClient, ESISFlightClient, RetryPolicy
+from esis_ndcube.net import ArchiveError, ESISContextClient, ESISFlightClient, RetryPolicy, attrs
+from esis_ndcube.net.fetch import fetch_flight
 from esis_ndcube.simulate import simulate_flight
 
 pytestmark = pytest.mark.usefixtures("closed_loops")
@@ -65,11 +69,11 @@ def server(contents):
         yield server
 
 
-def with_archive(flight, url, frames, *, time_frame=1, time=None):
+def with_archive(flight, url, frames, *, time_frame=1, time=None, short_name="f1"):
     """The flight, its frames public at a server."""
     table = tomllib.loads(flight.toml)
     table["archive"] = {
-        "short_name": "f1",
+        "short_name": short_name,
         "url": url + "frames/",
         "frames": [[int(frame), int(frame)] for frame in frames],
         "time_frame": int(time_frame),
@@ -115,6 +119,25 @@ def test_frames_of_another_flight():
     assert abs((table["Time"][-1] - table["Time"][0]) - flight.cadence) < 1 * u.us
 
 
+def test_next_flight_needs_no_code(tmp_path, monkeypatch):
+    """Its file in the folder of flights is all."""
+    folder = tmp_path / "flights"
+    folder.mkdir()
+    (folder / "esis_1.toml").write_text(ESIS_1.toml)
+    second = Flight.read(Path(__file__).parent / "data" / "second_flight.toml")
+    frame = second.light_frames[0][0]
+    second = with_archive(second, "https://example.org/", [frame], time_frame=frame, short_name="f2")
+    (folder / "second.toml").write_text(second.toml)
+    monkeypatch.setattr(attrs.resources, "files", lambda name: tmp_path)
+    assert a.esis.Flight("f2").flight == second
+    assert a.esis.Flight("F1").flight == ESIS_1
+    assert {"f1", "f2"} <= {name for name, _ in ESISContextClient.register_values()[attrs.Flight]}
+    (result,) = Fido.search(a.esis.Flight("f2"), a.Level(0))
+    assert result["Channel"].tolist() == [channel.number for channel in second.channels]
+    with pytest.raises(ValueError, match=r"got flight 'f3', expected f1 \(ESIS_1\), f2 \("):
+        a.esis.Flight("f3")
+
+
 @pytest.mark.flight_data
 def test_time_line_of_the_first_flight(flight_data):
     frames = find_frames(flight_data / "esis_level0", ESIS_1)
@@ -154,10 +177,13 @@ def test_frames_are_fetched_once(server, contents, tmp_path):
 
 
 @pytest.mark.parametrize("fault", FAULTS_OF_FILES)
-def test_faults(server, contents, tmp_path, fault):
-    server.faults["file"] = [None, fault, None, fault]
+def test_faults(server, contents, monkeypatch, tmp_path, fault):
+    monkeypatch.setattr(ESISFlightClient, "policy", dataclasses.replace(QUICK, timeout=0.5 * u.s))
+    # Some take their time, so that several are under way at once.
+    server.faults["file"] = ["late", fault, "late", fault, "late"]
     _, files = fetch(server, tmp_path / "twice")
     check_files(files, contents)
+    assert 2 <= server.most_at_a_time <= 5
 
 
 def test_frames_that_are_gone_are_named(server, contents, tmp_path):
@@ -249,6 +275,80 @@ def test_whole_chain(network, simulated, simulated_files, monkeypatch, tmp_path)
     assert (len(frames.requests), jsoc.count("file")) == before
 
 
+@pytest.mark.parametrize("folder", ["f1", None])
+def test_flight_without_an_address(network, simulated, simulated_files, monkeypatch, tmp_path, folder):
+    """What ``--vso`` fetches, into a folder of one's own or that of sunpy."""
+    import drms
+
+    _, _, flight = network
+    monkeypatch.setattr(sunpy.config, "get", lambda section, key: str(tmp_path / key))
+    with VsoServer(reference_records(simulated)) as server:
+        monkeypatch.setitem(drms.config._server_configs, "jsoc", server.config())
+        monkeypatch.setattr(vso, "DEFAULT_URL_PORT", server.mirrors())
+        files = fetch_flight(Flight.read(flight), folder and tmp_path / folder, provider="vso")
+    assert server.count("address") == server.count("export") == 0
+    assert sorted(path.name for path in files.raw) == sorted(path.name for path in simulated_files.raw)
+    exposures = [simulated.mid_time(frame) for frame in simulated.frames]
+    nearest = sorted({int(np.argmin(abs((simulated.reference_times - time).sec))) for time in exposures})
+    assert [path.read_bytes() for path in files.reference] == [server.records[index].content for index in nearest]
+    home = tmp_path / "f1" if folder else tmp_path / "download_dir" / simulated.flight.name
+    assert {path.parent.parent for path in (*files.raw, *files.reference)} == {home}
+
+
+def full_disk_record(simulated, offset):
+    """A simulated reference as a full-disk image of AIA whose header looks this many pixels beside the Sun."""
+    data, header = simulated.reference(1)
+    header = fits.Header(header)
+    whole = np.zeros((4096, 4096), np.float32)
+    corner = 1900, 1950
+    whole[corner[1] : corner[1] + data.shape[0], corner[0] : corner[0] + data.shape[1]] = data
+    center = sunpy.map.Map(data, header).wcs.world_to_pixel_values(0, 0) + np.array(corner)
+    for key in ("PC1_1", "PC1_2", "PC2_1", "PC2_2"):
+        del header[key]
+    header.update({"CRPIX1": center[0] + 1 + offset, "CRPIX2": center[1] + 1, "CRVAL1": 0, "CRVAL2": 0})
+    time = simulated.reference_times[1]
+    t_rec, t_obs = time.isot[:19] + "Z", time.isot[:22] + "Z"
+    # A table tells the rotation of the camera, the header that of the spacecraft.
+    roll = np.degrees(np.arctan2(*[simulated.reference(1)[1][key] for key in ("PC2_1", "PC1_1")]))
+    header.update({"T_REC": t_rec, "T_OBS": t_obs, "SAT_ROT": 0.0, "CROTA2": roll})
+    stream = io.BytesIO()
+    fits.HDUList(
+        [fits.PrimaryHDU(), fits.CompImageHDU(whole, header, quantize_level=0.0, compression_type="GZIP_2")]
+    ).writeto(stream, checksum=True)
+    table = {"T_START": (time - 1 * u.h).isot[:19] + "Z", "T_STOP": (time + 2 * u.h).isot[:19] + "Z"}
+    values = {"X0": center[0], "Y0": center[1], "IMSCALE": header["CDELT1"], "INSTROT": roll}
+    table |= {f"A_304_{key}": repr(float(value)) for key, value in values.items()}
+    return Record(t_rec, t_obs, "0x00000000", stream.getvalue()), table
+
+
+def test_references_are_pointed_by_the_table(network, simulated, simulated_files, monkeypatch, tmp_path):
+    """The header's error of 12 arcsec is in neither the cube nor its AIA images, and both say so."""
+    pytest.importorskip("aiapy")
+    _, jsoc, flight = network
+    monkeypatch.setenv("JSOC_EMAIL", EMAIL)
+    record, row = full_disk_record(simulated, 20)
+    jsoc.records, jsoc.tables["aia.master_pointing3h"] = [record], [row]
+    options = ["--flight", flight, "--no-vignetting", "--no-normalize"]
+    result = run("level3", "--fetch", "f1", *options, "--folder", tmp_path / "f1", "-o", tmp_path / "l3.fits")
+    assert result.exit_code == 0, result.output
+    cube = ESISLevel3Cube.read(tmp_path / "l3.fits")
+    assert "pointing table of AIA" in cube.reference
+    aia = cube.to_aia(path=tmp_path / "f1" / "reference")
+    assert aia.pointing_source == "pointing table of AIA"
+    reference = simulated_files.reference[1]
+    local = run("level3", *simulated_files.raw, "--reference", reference, *options, "-o", tmp_path / "local.fits")
+    assert local.exit_code == 0, local.output
+    for fetched, by_hand in zip(
+        cube.alignment.flat, ESISLevel3Cube.read(tmp_path / "local.fits").alignment.flat, strict=True
+    ):
+        one, two = (alignment.to_gwcs().pixel_to_world(1500.0 / 5, 520.0 / 5) for alignment in (fetched, by_hand))
+        assert abs(one.Tx - two.Tx) < 0.05 * u.arcsec
+        assert abs(one.Ty - two.Ty) < 0.05 * u.arcsec
+    expected = cube.context(sunpy.map.Map(reference))
+    good = ~expected.mask & cube.clean_region()
+    assert np.corrcoef(aia.data[good], expected.data[good])[0, 1] > 0.999
+
+
 def test_fetch_of_the_command_line(network, tmp_path):
     _, _, flight = network
     for arguments, message in (
@@ -256,6 +356,7 @@ def test_fetch_of_the_command_line(network, tmp_path):
         (["--fetch", "f2", "--flight", flight], "got flight 'f2', expected ESIS_1_small or f1"),
         (["--fetch", "f1", flight], "and --fetch f1, expected one of both"),
         ([], "got neither PATHS nor --fetch"),
+        ([flight, "--vso"], "got --folder or --vso without --fetch"),
     ):
         result = run("level3", *arguments, "-o", tmp_path / "l3.fits")
         assert result.exit_code == 1
@@ -274,6 +375,7 @@ def test_images_of_a_context(network, simulated, monkeypatch, tmp_path):
     one = sunpy.map.Map(files[1])
     np.testing.assert_array_equal(one.data, context.data[1])
     assert (one.meta["label"], one.meta["instrume"], one.wavelength) == ("AIA 304", "AIA", 304 * u.AA)
+    assert one.exposure_time == maps[0].exposure_time
     assert abs((Time(one.meta["date-img"]) - maps[0].reference_date).to_value(u.s)) < 1e-6
     assert abs((one.reference_date - cube.time[1]).to_value(u.s)) < 1e-6
     corner, expected = one.pixel_to_world(0 * u.pix, 0 * u.pix), context[1].wcs.pixel_to_world(0, 0)

@@ -1,94 +1,42 @@
-"""Images from the Virtual Solar Observatory, by sunpy's own client; only its SOAP service is a stand-in."""
+"""Images from the Virtual Solar Observatory, through the real Fido, sunpy's own client and zeep, from a real server."""
 
-from collections import defaultdict
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
-from jsoc_server import JsocServer, aia_records
+import vso_server
+from jsoc_server import FAULTS_OF_ANSWERS, aia_records
 
 import astropy.units as u
 from astropy.time import Time
-from sunpy.net import Fido, vso
+from sunpy.net import Fido
 from sunpy.net import attrs as a
+from sunpy.net.vso import vso
 
 import esis_ndcube.net
 from esis_ndcube.net import ArchiveError, RetryPolicy
 
-pytestmark = pytest.mark.usefixtures("closed_loops")
+pytestmark = [
+    pytest.mark.usefixtures("closed_loops"),
+    # What sunpy says of a mirror of the VSO that does not answer.
+    pytest.mark.filterwarnings("ignore:Connection to http"),
+]
 
 EXPOSURES = Time("2019-09-30T18:06:06.642") + 10 * np.arange(6) * u.s
-QUICK = RetryPolicy(tries=2, pause=0 * u.s, timeout=2 * u.s)
-
-
-class Soap(dict):
-    """An answer of the service, with keys as attributes."""
-
-    def __getattr__(self, name):
-        try:
-            return self[name]
-        except KeyError as error:
-            raise AttributeError(name) from error
-
-
-class Api:
-    """The VSO's service: what it is asked, and what it answers of the records of a server."""
-
-    def __init__(self, server):
-        self.server, self.service, self.queries, self.failures = server, self, [], 0
-
-    def set_ns_prefix(self, *args):
-        pass
-
-    def get_type(self, name):
-        if name == "VSO:QueryRequestBlock":
-            return lambda: defaultdict(lambda: None)
-        return lambda *args, **kwargs: args[0] if args else Soap(kwargs)
-
-    def Query(self, request):
-        self.queries.append(request["block"])
-        if self.failures:
-            self.failures -= 1
-            msg = "no route to the VSO"
-            raise ConnectionError(msg)
-        items = [
-            Soap(
-                provider="JSOC", source="SDO", instrument="AIA", physobs="intensity", size=66200.0,
-                fileid=f"aia__lev1:304:{index}", extent=None,
-                time=Soap(start=record.t_rec[:19].replace("-", "").replace("T", "").replace(":", ""), end=None),
-                wave=Soap(wavemin="304", wavemax="304", waveunit="Angstrom", wavetype="NARROW"),
-            )
-            for index, record in enumerate(self.server.records)
-        ]  # fmt: skip
-        answer = Soap(provider="JSOC", record=Soap(recorditem=items), error=None)
-
-        class Response(list):
-            provideritem = [answer]
-
-        return Response([answer])
-
-    def GetData(self, request):
-        (wanted,) = request["request"]["datacontainer"]["datarequestitem"]
-        items = []
-        for name in wanted["fileiditem"]["fileid"]:
-            self.server.files[name] = self.server.records[int(name.split(":")[-1])].content
-            items.append(Soap(url=self.server.url + name, fileiditem=Soap(fileid=[name])))
-        method = Soap(methodtype=["URL-FILE_Rice"])
-        item = Soap(status=None, getdataitem=Soap(dataitem=items), method=method, provider="JSOC")
-        return Soap(getdataresponseitem=[item])
+QUICK = RetryPolicy(tries=3, pause=0 * u.s, timeout=0.5 * u.s)
 
 
 @pytest.fixture
-def network(monkeypatch):
+def server(monkeypatch):
     import drms
 
     monkeypatch.setattr(esis_ndcube.net.ESISContextClient, "policy", QUICK)
     monkeypatch.delenv("JSOC_EMAIL", raising=False)
-    with JsocServer(aia_records("2019-09-30T18:05:06", 20)) as server:
+    with vso_server.VsoServer(aia_records("2019-09-30T18:05:06", 20), shuffled=True) as server:
         monkeypatch.setitem(drms.config._server_configs, "jsoc", server.config())
-        api = Api(server)
-        monkeypatch.setattr(vso.VSOClient, "__init__", lambda self: setattr(self, "api", api))
-        yield server, api
+        monkeypatch.setattr(vso, "DEFAULT_URL_PORT", server.mirrors())
+        yield server
 
 
 def fetch(path):
@@ -96,34 +44,67 @@ def fetch(path):
     return result, Fido.fetch(result, path=path, progress=False, provider="vso")
 
 
-def test_without_address(network, tmp_path):
-    server, api = network
-    result, files = fetch(tmp_path)
+def check_files(server, result, files):
     by_name = {record.t_rec: record.content for record in server.records}
     assert [Path(file).read_bytes() for file in files] == [by_name[n] for n in dict.fromkeys(result[0]["Record"])]
+
+
+def test_without_address(server, tmp_path):
+    result, files = fetch(tmp_path)
+    check_files(server, result, files)
     assert server.count("export") == server.count("address") == 0
-    (query,) = api.queries
-    assert (query["instrument"], query["source"], query["wave"]["wavemin"]) == ("AIA", "SDO", 304)
+    assert server.count("query") == server.count("data") == 1
+    assert set(server.downloads().values()) == {1}
     assert server.most_at_a_time == 1
     # The names are those of JSOC, so that the cache serves both.
+    before = len(server.requests)
     assert list(Fido.fetch(result, path=tmp_path, progress=False)) == list(files)
+    assert len(server.requests) == before
 
 
-def test_faults(network, tmp_path):
-    server, api = network
-    api.failures = 1
+@pytest.mark.parametrize("fault", FAULTS_OF_ANSWERS)
+@pytest.mark.parametrize("place", ["query", "data"])
+def test_answers_that_fail_once_are_asked_for_again(server, tmp_path, place, fault):
+    server.faults[place] = [fault]
     server.faults["file"] = ["500"]
-    _, files = fetch(tmp_path / "one")
-    assert len(files) == 5
-    api.failures = 2
-    with pytest.raises(ArchiveError, match=r"the search for SDO/AIA 304 .* at the VSO failed 2 times.*no route"):
-        fetch(tmp_path / "two")
+    check_files(server, *fetch(tmp_path))
 
 
-def test_images_that_the_vso_lacks_are_named(network, tmp_path):
-    server, _ = network
+@pytest.mark.parametrize("fault", ["500", "html", "close", "cut"])
+def test_service_that_can_not_be_had_once(server, tmp_path, fault):
+    server.faults["wsdl"] = [fault, None, fault]
+    check_files(server, *fetch(tmp_path))
+
+
+def test_answers_that_always_fail(server, tmp_path):
+    for place, what in (
+        ("wsdl", "the connection to the VSO"),
+        ("query", "the search for SDO/AIA 304 .* at the VSO"),
+        ("data", "the question where SDO/AIA 304 .* is at the VSO"),
+    ):
+        server.faults[place] = ["500"] * 20
+        with pytest.raises(ArchiveError, match=f"{what} failed 3 times"):
+            fetch(tmp_path)
+        server.faults.clear()
+    server.faults["data"] = ["501"] * 3
+    with pytest.raises(ArchiveError, match=r"the question where .* failed 3 times"):
+        fetch(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_images_that_the_vso_lacks_are_named(server, tmp_path):
     result = Fido.search(a.esis.Exposures(EXPOSURES), a.esis.Context.aia_304)
     gone = result[0]["Record"][2]
     server.records = [record for record in server.records if record.t_rec != gone]
     with pytest.raises(ArchiveError, match=rf"1 of 5 files are not offered.*{gone.replace(':', '')}"):
         Fido.fetch(result, path=tmp_path, progress=False, provider="vso")
+
+
+def test_another_image_than_the_one_that_was_asked_for(server, tmp_path):
+    """The VSO knows images by their times only; the header has the last word."""
+    result = Fido.search(a.esis.Exposures(EXPOSURES), a.esis.Context.aia_304)
+    index = next(i for i, record in enumerate(server.records) if record.t_rec == result[0]["Record"][2])
+    server.records[index] = dataclasses.replace(server.records[index], content=server.records[0].content)
+    with pytest.raises(ArchiveError, match=r"1 of 5 files are missing after 3 tries: .*is another image: its T_OBS is"):
+        Fido.fetch(result, path=tmp_path, progress=False, provider="vso")
+    assert len(list(tmp_path.iterdir())) == 4

@@ -1,19 +1,14 @@
 """The report: what stands on the page, and how it works in a browser."""
 
-import base64
 import builtins
-import io
 import json
 import re
-import shutil
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from helpers import make_cube
-from PIL import Image
+from helpers import Page, make_cube, picture
 
 from sunpy.map import Map
 
@@ -28,56 +23,8 @@ from esis_ndcube.simulate import simulate_flight, true_cube
 SECOND = Path(__file__).parent / "data" / "second_flight.toml"
 
 
-class Page(HTMLParser):
-    """The parts of a page that tests ask for."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.images, self.links, self.tables, self.ids = [], [], [], []
-        self._open, self._text = [], []
-        self.feed(text)
-        assert not self._open
-
-    def handle_starttag(self, tag, attrs):
-        attrs = dict(attrs)
-        if tag not in ("meta", "link", "img", "input", "br"):
-            self._open.append(tag)
-        self.ids += [attrs["id"]] if "id" in attrs else []
-        self.links += [attrs[key] for key in ("src", "href") if key in attrs]
-        if tag == "img":
-            self.images.append(attrs)
-        if tag == "table":
-            self.tables.append([])
-        if tag == "tr":
-            self.tables[-1].append([])
-
-    def handle_endtag(self, tag):
-        assert self._open.pop() == tag
-
-    def handle_data(self, data):
-        if self._open and self._open[-1] in ("td", "th"):
-            self.tables[-1][-1].append(data)
-        if self._open and self._open[-1] == "caption":
-            self.tables[-1].insert(0, data)
-        self._text.append(data)
-
-    @property
-    def text(self):
-        return " ".join("".join(self._text).split())
-
-    def table(self, caption):
-        (found,) = [rows[2:] for rows in self.tables if rows[0] == caption]
-        return found
-
-
 def exposures(text):
     return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.S)[1])
-
-
-def picture(source):
-    head, data = source.split(",", 1)
-    assert head == "data:image/webp;base64"
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGBA"))
 
 
 def medians(page):
@@ -259,35 +206,6 @@ def test_command(cube, reference, tmp_path):
     again = CliRunner().invoke(main, arguments)
     assert again.exit_code == 1
     assert "--overwrite" in again.output
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    programs = {name: shutil.which(name) for name in ("chromium", "chromedriver")}
-    missing = [name for name, found in programs.items() if found is None]
-    if missing:
-        pytest.skip(f"no browser to look at the page with: {', '.join(missing)} not found")
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed, which drives the browser")
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = programs["chromium"]
-    for argument in (
-        "headless=new",
-        "no-sandbox",
-        "disable-gpu",
-        "disable-quic",
-        "no-first-run",
-        "disable-background-networking",
-        "disable-component-update",
-        "disable-sync",
-        f"user-data-dir={tmp_path_factory.mktemp('browser')}",
-    ):
-        options.add_argument(f"--{argument}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(programs["chromedriver"]))
-    yield driver
-    driver.quit()
 
 
 def resize(browser, width, height):

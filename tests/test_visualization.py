@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import make_cube
+from helpers import make_cube, make_lazy
 from matplotlib.figure import Figure
 from reproject import reproject_interp
 
@@ -17,6 +17,8 @@ from esis_ndcube import ESIS_1, Flight
 from esis_ndcube.flags import Flag
 from esis_ndcube.level3 import ESISLevel3Cube
 from esis_ndcube.visualization import plot_channels, plot_difference, plot_with_reference
+
+LABELS = ["Helioprojective longitude [arcsec]", "Helioprojective latitude [arcsec]"]
 
 
 @pytest.fixture
@@ -43,6 +45,10 @@ def shown(axis):
     return np.ma.filled(np.ma.asarray(image.get_array(), dtype=float), np.nan)
 
 
+def valid(image):
+    return np.where(image.mask, np.nan, image.data).astype(float)
+
+
 def labels(axis):
     return [coordinate.get_axislabel() for coordinate in axis.coords]
 
@@ -52,24 +58,24 @@ def test_channels_are_the_data(cube):
     panels = draw(figure)
     assert [axis.get_title() for axis in panels] == [f"Channel {n}" for n in (1, 2, 3, 4)]
     for index, axis in enumerate(panels):
-        np.testing.assert_array_equal(shown(axis), cube.data[1, index].astype(float))
+        np.testing.assert_array_equal(shown(axis), valid(cube[1, index]))
         # The panel's coordinates are those of the image.
         expected = cube[1, index].wcs.pixel_to_world_values(7, 3)
         np.testing.assert_array_equal(axis.wcs.pixel_to_world_values(7, 3), expected)
         assert all(coordinate.get_format_unit() == u.arcsec for coordinate in axis.coords)
-    name = "Helioprojective {} [arcsec]"
-    assert labels(panels[2]) == [name.format("x"), name.format("y")]
+    assert labels(panels[2]) == LABELS
     assert [text.strip() for text in labels(panels[1])] == ["", ""]
-    assert figure.get_suptitle() == f"ESIS O V, {cube.time[1].isot[:19]}, frame 110"
+    assert figure.get_suptitle() == f"ESIS O V, {cube.time[1].isot[:19].replace('T', ' ')} UTC, frame 110"
     (bar,) = [axis for axis in figure.axes if not axis.get_images()]
     assert bar.get_ylabel() == "O V [ph / pix]"
     # One scale for all, from what is valid.
     norms = [axis.get_images()[0].norm for axis in panels]
-    valid = cube.data[1][~cube.mask[1] & np.isfinite(cube.data[1])]
+    spike = cube.flags[1] & Flag.SPIKE != 0
+    expected = cube.data[1][~cube.mask[1] & np.isfinite(cube.data[1]) & ~spike]
     for norm in norms:
         assert (norm.vmin, norm.vmax) == (norms[0].vmin, norms[0].vmax)
-    np.testing.assert_allclose(norms[0].vmax, np.percentile(valid, 99.7))
-    np.testing.assert_allclose(norms[0].vmin, np.percentile(valid, 0.5))
+    np.testing.assert_allclose(norms[0].vmax, np.percentile(expected, 99.7))
+    np.testing.assert_allclose(norms[0].vmin, np.percentile(expected, 0.5))
 
 
 def test_arrows_point_toward_longer_wavelength(cube):
@@ -84,7 +90,7 @@ def test_arrows_point_toward_longer_wavelength(cube):
 
 
 def test_first_exposure_by_default(cube):
-    np.testing.assert_array_equal(shown(draw(plot_channels(cube))[0]), cube.data[0, 0].astype(float))
+    np.testing.assert_array_equal(shown(draw(plot_channels(cube))[0]), valid(cube[0, 0]))
 
 
 def test_difference(cube):
@@ -97,7 +103,7 @@ def test_difference(cube):
     assert axis.get_title() == "Channel 3 minus channel 1"
     low, high = axis.get_images()[0].get_clim()
     assert high == -low == np.float32(np.nanpercentile(np.abs(expected), 99.7))
-    assert labels(axis) == ["Helioprojective x [arcsec]", "Helioprojective y [arcsec]"]
+    assert labels(axis) == LABELS
 
 
 def test_with_reference(cube):
@@ -127,9 +133,53 @@ def test_with_reference(cube):
 def test_one_channel_and_one_exposure(cube):
     figure = plot_channels(cube[2:, 1:2])
     (axis,) = draw(figure)
-    np.testing.assert_array_equal(shown(axis), cube.data[2, 1].astype(float))
+    np.testing.assert_array_equal(shown(axis), valid(cube[2, 1]))
     assert axis.get_title() == "Channel 2"
-    assert labels(axis) == ["Helioprojective x [arcsec]", "Helioprojective y [arcsec]"]
+    assert labels(axis) == LABELS
+
+
+def test_a_cube_of_one_exposure(cube):
+    for one in (cube[1], cube[1:2]):
+        panels = draw(plot_channels(one))
+        np.testing.assert_array_equal(shown(panels[2]), valid(cube[1, 2]))
+        draw(plot_difference(one, 1, 2, 110))
+    with pytest.raises(ValueError, match="got frame 109, expected one of the cube's: 110"):
+        plot_channels(cube[1], 109)
+
+
+def test_lazy_cubes_read_the_exposure_once(cube):
+    for function, channels in ((plot_channels, {0, 1, 2, 3}), (lambda *a: plot_difference(a[0], 1, 3, a[1]), {0, 2})):
+        lazy, data, mask = make_lazy(cube)
+        expected, found = draw(function(cube, 110)), draw(function(lazy, 110))
+        np.testing.assert_array_equal([shown(a) for a in found], [shown(a) for a in expected])
+        assert sorted(data) == sorted(mask) == [(1, channel) for channel in sorted(channels)]
+
+
+def test_arrows_follow_the_grid(cube):
+    """On a grid that is rolled and has oblong pixels they point the same way on the Sun."""
+    target = cube[0, 0].wcs.deepcopy()
+    target.wcs.pc = np.array([[0.6, -0.8], [0.8, 0.6]])
+    target.wcs.cdelt = target.wcs.cdelt * (1, 1.5)
+    (upright, *_), (rolled, *_) = (draw(plot_channels(one)) for one in (cube, cube.reproject_to(target)))
+
+    def angle(axis):
+        (arrow,) = [text for text in axis.texts if text.arrow_patch is not None]
+        lon, lat = axis.wcs.pixel_to_world_values(*np.transpose([arrow.xyann, arrow.xy]))
+        return np.degrees(np.arctan2(np.diff(lat), np.diff((lon + 180) % 360)))[0]
+
+    np.testing.assert_allclose(angle(upright), ESIS_1.channel(1).dispersion_angle.to_value(u.deg), atol=0.01)
+    np.testing.assert_allclose(angle(rolled), angle(upright), atol=0.01)
+
+
+def test_level_1(cube):
+    """Frames of the detector, on which the wavelength grows with x."""
+    panels = draw(plot_channels(make_cube((1, 3, 20, 30), level=1)))
+    assert labels(panels[2]) == ["Detector x [pix]", "Detector y [pix]"]
+    for axis in panels:
+        (arrow,) = [text for text in axis.texts if text.arrow_patch is not None]
+        dx, dy = np.subtract(arrow.xy, arrow.xyann)
+        assert dx > 0
+        assert dy == 0
 
 
 def test_six_channels():
@@ -205,6 +255,6 @@ def test_bad_input(cube):
         with pytest.raises(ValueError, match="got frame 7, expected one of the cube's: 109, 110, 111"):
             function(cube, 7)
         with pytest.raises(ValueError, match="slice with ranges"):
-            function(cube[0], None)
+            function(cube[:, 0], None)
     with pytest.raises(ValueError, match="got channel 9"):
         plot_difference(cube, 1, 9)

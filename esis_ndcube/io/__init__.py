@@ -1,6 +1,7 @@
 """Files of cubes: ``read`` and ``write`` of both cubes; the formats themselves are in the modules of this package."""
 
 from functools import partial
+from pathlib import Path
 
 from astropy.io import registry
 from astropy.nddata.mixins.ndio import NDDataRead, NDDataWrite
@@ -17,14 +18,14 @@ class _Read(NDDataRead):
     path : path-like
         The file.
     format : `str`, optional
-        Its format; there is ``"fits"``.
+        Its format: ``"fits"``, ``"asdf"`` or, for a Level-3 cube, ``"legacy"``; by default as the name ends.
     **kwargs
-        As `esis_ndcube.io.fits.read_fits`.
+        As `esis_ndcube.io.fits.read_fits`, `esis_ndcube.io.asdf.read_asdf` or `esis_ndcube.io.legacy.read_legacy`.
 
     Returns
     -------
     `~esis_ndcube.cube.ESISCube`
-        The cube, of the class whose ``read`` was called.
+        The cube, of the class whose ``read`` was called; for ASDF perhaps of a subclass, the one that was written.
 
     Examples
     --------
@@ -36,8 +37,8 @@ class _Read(NDDataRead):
     Formats are registered with `astropy.io.registry`.
     """
 
-    def __call__(self, path, *, format="fits", **kwargs):
-        return self.registry.read(self._cls, path, format=format, **kwargs)
+    def __call__(self, path, *, format=None, **kwargs):
+        return self.registry.read(self._cls, path, format=format or _format(path), **kwargs)
 
 
 class _Write(NDDataWrite):
@@ -51,7 +52,7 @@ class _Write(NDDataWrite):
     overwrite : `bool`, optional
         Whether to replace a file that exists.
     format : `str`, optional
-        Its format; there is ``"fits"``.
+        Its format: ``"fits"`` or ``"asdf"``; by default as the name ends.
 
     Examples
     --------
@@ -64,8 +65,8 @@ class _Write(NDDataWrite):
     Formats are registered with `astropy.io.registry`.
     """
 
-    def __call__(self, path, overwrite=False, *, format="fits", **kwargs):
-        self.registry.write(self._instance, path, format=format, overwrite=overwrite, **kwargs)
+    def __call__(self, path, overwrite=False, *, format=None, **kwargs):
+        self.registry.write(self._instance, path, format=format or _format(path), overwrite=overwrite, **kwargs)
 
 
 class CubeIO:
@@ -87,6 +88,14 @@ class CubeIO:
         super().__init_subclass__(**kwargs)
         registry.register_reader("fits", cls, partial(_read_fits, cls), force=True)
         registry.register_writer("fits", cls, _write_fits, force=True)
+        registry.register_reader("asdf", cls, partial(_read_asdf, cls), force=True)
+        registry.register_writer("asdf", cls, _write_asdf, force=True)
+        registry.register_reader("legacy", cls, partial(_read_legacy, cls), force=True)
+
+
+def _format(path):
+    """The format of a file by the end of its name; FITS unless it is another's."""
+    return {".asdf": "asdf", ".pickle": "legacy", ".pkl": "legacy"}.get(Path(path).suffix.lower(), "fits")
 
 
 # What reads and writes is imported only when it is wanted.
@@ -100,3 +109,21 @@ def _write_fits(cube, path, *, overwrite=False):
     from esis_ndcube.io.fits import write_fits
 
     write_fits(cube, path, overwrite=overwrite)
+
+
+def _read_asdf(cls, path):
+    from esis_ndcube.io.asdf import read_asdf
+
+    return read_asdf(path, cls)
+
+
+def _write_asdf(cube, path, *, overwrite=False):
+    from esis_ndcube.io.asdf import write_asdf
+
+    write_asdf(cube, path, overwrite=overwrite)
+
+
+def _read_legacy(cls, path, **kwargs):
+    from esis_ndcube.io.legacy import read_legacy
+
+    return read_legacy(path, cls, **kwargs)

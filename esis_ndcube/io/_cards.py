@@ -1,6 +1,7 @@
 """Keywords that say what the data are."""
 
 import json
+from datetime import UTC, datetime
 
 import numpy as np
 
@@ -9,6 +10,9 @@ import astropy.units as u
 from esis_ndcube.io._values import escape
 from esis_ndcube.provenance import package_version
 from esis_ndcube.wcs import ESISWCS
+
+# Characters of text that one card can hold.
+_LINE = 67
 
 
 def exposure_header(cube):
@@ -96,6 +100,16 @@ def add_cards(header, cube):
             value = escape(value) if isinstance(value, str) else value
             # astropy warns of a comment that has no room.
             header[key] = (value, comment) if len(str(value)) + len(comment) < 60 else value
+            if len(str(value)) > _LINE:
+                header["LONGSTRN"] = ("OGIP 1.0", "text may go on in CONTINUE")
+
+
+def add_file_cards(header, name):
+    """Add what SOLARNET wants of the header of data in a file, beside what they are; in place."""
+    header["FILENAME"] = escape(name)
+    header["DATE"] = (datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S"), "when this file was written, UTC")
+    header["OBS_HDU"] = (1, "whether this HDU holds observations")
+    header["SOLARNET"] = (0.5, "SOLARNET: all that is mandatory")
 
 
 def _data_type(unit):

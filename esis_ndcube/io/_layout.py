@@ -11,6 +11,8 @@ COLUMNS = {
     "mid_time": ("JD1", "JD2"),
     "exposure": ("EXPTIME",),
     "normalization": ("NORM",),
+    "field_stop_u": ("STOP_U",),
+    "field_stop_v": ("STOP_V",),
 }
 # Extensions of the alignments, by their key in the metadata.
 ALIGNMENTS = {"alignment": "ALIGNMENT", "alignment_linear": "ALIGNMENT_LINEAR"}

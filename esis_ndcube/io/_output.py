@@ -84,13 +84,39 @@ def write_text(path, text, *, overwrite=False):
     OSError
         As `check_output`.
     """
+    with temporary_output(path, overwrite=overwrite) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return Path(path)
+
+
+@contextlib.contextmanager
+def temporary_output(path, *, overwrite=False):
+    """
+    Give a file a temporary name while it is written, and its own when that went well.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+    overwrite : `bool`, optional
+        Whether to replace a file that exists.
+
+    Yields
+    ------
+    `~pathlib.Path`
+        The temporary name, in the same folder and with the same ending.
+
+    Raises
+    ------
+    OSError
+        As `check_output`.
+    """
     path = check_output(path, overwrite)
     temporary = path.with_name(f".{uuid.uuid4().hex}.{path.name}")
     try:
-        temporary.write_text(text, encoding="utf-8")
+        yield temporary
         check_output(path, overwrite)
         temporary.replace(path)
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-    return path

@@ -1,7 +1,8 @@
-"""Small values and tables as FITS can hold them, and back without loss."""
+"""Small values and tables as files can hold them, and back without loss."""
 
 import base64
 import json
+from functools import partial
 
 import numpy as np
 
@@ -26,15 +27,17 @@ __all__ = [
 _KIND = "@"
 
 
-def encode(value):
+def encode(value, *, arrays=False):
     """
-    Turn a value into what JSON can hold.
+    Turn a value into what JSON can hold, or ASDF.
 
     Parameters
     ----------
     value : object
         A string, number, array, `~astropy.units.Quantity`, `~astropy.time.Time`, None, or tuples, lists and
         dictionaries of them.
+    arrays : `bool`, optional
+        Whether arrays of numbers may stay arrays, as ASDF holds them.
 
     Returns
     -------
@@ -55,10 +58,11 @@ def encode(value):
     """
     if value is None or type(value) in (bool, int, float, str):
         return value
+    inner = partial(encode, arrays=arrays)
     if isinstance(value, u.Quantity):
-        return {_KIND: "quantity", "unit": value.unit.to_string(), "value": encode(value.value)}
+        return {_KIND: "quantity", "unit": value.unit.to_string(), "value": inner(value.value)}
     if isinstance(value, Time):
-        parts = {name: encode(np.asarray(part)) for name, part in zip(("jd1", "jd2"), exact_jd(value), strict=True)}
+        parts = {name: inner(np.asarray(part)) for name, part in zip(("jd1", "jd2"), exact_jd(value), strict=True)}
         return {
             _KIND: "time",
             "scale": value.scale,
@@ -68,18 +72,20 @@ def encode(value):
     if isinstance(value, np.ndarray) and value.dtype.kind == "U":
         return {_KIND: "strings", "shape": list(value.shape), "items": value.ravel().tolist()}
     if isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind in "biufc":
+        if arrays and isinstance(value, np.ndarray) and value.ndim:
+            return value
         text = base64.b64encode(np.ascontiguousarray(value).tobytes()).decode("ascii")
         kind = "array" if isinstance(value, np.ndarray) else "scalar"
         return {_KIND: kind, "dtype": value.dtype.str, "shape": list(value.shape), "bytes": text}
     if type(value) is tuple:
-        return {_KIND: "tuple", "items": [encode(item) for item in value]}
+        return {_KIND: "tuple", "items": [inner(item) for item in value]}
     if type(value) is list:
-        return [encode(item) for item in value]
+        return [inner(item) for item in value]
     if isinstance(value, dict) and all(type(key) is str for key in value):
-        return {_KIND: "dict", "items": {key: encode(item) for key, item in value.items()}}
+        return {_KIND: "dict", "items": {key: inner(item) for key, item in value.items()}}
     if isinstance(value, str):
         return str(value)
-    msg = f"got a value of type {type(value).__name__}, which a FITS file can not hold"
+    msg = f"got a value of type {type(value).__name__}, which a file can not hold"
     raise TypeError(msg)
 
 
@@ -99,6 +105,9 @@ def decode(value):
     """
     if isinstance(value, list):
         return [decode(item) for item in value]
+    if hasattr(value, "dtype"):
+        # Not a view of the file, which may be closed.
+        return np.array(value)
     if not isinstance(value, dict):
         return value
     kind = value[_KIND]

@@ -1,7 +1,6 @@
 """From a cube to the HDUs of its file."""
 
 import json
-from datetime import UTC, datetime
 
 import numpy as np
 
@@ -11,9 +10,9 @@ from astropy.table import Table
 from ndcube.meta import NDMeta
 
 from esis_ndcube.flight import Flight
-from esis_ndcube.io._cards import add_cards
+from esis_ndcube.io._cards import add_cards, add_file_cards
 from esis_ndcube.io._layout import ALIGNMENTS, COLUMNS, LAYOUT, OBSERVER
-from esis_ndcube.io._values import encode, escape, exact_jd, hdu_from_table
+from esis_ndcube.io._values import encode, exact_jd, hdu_from_table
 from esis_ndcube.provenance import ProcessingStep
 from esis_ndcube.wcs import ESISWCS
 
@@ -32,6 +31,7 @@ def cube_hdus(cube, filename):
     rows, columns, tables = _meta_rows(cube)
     header = cube.wcs.to_header(relax=True)
     add_cards(header, cube)
+    add_file_cards(header, filename)
     if cube.unit is None:
         header["HASUNIT"] = (False, "whether the cube has a unit")
     headers = {
@@ -40,7 +40,7 @@ def cube_hdus(cube, filename):
         "MASK": fits.Header([("ESISDIM", np.ndim(cube.mask), "0: one value for all pixels")]),
     }
     images = [_image(name, array, headers.get(name)) for name, array in cube_arrays(cube).items()]
-    hdus = [_primary(cube, filename), *images, *cube.wcs.table_hdus()]
+    hdus = [_primary(cube, header), *images, *cube.wcs.table_hdus()]
     tables["EXPOSURE"] = _exposure_table(cube, columns)
     # Text of any length goes to this table: astropy loses parts of long cards.
     notes = {name: dict(table.meta) for name, table in tables.items() if table.meta}
@@ -96,12 +96,12 @@ def _uncertainty_header(uncertainty):
     return header
 
 
-def _primary(cube, filename):
+def _primary(cube, data):
     header = fits.Header()
     header["ESISFITS"] = (LAYOUT, "layout of this file")
     header["CUBETYPE"] = (type(cube).__name__, "class of the cube")
-    header["FILENAME"] = escape(filename)
-    header["DATE"] = (datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S"), "when this file was written, UTC")
+    for key in ("FILENAME", "DATE"):
+        header.append(data.cards[key])
     wcs = cube.wcs.to_header(relax=True)
     for card in wcs.cards:
         if card.keyword.startswith(("DATE-", "DATEREF", "TIMESYS", "XPOSURE")):
@@ -193,7 +193,7 @@ def _exposure_table(cube, columns):
         parts = dict(zip(COLUMNS[key], parts, strict=True))
         if key == "mid_time":
             # For people; the exact time is in the other two.
-            parts["DATE-AVG"] = np.ma.filled(np.ma.asarray(value.utc.isot), "").astype(str)
+            parts["DATE_AVG"] = np.ma.filled(np.ma.asarray(value.utc.isot), "").astype(str)
         for name, part in parts.items():
             table[name] = np.broadcast_to(np.reshape(part, sizes), shape).ravel()
         if "unit" in form:

@@ -1,5 +1,6 @@
 """Attributes of queries, as ``a.esis`` once `esis_ndcube.net` is imported."""
 
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from astropy.time import Time
 from sunpy.net.attr import AttrAnd, DataAttr, SimpleAttr, and_
 
 from esis_ndcube import flight as flight_module
-from esis_ndcube.net.series import find_series
+from esis_ndcube.net.series import find_series, plain_name
 
 __all__ = ["Context", "Exposures", "Flight", "MaxGap"]
 
@@ -58,7 +59,7 @@ class Exposures(DataAttr):
     Raises
     ------
     ValueError
-        If there are no times.
+        If there are no times, or some are masked.
 
     Examples
     --------
@@ -71,9 +72,12 @@ class Exposures(DataAttr):
 
     def __init__(self, times):
         super().__init__()
-        times = Time(times, scale="utc") if not isinstance(times, Time) else times.utc
-        if not times.size:
+        if not np.size(times):
             msg = "got no times, expected the middle of one exposure at least"
+            raise ValueError(msg)
+        times = Time(times, scale="utc") if not isinstance(times, Time) else times.utc
+        if np.any(times.mask):
+            msg = f"got {np.sum(times.mask)} masked times among {times.size}, expected those of exposures only"
             raise ValueError(msg)
         # Queries are hashed and compared, which arrays of times do not stand.
         self.isot = tuple(np.ravel(Time(times, precision=9).isot).tolist())
@@ -154,7 +158,7 @@ class MaxGap(SimpleAttr):
     Raises
     ------
     ValueError
-        If it is not a time above 0.
+        If it is not a finite time above 0.
 
     Examples
     --------
@@ -167,7 +171,7 @@ class MaxGap(SimpleAttr):
 
     def __init__(self, value):
         value = u.Quantity(value)
-        if not value.unit.is_equivalent(u.s) or not value.isscalar or not value > 0 * u.s:
+        if not value.unit.is_equivalent(u.s) or not value.isscalar or not 0 * u.s < value < np.inf * u.s:
             msg = f"got {value}, expected one time above 0, as 12 * u.s"
             raise ValueError(msg)
         super().__init__(value.to(u.s))
@@ -193,14 +197,15 @@ def attrs_by_type(query):
 
 def known_flights():
     """
-    The flights that come with the package.
+    The flights that come with the package: every file in its folder of them.
 
     Returns
     -------
     `list` of `~esis_ndcube.Flight`
-        The flights.
+        The flights, in the order of their files.
     """
-    return [flight_module.ESIS_1]
+    folder = resources.files("esis_ndcube") / "flights"
+    return [flight_module.Flight.read(path) for path in sorted(folder.iterdir()) if path.name.endswith(".toml")]
 
 
 def short_name(flight):
@@ -222,9 +227,9 @@ def short_name(flight):
 
 def _find_flight(value):
     for flight in known_flights():
-        if str(value).lower() in (flight.name.lower(), short_name(flight).lower()):
+        if plain_name(value) in (plain_name(flight.name), plain_name(short_name(flight))):
             return flight
-    if Path(value).is_file():
+    if Path(str(value)).is_file():
         return flight_module.Flight.read(value)
     names = ", ".join(f"{short_name(flight)} ({flight.name})" for flight in known_flights())
     msg = f"got flight {str(value)!r}, expected {names}, or a flight file"

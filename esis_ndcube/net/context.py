@@ -13,7 +13,15 @@ from sunpy.util.exceptions import warn_user
 
 from esis_ndcube.net import jsoc, vso
 from esis_ndcube.net.attrs import Context, Exposures, Flight, MaxGap, attrs_by_type, known_flights, short_name
-from esis_ndcube.net.download import ArchiveError, RemoteFile, download, list_names, missing_files, results
+from esis_ndcube.net.download import (
+    ArchiveError,
+    RemoteFile,
+    download,
+    list_names,
+    make_folders,
+    missing_files,
+    results,
+)
 from esis_ndcube.net.paths import target_path
 from esis_ndcube.net.retry import RetryPolicy
 from esis_ndcube.net.series import SERIES, find_series
@@ -22,6 +30,8 @@ __all__ = ["ContextResponse", "ESISContextClient"]
 
 # A header that is this far from the record that was asked for is another image's.
 _SAME = 1 * u.s
+# All images of the time between the first exposure and the last are listed.
+_LONGEST = 1 * u.day
 
 
 class ContextResponse(QueryResponseTable):
@@ -85,7 +95,8 @@ class ESISContextClient(BaseClient):
         ArchiveError
             If JSOC does not answer.
         ValueError
-            If the flight does not say when its exposures were.
+            If the query says not what images or what exposures, or too much, the exposures are of more than a day, or
+            the flight does not say when its exposures were.
 
         Warns
         -----
@@ -99,9 +110,14 @@ class ESISContextClient(BaseClient):
         >>> result = Fido.search(a.esis.Flight.f1, a.esis.Context.aia_304)  # doctest: +REMOTE_DATA
         """
         query = attrs_by_type(query)
+        _check_query(query)
         series = query[Context].series
         times = query[Exposures].times if Exposures in query else query[Flight].flight.light_times
         max_gap = query[MaxGap].value if MaxGap in query else series.max_gap
+        span = times.max() - times.min()
+        if span > _LONGEST:
+            msg = f"got exposures over {span.to(u.day):.1f}, expected at most {_LONGEST:g}: search flight by flight"
+            raise ValueError(msg)
         margin = max_gap + 1 * u.s
         records = jsoc.find_records(series, times.min() - margin, times.max() + margin, self.policy)
         response = _response(self, series, times, records, max_gap)
@@ -147,7 +163,7 @@ class ESISContextClient(BaseClient):
         Returns
         -------
         `parfive.Results`
-            Names of the files, each once, in order of time.
+            Names of the files, each once, in the order of the rows.
 
         Raises
         ------
@@ -170,9 +186,11 @@ class ESISContextClient(BaseClient):
             progress, overwrite = downloader.config.progress, downloader.config.overwrite
         rows = {row["Record"]: row for row in query_results if not row["Gap"]}
         files = {name: _remote_file(row, path) for name, row in rows.items()}
-        missing = {file.path for file in missing_files(files.values(), overwrite=bool(overwrite))}
+        missing = {file.path for file in missing_files(files.values(), overwrite=overwrite)}
         wanted = {name: file for name, file in files.items() if file.path in missing}
         if wanted:
+            # Nobody is asked for files that can not be kept.
+            make_folders(wanted.values())
             find = self._export if provider == "jsoc" else self._look_up
             urls = find(query_results, {name: rows[name] for name in wanted})
             _refuse_incomplete(wanted, urls)
@@ -201,9 +219,8 @@ class ESISContextClient(BaseClient):
 
     @classmethod
     def _can_handle_query(cls, *query):
-        types = {type(attr) for attr in query}
-        whose = {Exposures, Flight} & types
-        return len(whose) == 1 and cls.check_attr_types_in_query(query, {Context} | whose, {MaxGap, a.jsoc.Notify})
+        # Also those that can not be answered, so that the user hears why: nobody else knows these attributes.
+        return any(isinstance(attr, Context | Exposures | MaxGap) for attr in query)
 
     @classmethod
     def _attrs_module(cls):
@@ -230,6 +247,18 @@ class ESISContextClient(BaseClient):
             # Under both of its names.
             Flight: [(name, str(flight)) for flight in known_flights() for name in (short_name(flight), flight.name)],
         }
+
+
+def _check_query(query):
+    """Say what a query lacks, or has too much."""
+    given = ", ".join(kind.__name__ for kind in query)
+    other = query.keys() - {Context, Exposures, Flight, MaxGap, a.jsoc.Notify}
+    if Context not in query or len({Exposures, Flight} & query.keys()) != 1 or other:
+        msg = (
+            f"got a query with {given}, expected a.esis.Context and either a.esis.Exposures or a.esis.Flight, and "
+            "a.esis.MaxGap and a.jsoc.Notify if wanted"
+        )
+        raise ValueError(msg)
 
 
 def _response(client, series, times, records, max_gap):

@@ -20,7 +20,7 @@ from sunpy.util.exceptions import warn_user
 from esis_ndcube.net.retry import ArchiveError, RetryPolicy, describe
 from esis_ndcube.net.validate import DamagedFileError, check_image
 
-__all__ = ["ArchiveError", "RemoteFile", "download", "missing_files"]
+__all__ = ["ArchiveError", "RemoteFile", "download", "make_folders", "missing_files"]
 
 log = logging.getLogger(__name__)
 
@@ -70,11 +70,19 @@ def missing_files(files, *, overwrite=False):
     `list` of `RemoteFile`
         Each once.
 
+    Raises
+    ------
+    ValueError
+        If overwriting is anything else, as ``"unique"`` of parfive.
+
     Examples
     --------
     >>> from esis_ndcube.net.download import RemoteFile, missing_files
     >>> missing_files([RemoteFile(getfixture("tmp_path") / "a.fits")])  # doctest: +SKIP
     """
+    if overwrite not in (True, False):
+        msg = f"got overwrite={overwrite!r}, expected True or False: files are known by their names"
+        raise ValueError(msg)
     missing = []
     for file in {file.path: file for file in files}.values():
         if overwrite or not file.path.exists():
@@ -86,6 +94,31 @@ def missing_files(files, *, overwrite=False):
             log.info("%s %s, and is downloaded again.", file.path, error)
             missing.append(file)
     return missing
+
+
+def make_folders(files):
+    """
+    Make the folders that files belong in.
+
+    Parameters
+    ----------
+    files : iterable of `RemoteFile`
+        The files.
+
+    Raises
+    ------
+    OSError
+        If that can not be done, or nothing can be written there.
+
+    Examples
+    --------
+    >>> from esis_ndcube.net.download import RemoteFile, make_folders
+    >>> make_folders([RemoteFile(getfixture("tmp_path") / "aia" / "a.fits")])
+    """
+    for folder in {file.path.parent for file in files}:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
 
 
 def download(files, *, policy=None, connections=1, progress=False):
@@ -118,7 +151,7 @@ def download(files, *, policy=None, connections=1, progress=False):
     Warns
     -----
     sunpy.util.exceptions.SunpyUserWarning
-        For files that have no checksum, so that wrong bytes in them may have gone unseen.
+        For files that have no checksum or do not say what they are, so that wrong ones may have gone unseen.
 
     Examples
     --------
@@ -127,6 +160,7 @@ def download(files, *, policy=None, connections=1, progress=False):
     """
     policy = policy or RetryPolicy()
     files = list({file.path: file for file in files}.values())
+    make_folders(files)
     left, unverified, reasons = list(files), [], {}
     for attempt in range(1, policy.tries + 1):
         with tqdm(total=len(left), desc="Downloading", unit="file", disable=not progress, leave=False) as bar:
@@ -138,7 +172,7 @@ def download(files, *, policy=None, connections=1, progress=False):
             policy.wait(attempt)
     if unverified:
         names = list_names(sorted({path.name for path in unverified}))
-        warn_user(f"unverified, because they have no checksum, but read from beginning to end: {names}")
+        warn_user(f"unverified, because they lack checksums or keywords, but read from beginning to end: {names}")
     if left:
         names = list_names([f"{file.path.name} ({reasons[file.path]})" for file in left])
         msg = (
@@ -188,8 +222,6 @@ def list_names(names):
 
 def _download_once(files, policy, connections, bar, unverified):
     """Try each file once; the reasons why some could not be had."""
-    for folder in {file.path.parent for file in files}:
-        folder.mkdir(parents=True, exist_ok=True)
     # On the same disk, so that a file can be moved into place whole.
     with tempfile.TemporaryDirectory(dir=files[0].path.parent, prefix=".fetch-") as folder:
         temporary = {str(Path(folder, f"{index}-{file.path.name}")): file for index, file in enumerate(files)}
@@ -204,7 +236,7 @@ def _download_once(files, policy, connections, bar, unverified):
             max_conn=connections, max_splits=1, progress=False, config=_session(policy, check)
         )
         for path, file in temporary.items():
-            downloader.enqueue_file(file.url, filename=path, checksum=True)
+            downloader.enqueue_file(file.url, filename=path)
         done = _run(downloader.run_download())
         errors = {error.url: error.exception for error in done.errors}
         for path in done:

@@ -6,6 +6,7 @@ from pathlib import Path
 from sunpy import config
 from sunpy.net import Fido
 from sunpy.net import attrs as a
+from sunpy.net.attr import Attr
 
 from esis_ndcube.frames import find_frames
 from esis_ndcube.net import jsoc
@@ -13,6 +14,8 @@ from esis_ndcube.net.attrs import Context, Exposures, MaxGap, attrs_by_type
 from esis_ndcube.net.attrs import Flight as FlightAttr
 from esis_ndcube.net.context import ESISContextClient
 from esis_ndcube.net.flight import ESISFlightClient
+from esis_ndcube.net.pointing import point_maps
+from esis_ndcube.net.series import plain_name
 
 __all__ = ["FlightFiles", "fetch_flight", "fetch_maps", "named_flight"]
 
@@ -70,7 +73,7 @@ def named_flight(name, flight=None):
     if flight is None:
         return FlightAttr(name).flight
     names = flight.name, flight.require_archive().short_name
-    if name.lower() not in [known.lower() for known in names]:
+    if plain_name(name) not in map(plain_name, names):
         msg = f"got flight {name!r}, expected {' or '.join(names)}, which the flight file describes"
         raise ValueError(msg)
     return flight
@@ -134,7 +137,7 @@ def fetch_flight(flight, folder, *, provider="jsoc", reference=True, progress=Fa
     )
 
 
-def fetch_maps(query, *, path=None, provider="jsoc", progress=False):
+def fetch_maps(query, *, path=None, provider="jsoc", point=True, progress=False):
     """
     Search for images, fetch them, and read them.
 
@@ -144,6 +147,8 @@ def fetch_maps(query, *, path=None, provider="jsoc", progress=False):
         What to search, as ``cube.context_query("AIA 304")`` makes it.
     path, provider, progress
         As for `esis_ndcube.net.ESISContextClient.fetch`.
+    point : `bool`, optional
+        Whether images of AIA are pointed anew, as by `~esis_ndcube.net.pointing.point_maps`, or as their headers say.
 
     Returns
     -------
@@ -156,6 +161,8 @@ def fetch_maps(query, *, path=None, provider="jsoc", progress=False):
     ------
     ArchiveError
         If JSOC does not answer, or an image could not be had.
+    TypeError
+        If the query is none.
     ValueError
         If there is no image near any of the exposures, or JSOC knows no e-mail address.
 
@@ -168,6 +175,12 @@ def fetch_maps(query, *, path=None, provider="jsoc", progress=False):
     """
     import sunpy.map
 
+    if not isinstance(query, Attr):
+        msg = (
+            f"got {type(query).__name__}, expected a query, as cube.context_query(name) makes it, or sunpy Maps: read "
+            "files with sunpy.map.Map(path)"
+        )
+        raise TypeError(msg)
     attributes = attrs_by_type([query])
     images = Fido.search(query)[0]
     if images["Gap"].all():
@@ -175,7 +188,8 @@ def fetch_maps(query, *, path=None, provider="jsoc", progress=False):
         raise ValueError(msg)
     files = _fetch(ESISContextClient, images, path, progress=progress, provider=provider)
     max_gap = attributes[MaxGap].value if MaxGap in attributes else attributes[Context].series.max_gap
-    return [sunpy.map.Map(file) for file in files], max_gap
+    maps = [sunpy.map.Map(file) for file in files]
+    return (point_maps(maps, policy=ESISContextClient.policy) if point else maps), max_gap
 
 
 def _fetch(client, result, path, **kwargs):

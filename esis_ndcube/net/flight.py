@@ -7,7 +7,7 @@ from astropy.time import Time
 from sunpy.net import attrs as a
 from sunpy.net.base_client import BaseClient, QueryResponseTable, convert_row_to_table
 
-from esis_ndcube.net.attrs import Flight, attrs_by_type
+from esis_ndcube.net.attrs import Context, Exposures, Flight, MaxGap, attrs_by_type
 from esis_ndcube.net.download import RemoteFile, download, missing_files, results
 from esis_ndcube.net.paths import target_path
 from esis_ndcube.net.retry import RetryPolicy
@@ -78,7 +78,8 @@ class ESISFlightClient(BaseClient):
         Raises
         ------
         ValueError
-            If the flight's frames are not public, or of another level than 0.
+            If the query says not what flight or level, or too much, or the flight's frames are not public, or of
+            another level than 0.
 
         Examples
         --------
@@ -88,6 +89,10 @@ class ESISFlightClient(BaseClient):
         284
         """
         query = attrs_by_type(query)
+        if not {Flight, a.Level} <= query.keys() <= {Flight, a.Level, a.Time}:
+            given = ", ".join(kind.__name__ for kind in query)
+            msg = f"got a query with {given}, expected a.esis.Flight and a.Level(0), and a.Time if wanted"
+            raise ValueError(msg)
         flight = query[Flight].flight
         level = str(query[a.Level].value)
         if level not in ("0", "0.0"):
@@ -164,14 +169,16 @@ class ESISFlightClient(BaseClient):
             progress, overwrite = downloader.config.progress, downloader.config.overwrite
             connections = downloader.config.max_conn
         files = [_remote_file(row, path, query_results.flight.files) for row in query_results]
-        wanted = missing_files(files, overwrite=bool(overwrite))
+        wanted = missing_files(files, overwrite=overwrite)
         if wanted:
             download(wanted, policy=self.policy, connections=connections, progress=progress)
         return results(file.path for file in files)
 
     @classmethod
     def _can_handle_query(cls, *query):
-        return cls.check_attr_types_in_query(query, {Flight, a.Level}, {a.Time})
+        # Also those that can not be answered, so that the user hears why, but not those of the other client.
+        kinds = {type(attr) for attr in query}
+        return Flight in kinds and not kinds & {Context, Exposures, MaxGap}
 
     @classmethod
     def _attrs_module(cls):

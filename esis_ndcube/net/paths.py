@@ -25,6 +25,11 @@ def target_path(path, name, row):
     `pathlib.Path`
         The path.
 
+    Raises
+    ------
+    ValueError
+        If the pattern has names that are no columns.
+
     Examples
     --------
     >>> from esis_ndcube.net.paths import target_path
@@ -34,4 +39,9 @@ def target_path(path, name, row):
     pattern = Path(config.get("downloads", "download_dir") if path is None else path).expanduser()
     if "{file}" not in str(pattern):
         return pattern / name
-    return Path(str(pattern).format(**{**row.response_block_map, "file": name}))
+    known = {**row.response_block_map, "file": name}
+    try:
+        return Path(str(pattern).format(**known))
+    except KeyError as error:
+        msg = f"got {error} in the pattern {str(pattern)!r}, expected names out of {', '.join(known)}"
+        raise ValueError(msg) from error

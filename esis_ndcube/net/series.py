@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import astropy.units as u
 
-__all__ = ["SERIES", "Series", "find_series"]
+__all__ = ["SERIES", "Series", "find_series", "plain_name"]
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def find_series(name):
     Parameters
     ----------
     name : `str`
-        Its name; case, blanks and underscores do not matter, so that ``"AIA 304"`` is ``"aia_304"``.
+        Its name; only letters and digits matter, so that ``"AIA 304"`` is ``"aia_304"``.
 
     Returns
     -------
@@ -154,8 +154,31 @@ def find_series(name):
     >>> find_series("HMI LOS").title
     'SDO/HMI line-of-sight magnetic field, full disk'
     """
-    wanted = "_".join(str(name).lower().replace("_", " ").split())
-    if wanted not in SERIES:
-        msg = f"got {name!r}, expected one of {', '.join(SERIES)}"
-        raise ValueError(msg)
-    return SERIES[wanted]
+    for series in SERIES.values():
+        if plain_name(series.name) == plain_name(name):
+            return series
+    msg = f"got {name!r}, expected one of {', '.join(SERIES)}"
+    raise ValueError(msg)
+
+
+def plain_name(name):
+    """
+    Reduce a name to what does not differ from one way of writing it to another.
+
+    Parameters
+    ----------
+    name : `str`
+        The name.
+
+    Returns
+    -------
+    `str`
+        Its letters, in lower case, and digits.
+
+    Examples
+    --------
+    >>> from esis_ndcube.net.series import plain_name
+    >>> plain_name("AIA 304") == plain_name("aia_304")
+    True
+    """
+    return "".join(filter(str.isalnum, str(name).lower()))

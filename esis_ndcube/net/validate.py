@@ -41,13 +41,13 @@ def check_image(path, *, expected=None):
     path : path-like
         The file.
     expected : `dict`, optional
-        Functions by header keyword, that take its value and return whether it is right; keywords that are not in the
-        header are not checked.
+        Functions by header keyword, that take its value and return whether it is right.
 
     Returns
     -------
     `bool`
-        Whether a checksum says that the file is as it was written; without one, a few wrong bytes may go unseen.
+        Whether a checksum says that the file is as it was written, and its header, that it is the one that is expected;
+        without the one, a few wrong bytes may go unseen, without the keywords, another image.
 
     Raises
     ------
@@ -78,13 +78,13 @@ def check_image(path, *, expected=None):
                 _check_length(hdul, len(content))
                 summed = _check_sums(hdul, content)
             with fits.open(io.BytesIO(content)) as hdul:
-                _check_content(hdul, expected or {}, decode=not summed)
+                known = _check_content(hdul, expected or {}, decode=not summed)
     except DamagedFileError:
         raise
     except Exception as error:  # whatever astropy and the decompressors make of a damaged file
         msg = f"can not be read: {type(error).__name__}: {error}"
         raise DamagedFileError(msg) from error
-    return packed or summed
+    return known and (packed or summed)
 
 
 def _check_length(hdul, size):
@@ -118,6 +118,7 @@ def _sum(content):
 
 
 def _check_content(hdul, expected, *, decode):
+    """Whether the header has all that is expected; what it has is right."""
     images = [hdu for hdu in hdul if hdu.is_image and hdu.header.get("NAXIS")]
     if not images:
         msg = "holds no image"
@@ -130,3 +131,4 @@ def _check_content(hdul, expected, *, decode):
         if keyword in header and not is_right(header[keyword]):
             msg = f"is another image: its {keyword} is {header[keyword]!r}"
             raise DamagedFileError(msg)
+    return expected.keys() <= {*header}

@@ -45,10 +45,8 @@ def find_urls(series, times, policy, *, client=None):
     >>> from esis_ndcube.net.vso import find_urls
     >>> find_urls(find_series("aia_304"), Time(["2019-09-30T18:08:42"]), RetryPolicy())  # doctest: +SKIP
     """
-    from sunpy.net.vso import VSOClient
-
     what = f"the search for {series.title} at the VSO"
-    client = client or policy.call(VSOClient, doing="the connection to the VSO")
+    client = client or policy.call(_connect, policy.timeout, doing="the connection to the VSO")
     query = [
         a.Time(times.min() - series.cadence, times.max() + series.cadence),
         a.Source("SDO"),
@@ -64,6 +62,19 @@ def find_urls(series, times, policy, *, client=None):
         return [""] * len(chosen)
     urls = policy.call(_locate, client, found[rows], doing=f"the question where {series.title} is at the VSO")
     return ["" if row is None else urls.get(found["fileid"][row], "") for row in chosen]
+
+
+def _connect(timeout):
+    from zeep import Transport
+
+    from sunpy.net.vso.vso import VSOClient, build_client
+
+    # That of sunpy waits for answers without end.
+    seconds = timeout.to_value(u.s)
+    api = build_client(transport=Transport(timeout=seconds, operation_timeout=seconds))
+    # Any page is taken for a description of the service; only that of the VSO has its types.
+    api.get_type("VSO:QueryRequest")
+    return VSOClient(api=api)
 
 
 def _search(client, query):

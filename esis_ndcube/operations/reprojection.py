@@ -18,6 +18,7 @@ from astropy.wcs.utils import pixel_to_pixel, proj_plane_pixel_scales, wcs_to_ce
 from astropy.wcs.wcsapi import BaseHighLevelWCS
 from ndcube.meta import NDMeta
 
+from esis_ndcube._screen import Screen
 from esis_ndcube.cube import copy_meta
 from esis_ndcube.flags import Flag
 from esis_ndcube.operations._parts import (
@@ -270,27 +271,12 @@ class _Grid:
 
 def _screen(source, target):
     """Where frames differ, what lies beyond the limb has a place too."""
-    from sunpy.coordinates import Helioprojective, SphericalScreen
+    from sunpy.coordinates import Helioprojective
 
     frames = [wcs_to_celestial_frame(wcs) for wcs in (source, target)]
     if frames[0].is_equivalent_frame(frames[1]) or not isinstance(frames[0], Helioprojective):
         return nullcontext()
-    return _Screen(SphericalScreen(frames[0].observer, only_off_disk=True))
-
-
-class _Screen:
-    """The screen beyond the limb is a setting of sunpy that all threads share."""
-
-    def __init__(self, screen):
-        self.lock, self.screen = SerializableLock("esis_ndcube.operations.screen"), screen
-
-    def __enter__(self):
-        self.lock.acquire()
-        self.screen.__enter__()
-
-    def __exit__(self, *args):
-        self.screen.__exit__(*args)
-        self.lock.release()
+    return Screen(frames[0].observer)
 
 
 def _fill(images, good):

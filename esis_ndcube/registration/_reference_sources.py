@@ -137,6 +137,8 @@ def _flatten(reference):
 def _map_source(item):
     from sunpy.coordinates import Helioprojective
 
+    from esis_ndcube.aia import POINTING_KEYWORD
+
     if item.data.ndim != 2 or not isinstance(item.coordinate_frame, Helioprojective):
         msg = f"got the reference {item.name!r}, expected an image of the Sun in helioprojective coordinates"
         raise ValueError(msg)
@@ -144,7 +146,8 @@ def _map_source(item):
     label = f"{item.observatory} {item.wavelength}" if not path else Path(str(path)).name
     time = item.reference_date
     resolution = _resolution(item.wcs.low_level_wcs, item.data.shape)
-    return Source(f"{label} {time.isot}", time, item.observer_coordinate, resolution, item, item.wcs)
+    name = ", ".join(filter(None, [f"{label} {time.isot}", item.meta.get(POINTING_KEYWORD)]))
+    return Source(name, time, item.observer_coordinate, resolution, item, item.wcs)
 
 
 def _cube_sources(cube):

@@ -1,16 +1,15 @@
 """Pictures as text that a page holds itself."""
 
-import base64
 import io
 
 import numpy as np
 
 from esis_ndcube._drawing import COLORMAP, DIVERGING, difference_limit, flagged, intensity_norm, invalid
+from esis_ndcube._web_pictures import encode, shrink, source
 from esis_ndcube.flags import Flag
 
 # Images are averaged in blocks to at most this many pixels along a side, so that some 30 exposures stay a few MB.
 _SIDE = 480
-_QUALITY = 80
 # Shown at two thirds of this, so that they are sharp on a fine screen.
 _DPI = 144
 # Scales follow from every so many rows and columns.
@@ -42,10 +41,10 @@ def image_pictures(cube, pair):
         sparse = [_difference(cube, time, indices)[::_SPARSE, ::_SPARSE] for time in range(cube.shape[0])]
         limit = difference_limit(np.concatenate([a[np.isfinite(a)] for a in sparse]))
     for time in range(cube.shape[0]):
-        pictures = [_encode(norm(_shrink(_values(cube, time, c))), COLORMAP) for c in range(cube.shape[1])]
+        pictures = [encode(norm(shrink(_values(cube, time, c), _SIDE)), COLORMAP) for c in range(cube.shape[1])]
         if indices:
-            difference = _shrink(_difference(cube, time, indices))
-            pictures.append(_encode((difference / limit + 1) / 2, DIVERGING))
+            difference = shrink(_difference(cube, time, indices), _SIDE)
+            pictures.append(encode((difference / limit + 1) / 2, DIVERGING))
         yield pictures
 
 
@@ -82,7 +81,7 @@ def figure_picture(draw, dark, *, lossless):
         figure.savefig(stream, format="webp", dpi=_DPI, facecolor="none", pil_kwargs=options)
     with Image.open(stream) as image:
         width, height = image.size
-    return _source(stream), width, height
+    return source(stream), width, height
 
 
 def _values(cube, time, channel):
@@ -95,31 +94,3 @@ def _difference(cube, time, indices):
         np.where(flagged(cube[time, index], Flag.OVERLAP), np.nan, _values(cube, time, index)) for index in indices
     ]
     return clean[0] - clean[1]
-
-
-def _shrink(image):
-    """Means of the valid pixels of blocks; NaN where less than half of them are."""
-    factor = max(1, -(-max(image.shape) // _SIDE))
-    rows, columns = (n // factor for n in image.shape)
-    blocks = image[: rows * factor, : columns * factor].reshape(rows, factor, columns, factor)
-    good = np.isfinite(blocks)
-    count = good.sum(axis=(1, 3))
-    total = np.where(good, blocks, 0).sum(axis=(1, 3))
-    return np.where(2 * count >= factor**2, total / np.maximum(count, 1), np.nan)
-
-
-def _encode(image, colormap):
-    """A picture, north up, that is transparent where there are no data."""
-    from matplotlib import colormaps
-    from PIL import Image
-
-    image = np.ma.filled(np.ma.asarray(image, dtype=float), np.nan)
-    colors = colormaps[colormap](np.nan_to_num(image), bytes=True)
-    colors[~np.isfinite(image)] = 0
-    stream = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(colors[::-1])).save(stream, format="webp", quality=_QUALITY)
-    return _source(stream)
-
-
-def _source(stream):
-    return "data:image/webp;base64," + base64.b64encode(stream.getvalue()).decode("ascii")

@@ -1,0 +1,82 @@
+"""What a cube tells of itself in words; its pixels are not looked at, because they may be lazy."""
+
+import numpy as np
+
+from esis_ndcube._drawing import axis_names
+
+
+def heading_line(cube):
+    """Class, axes, unit and type of a cube, in one line."""
+    axes = " x ".join(f"{n} {name}" for n, name in zip(cube.data.shape, axis_names(cube), strict=True))
+    lazy = ", lazy" if hasattr(cube.data, "dask") else ""
+    return f"{type(cube).__name__}: {axes}, {cube.unit or 'no unit'}, {cube.data.dtype}{lazy}"
+
+
+def summarize_cube(cube):
+    """
+    What is known of a cube, by name; None or empty where nothing is.
+
+    Parameters
+    ----------
+    cube : `~esis_ndcube.cube.ESISCube`
+        The cube.
+
+    Returns
+    -------
+    `dict` of `str`
+        In the order to show it.
+    """
+    single_file = cube._get_meta("file")
+    return {
+        "flight": None if cube.flight is None else cube.flight.name,
+        "line": cube.line,
+        "time": _times(cube),
+        "exposure": _durations(cube.exposure),
+        "channel": None if cube.channel is None else ", ".join(map(str, np.atleast_1d(cube.channel))),
+        "file": str(single_file) if single_file is not None and np.ndim(single_file) == 0 else None,
+        "steps": ", ".join(step.name for step in cube.history),
+        "alignment": _alignment(cube),
+        "reference": cube._get_meta("reference"),
+    }
+
+
+def _times(cube):
+    if cube.time is None:
+        return None
+    times = np.atleast_1d(cube.time.isot)
+    span = times[0] if times.size == 1 else f"{times[0]} to {times[-1]}"
+    if cube.frame is None:
+        return str(span)
+    numbers = np.atleast_1d(cube.frame)
+    return f"{span} (frame {numbers[0]}{f' to {numbers[-1]}' if numbers.size > 1 else ''})"
+
+
+def _durations(exposure):
+    """The shortest and the longest exposure time, or the one if they are alike."""
+    if exposure is None:
+        return None
+    values = np.atleast_1d(exposure.to_value("s"))
+    values = values[np.isfinite(values)]
+    if not values.size:
+        return None
+    texts = dict.fromkeys(f"{value:.2f}" for value in (values.min(), values.max()))
+    return " to ".join(texts) + " s"
+
+
+def _alignment(cube):
+    """The stage of the alignment, and how good it is."""
+    stage, alignments = cube._get_meta("stage"), getattr(cube, "applied_alignment", None)
+    if alignments is None:
+        # Also an image whose fit failed, and what was made of several channels.
+        return stage and f"{stage}, alignment not known"
+    every = np.ravel(np.array(alignments, dtype=object))
+    scores = [alignment.score for alignment in every if alignment is not None and np.isfinite(alignment.score)]
+    aligned = sum(alignment is not None and alignment.converged for alignment in every)
+    parts = [stage]
+    if scores:
+        parts.append(f"{'median ' if every.size > 1 else ''}score {np.median(scores):.3f}")
+    if every.size > 1:
+        parts.append(f"{aligned} of {every.size} images aligned")
+    elif not aligned:
+        parts.append("not aligned")
+    return ", ".join(filter(None, parts))

@@ -1,0 +1,194 @@
+"""Converters of cubes and of their WCS."""
+
+import numpy as np
+
+import astropy.nddata
+from asdf.extension import Converter
+from ndcube.meta import NDMeta
+
+from esis_ndcube.io._values import decode, encode
+
+# Values that have a converter, or a table, of their own; the others are small.
+_TAGGED = ("flight", "vignetting")
+_ALIGNMENTS = ("alignment", "alignment_linear")
+_UNCERTAINTIES = {
+    kind(None).uncertainty_type: kind
+    for kind in (
+        astropy.nddata.StdDevUncertainty,
+        astropy.nddata.VarianceUncertainty,
+        astropy.nddata.InverseVariance,
+        astropy.nddata.UnknownUncertainty,
+    )
+}
+
+
+class CubeConverter(Converter):
+    """A cube with everything that it holds. ndcube's own converter takes nothing but its `~ndcube.NDCube`."""
+
+    tags = ("asdf://esis-ndcube/tags/cube-*",)
+    types = (
+        "esis_ndcube.cube.ESISCube",
+        "esis_ndcube.level1.ESISLevel1Cube",
+        "esis_ndcube.level3.ESISLevel3Cube",
+        "esis_ndcube.context.ContextCube",
+    )
+
+    def to_yaml_tree(self, obj, tag, ctx):
+        if not obj.extra_coords.is_empty or obj.psf is not None:
+            msg = "got a cube with extra_coords or psf, which the file can not hold: remove them first"
+            raise TypeError(msg)
+        node = {"class": type(obj).__name__, "data": np.asarray(obj.data), "wcs": obj.wcs.low_level_wcs}
+        if obj.unit is not None:
+            node["unit"] = obj.unit
+        if obj.uncertainty is not None:
+            part = {"kind": obj.uncertainty.uncertainty_type, "array": np.asarray(obj.uncertainty.array)}
+            node["uncertainty"] = part if obj.uncertainty.unit is None else part | {"unit": obj.uncertainty.unit}
+        if obj.mask is not None:
+            node["mask"] = np.asarray(obj.mask) if np.ndim(obj.mask) else bool(obj.mask)
+        if obj.flags is not None:
+            node["flags"] = np.asarray(obj.flags)
+        if obj.meta is not None:
+            node["meta"] = _meta_tree(obj.meta)
+        coords = obj.global_coords._internal_coords.items()
+        node["global_coords"] = {name: _encode(coord, f"global coordinate {name!r}") for name, coord in coords}
+        return node
+
+    def from_yaml_tree(self, node, tag, ctx):
+        # Copies: views of the file end with it.
+        parts = {"data": np.array(node["data"]), "wcs": node["wcs"], "unit": node.get("unit")}
+        if "uncertainty" in node:
+            part = node["uncertainty"]
+            kind = _UNCERTAINTIES[part["kind"]]
+            parts["uncertainty"] = kind(np.array(part["array"]), unit=part.get("unit"), copy=False)
+        if "mask" in node:
+            parts["mask"] = node["mask"] if isinstance(node["mask"], bool) else np.array(node["mask"])
+        if "flags" in node:
+            parts["flags"] = np.array(node["flags"])
+        if "meta" in node:
+            parts["meta"] = _meta_from_tree(node["meta"], parts["data"].shape)
+        cube = _cube_class(node["class"])(**parts)
+        for name, coord in node["global_coords"].items():
+            physical_type, value = decode(coord)
+            cube.global_coords.add(name, physical_type, value)
+        return cube
+
+
+class WCSConverter(Converter):
+    """The WCS of a cube: a FITS header and its tables, and what a header alone does not tell exactly."""
+
+    tags = ("asdf://esis-ndcube/tags/wcs-*",)
+    types = ("esis_ndcube.wcs.fitswcs.ESISWCS",)
+
+    def to_yaml_tree(self, obj, tag, ctx):
+        tables = [
+            {"name": tab.name, "values": tab.data[tab.name].ravel().astype(float), "unit": tab.columns[0].unit or ""}
+            for tab in obj.table_hdus()
+        ]
+        node = {
+            "header": obj.to_header(relax=True).tostring(sep="\n", endcard=False, padding=False),
+            "pixel_shape": [int(n) for n in obj.pixel_shape],
+            "tables": tables,
+            "dropped": [list(entry) for entry in obj._dropped],
+        }
+        if obj._channels is not None:
+            node["channels"] = obj._channels
+        if obj._exposures is not None:
+            parts = {name: getattr(obj._exposures, name) for name in ("seconds", "duration", "observer")}
+            node["exposures"] = {name: part for name, part in parts.items() if part is not None}
+        return node
+
+    def from_yaml_tree(self, node, tag, ctx):
+        from astropy.io import fits
+
+        from esis_ndcube.wcs._axes import Exposures, table_hdu
+        from esis_ndcube.wcs.fitswcs import from_header
+
+        tables = [table_hdu(part["name"], np.array(part["values"]), part["unit"]) for part in node["tables"]]
+        exposures = channels = None
+        if "exposures" in node:
+            parts = {name: np.array(part) for name, part in node["exposures"].items()}
+            exposures = Exposures(parts["seconds"], parts.get("duration"), parts.get("observer"))
+        if "channels" in node:
+            channels = np.array(node["channels"])
+        dropped = tuple(tuple(entry) for entry in node["dropped"])
+        header = fits.Header.fromstring(node["header"], sep="\n")
+        return from_header(header, tables, tuple(node["pixel_shape"]), exposures, channels, dropped)
+
+
+class SlicedWCSConverter(Converter):
+    """A row or a column of a WCS."""
+
+    tags = ("asdf://esis-ndcube/tags/sliced_wcs-*",)
+    types = ("esis_ndcube.wcs._sliced.SlicedESISWCS",)
+
+    def to_yaml_tree(self, obj, tag, ctx):
+        return {"wcs": obj._wcs, "kept": [isinstance(item, slice) for item in obj._slices_array]}
+
+    def from_yaml_tree(self, node, tag, ctx):
+        from esis_ndcube.wcs import SlicedESISWCS
+
+        return SlicedESISWCS(node["wcs"], tuple(slice(None) if kept else 0 for kept in node["kept"]))
+
+
+def _cube_class(name):
+    from esis_ndcube.context import ContextCube
+    from esis_ndcube.cube import ESISCube
+    from esis_ndcube.level1 import ESISLevel1Cube
+    from esis_ndcube.level3 import ESISLevel3Cube
+
+    return {cls.__name__: cls for cls in (ContextCube, ESISCube, ESISLevel1Cube, ESISLevel3Cube)}[name]
+
+
+def _meta_tree(meta):
+    """Metadata as a tree; of those that know their axes, the axes too."""
+    from esis_ndcube.registration.alignment_table import alignments_to_table
+
+    values = []
+    for key, value in meta.items():
+        if key in _ALIGNMENTS and value is not None:
+            # Not np.shape: an alignment has a `shape` of its own, that of the detector.
+            array = np.empty(value.shape if isinstance(value, np.ndarray) else (), dtype=object)
+            array[...] = value
+            entry = {"kind": "alignments", "shape": list(array.shape)}
+            entry["value"] = alignments_to_table(array.reshape(1, -1))
+        elif key in _TAGGED and value is not None:
+            entry = {"kind": "object", "value": value}
+        elif key == "history" and isinstance(value, tuple):
+            entry = {"kind": "history", "value": list(value)}
+        else:
+            entry = {"kind": "value", "value": _encode(value, f"metadata {key!r}")}
+        values.append({"key": key, **entry})
+    tree = {"values": values}
+    if isinstance(meta, NDMeta):
+        tree["axes"] = {key: [int(axis) for axis in axes] for key, axes in meta.axes.items()}
+        tree["comments"] = dict(meta.key_comments)
+    return tree
+
+
+def _meta_from_tree(tree, shape):
+    """Undo `_meta_tree`."""
+    from esis_ndcube.registration.alignment_table import alignments_from_table
+
+    meta = {}
+    for entry in tree["values"]:
+        value = entry.get("value")
+        if entry["kind"] == "alignments":
+            array = alignments_from_table(value).reshape(entry["shape"])
+            value = array if entry["shape"] else array[()]
+        elif entry["kind"] == "history":
+            value = tuple(value)
+        elif entry["kind"] == "value":
+            value = decode(value)
+        meta[entry["key"]] = value
+    if "axes" in tree:
+        axes = {key: list(of) for key, of in tree["axes"].items()}
+        return NDMeta(meta, key_comments=dict(tree["comments"]), axes=axes, data_shape=shape)
+    return meta
+
+
+def _encode(value, what):
+    try:
+        return encode(value, arrays=True)
+    except TypeError as error:
+        msg = f"{what}: {error}; remove it first"
+        raise TypeError(msg) from error

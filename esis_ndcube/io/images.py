@@ -1,0 +1,206 @@
+"""One FITS file for each image, as the ESIS team's Level-3 processing wrote them, for IDL and everything else."""
+
+import re
+import tarfile
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+import astropy.units as u
+from astropy.io import fits
+
+from esis_ndcube.io._cards import add_file_cards, exposure_header
+from esis_ndcube.io._output import check_output
+
+__all__ = ["image_header", "write_image_files", "write_images"]
+
+
+def write_images(cube, directory, *, label=None, tar=None, overwrite=False):
+    """
+    Write one FITS file per image; ``cube.write_images(directory)`` of a Level-3 cube does the same.
+
+    Parameters
+    ----------
+    cube : `~esis_ndcube.ESISLevel3Cube`
+        Images with axes (y, x) of single exposures and channels, in any number.
+    directory : path-like
+        Folder, made if need be.
+    label : `str`, optional
+        What the files' names begin with and their keyword ``LABEL`` says; by default the instrument and ``Level3``.
+    tar : path-like, optional
+        An archive to put the files in as well; compressed where its name ends in ``.gz``.
+    overwrite : `bool`, optional
+        Whether files that exist may be replaced.
+
+    Returns
+    -------
+    `list` of `pathlib.Path`
+        The files ``{label}_{sequence}_{date}_{channel}.fits``, not compressed: the image is the primary array, with
+        the header of `image_header`, and there is nothing else in the file: uncertainty and mask are in those of
+        ``cube.write``.
+        The sequence counts exposures from the flight's first light frame, or from the cube's first exposure where the
+        cube has no frame numbers; the date is that of mid-exposure.
+
+    Raises
+    ------
+    OSError
+        If a file exists and ``overwrite`` is not set, or can not be written; none is written if any exists.
+    ValueError
+        If the cube is not of such images.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from astropy.time import Time
+    >>> from esis_ndcube import ESIS_1, ESISLevel3Cube
+    >>> from esis_ndcube.wcs import level3_wcs
+    >>> wcs = level3_wcs(ESIS_1.grid, Time(["2019-09-30T18:08:36.642"]), [1, 2])[:, :, 600:605, 600:607]
+    >>> cube = ESISLevel3Cube(np.zeros((1, 2, 5, 7)), wcs=wcs, meta={"flight": ESIS_1})
+    >>> [path.name for path in cube[:, 0].write_images(getfixture("tmp_path"))]
+    ['ESIS_Level3_0_2019-09-30T18:08:36.642_1.fits']
+    """
+    names = cube.wcs.array_axis_names
+    if names[-2:] != ["y", "x"] or cube.time is None or cube.channel is None:
+        msg = f"got a cube with the axes {', '.join(names)}, expected images (y, x) of known exposures and channels"
+        raise ValueError(msg)
+    if label is None:
+        label = f"{'' if cube.flight is None else cube.flight.instrument + '_'}Level3"
+    directory = Path(directory)
+    images = {}
+    for index in np.ndindex(cube.data.shape[:-2]):
+        image = cube[index] if index else cube
+        sequence = index[names.index("time")] if "time" in names else 0
+        if isinstance(image.frame, int) and cube.flight is not None:
+            sequence = image.frame - cube.flight.light_frames[0][0]
+        time = image.time.copy(format="isot")
+        time.precision = 3
+        name = f"{_stem(label)}_{sequence}_{time.value}_{image.channel}.fits"
+        images[directory / name] = image, sequence, label
+    return write_image_files(images, lambda parts, name: _image_hdu(*parts, name), tar=tar, overwrite=overwrite)
+
+
+def write_image_files(images, make, *, tar=None, overwrite=False):
+    """
+    Write files, each under a temporary name and then moved, and none of them if any is there already.
+
+    Parameters
+    ----------
+    images : `dict`
+        What each file is made of, by its path; all in one folder, which is made if need be.
+    make : callable
+        Makes the `~astropy.io.fits.PrimaryHDU` of what a file is made of, and of its name.
+    tar : path-like, optional
+        An archive to put the files in as well.
+    overwrite : `bool`, optional
+        Whether files that exist may be replaced.
+
+    Returns
+    -------
+    `list` of `pathlib.Path`
+        The files.
+
+    Raises
+    ------
+    OSError
+        As `~esis_ndcube.io.fits.check_output`.
+
+    Examples
+    --------
+    >>> from astropy.io import fits
+    >>> from esis_ndcube.io.images import write_image_files
+    >>> path = getfixture("tmp_path") / "a.fits"
+    >>> [file.name for file in write_image_files({path: "flat"}, lambda part, name: fits.PrimaryHDU())]
+    ['a.fits']
+    """
+    for folder in {path.parent for path in images}:
+        folder.mkdir(parents=True, exist_ok=True)
+    for path in [*images, *([] if tar is None else [tar])]:
+        check_output(path, overwrite)
+    for path, parts in images.items():
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            part = Path(folder) / "image.fits"
+            make(parts, path.name).writeto(part, checksum=True)
+            part.replace(path)
+    if tar is not None:
+        tar = Path(tar)
+        with tempfile.TemporaryDirectory(dir=tar.parent) as folder:
+            part = Path(folder) / "images.tar"
+            with tarfile.open(part, "w:gz" if tar.suffix in (".gz", ".tgz") else "w") as archive:
+                for path in images:
+                    archive.add(path, arcname=path.name)
+            part.replace(tar)
+    return list(images)
+
+
+def image_header(image, label):
+    """
+    Make the header of an image's file: that of `~esis_ndcube.io.fits.exposure_header`, and what SolarSoft looks for.
+
+    Parameters
+    ----------
+    image : `~esis_ndcube.cube.ESISCube`
+        One exposure of one channel, or a part of it.
+    label : `str`
+        What the images are.
+
+    Returns
+    -------
+    `~astropy.io.fits.Header`
+        With ``XCEN`` and ``YCEN`` (coordinates of the image's center, arcsec), ``DATE_OBS`` and ``EXPTIME`` beside the
+        WCS, in which ``CROTA2`` (degrees counter-clockwise) stands for ``PCi_j``, except on a sheared grid.
+
+    Raises
+    ------
+    ValueError
+        If the cube is not such an image.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from astropy.time import Time
+    >>> from esis_ndcube import ESIS_1, ESISLevel3Cube
+    >>> from esis_ndcube.io.images import image_header
+    >>> from esis_ndcube.wcs import level3_wcs
+    >>> wcs = level3_wcs(ESIS_1.grid, Time(["2019-09-30T18:08:00"]), [1])[:, :, 600:605, 600:607]
+    >>> header = image_header(ESISLevel3Cube(np.zeros((1, 1, 5, 7)), wcs=wcs)[0, 0], "ESIS_Level3")
+    >>> round(header["XCEN"], 3), round(header["YCEN"], 3), header["CROTA2"]
+    (-5.7, -39.3, 0.0)
+    """
+    header = exposure_header(image)
+    rows, columns = image.data.shape
+    world = image.wcs.pixel_to_world_values((columns - 1) / 2, (rows - 1) / 2)
+    center = [
+        float((value * u.Unit(unit)).to_value(u.arcsec))
+        for value, unit in zip(world, image.wcs.world_axis_units, strict=True)
+    ]
+    header["CNAME1"], header["CNAME2"] = "helioprojective longitude", "helioprojective latitude"
+    # Longitudes count from 0 to 360 degrees.
+    half = 180 * 3600
+    header["XCEN"] = ((center[0] + half) % (2 * half) - half, "[arcsec] center of the image, west")
+    header["YCEN"] = (center[1], "[arcsec] center of the image, north")
+    turn = image.wcs.pixel_scale_matrix / image.wcs.wcs.cdelt
+    if np.allclose(turn @ turn.T, np.eye(2), rtol=0, atol=1e-12) and np.linalg.det(turn) > 0:
+        # FITS forbids to have it beside PCi_j, which say the same.
+        for key in list(header["PC?_?"]):
+            del header[key]
+        header["CROTA2"] = (float(np.degrees(np.arctan2(turn[1, 0], turn[1, 1]))), "[deg] counter-clockwise")
+    header["DATE_OBS"] = (header["DATE-OBS"], "as DATE-OBS")
+    if "XPOSURE" in header:
+        header["EXPTIME"] = (header["XPOSURE"], "[s] as XPOSURE")
+    header["LABEL"] = label
+    return header
+
+
+def _image_hdu(image, sequence, label, name):
+    header = image_header(image, label)
+    header["CAM_ID"] = (image.channel, "channel number")
+    header["SEQUENCE"] = (int(sequence), "number of the exposure")
+    add_file_cards(header, name)
+    hdu = fits.PrimaryHDU(np.asarray(image.data), header)
+    hdu.name = "DATA"
+    return hdu
+
+
+def _stem(label):
+    return re.sub(r"[^\w.-]+", "_", label)

@@ -1,0 +1,164 @@
+"""Images side by side: axes of the sky or the detector, their labels, and arrows along the dispersion."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+import astropy.units as u
+
+from esis_ndcube._drawing import invalid, panel_title, value_label
+from esis_ndcube.wcs import ESISWCS, SlicedESISWCS
+
+# Gray, which neither color map has.
+NO_DATA = "0.5"
+# Pixels as they are. By default matplotlib colors all of a large image at once, which takes 100 bytes a pixel.
+PIXELS = {"origin": "lower", "interpolation": "nearest", "interpolation_stage": "data"}
+
+_LABELS = {
+    "custom:pos.helioprojective.lon": ("Helioprojective longitude", u.arcsec),
+    "custom:pos.helioprojective.lat": ("Helioprojective latitude", u.arcsec),
+    "custom:pos.detector.x": ("Detector x", u.pix),
+    "custom:pos.detector.y": ("Detector y", u.pix),
+    "custom:instrument.channel": ("Channel", None),
+    "time": ("Time", u.s),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Panels:
+    """A figure and its title, with the axes and the image of each panel."""
+
+    figure: object
+    heading: object
+    axes: list
+    artists: list
+
+
+def draw_panels(groups, heading, *, figure=None, hidden=None):
+    """
+    Draw images side by side.
+
+    Parameters
+    ----------
+    groups : `list` of `tuple`
+        Images on one scale: `~esis_ndcube.cube.ESISCube` with axes y and x, and their norm and color map.
+    heading : `str`
+        The title of the figure.
+    figure : `~matplotlib.figure.Figure`, optional
+        Where to draw.
+    hidden : `numpy.ndarray` of `bool`, optional
+        Pixels to leave out; by default those that are invalid.
+
+    Returns
+    -------
+    `Panels`
+        With a color bar for each group, and arrows toward longer wavelength.
+    """
+    count = sum(len(images) for images, _, _ in groups)
+    columns = math.ceil(math.sqrt(count))
+    rows = math.ceil(count / columns)
+    figure = new_figure(figure, 1 + 4.4 * columns, 4.2 * rows)
+    heading = figure.suptitle(heading)
+    axes, artists = [], []
+    for images, norm, colormap in groups:
+        first = len(axes)
+        for image in images:
+            index = len(axes)
+            axis = figure.add_subplot(rows, columns, index + 1, projection=image.wcs)
+            data = image_data(image) if hidden is None else np.where(hidden, np.nan, image.data)
+            artists.append(axis.imshow(data, norm=norm, cmap=colormap, **PIXELS))
+            axis.set_title(name_panel(image, data))
+            axis.set_facecolor(NO_DATA)
+            label_axes(axis, image.wcs, x=index + columns >= count, y=index % columns == 0)
+            if image.flight is not None and image.channel is not None:
+                _draw_arrow(axis, image)
+            axes.append(axis)
+        figure.colorbar(artists[-1], ax=axes[first:], label=value_label(images[0]), shrink=0.8)
+    return Panels(figure, heading, axes, artists)
+
+
+def split_images(exposure):
+    """The images of an exposure: of all channels, or its only one."""
+    return [exposure] if exposure.data.ndim == 2 else [exposure[index] for index in range(exposure.shape[0])]
+
+
+def name_panel(image, data):
+    """The title of an image of which these values are shown."""
+    return panel_title(image) + ("" if np.isfinite(data).any() else ", no data")
+
+
+def image_data(image):
+    """The values of an image, NaN where they are invalid."""
+    return np.where(invalid(image), np.nan, image.data)
+
+
+def new_figure(figure, width, height):
+    """A figure of a size in inches where none is given."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained") if figure is None else figure
+
+
+def label_axes(axes, wcs, *, x=True, y=True, units=None):
+    """
+    Label the coordinates of a plot.
+
+    Parameters
+    ----------
+    axes : `~astropy.visualization.wcsaxes.WCSAxes`
+        The axes.
+    wcs : `~astropy.wcs.wcsapi.BaseLowLevelWCS`
+        Their WCS.
+    x, y : `bool`, optional
+        Whether to show labels and numbers of the horizontal and the vertical coordinate of an image.
+    units : `list` of `~astropy.units.Unit`, optional
+        Unit of each coordinate that is to be another than the usual one.
+    """
+    shown = (x, y, *[True] * wcs.world_n_dim)
+    for index, (coordinate, kind) in enumerate(zip(axes.coords, wcs.world_axis_physical_types, strict=True)):
+        for name, value in coordinate_style(wcs, kind, units and units[index]).items():
+            set_style = getattr(coordinate, f"set_{name}")
+            set_style(**value) if isinstance(value, dict) else set_style(value)
+        if not shown[index]:
+            coordinate.set_axislabel(" ")
+            coordinate.set_ticklabel_visible(False)
+
+
+def coordinate_style(wcs, kind, unit=None):
+    """
+    Unit, format and label of a coordinate, as mpl-animators and WCSAxes name them.
+
+    ``kind`` is the coordinate's physical type; of an unknown one nothing is known.
+    """
+    if kind not in _LABELS:
+        return {}
+    label, usual = _LABELS[kind]
+    unit = u.Unit(unit) if unit is not None else usual
+    if kind == "time" and (day := _epoch(wcs)):
+        # A WCSAxes has no format of dates.
+        label = f"Time since {day} 00:00 UTC"
+    style = {"axislabel": label if unit is None else f"{label} [{unit}]"}
+    if unit is None:
+        return {**style, "ticks": {"spacing": 1 * u.one}}
+    style["format_unit"] = unit
+    return {**style, "major_formatter": "s"} if unit == u.arcsec else style
+
+
+def _epoch(wcs):
+    """The day that the seconds of one of our WCS count from."""
+    inner = wcs._wcs if isinstance(wcs, SlicedESISWCS) else wcs
+    return inner.wcs.dateref[:10] if isinstance(inner, ESISWCS) else ""
+
+
+def _draw_arrow(axes, image):
+    """Draw an arrow toward longer wavelength, whichever way the pixels lie on the sky."""
+    direction = np.array([1.0, 0.0])
+    if image.wcs.has_celestial:
+        angle = image.flight.channel(image.channel).dispersion_angle.to_value(u.rad)
+        direction = np.linalg.solve(image.wcs.celestial.pixel_scale_matrix, [np.cos(angle), np.sin(angle)])
+    height, width = image.shape
+    middle = 0.1 * min(height, width) * np.ones(2) - 0.5
+    step = 0.07 * min(height, width) * direction / np.hypot(*direction)
+    arrow = {"arrowstyle": "->", "color": "white", "lw": 1.5}
+    axes.annotate("", middle + step, middle - step, xycoords="data", arrowprops=arrow)

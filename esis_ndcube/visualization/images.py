@@ -1,0 +1,164 @@
+"""Images of one exposure: all channels, two of them, and the reference."""
+
+import numpy as np
+
+from astropy.visualization import ImageNormalize
+
+from esis_ndcube._drawing import (
+    COLORMAP,
+    DIVERGING,
+    axis_names,
+    difference_limit,
+    flagged,
+    in_memory,
+    intensity_norm,
+    invalid,
+    title,
+    valid_values,
+)
+from esis_ndcube.flags import Flag
+from esis_ndcube.visualization._panels import NO_DATA, PIXELS, draw_panels, label_axes, new_figure, split_images
+
+__all__ = ["plot_channels", "plot_difference", "plot_with_reference"]
+
+
+def plot_channels(cube, frame=None, *, figure=None):
+    """
+    Show all channels of one exposure.
+
+    Parameters
+    ----------
+    cube : `~esis_ndcube.ESISLevel3Cube`
+        Array axes (time, channel, y, x), or (channel, y, x).
+    frame : `int`, optional
+        Raw frame number, by default the first.
+    figure : `~matplotlib.figure.Figure`, optional
+        Where to draw; by default in a new figure.
+
+    Returns
+    -------
+    `~matplotlib.figure.Figure`
+        A panel per channel, solar north up, with an arrow toward longer wavelength.
+
+    Raises
+    ------
+    ValueError
+        If the cube has no such exposure, or no such axes.
+
+    Examples
+    --------
+    >>> from esis_ndcube import ESISLevel3Cube
+    >>> from esis_ndcube.visualization import plot_channels
+    >>> plot_channels(ESISLevel3Cube.read("l3.fits"), 124).savefig("channels.png")  # doctest: +SKIP
+    """
+    exposure = in_memory(_exposure(cube, frame))
+    group = split_images(exposure), intensity_norm(valid_values(exposure)), COLORMAP
+    return draw_panels([group], title(exposure), figure=figure).figure
+
+
+def plot_difference(cube, first, second, frame=None, *, figure=None):
+    """
+    Show the difference of two channels of one exposure.
+
+    Parameters
+    ----------
+    cube : `~esis_ndcube.ESISLevel3Cube`
+        Array axes (time, channel, y, x), or (channel, y, x).
+    first, second : `int`
+        Channel numbers; the second is taken from the first.
+    frame : `int`, optional
+        Raw frame number, by default the first.
+    figure : `~matplotlib.figure.Figure`, optional
+        Where to draw; by default in a new figure.
+
+    Returns
+    -------
+    `~matplotlib.figure.Figure`
+        The difference where both channels are valid and no bright line overlaps.
+
+    Raises
+    ------
+    ValueError
+        If the cube has no such exposure or channel, or no such axes.
+
+    Examples
+    --------
+    >>> from esis_ndcube import ESISLevel3Cube
+    >>> from esis_ndcube.visualization import plot_difference
+    >>> plot_difference(ESISLevel3Cube.read("l3.fits"), 2, 3).savefig("difference.png")  # doctest: +SKIP
+    """
+    difference = in_memory(_exposure(cube, frame).difference(first, second))
+    bad = invalid(difference) | flagged(difference, Flag.OVERLAP)
+    limit = difference_limit(difference.data[~bad])
+    norm = ImageNormalize(vmin=-limit, vmax=limit, clip=False)
+    figure = new_figure(figure, 7, 6)
+    return draw_panels([([difference], norm, DIVERGING)], title(difference), figure=figure, hidden=bad).figure
+
+
+def plot_with_reference(cube, reference, frame=None, *, figure=None):
+    """
+    Show the channels of one exposure beside a reference image.
+
+    Parameters
+    ----------
+    cube : `~esis_ndcube.ESISLevel3Cube`
+        Array axes (time, channel, y, x), or (channel, y, x).
+    reference : `~sunpy.map.GenericMap`
+        The image.
+    frame : `int`, optional
+        Raw frame number, by default the first.
+    figure : `~matplotlib.figure.Figure`, optional
+        Where to draw; by default in a new figure.
+
+    Returns
+    -------
+    `~matplotlib.figure.Figure`
+        The minimum over the channels, in which no overlapping line is left, and the image on the same grid.
+
+    Raises
+    ------
+    ValueError
+        If the cube has no such exposure, or no such axes.
+
+    Examples
+    --------
+    >>> import sunpy.map
+    >>> from esis_ndcube import ESISLevel3Cube
+    >>> from esis_ndcube.visualization import plot_with_reference
+    >>> cube = ESISLevel3Cube.read("l3.fits")  # doctest: +SKIP
+    >>> figure = plot_with_reference(cube, sunpy.map.Map("aia_304.fits"), 124)  # doctest: +SKIP
+    """
+    from reproject import reproject_interp
+
+    exposure = in_memory(_exposure(cube, frame))
+    image = exposure[0]
+    # A bad pixel of one channel is no loss, but the minimum is taken only where all channels looked.
+    unseen = invalid(exposure)
+    bad = flagged(exposure, Flag.OUTSIDE | Flag.MISSING).any(axis=0) | unseen.all(axis=0)
+    data = np.where(bad, np.nan, np.where(unseen, np.inf, exposure.data).min(axis=0))
+    other, _ = reproject_interp((reference.data, reference.wcs), image.wcs, shape_out=data.shape)
+    figure = new_figure(figure, 12.5, 5.5)
+    names = "Minimum of the channels", str(reference.name)
+    for panel, (values, name) in enumerate(zip((data, np.where(bad, np.nan, other)), names, strict=True), 1):
+        axis = figure.add_subplot(1, 2, panel, projection=image.wcs)
+        axis.imshow(values, norm=intensity_norm(values), cmap=COLORMAP, **PIXELS)
+        axis.set_title(name, fontsize="medium")
+        axis.set_facecolor(NO_DATA)
+        label_axes(axis, image.wcs, y=panel == 1)
+    figure.suptitle(title(exposure))
+    return figure
+
+
+def _exposure(cube, frame):
+    """One exposure of a cube, or the cube if it has no time axis."""
+    names = axis_names(cube)
+    if names[-3:] != ["channel", "y", "x"]:
+        msg = f"got a cube with axes {names}, expected (time, channel, y, x) or (channel, y, x): slice with ranges"
+        raise ValueError(msg)
+    frames = [] if cube.frame is None else [int(number) for number in np.atleast_1d(cube.frame)]
+    if frame is not None and frame not in frames:
+        msg = f"got frame {frame}, expected one of the cube's: {', '.join(map(str, frames)) or 'it knows none'}"
+        raise ValueError(msg)
+    if names[0] == "channel":
+        return cube
+    return cube[0 if frame is None else frames.index(frame)]
