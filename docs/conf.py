@@ -128,8 +128,8 @@ else:
 nitpicky = True
 nitpick_ignore_regex = [
     (r"py:.*", rf"({'|'.join((*(inventories.keys() - {'python'}), 'enum', 'parfive', 'pathlib'))})(\..*)?"),
-    # A mixin that is not public, whose methods are documented with the classes that have them
-    (r"py:class", r"esis_ndcube\._cube_operations\.CubeOperations"),
+    # Mixins that are not public, whose methods are documented with the classes that have them
+    (r"py:class", r"esis_ndcube\._\w+\.\w+"),
 ]
 
 # -- HTML ------------------------------------------------------------------------------------

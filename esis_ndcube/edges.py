@@ -251,7 +251,7 @@ def find_shift(image, flags, *, flight, channel, line, first_column=0):
     image : `numpy.ndarray`
         Frame on the detector, shape (y, x), or some of its columns.
     flags : `numpy.ndarray` or `None`
-        Its `~esis_ndcube.Flag` bits, of that shape.
+        Its `~esis_ndcube.flags.Flag` bits, of that shape.
     flight : `~esis_ndcube.Flight`
         The flight.
     channel : `int`
