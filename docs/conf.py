@@ -2,12 +2,18 @@
 
 import datetime
 import os
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version as installed_version
+from pathlib import Path
 from urllib.request import urlopen
+
+from sunpy_sphinx_theme import SVG_ICON
 
 from esis_ndcube import ESISLevel3Cube
 from esis_ndcube.cube import ESISCube
+
+sys.path.insert(0, str(Path(__file__).parent))  # for architecture.py
 
 # -- Project ---------------------------------------------------------------------------------
 
@@ -20,6 +26,7 @@ version = ".".join(release.split(".")[:2])
 # -- General ---------------------------------------------------------------------------------
 
 extensions = [
+    "architecture",
     "matplotlib.sphinxext.plot_directive",
     "numpydoc",
     "sphinx.ext.autodoc",
@@ -70,6 +77,10 @@ plot_formats = [("png", 150)]
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "generated/gallery",
+    "subsection_order": [
+        f"../examples/{name}" for name in ("first_steps", "alignment", "corrections", "beyond", "flight")
+    ],
+    "reference_url": {"esis_ndcube": None},
     "abort_on_example_error": True,
     "capture_repr": (),
     "write_computation_times": False,
@@ -113,7 +124,18 @@ else:
         name: (url, None) for (name, url), ok in zip(inventories.items(), reached, strict=True) if ok
     }
 
+# Every name must be found, but those of other packages, which may be left out.
+nitpicky = True
+nitpick_ignore_regex = [
+    (r"py:.*", rf"({'|'.join((*(inventories.keys() - {'python'}), 'enum', 'parfive', 'pathlib'))})(\..*)?"),
+    # Mixins that are not public, whose methods are documented with the classes that have them
+    (r"py:class", r"esis_ndcube\._\w+\.\w+"),
+]
+
 # -- HTML ------------------------------------------------------------------------------------
 
 html_theme = "sunpy"
 html_title = f"{project} {release}"
+html_favicon = str(SVG_ICON)  # the link of the theme itself leads nowhere on pages in folders
+html_static_path = ["_static"]
+html_css_files = ["architecture.css"]

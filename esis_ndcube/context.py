@@ -175,7 +175,7 @@ def context_cube(
     max_gap : `~astropy.units.Quantity`, optional
         Largest time between an exposure and its image; where there is none within it, the result is NaN and masked.
     order : `int` or `str`, optional
-        As for `~esis_ndcube.reproject_alignment`.
+        As for `~esis_ndcube.resample.reproject_alignment`.
     pointing_table : `~astropy.table.QTable`, optional
         Pointing of AIA, by which its images are pointed first, as by `~esis_ndcube.aia.point_map`. By default they are
         pointed as their headers say.

@@ -88,7 +88,7 @@ class FieldStopEdges:
 
     @property
     def residual(self):
-        """What the shift leaves of ``sides``, of that shape."""
+        """What the shift leaves of ``sides`` (`numpy.ndarray`, shape (time, channel, side))."""
         normals = np.stack([_normals(self.flight.field_stop(number, self.line)) for number in self.channels])
         return self.sides - np.einsum("tcd,csd->tcs", self.shift, normals)
 
@@ -110,6 +110,13 @@ class FieldStopEdges:
         ------
         ValueError
             If the image is not among those searched.
+
+        Examples
+        --------
+        >>> from esis_ndcube import ESISLevel1Cube
+        >>> from esis_ndcube.edges import find_edges
+        >>> edges = find_edges(ESISLevel1Cube.from_raw("frames"))  # doctest: +SKIP
+        >>> edges.shift_of(124, 2)  # doctest: +SKIP
         """
         if frame not in self.frames or channel not in self.channels:
             msg = (
@@ -136,6 +143,14 @@ class FieldStopEdges:
         -------
         `numpy.ndarray`
             Shifts (u, v) in pixels, shape (time, channel, 2), finite; what `~esis_ndcube.mask.line_region` takes.
+
+        Examples
+        --------
+        >>> from esis_ndcube import ESISLevel1Cube
+        >>> from esis_ndcube.edges import find_edges
+        >>> edges = find_edges(ESISLevel1Cube.from_raw("frames"))  # doctest: +SKIP
+        >>> edges.placement().shape  # doctest: +SKIP
+        (29, 4, 2)
         """
         return _place(self.shift, self.error, largest_error)
 
@@ -148,6 +163,13 @@ class FieldStopEdges:
         `~astropy.table.QTable`
             A row per image: ``frame``, ``channel``, ``du``, ``dv`` and their errors in detector pixels, ``parts``, and
             ``residual``, the largest distance of a side from the shifted polygon.
+
+        Examples
+        --------
+        >>> from esis_ndcube import ESISLevel1Cube
+        >>> from esis_ndcube.edges import find_edges
+        >>> edges = find_edges(ESISLevel1Cube.from_raw("frames"))  # doctest: +SKIP
+        >>> edges.table()["residual"].max()  # doctest: +SKIP
         """
         rows = np.indices(self.shift.shape[:2]).reshape(2, -1)
         left = np.abs(self.residual).reshape(-1, self.sides.shape[-1])
@@ -229,7 +251,7 @@ def find_shift(image, flags, *, flight, channel, line, first_column=0):
     image : `numpy.ndarray`
         Frame on the detector, shape (y, x), or some of its columns.
     flags : `numpy.ndarray` or `None`
-        Its `~esis_ndcube.Flag` bits, of that shape.
+        Its `~esis_ndcube.flags.Flag` bits, of that shape.
     flight : `~esis_ndcube.Flight`
         The flight.
     channel : `int`

@@ -23,7 +23,7 @@ class Flight:
     """
     Frozen facts of one flight.
 
-    Use `Flight.read` to make one from a configuration file, or the ready-made `ESIS_1`.
+    Use `Flight.read` to make one from a configuration file, or the ready-made `~esis_ndcube.ESIS_1`.
 
     Attributes
     ----------
@@ -33,7 +33,7 @@ class Flight:
         Time of launch.
     reference_channel : `int`
         Number of the channel that the others are aligned with.
-    files : `FrameFiles`
+    files : `~esis_ndcube.instrument.FrameFiles`
         File naming and header keywords.
     cadence, clock_offset : `~astropy.units.Quantity`
         Time from frame to frame, and what to add to the time stamps.
@@ -41,7 +41,7 @@ class Flight:
         Ranges ``(first, last)`` of frame numbers, both included.
     time_stamp : `str`
         Whether a time stamp is the ``"start"``, ``"middle"`` or ``"end"`` of the exposure.
-    detector : `Detector`
+    detector : `~esis_ndcube.instrument.Detector`
         Detector layout and conversion.
     field_stop_sides : `int`
         Number of sides of the field stop, a regular polygon with a side across the dispersion.
@@ -67,11 +67,11 @@ class Flight:
         Name of the line in which they hold.
     pose_pivot : `tuple` of `float`
         Grid pixel (x, y) about which they are written.
-    lines : `tuple` of `Line`
+    lines : `tuple` of `~esis_ndcube.instrument.Line`
         Lines of the passband.
-    channels : `tuple` of `Channel`
+    channels : `tuple` of `~esis_ndcube.instrument.Channel`
         Channels, by number.
-    archive : `Archive` or None
+    archive : `~esis_ndcube.instrument.Archive` or None
         Where the raw frames are public.
     toml : `str`
         The configuration that the flight was read from, so that a file can carry it.
@@ -214,12 +214,12 @@ class Flight:
 
         Parameters
         ----------
-        name : `str` or `Line`
+        name : `str` or `~esis_ndcube.instrument.Line`
             Name of the line; case and blanks do not matter.
 
         Returns
         -------
-        `Line`
+        `~esis_ndcube.instrument.Line`
             The line.
 
         Raises
@@ -251,7 +251,7 @@ class Flight:
 
         Returns
         -------
-        `Channel`
+        `~esis_ndcube.instrument.Channel`
             The channel.
 
         Raises
@@ -328,7 +328,7 @@ class Flight:
 
         Returns
         -------
-        `Archive`
+        `~esis_ndcube.instrument.Archive`
             The archive.
 
         Raises
@@ -381,7 +381,7 @@ class Flight:
 
         Parameters
         ----------
-        line : `str` or `Line`
+        line : `str` or `~esis_ndcube.instrument.Line`
             The line.
 
         Returns
@@ -404,8 +404,8 @@ class Flight:
 
         Parameters
         ----------
-        line : `str` or `Line`
-            The line; contaminants are allowed as `Line`.
+        line : `str` or `~esis_ndcube.instrument.Line`
+            The line; contaminants are allowed as `~esis_ndcube.instrument.Line`.
 
         Returns
         -------
@@ -435,8 +435,9 @@ class Flight:
         ----------
         channel : `int`
             Channel number.
-        line : `str` or `Line`, optional
-            The line, a contaminant as `Line`; by default the one that the flight's pose was measured in.
+        line : `str` or `~esis_ndcube.instrument.Line`, optional
+            The line, a contaminant as `~esis_ndcube.instrument.Line`; by default the one that the flight's pose was
+            measured in.
 
         Returns
         -------
@@ -472,7 +473,7 @@ class Flight:
         ----------
         channel : `int`
             Channel number.
-        line : `str` or `Line`, optional
+        line : `str` or `~esis_ndcube.instrument.Line`, optional
             As for `line_pose`.
 
         Returns
@@ -497,7 +498,7 @@ class Flight:
         ----------
         channel : `int`
             Channel number.
-        line : `str` or `Line`, optional
+        line : `str` or `~esis_ndcube.instrument.Line`, optional
             As for `line_pose`.
 
         Returns

@@ -66,7 +66,7 @@ def subtract_bias(raw, detector):
     ----------
     raw : `numpy.ndarray`
         Raw frame in DN.
-    detector : `~esis_ndcube.flight.Detector`
+    detector : `~esis_ndcube.instrument.Detector`
         Layout.
 
     Returns
@@ -103,7 +103,7 @@ def trim(image, detector):
     ----------
     image : `numpy.ndarray`
         Raw layout.
-    detector : `~esis_ndcube.flight.Detector`
+    detector : `~esis_ndcube.instrument.Detector`
         Layout.
 
     Returns
@@ -130,7 +130,7 @@ def orient(image, detector):
     ----------
     image : `numpy.ndarray`
         Active area with its rows as in the raw frame.
-    detector : `~esis_ndcube.flight.Detector`
+    detector : `~esis_ndcube.instrument.Detector`
         Says whether there is a flip.
 
     Returns
@@ -157,7 +157,7 @@ def gain_image(values, detector):
     ----------
     values : sequence of 4 `float`
         For instance the gain of each quadrant.
-    detector : `~esis_ndcube.flight.Detector`
+    detector : `~esis_ndcube.instrument.Detector`
         Layout.
 
     Returns
@@ -221,7 +221,7 @@ def measure_read_noise(darks, detector):
     ----------
     darks : sequence of `numpy.ndarray`
         At least two bias-subtracted darks in DN, all of one camera, active area.
-    detector : `~esis_ndcube.flight.Detector`
+    detector : `~esis_ndcube.instrument.Detector`
         Layout.
 
     Returns
@@ -292,9 +292,9 @@ def calibrate(raw, dark, channel, detector):
         Raw frame in DN.
     dark : `numpy.ndarray`
         Master dark in DN, active area with its rows as in the raw frame.
-    channel : `~esis_ndcube.flight.Channel`
+    channel : `~esis_ndcube.instrument.Channel`
         Says the gains.
-    detector : `~esis_ndcube.flight.Detector`
+    detector : `~esis_ndcube.instrument.Detector`
         Layout.
 
     Returns

@@ -191,7 +191,7 @@ class ESISLevel1Cube(ESISCube):
 
         Parameters
         ----------
-        line : `str` or `~esis_ndcube.flight.Line`
+        line : `str` or `~esis_ndcube.instrument.Line`
             The line, whatever the column: other lines' photons are counted as if they were of this one.
 
         Returns

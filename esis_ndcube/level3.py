@@ -16,7 +16,7 @@ class ESISLevel3Cube(CorrectionMethods, CoordinateMethods, ContextMethods, ESISC
     Level-3 cube: co-aligned images of one spectral line on a grid of the Sun.
 
     Array axes (time, channel, y, x), in photons per detector pixel and exposure; ``form_level3`` makes one,
-    and `read` reads one.
+    and ``read`` reads one.
     The parameters are those of `~esis_ndcube.cube.ESISCube`.
 
     Examples

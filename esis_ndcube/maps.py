@@ -63,6 +63,12 @@ class ESISMap(GenericMap):
         -------
         `bool`
             Whether its ``INSTRUME`` is ESIS, or begins with it.
+
+        Examples
+        --------
+        >>> from esis_ndcube import ESISMap
+        >>> ESISMap.is_datasource_for(None, {"instrume": "AIA"})
+        False
         """
         return str(header.get("instrume", "")).startswith("ESIS")
 
@@ -81,6 +87,12 @@ class ESISMap(GenericMap):
         -------
         `~matplotlib.image.AxesImage`
             As `sunpy.map.GenericMap.plot`.
+
+        Examples
+        --------
+        >>> from esis_ndcube import ESISLevel3Cube
+        >>> cube = ESISLevel3Cube.read("l3.fits")  # doctest: +SKIP
+        >>> cube[15, 0].to_map().plot()  # doctest: +SKIP
         """
         chosen = self.plot_settings.get("norm")
         if "norm" not in kwargs and clip_interval is None and (chosen is None or not chosen.scaled()):

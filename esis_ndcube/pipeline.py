@@ -81,7 +81,7 @@ def form_level3(
     normalize : `bool`, optional
         Whether to scale the images to the brightest exposure of the brightest channel.
     order : `int` or `str`, optional
-        Order of the interpolating spline, as for `~esis_ndcube.reproject_alignment`.
+        Order of the interpolating spline, as for `~esis_ndcube.resample.reproject_alignment`.
     output : path-like, optional
         FITS file to write. The images then go to the file as they are made, and need not fit in memory together.
     overwrite : `bool`, optional

@@ -18,7 +18,7 @@ def pointing_table(alignments, frames, times, *, flight, line, reference_frame=N
 
     Parameters
     ----------
-    alignments : `numpy.ndarray` of `~esis_ndcube.registration.Alignment` or None
+    alignments : `numpy.ndarray` of `~esis_ndcube.Alignment` or None
         Shape (time, channel).
     frames : sequence of `int`
         Raw frame numbers, shape (time,).

@@ -55,9 +55,9 @@ def reproject_alignment(
     input_data : object
         One of
 
-        * a `tuple` of a frame and its `~esis_ndcube.Alignment`, or the WCS that `Alignment.to_gwcs` gives;
+        * a `tuple` of a frame and its `~esis_ndcube.Alignment`, or the WCS that `~esis_ndcube.Alignment.to_gwcs` gives;
           the frame is an array of shape (..., v, u), or an `~astropy.nddata.NDData` or cube of that shape;
-        * an `~astropy.nddata.NDData` or cube whose WCS is what `Alignment.to_gwcs` gives,
+        * an `~astropy.nddata.NDData` or cube whose WCS is what `~esis_ndcube.Alignment.to_gwcs` gives,
           or whose WCS is not celestial and whose ``meta["alignment"]`` is an `~esis_ndcube.Alignment`;
         * anything else that `reproject.reproject_interp` takes, which then does all of the work:
           an image that already is on the Sun has no alignment.
@@ -93,7 +93,7 @@ def reproject_alignment(
     footprint : `numpy.ndarray`
         1 where the result has valid input, else 0.
     uncertainty : `numpy.ndarray`
-        Standard deviation, see `propagate_uncertainty`; only with ``return_uncertainty=True``.
+        Standard deviation, see `~esis_ndcube.resample.propagate_uncertainty`; only with ``return_uncertainty=True``.
 
     Raises
     ------
@@ -198,7 +198,7 @@ def detector_coordinates(alignment, wcs, shape):
 
     Parameters
     ----------
-    alignment : `~esis_ndcube.registration.Alignment`
+    alignment : `~esis_ndcube.Alignment`
         The alignment of the frame.
     wcs : `~astropy.wcs.WCS`
         Celestial WCS of the grid.

@@ -194,6 +194,23 @@ def test_a_frame_without_light_anywhere_can_not_point(small):
         coalign(dark)
 
 
+def test_a_corner_of_the_sun_is_no_alignment(small):
+    """Where a few percent of the field of view show anything, a fit may look good and be anywhere."""
+    _, level1, maps = small
+    data = level1.data.copy()
+    vertices = level1.flight.field_stop(1).mean(axis=0).astype(int)
+    seen = np.zeros(data.shape[2:], dtype=bool)
+    seen[vertices[1] - 24 : vertices[1] + 24, vertices[0] - 24 : vertices[0] + 24] = True
+    data[0, 0][~seen] = 0
+    parts = {name: getattr(level1, name) for name in ("wcs", "uncertainty", "mask", "flags", "unit", "meta")}
+    with pytest.warns(match="frames could not be aligned"):
+        aligned = coalign(ESISLevel1Cube(data, **parts), maps)
+    for alignment in (aligned.linear[0, 0], aligned.final[0, 0]):
+        assert not alignment.converged
+        assert "pixels overlap" in alignment.reason
+    assert aligned.final[0, 1].converged
+
+
 def test_binned_transforms_are_the_same_map(small):
     simulated, level1, maps = small
     references = prepare_references(level1, maps, line="O V", reference_channel=2)

@@ -24,7 +24,7 @@ class _Read(NDDataRead):
 
     Returns
     -------
-    `ESISCube`
+    `~esis_ndcube.cube.ESISCube`
         The cube, of the class whose ``read`` was called; for ASDF perhaps of a subclass, the one that was written.
 
     Examples

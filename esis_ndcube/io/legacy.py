@@ -18,8 +18,6 @@ from esis_ndcube.flight import ESIS_1, Flight
 from esis_ndcube.io import _unpickle
 from esis_ndcube.io.fits import CubeFileError
 from esis_ndcube.provenance import ProcessingStep
-from esis_ndcube.registration.alignment import Alignment
-from esis_ndcube.registration.transform import PolynomialTransform
 from esis_ndcube.wcs import level3_wcs
 
 __all__ = ["read_legacy", "read_legacy_alignments"]
@@ -174,6 +172,8 @@ class _Images:
 
 def _read_transforms(path, images, *, part=False):
     """Alignments of images, shape (time, channel); with ``part``, of as many exposures as there are transforms."""
+    from esis_ndcube.registration.alignment import Alignment
+
     state = _unpickle.load(path, f"{_COALIGNMENT}.TransformCube")
     try:
         rows = [[_parse_transform(item) for item in row] for row in state["transform_cube"]]
@@ -332,6 +332,8 @@ def _parse_transform(record):
     about ``origin``), puts it in the corner of an image of ``post_transform_size``, rolls it by
     ``post_transform_translation`` and cuts out ``post_transform_crop``.
     """
+    from esis_ndcube.registration.transform import PolynomialTransform
+
     state = _unpickle.state_of(record, f"{_COALIGNMENT}.ImageTransform")
     origin = _unpickle.to_array(state["origin"]).astype(float)
     numbers = _unpickle.to_array(state["transform"]).astype(float)

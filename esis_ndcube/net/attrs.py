@@ -88,7 +88,26 @@ class Exposures(DataAttr):
         return Time(list(self.isot), format="isot", scale="utc")
 
     def collides(self, other):
-        """Whether both can not be in one query."""
+        """
+        Whether both can not be in one query.
+
+        Parameters
+        ----------
+        other : `~sunpy.net.attr.Attr`
+            Another attribute.
+
+        Returns
+        -------
+        `bool`
+            True for other exposures.
+
+        Examples
+        --------
+        >>> from astropy.time import Time
+        >>> from esis_ndcube.net.attrs import Context, Exposures
+        >>> Exposures(Time(["2019-09-30T18:08:36.6"])).collides(Context("AIA 304"))
+        False
+        """
         return isinstance(other, Exposures)
 
     def __repr__(self):

@@ -102,6 +102,12 @@ class ESISContextClient(BaseClient):
         -----
         sunpy.util.exceptions.SunpyUserWarning
             Where there is no image near enough.
+
+        Examples
+        --------
+        >>> import esis_ndcube.net
+        >>> from sunpy.net import Fido, attrs as a
+        >>> result = Fido.search(a.esis.Flight.f1, a.esis.Context.aia_304)  # doctest: +REMOTE_DATA
         """
         query = attrs_by_type(query)
         _check_query(query)
@@ -165,6 +171,13 @@ class ESISContextClient(BaseClient):
             If a file could not be had; the message says which.
         ValueError
             If there is no e-mail address, or it is not registered.
+
+        Examples
+        --------
+        >>> import esis_ndcube.net
+        >>> from sunpy.net import Fido, attrs as a
+        >>> result = Fido.search(a.esis.Flight.f1, a.esis.Context.aia_304)  # doctest: +REMOTE_DATA
+        >>> files = Fido.fetch(result, path="aia", provider="vso")  # doctest: +SKIP
         """
         if provider not in ("jsoc", "vso"):
             msg = f"got provider {provider!r}, expected 'jsoc' or 'vso'"
@@ -222,6 +235,12 @@ class ESISContextClient(BaseClient):
         -------
         `dict`
             Names and descriptions, by attribute.
+
+        Examples
+        --------
+        >>> from esis_ndcube.net import ESISContextClient
+        >>> [attr.__name__ for attr in ESISContextClient.register_values()]
+        ['Context', 'Flight']
         """
         return {
             Context: [(series.name, series.title) for series in SERIES.values()],

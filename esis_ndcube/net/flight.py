@@ -80,6 +80,13 @@ class ESISFlightClient(BaseClient):
         ValueError
             If the query says not what flight or level, or too much, or the flight's frames are not public, or of
             another level than 0.
+
+        Examples
+        --------
+        >>> import esis_ndcube.net
+        >>> from sunpy.net import Fido, attrs as a
+        >>> len(Fido.search(a.esis.Flight.f1, a.Level(0))[0])
+        284
         """
         query = attrs_by_type(query)
         if not {Flight, a.Level} <= query.keys() <= {Flight, a.Level, a.Time}:
@@ -149,6 +156,13 @@ class ESISFlightClient(BaseClient):
         ------
         ArchiveError
             If a file could not be had; the message says which.
+
+        Examples
+        --------
+        >>> import esis_ndcube.net
+        >>> from sunpy.net import Fido, attrs as a
+        >>> frames = Fido.search(a.esis.Flight.f1, a.Level(0))[0]
+        >>> files = Fido.fetch(frames[frames["Kind"] != "other"], path="raw")  # doctest: +SKIP
         """
         connections = _CONNECTIONS
         if downloader is not None:
@@ -179,6 +193,12 @@ class ESISFlightClient(BaseClient):
         -------
         `dict`
             Nothing.
+
+        Examples
+        --------
+        >>> from esis_ndcube.net import ESISFlightClient
+        >>> [attr.__name__ for attr in ESISFlightClient.register_values()]
+        []
         """
         return {}
 

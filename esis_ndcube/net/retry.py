@@ -67,6 +67,12 @@ class RetryPolicy:
         ----------
         attempt : `int`
             How many have failed.
+
+        Examples
+        --------
+        >>> import astropy.units as u
+        >>> from esis_ndcube.net import RetryPolicy
+        >>> RetryPolicy(pause=0 * u.s).wait(1)
         """
         time.sleep(self.pause.to_value(u.s) * 2 ** (attempt - 1))
 
@@ -92,6 +98,14 @@ class RetryPolicy:
         ------
         ArchiveError
             If it never works.
+        ValueError
+            If there are no tries.
+
+        Examples
+        --------
+        >>> from esis_ndcube.net import RetryPolicy
+        >>> RetryPolicy().call(max, 2, 3, doing="the maximum")
+        3
         """
         for attempt in range(1, self.tries + 1):
             try:

@@ -47,7 +47,7 @@ class Series:
 
     @property
     def max_gap(self):
-        """Largest time to an exposure, if nothing else is asked for: one image may be missing."""
+        """Largest time to an exposure, if nothing else is asked for (`~astropy.units.Quantity`): one image may miss."""
         return 1.5 * self.cadence
 
     def record_set(self, times):

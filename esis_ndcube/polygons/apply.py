@@ -65,7 +65,7 @@ def mask_pixels(cube, mask):
     Returns
     -------
     `~esis_ndcube.ESISLevel3Cube` or `~esis_ndcube.ESISLevel1Cube`
-        A new cube; what is new in the mask has `Flag.BAD_PIXEL`.
+        A new cube; what is new in the mask has ``Flag.BAD_PIXEL``.
 
     Raises
     ------

@@ -120,6 +120,12 @@ class PolygonMask:
         -------
         `dict`
             ``coordinates``, ``vertices`` in pixels or arcsec, and ``channels`` and ``frames`` where they are not all.
+
+        Examples
+        --------
+        >>> from esis_ndcube.polygons import PolygonMask
+        >>> PolygonMask([(0, 0), (4, 0), (4, 4)], channels=1).to_dict()
+        {'coordinates': 'detector', 'vertices': [[0.0, 0.0], [4.0, 0.0], [4.0, 4.0]], 'channels': [1]}
         """
         table = {"coordinates": self.coordinates, "vertices": self.vertices.value.tolist()}
         for name in ("channels", "frames"):

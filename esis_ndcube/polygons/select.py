@@ -79,6 +79,14 @@ class PolygonSelection:
         ------
         ValueError
             As `PolygonMask`, for one if fewer than three vertices are drawn.
+
+        Examples
+        --------
+        >>> from esis_ndcube import ESISLevel3Cube
+        >>> from esis_ndcube.polygons import PolygonSelection
+        >>> cube = ESISLevel3Cube.read("l3.fits")  # doctest: +SKIP
+        >>> selection = PolygonSelection(cube[15, 0])  # doctest: +SKIP
+        >>> masked = cube.mask_polygons(selection.polygon(channels=1))  # doctest: +SKIP
         """
         pixels = np.array(self.selector.verts, dtype=float).reshape(-1, 2)
         return PolygonMask(image_coordinates(self._image.wcs, pixels), channels, frames)

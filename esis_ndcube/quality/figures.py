@@ -128,7 +128,7 @@ def plot_difference_trend(table, *, axes=None):
     Parameters
     ----------
     table : `~astropy.table.Table`
-        As `~esis_ndcube.quality.masked_difference_trend` gives it.
+        As `~esis_ndcube.vignetting.masked_difference_trend` gives it.
     axes : `~matplotlib.axes.Axes`, optional
         Where to draw; by default in a new figure.
 

@@ -34,7 +34,7 @@ def coalign(image, reference=None, **options):
 
     Returns
     -------
-    `~esis_ndcube.Coalignment` or `~esis_ndcube.registration.ImageAlignment`
+    `~esis_ndcube.registration.Coalignment` or `~esis_ndcube.registration.ImageAlignment`
         Of frames, or of an image.
 
     Raises

@@ -20,6 +20,8 @@ _MIN_SCORE = 0.1
 # False maxima of the correlation with the reference image, far from the true one, reach 0.16; the weakest good frames
 # have 0.29. What scores less than convincing is compared with what other starts lead to.
 _MIN_SUN_SCORE, _CONVINCING = 0.2, 0.25
+# Noise may correlate in a small corner: the least part of the field of view, or of the reference, that a fit uses.
+_LEAST_OVERLAP = 0.05
 # A channel stretched or sheared by more than this against the flight's pose is no image of the Sun.
 _MAX_STRETCH = 0.1
 _PYRAMID = (4, 2, 1)
@@ -84,7 +86,8 @@ def carry_exposure(exposure, row, joint, time):
         image, valid = frame.filtered(factor, widths)
         start = frame.to_binned(expected[0], factor)
         fit = maximize_correlation(reference[0], image, start, mask=reference[1], valid=valid, degree=0)
-        found = _alignment(frame.pose, fit, frame.from_binned(fit.transform, factor), "final", name, factor, least)
+        limits = {"least": least, "possible": _possible(frame, reference[1], factor)}
+        found = _alignment(frame.pose, fit, frame.from_binned(fit.transform, factor), "final", name, factor, **limits)
         if found.converged:
             row[channel] = replace(
                 found, covariance=found.covariance + expected[1], reason="shifted from the joint model"
@@ -108,21 +111,22 @@ def _fit_to_reference(frame, reference, degree):
     levels = reference.levels(frame.flight, _PYRAMID)
     level = levels[-1]
     attempts = []
+    image, valid = frame.filtered(level.factor, level.widths)
+    masks = {"mask": level.mask, "valid": valid}
+    limits = {"least": _MIN_SUN_SCORE, "possible": _possible(frame, level.mask, level.factor)}
     for some, start in _starts(frame, levels):
         fit, transform = _descend(frame, some, start)
-        attempts.append(_alignment(pose, fit, transform, "linear", reference.name, level.factor, _MIN_SUN_SCORE))
+        attempts.append(_alignment(pose, fit, transform, "linear", reference.name, level.factor, **limits))
         if attempts[-1].converged and attempts[-1].score >= _CONVINCING:
             break
     linear = max(attempts, key=lambda attempt: (attempt.converged, np.nan_to_num(attempt.score, nan=-1)))
     if not linear.converged or not reference.detailed:
         return linear, replace(linear, stage="final")
-    image, valid = frame.filtered(level.factor, level.widths)
     transform = linear.transform
     start = frame.to_binned(transform.renormalized(transform.origin, transform.scale, degree=degree), level.factor)
-    masks = {"mask": level.mask, "valid": valid}
     fit = maximize_correlation(level.image, image, start, **masks)
     transform = frame.from_binned(fit.transform, level.factor)
-    bent = _alignment(pose, fit, transform, "final", reference.name, level.factor, _MIN_SUN_SCORE)
+    bent = _alignment(pose, fit, transform, "final", reference.name, level.factor, **limits)
     if not bent.converged:
         return linear, replace(linear, stage="final")
     affine, covariance = _nearest_affine(bent, frame)
@@ -194,7 +198,8 @@ def _fit_final(frame, first, target, anchor, degree):
         target[0], image, frame.to_binned(start, 1), mask=target[1], valid=valid, tolerance=_FINE_TOLERANCE
     )
     name = f"channel {anchor.channel}"
-    found = _alignment(first, fit, frame.from_binned(fit.transform, 1), "final", name, 1, _MIN_SCORE)
+    limits = {"least": _MIN_SCORE, "possible": _possible(frame, target[1], 1)}
+    found = _alignment(first, fit, frame.from_binned(fit.transform, 1), "final", name, 1, **limits)
     return _measured_against(found, anchor)
 
 
@@ -202,14 +207,21 @@ def _measured_against(found, anchor):
     return replace(found, reference_covariance=carried(anchor.transform, found.transform, anchor.covariance))
 
 
-def _alignment(start, fit, transform, stage, name, factor, least):
-    failed = not (fit.converged and fit.score >= least)
-    stretched = not failed and _stretch(transform, start) > _MAX_STRETCH
-    reason = fit.reason
-    if stretched:
-        reason = "shape is far from the pose's"
-    elif failed and fit.converged:
-        reason = f"score {fit.score:.3f} is too low"
+def _possible(frame, mask, factor):
+    """About how many pixels of the reference a frame with light everywhere can overlap with."""
+    transform = frame.pose.transform
+    per_pixel = np.abs(np.linalg.det(transform.jacobian(*transform.origin))) * factor**2
+    return min(np.count_nonzero(mask), frame.n_field / per_pixel)
+
+
+def _alignment(start, fit, transform, stage, name, factor, *, least, possible):
+    trouble = None if fit.converged else fit.reason
+    if trouble is None and not fit.score >= least:
+        trouble = f"score {fit.score:.3f} is too low"
+    if trouble is None and fit.n_pixels < _LEAST_OVERLAP * possible:
+        trouble = f"only {fit.n_pixels} of about {possible:.0f} pixels overlap"
+    if trouble is None and _stretch(transform, start) > _MAX_STRETCH:
+        trouble = "shape is far from the pose's"
     return replace(
         start,
         transform=transform,
@@ -218,8 +230,8 @@ def _alignment(start, fit, transform, stage, name, factor, least):
         score=float(fit.score),
         iterations=fit.iterations,
         n_pixels=fit.n_pixels,
-        converged=not failed and not stretched,
-        reason=reason,
+        converged=trouble is None,
+        reason=trouble or fit.reason,
         condition=fit.condition,
         covariance=fit.covariance * factor**2,
         reference_covariance=None,

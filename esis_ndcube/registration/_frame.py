@@ -25,6 +25,8 @@ class Frame:
         y, x = np.ogrid[:rows, :columns]
         inside = line_region(flight, pose.channel, pose.line, x, y, margin=_MARGIN)
         where = np.nonzero(inside)
+        # Pixels of the field of view, whether they are valid or not.
+        self.n_field = len(where[0])
         if not len(where[0]):
             self.box, self.image, self.valid = (slice(0, 0),) * 2, image[:0, :0], inside[:0, :0]
             return

@@ -25,7 +25,7 @@ class Alignment:
 
     Attributes
     ----------
-    transform : `PolynomialTransform`
+    transform : `~esis_ndcube.registration.PolynomialTransform`
         Map from pixels (x, y) of the grid to pixels (u, v) of the detector.
         This is the direction that is fitted and that resampling needs; the other one is its exact inverse.
     grid : `~astropy.wcs.WCS`
@@ -139,6 +139,13 @@ class Alignment:
         -------
         `Alignment`
             Of stage ``"pose"``.
+
+        Examples
+        --------
+        >>> from esis_ndcube import ESIS_1, Alignment
+        >>> alignment = Alignment.from_pose(ESIS_1, 1, frame=124, line="O V", time="2019-09-30T18:08:36.6")
+        >>> alignment.stage, alignment.transform.degree
+        ('pose', 1)
         """
         rows, columns = flight.grid_shape
         transform = PolynomialTransform.from_affine(
@@ -183,6 +190,15 @@ class Alignment:
         -------
         u, v : `numpy.ndarray`
             Pixels of the active detector area, 0-based centers.
+
+        Examples
+        --------
+        >>> import astropy.units as u
+        >>> from esis_ndcube import ESIS_1, Alignment
+        >>> alignment = Alignment.from_pose(ESIS_1, 1, frame=124, line="O V", time="2019-09-30T18:08:36.6")
+        >>> column, row = alignment.world_to_detector(13.2 * u.arcsec, -17.6 * u.arcsec)
+        >>> float(column.round(1)), float(row.round(1))
+        (1477.9, 602.7)
         """
         units = self.grid.world_axis_units
         world = (u.Quantity(q).to_value(unit) for q, unit in zip((longitude, latitude), units, strict=True))
@@ -201,6 +217,14 @@ class Alignment:
         -------
         longitude, latitude : `~astropy.units.Quantity`
             Helioprojective coordinates in arcsec.
+
+        Examples
+        --------
+        >>> from esis_ndcube import ESIS_1, Alignment
+        >>> alignment = Alignment.from_pose(ESIS_1, 1, frame=124, line="O V", time="2019-09-30T18:08:36.6")
+        >>> longitude, latitude = alignment.detector_to_world(1476.8, 600.0)
+        >>> longitude.round(1)
+        <Quantity 13.2 arcsec>
         """
         world = self.grid.pixel_to_world_values(*self.transform.inverse(u_pixel, v_pixel))
         lon, lat = (w * u.Unit(unit) for w, unit in zip(world, self.grid.world_axis_units, strict=True))

@@ -32,7 +32,7 @@ def alignments_to_table(alignments):
 
     Parameters
     ----------
-    alignments : array-like of `Alignment` or `None`
+    alignments : array-like of `~esis_ndcube.Alignment` or `None`
         Shape (time, channel).
 
     Returns
@@ -105,7 +105,7 @@ def alignments_from_table(table):
     Returns
     -------
     `numpy.ndarray`
-        Objects `Alignment` or `None`, of the shape that was written.
+        Objects `~esis_ndcube.Alignment` or `None`, of the shape that was written.
 
     Raises
     ------

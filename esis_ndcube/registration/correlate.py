@@ -173,7 +173,7 @@ def correlation(reference, image, transform, *, mask, valid):
     Parameters
     ----------
     reference, image, transform, mask, valid
-        As for `maximize_correlation`.
+        As for `~esis_ndcube.registration.maximize_correlation`.
 
     Returns
     -------

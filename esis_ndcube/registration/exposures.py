@@ -28,8 +28,8 @@ class Coalignment:
     Attributes
     ----------
     linear, final : `numpy.ndarray`
-        Objects `Alignment`, or `None` where there is no frame, shape (time, channel): after the affine fit to the
-        reference and after the quadratic fit to the reference channel.
+        Objects `~esis_ndcube.Alignment`, or None where there is no frame, shape (time, channel): after the affine fit
+        to the reference and after the quadratic fit to the reference channel.
     grid : `~astropy.wcs.WCS`
         The celestial WCS of the common grid, with its observer.
     reference : `str`
@@ -119,7 +119,7 @@ def coalign_frames(
 
     Returns
     -------
-    `Coalignment`
+    `~esis_ndcube.registration.Coalignment`
         Alignments of both stages. A fit that failed is there with ``converged=False``; a warning names it.
 
     Raises

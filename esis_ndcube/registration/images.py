@@ -82,8 +82,9 @@ def coalign_images(image, reference, *, transform="affine", start=None, widths=(
     """
     Align one image with another.
 
-    The correlation of the images is maximized (`maximize_correlation`) after a filter that makes images of different
-    brightness and passband comparable (`log_difference_of_gaussians`), first on binned pixels, then on all.
+    The correlation of the images is maximized (`~esis_ndcube.registration.maximize_correlation`) after a filter that
+    makes images of different brightness and passband comparable
+    (`~esis_ndcube.registration.log_difference_of_gaussians`), first on binned pixels, then on all.
     The fit captures displacements of ten pixels, and of twenty in images of 250 pixels or more; ``search`` finds
     larger ones.
 
@@ -97,7 +98,7 @@ def coalign_images(image, reference, *, transform="affine", start=None, widths=(
         ``"shift"``, ``"affine"``, ``"quadratic"`` or ``"cubic"``: the polynomial map from reference to image pixels.
         A shift leaves roll, scale and shear as they are in the start. There is no rigid one: fit an affine map and
         look at its ``decompose``.
-    start : `PolynomialTransform`, optional
+    start : `~esis_ndcube.registration.PolynomialTransform`, optional
         Map from reference pixels to image pixels to start from. By default what both WCS say, if both images have
         one, with sunpy's transformation between observers; else the same pixels.
     widths : `tuple` of `float` or None, optional

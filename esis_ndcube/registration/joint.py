@@ -22,8 +22,8 @@ class Joint:
     Attributes
     ----------
     alignments : `numpy.ndarray`
-        Objects `Alignment`, shape (time, channel), of stage ``"final"``; those that could not enter the model are as
-        they were given.
+        Objects `~esis_ndcube.Alignment`, shape (time, channel), of stage ``"final"``; those that could not enter the
+        model are as they were given.
     residual : `numpy.ndarray`
         RMS distance in detector pixels of each alignment from the one that was fitted to its exposure alone, shape
         (time, channel); NaN where there is none. Where it is larger than the alignments' uncertainty, the distortion
@@ -114,7 +114,7 @@ def fit_joint(alignments, *, reference_channel):
     Parameters
     ----------
     alignments : `numpy.ndarray`
-        Objects `Alignment`, shape (time, channel), of independent fits.
+        Objects `~esis_ndcube.Alignment`, shape (time, channel), of independent fits.
     reference_channel : `int`
         Number of the channel that the others were aligned with.
 

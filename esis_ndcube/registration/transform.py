@@ -91,7 +91,7 @@ class PolynomialTransform:
 
     @property
     def exponents(self):
-        """Exponents (i, j) of X and Y of each term, shape (n, 2)."""
+        """Exponents (i, j) of X and Y of each term (`numpy.ndarray`, shape (n, 2))."""
         return exponents(self.degree)
 
     def _basis(self, x, y):
@@ -118,7 +118,11 @@ class PolynomialTransform:
 
     @property
     def grids(self):
-        """Coefficients by exponents, shape (2, degree + 1, degree + 1): the factor of X^i Y^j at [:, i, j]."""
+        """
+        Coefficients by exponents (`numpy.ndarray`, shape (2, degree + 1, degree + 1)).
+
+        The factor of X^i Y^j is at [:, i, j].
+        """
         grids = np.zeros((2, self.degree + 1, self.degree + 1))
         i, j = self.exponents.T
         grids[:, i, j] = self.coefficients

@@ -14,7 +14,7 @@ class SimulationConfig:
     """
     The ingredients of a simulated flight.
 
-    Every ingredient is switched off by `False`, 0, or `None` where it has no number.
+    Every ingredient is switched off by ``False``, 0, or `None` where it has no number.
 
     Attributes
     ----------

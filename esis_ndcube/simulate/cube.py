@@ -37,7 +37,7 @@ def true_alignment(simulated, frame, channel, *, line=None, grid=None):
 
     Returns
     -------
-    `~esis_ndcube.registration.Alignment`
+    `~esis_ndcube.Alignment`
         The exact map, which is a polynomial; Doppler shifts are not in it.
 
     Examples

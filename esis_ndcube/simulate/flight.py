@@ -130,6 +130,13 @@ class SimulatedFlight:
         -------
         `~astropy.time.Time`
             The time, UTC.
+
+        Examples
+        --------
+        >>> from esis_ndcube.simulate import simulate_flight
+        >>> simulated = simulate_flight(n_exposures=2, size=8)
+        >>> simulated.mid_time(124).isot
+        '2019-09-30T18:08:35.000'
         """
         flight = self.flight
         first = min(low for low, _ in flight.light_frames)
@@ -150,6 +157,13 @@ class SimulatedFlight:
         -------
         `numpy.ndarray`
             Photons per pixel of the active area, axes (y, x), rows as in Level 1.
+
+        Examples
+        --------
+        >>> from esis_ndcube.simulate import simulate_flight
+        >>> simulated = simulate_flight(n_exposures=2, size=8)
+        >>> simulated.photons(124, 1, line="O V").shape
+        (130, 256)
         """
         return self._signal(frame, channel, self._lines if line is None else [find_line(self.flight, line)])[0]
 
@@ -166,6 +180,13 @@ class SimulatedFlight:
         -------
         `numpy.ndarray`
             True where hit, axes (y, x), rows as in Level 1.
+
+        Examples
+        --------
+        >>> from esis_ndcube.simulate import simulate_flight
+        >>> simulated = simulate_flight(n_exposures=2, size=8)
+        >>> int(simulated.spikes(124, 1).sum()) > 0
+        True
         """
         rows, columns, _ = camera.hits(self.truth, self._rng("hits", frame, channel))
         mask = np.zeros(self.flight.detector.shape, bool)
@@ -190,6 +211,13 @@ class SimulatedFlight:
         ------
         ValueError
             If the frame or channel is not of this flight.
+
+        Examples
+        --------
+        >>> from esis_ndcube.simulate import simulate_flight
+        >>> simulated = simulate_flight(n_exposures=2, size=8)
+        >>> simulated.raw(124, 1).shape == simulated.flight.detector.raw_shape
+        True
         """
         flight, config, truth = self.flight, self.config, self.truth
         number = flight.channel(channel).number
@@ -221,6 +249,13 @@ class SimulatedFlight:
         -------
         `~astropy.io.fits.Header`
             The header.
+
+        Examples
+        --------
+        >>> from esis_ndcube.simulate import simulate_flight
+        >>> simulated = simulate_flight(n_exposures=2, size=8)
+        >>> simulated.header(124, 1)["ORIGIN"]
+        'esis_ndcube.simulate'
         """
         flight, files = self.flight, self.flight.files
         half = {"start": -0.5, "middle": 0.0, "end": 0.5}[flight.time_stamp] * flight.cadence
@@ -260,6 +295,14 @@ class SimulatedFlight:
             The image in DN, axes (y, x).
         header : `~astropy.io.fits.Header`
             A header that `sunpy.map.Map` understands.
+
+        Examples
+        --------
+        >>> from esis_ndcube.simulate import simulate_flight
+        >>> simulated = simulate_flight(n_exposures=2, size=8)
+        >>> data, header = simulated.reference(0)
+        >>> header["CTYPE1"]
+        'HPLN-TAN'
         """
         time = self.reference_times[index]
         scene = self._scene(REFERENCE, time)
@@ -285,6 +328,12 @@ class SimulatedFlight:
         ------
         FileExistsError
             If a file exists and is not to be replaced; nothing is written then.
+
+        Examples
+        --------
+        >>> from esis_ndcube.simulate import simulate_flight
+        >>> simulated = simulate_flight(n_exposures=2, size=8)
+        >>> files = simulated.write("simulated")  # doctest: +SKIP
         """
         directory, flight = Path(directory), self.flight
         raw = {

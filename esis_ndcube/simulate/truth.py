@@ -131,7 +131,7 @@ class Truth:
 
     @cached_property
     def shift(self):
-        """Shift of the Sun by exposure and channel, solar x and y in arcsec, shape (time, channel, 2)."""
+        """Shift of the Sun (`numpy.ndarray`, shape (time, channel, 2)), along solar x and y in arcsec."""
         config, rng, phase = self.config, self._rng("shift"), self._phase
         channels = len(self.flight.channels)
         drift = phase[:, None] * config.drift.to_value(u.arcsec)
@@ -143,13 +143,13 @@ class Truth:
 
     @cached_property
     def roll(self):
-        """Roll of the Sun on the grid by exposure, counter-clockwise in radian, shape (time,)."""
+        """Roll of the Sun on the grid (`numpy.ndarray`, shape (time,)), counter-clockwise in radian."""
         return self._rng("roll").standard_normal(len(self.frames)) * self.config.roll.to_value(u.rad)
 
     @cached_property
     def distortion(self):
         """
-        Distortion of the channels in detector pixels, shape (channel, 2, 7).
+        Distortion of the channels (`numpy.ndarray`, shape (channel, 2, 7)) in detector pixels.
 
         Axis 1 is (u, v), axis 2 the factors of s**2, s t, t**2, s**3, s**2 t, s t**2, t**3, with s and t the
         distance on the sky from the center of the field stop, along solar x and y, in its half widths.
@@ -160,7 +160,7 @@ class Truth:
 
     @cached_property
     def extinction(self):
-        """Transmission of the atmosphere by exposure, shape (time,)."""
+        """Transmission of the atmosphere (`numpy.ndarray`, shape (time,))."""
         count = len(self.frames)
         if not self.config.extinction:
             return np.ones(count)
@@ -186,6 +186,13 @@ class Truth:
         -------
         `numpy.ndarray`
             Detector pixel (u, v), inside the field stop.
+
+        Examples
+        --------
+        >>> from esis_ndcube.simulate import simulate_flight
+        >>> simulated = simulate_flight(n_exposures=2, size=8)
+        >>> simulated.truth.focus(1).shape
+        (2,)
         """
         stop = self.flight.field_stop(channel, find_line(self.flight, line))
         away = self._rng("focus").uniform(-0.4, 0.4, (len(self.flight.channels), 2))[channel - 1]
@@ -204,6 +211,13 @@ class Truth:
         -------
         `float`
             The slope, 0 where vignetting is switched off.
+
+        Examples
+        --------
+        >>> from esis_ndcube.simulate import simulate_flight
+        >>> simulated = simulate_flight(n_exposures=2, size=8)
+        >>> simulated.truth.vignetting_slope(1)
+        0.436
         """
         return self.flight.channel(channel).vignetting_slope if self.config.vignetting else 0.0
 
@@ -224,6 +238,13 @@ class Truth:
         -------
         `numpy.ndarray`
             The factor, of the shape of ``x``.
+
+        Examples
+        --------
+        >>> from esis_ndcube.simulate import simulate_flight
+        >>> simulated = simulate_flight(n_exposures=2, size=8)
+        >>> bool((simulated.truth.vignetting(1, [150.0, 230.0]) > 1).all())
+        True
         """
         flight = self.flight
         stop = flight.field_stop(channel, find_line(flight, line))[:, 0]
@@ -253,6 +274,13 @@ class Truth:
         -------
         `~astropy.units.Quantity`
             Velocity in km/s, of the shape of ``x``; never above the configured limit.
+
+        Examples
+        --------
+        >>> from esis_ndcube.simulate import simulate_flight
+        >>> simulated = simulate_flight(n_exposures=2, size=8)
+        >>> simulated.truth.velocity(80.0, 80.0).unit
+        Unit("km / s")
         """
         return self._speed(x, y) * u.km / u.s
 
@@ -277,6 +305,13 @@ class Truth:
         -------
         `numpy.ndarray`
             Detector pixels, positive toward larger u.
+
+        Examples
+        --------
+        >>> from esis_ndcube.simulate import simulate_flight
+        >>> simulated = simulate_flight(n_exposures=2, size=8)
+        >>> bool(abs(simulated.truth.doppler_shift(80.0, 80.0)) < 0.3)
+        True
         """
         line = find_line(self.flight, line)
         factor = (line.wavelength / const.c / self.flight.detector.dispersion).to_value(u.s / u.km)
@@ -308,6 +343,14 @@ class Truth:
         ------
         ValueError
             If the frame, channel or line is not of this flight.
+
+        Examples
+        --------
+        >>> from esis_ndcube.simulate import simulate_flight
+        >>> simulated = simulate_flight(n_exposures=2, size=8)
+        >>> column, row = simulated.truth.to_detector(124, 2, 80.0, 80.0)
+        >>> float(column.round()), float(row.round())
+        (194.0, 62.0)
         """
         x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
         time, index = self._index(frame), channel - 1
@@ -353,6 +396,14 @@ class Truth:
         ------
         ValueError
             As `to_detector`, and if the distortion is too strong to be inverted.
+
+        Examples
+        --------
+        >>> from esis_ndcube.simulate import simulate_flight
+        >>> simulated = simulate_flight(n_exposures=2, size=8)
+        >>> x, y = simulated.truth.to_grid(124, 2, *simulated.truth.to_detector(124, 2, 80.0, 70.0))
+        >>> float(x.round(6)), float(y.round(6))
+        (80.0, 70.0)
         """
         column, row = np.broadcast_arrays(np.asarray(column, dtype=float), np.asarray(row, dtype=float))
         pose = self.flight.pose(channel, find_line(self.flight, line))

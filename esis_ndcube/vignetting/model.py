@@ -138,6 +138,12 @@ class Vignetting:
         -------
         `Vignetting`
             With the flight's slopes.
+
+        Examples
+        --------
+        >>> from esis_ndcube import ESIS_1, Vignetting
+        >>> Vignetting.of_flight(ESIS_1, "He I").source
+        'flight ESIS_1'
         """
         slopes = {channel.number: channel.vignetting_slope for channel in flight.channels}
         return cls(slopes, flight, line, source=f"flight {flight.name}")
@@ -177,6 +183,12 @@ class Vignetting:
         ------
         ValueError
             If there is no slope for the channel.
+
+        Examples
+        --------
+        >>> from esis_ndcube import ESIS_1, Vignetting
+        >>> Vignetting.of_flight(ESIS_1, "O V").evaluate(2, [1100.0, 1900.0]).round(2)
+        array([1.33, 1.04])
         """
         if channel not in self.slopes:
             msg = f"got channel {channel}, expected one with a slope: {', '.join(map(str, self.slopes))}"
@@ -222,6 +234,12 @@ class Vignetting:
         -------
         `~astropy.table.Table`
             A row per channel; what belongs to no channel is in its ``meta``. The flight is not in it.
+
+        Examples
+        --------
+        >>> from esis_ndcube import ESIS_1, Vignetting
+        >>> Vignetting.of_flight(ESIS_1, "O V").to_table().colnames
+        ['channel', 'slope', 'covariance']
         """
         table = Table({"channel": list(self.slopes), "slope": list(self.slopes.values())})
         table["covariance"] = self.covariance

@@ -35,7 +35,7 @@ def reproject_vignetting(
     vignetting : `~esis_ndcube.Vignetting`
         The vignetting.
     output_projection : `~astropy.wcs.WCS`, any other WCS, or `~astropy.io.fits.Header`
-        Two-dimensional celestial WCS of the result, as for `~esis_ndcube.reproject_alignment`.
+        Two-dimensional celestial WCS of the result, as for `~esis_ndcube.resample.reproject_alignment`.
     shape_out : `tuple` of `int`, optional
         Rows and columns of the result; by default those of ``output_projection``.
     alignment : `~esis_ndcube.Alignment` or array of them
@@ -46,7 +46,7 @@ def reproject_vignetting(
     return_footprint : `bool`, optional
         Whether to return the footprint as well.
     block_size, parallel : optional
-        As for `~esis_ndcube.reproject_alignment`.
+        As for `~esis_ndcube.resample.reproject_alignment`.
 
     Returns
     -------

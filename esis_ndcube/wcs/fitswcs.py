@@ -330,12 +330,14 @@ class ESISWCS(WCS):
     def _derive(self):
         """Exposures and channels as the header alone tells them."""
         seconds = channels = None
+        # astropy before 7 keeps sizes of two axes only where it knows none.
+        shape = self.pixel_shape or [0] * self.naxis
         for kind in (TIME, CHANNEL):
             axis = self._axis(kind)
-            if axis is None or not self._naxis[axis]:
+            if axis is None or not shape[axis]:
                 continue
-            pixel = np.zeros((self.naxis, self._naxis[axis]))
-            pixel[axis] = np.arange(self._naxis[axis])
+            pixel = np.zeros((self.naxis, shape[axis]))
+            pixel[axis] = np.arange(shape[axis])
             values = self.wcs.p2s(pixel.T, 0)["world"][:, axis]
             if kind == TIME:
                 seconds = values

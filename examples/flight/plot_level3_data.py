@@ -8,7 +8,7 @@ channels: the steps of the notebook that came with the published Level-3 data, w
 
 The page is executed when it is built.
 Where the environment variable ``ESIS_FLIGHT_DATA`` names a folder with raw frames of the flight, it uses those;
-otherwise it simulates a flight of half the size, whose numbers are no measurements.
+otherwise it simulates a flight of a third of the size, whose numbers are no measurements.
 """
 
 # %%
@@ -49,7 +49,7 @@ if folder:
     raw = Path(folder) / "esis_level0"
     flight, references = ESIS_1, sorted((Path(folder) / "esis_derived").glob("aia_304_*.fits"))
 else:
-    simulated = simulate_flight(size=2, n_exposures=4, missing=False, blank=False)
+    simulated = simulate_flight(size="small", n_exposures=4, missing=False, blank=False)
     files = simulated.write(tempfile.mkdtemp())
     flight, raw, references = simulated.flight, files.raw, files.reference
 level1 = ESISLevel1Cube.from_raw(raw, flight)

@@ -1,0 +1,56 @@
+"""
+=============================
+Normalization and throughput
+=============================
+
+The rocket falls back into the atmosphere, which absorbs more and more of the light.
+Normalization brings all images to one brightness, and what it took is the absorption curve.
+Two channels are enough to see it.
+"""
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from esis_ndcube.quality import throughput
+from esis_ndcube.quality.figures import plot_throughput
+from esis_ndcube.simulate import simulate_flight, true_cube
+
+simulated = simulate_flight(size=6, n_exposures=28, event=0, evolution=False, other_lines=False)
+cube = true_cube(simulated)[:, :2]
+print(cube)
+
+# %%
+# Each image is scaled to the brightest exposure of the brightest channel, by its mean over the region that is clean in
+# all images.
+# The factors are kept, so that nothing is lost.
+
+normalized = cube.normalize_intensities()
+print(f"factors from {normalized.normalization.min():.2f} to {normalized.normalization.max():.2f}")
+clean = cube.clean_region()
+for name, item in {"before": cube, "after": normalized}.items():
+    means = item.data[:, :, clean].mean(axis=2)
+    print(f"means {name}: {means.min():.3f} to {means.max():.3f} {item.unit}")
+
+# %%
+# The same region in three exposures, before and after.
+
+figure, panels = plt.subplots(2, 3, figsize=(9, 6.2), layout="constrained")
+for row, item in zip(panels, (cube, normalized), strict=True):
+    for axes, index in zip(row, (0, len(cube.frame) // 2, -2), strict=True):
+        image = item[index, 0]
+        axes.imshow(np.where(image.mask, np.nan, image.data), origin="lower", cmap="inferno", vmin=0, vmax=60)
+        axes.set_title(f"{image.time.isot[11:19]}, {'as it is' if item is cube else 'normalized'}")
+        axes.set_axis_off()
+
+# %%
+# What was missing is the absorption curve, the same in both channels.
+# In the simulation we know what the atmosphere let through.
+# On the real Sun, brightness that changes in the field of view is in the curve too; here the scene stands still.
+
+curve = throughput(normalized)
+truth = simulated.truth.extinction / simulated.truth.extinction.max()
+average = curve["throughput"].value.reshape(cube.shape[:2]).mean(axis=1)
+print(f"largest difference from the truth: {np.abs(average - truth).max():.3f}")
+axes = plot_throughput(curve, axes=plt.subplots(figsize=(7.5, 4), layout="constrained")[1])
+axes.plot(cube.frame, truth, "k--", label="truth")
+axes.legend()

@@ -1,0 +1,69 @@
+"""
+=================================
+Slicing, coordinates and cropping
+=================================
+
+A part of a cube has the coordinates of that part: of the Sun, in time, and the channel.
+"""
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+import astropy.units as u
+from astropy.coordinates import SkyCoord
+
+from esis_ndcube.simulate import simulate_flight, true_cube
+
+# %%
+# For what comes after the alignment there is a shorter way to a simulated cube, with the true alignment.
+# This one has twelve exposures.
+
+simulated = simulate_flight(size=4, n_exposures=12, extinction=None)
+cube = true_cube(simulated)
+for length, name in zip(cube.shape, cube.array_axis_physical_types, strict=True):
+    print(f"{length:4} {', '.join(name)}")
+
+# %%
+# Indices count from 0, channel numbers from 1.
+# What was sliced away is not forgotten.
+
+image = cube[5, 1]
+print(f"index 1 is channel {image.channel}, index 5 is frame {image.frame} at {image.time.isot}")
+
+# %%
+# The header of an image is that of its own exposure, for any FITS reader.
+
+header = image.wcs.to_header()
+for key in ("CTYPE1", "CRVAL1", "CDELT1", "DATE-AVG"):
+    print(f"{key:8} = {header[key]!r}")
+
+# %%
+# Pixels to the Sun, and back.
+
+x, y = simulated.truth.event.position
+position = image.wcs.pixel_to_world(x, y)
+print(f"pixel ({x:.1f}, {y:.1f}) is at {position.Tx:.2f}, {position.Ty:.2f}")
+print("and back:", np.round(image.wcs.world_to_pixel(position), 6))
+
+# %%
+# Cut out 30 arcsec about this place in all exposures and channels.
+# Axes that do not matter are None.
+
+corners = [
+    SkyCoord(position.Tx + side * 15 * u.arcsec, position.Ty + side * 15 * u.arcsec, frame=position.frame)
+    for side in (-1, 1)
+]
+part = cube.crop([corners[0], None, None], [corners[1], None, None])
+print(part)
+
+# %%
+# The place through all exposures, in two channels: the wings of the event move against each other.
+
+figure, panels = plt.subplots(2, 6, figsize=(11, 4.4), layout="constrained")
+limit = np.nanpercentile(part.data, 99.8)
+for row, channel in zip(panels, (2, 4), strict=True):
+    for axes, index in zip(row, range(0, 12, 2), strict=True):
+        shown = part[index, channel - 1]
+        axes.imshow(shown.data, origin="lower", cmap="inferno", vmin=0, vmax=limit)
+        axes.set(xticks=[], yticks=[], title=shown.time.isot[11:19])
+    row[0].set_ylabel(f"Channel {channel}")
