@@ -92,8 +92,10 @@ class CubeOperations:
 
         Parameters
         ----------
-        bin_shape, operation
-            As for `esis_ndcube.operations.rebin`.
+        bin_shape : sequence of `int` or `~astropy.units.Quantity`
+            Pixels in a bin along each array axis; -1 for all.
+        operation : callable, optional
+            What gives the value of a bin, as for `esis_ndcube.operations.rebin`.
         **options
             As there.
 
@@ -155,8 +157,10 @@ class CubeOperations:
 
         Parameters
         ----------
-        target_wcs, algorithm
-            As for `esis_ndcube.operations.reproject_to`.
+        target_wcs : `~astropy.wcs.WCS` or `~astropy.io.fits.Header`
+            The grid.
+        algorithm : `str`, optional
+            ``"interpolation"``, ``"adaptive"`` or ``"exact"``, as for `esis_ndcube.operations.reproject_to`.
         **options
             As there.
 

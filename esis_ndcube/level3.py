@@ -208,9 +208,14 @@ class ESISLevel3Cube(CorrectionMethods, CoordinateMethods, ContextMethods, ESISC
 
         Parameters
         ----------
-        directory, label, tar, overwrite
-            Folder, beginning of the files' names, archive, and whether to replace files, as for
-            `~esis_ndcube.io.images.write_images`.
+        directory : path-like
+            Folder, made if need be.
+        label : `str`, optional
+            What the files' names begin with.
+        tar : path-like, optional
+            An archive to put the files in as well.
+        overwrite : `bool`, optional
+            Whether files that exist may be replaced.
 
         Returns
         -------
