@@ -153,8 +153,8 @@ def test_names_of_files(folder, tmp_path):
     for name in ("a.pkl", "a.PICKLE", "a.dat"):
         (tmp_path / name).write_bytes(path.read_bytes())
     expected = read(path)
-    for given in (tmp_path / "a.pkl", str(tmp_path / "a.PICKLE")):
-        assert_bits_equal(read(given).data, expected.data)
+    for name in (tmp_path / "a.pkl", str(tmp_path / "a.PICKLE")):
+        assert_bits_equal(read(name).data, expected.data)
     with pytest.raises(CubeFileError, match="read it with format='legacy'"):
         ESISLevel3Cube.read(tmp_path / "a.dat")
     assert_bits_equal(read(tmp_path / "a.dat", format="legacy").data, expected.data)
