@@ -90,8 +90,8 @@ def reproject_to(cube, target_wcs, algorithm="interpolation", *, shape_out=None,
     error of a mean over many is larger than that of independent pixels. Extra coordinates and metadata along
     y and x are lost.
 
-    Coordinates are transformed between two observers on the sphere of the Sun, and beyond its limb in the plane through
-    its center.
+    Coordinates are transformed between two observers on the surface of the Sun, and beyond its limb on a sphere about
+    the cube's observer that goes through the center of the Sun, as `sunpy.coordinates.SphericalScreen` has it.
 
     Examples
     --------
