@@ -200,6 +200,10 @@ class ESISCube(CubeIO, CubeOperations, CubeDisplay, NDCube):
         kwargs["flags"] = None if self._flags is None else self._flags[item]
         return kwargs
 
+    def _slice_mask(self, item):
+        # One value for all pixels is no array to slice, of which astropy would tell each time.
+        return self.mask[item] if np.ndim(self.mask) else self.mask
+
     def _slice_wcs(self, item):
         return self.wcs[item] if isinstance(self.wcs, (ESISWCS, SlicedESISWCS)) else super()._slice_wcs(item)
 

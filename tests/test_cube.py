@@ -160,6 +160,13 @@ def test_planes_of_another_shape_are_refused(cube, name):
         ESISCube(cube.data, wcs=cube.wcs, **{name: StdDevUncertainty(wrong) if name == "uncertainty" else wrong})
 
 
+@pytest.mark.parametrize("mask", [True, False, None])
+def test_one_mask_for_all(cube, mask, caplog):
+    part = ESISLevel3Cube(cube.data, wcs=cube.wcs, mask=mask)[1, 2]
+    assert part.mask is mask
+    assert not caplog.records
+
+
 def test_signed_flags_are_refused(cube):
     with pytest.raises(ValueError, match="unsigned"):
         ESISCube(cube.data, wcs=cube.wcs, flags=cube.flags.astype(int))

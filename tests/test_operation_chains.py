@@ -5,6 +5,7 @@ Random chains of operations: what survives stays where it is, and its noise is w
 """
 
 import os
+import pickle
 
 import hypothesis
 import hypothesis.strategies as st
@@ -21,7 +22,9 @@ CHAINS = int(os.environ.get("ESIS_CHAINS", "40"))
 CUBE = make_cube((4, 3, 24, 24))
 
 STEP = st.tuples(
-    st.sampled_from(["slice", "take", "crop", "rebin", "join", "shift", "scale", "add", "to", "squeeze"]),
+    st.sampled_from(
+        ["slice", "take", "explode", "crop", "rebin", "join", "shift", "scale", "add", "to", "squeeze", "pickle"]
+    ),
     st.integers(0, 2**16),
 )
 SETTINGS = {
@@ -55,11 +58,14 @@ class Chain:
             ranges |= {name: np.sort(rng.choice(n + 1, 2, replace=False)) for name, n in cut.items()}
             self.cube = cube[tuple(slice(*ranges[name].tolist()) for name in axes)]
             self._take({name: slice(*ranges[name].tolist()) for name in axes})
-        elif kind == "take":
+        elif kind in ("take", "explode"):
             name = ("time", "channel")[rng.integers(2)]
             if name in axes:
                 index = int(rng.integers(lengths[name]))
-                self.cube = cube[tuple(index if axis == name else slice(None) for axis in axes)]
+                if kind == "take":
+                    self.cube = cube[tuple(index if axis == name else slice(None) for axis in axes)]
+                else:
+                    self.cube = cube.explode_along_axis(axes.index(name)).data[index]
                 self._take({name: index})
         elif kind == "crop":
             x, y = (np.sort(rng.integers(0, lengths[name], 2)) for name in ("x", "y"))
@@ -87,6 +93,8 @@ class Chain:
             self.cube = cube * float(rng.uniform(-3, 3))
         elif kind == "add":
             self.cube = cube + float(rng.uniform(-3, 3)) * cube.unit
+        elif kind == "pickle":
+            self.cube = pickle.loads(pickle.dumps(cube))
         elif kind == "to":
             self.cube = cube.to(cube.unit * float(rng.integers(1, 9)))
         elif kind == "squeeze" and 1 in [lengths.get("time"), lengths.get("channel")]:
@@ -139,7 +147,9 @@ def test_surviving_pixels_stay_where_they_are(steps):
 
 @hypothesis.settings(**SETTINGS | {"max_examples": max(CHAINS // 40, 10)})
 @hypothesis.given(
-    steps=st.lists(STEP.filter(lambda step: step[0] not in ("join", "take", "squeeze")), min_size=1, max_size=5)
+    steps=st.lists(
+        STEP.filter(lambda step: step[0] not in ("join", "take", "explode", "squeeze")), min_size=1, max_size=5
+    )
 )
 def test_sigma_is_that_of_many_trials(steps):
     # The exposures are the trials, so that a chain is run once; of 1500 the scatter is known to 1.8 %.

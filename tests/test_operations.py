@@ -1,8 +1,9 @@
 """Traps of ndcube that our cubes do not fall into, and what the table of operations does not cover."""
 
+import dask
 import numpy as np
 import pytest
-from helpers import make_cube
+from helpers import make_cube, make_lazy
 from reproject import reproject_adaptive, reproject_exact, reproject_interp
 
 import astropy.units as u
@@ -272,6 +273,29 @@ def test_exploded_parts_keep_their_metadata(cube):
     assert all(part.alignment.shape == (3,) for part in sequence.data)
     with pytest.raises(IndexError, match="got axis 4, expected -4 to 3"):
         cube.explode_along_axis(4)
+
+
+@pytest.mark.parametrize(
+    ("operation", "images"),
+    [
+        (lambda cube: cube * 2 - cube, [(1, 0)]),
+        (lambda cube: cube.to("ph / (s arcsec2)"), [(1, 0)]),
+        (lambda cube: cube.reproject_to(cube.wcs, "adaptive"), [(1, 0)]),
+        (lambda cube: cube.rebin((1, 1, 2, 2)).difference(3, 1), [(1, 0), (1, 2)]),
+        (lambda cube: cube.min_images(), [(1, 0), (1, 1), (1, 2)]),
+        (lambda cube: cube.rebin((2, 1, 1, 1)), [(2, 0), (3, 0)]),
+        (lambda cube: NDCubeSequence([cube[:1], cube[1:]], common_axis=0).index_as_cube[:3].data[1], [(2, 0)]),
+    ],
+)
+def test_one_image_of_a_lazy_result_reads_what_it_is_made_of(cube, operation, images):
+    lazy, read, read_masks = make_lazy(cube)
+    result = operation(lazy)
+    image = result[1] if result.data.ndim == 3 else result[1, 0]
+    assert not read
+    assert not read_masks
+    dask.compute(image.data, image.mask)
+    assert sorted(read) == images
+    assert set(read_masks) == set(images)
 
 
 def test_results_can_be_written(cube, tmp_path):
