@@ -260,6 +260,11 @@ def test_target_with_another_observer(cube):
 def test_reprojection_refuses(cube):
     with pytest.raises(ValueError, match="algorithm 'spline'"):
         cube.reproject_to(cube.wcs, "spline")
+    lazy = make_lazy(cube)[0]
+    with pytest.raises(ValueError, match="got order 'cubic', expected 0 to 3 or one of nearest-neighbor"):
+        lazy.reproject_to(cube.wcs, order="cubic")
+    with pytest.raises(TypeError, match="unexpected keyword argument 'kernel'"):
+        lazy.reproject_to(cube.wcs, kernel="gaussian")
     with pytest.raises(ValueError, match="whole images on the sky"):
         make_cube((1, 2, 5, 6), level=1).reproject_to(cube.wcs)
     with pytest.raises(ValueError, match="give shape_out"):
