@@ -47,8 +47,8 @@ def draw_panels(groups, heading, *, figure=None, values=None):
         The title of the figure.
     figure : `~matplotlib.figure.Figure`, optional
         Where to draw.
-    values : `list` of `numpy.ndarray`, optional
-        What to show of each image; by default its data where they are valid.
+    values : iterator of `numpy.ndarray`, optional
+        What to show of each image in turn; by default its data where they are valid.
 
     Returns
     -------
@@ -66,7 +66,7 @@ def draw_panels(groups, heading, *, figure=None, values=None):
         for image in images:
             index = len(axes)
             axis = figure.add_subplot(rows, columns, index + 1, projection=image.wcs)
-            data = image_data(image) if values is None else values[index]
+            data = image_data(image) if values is None else next(values)
             artists.append(axis.imshow(data, norm=norm, cmap=colormap, **PIXELS))
             axis.set_title(name_panel(image, data))
             axis.set_facecolor(NO_DATA)

@@ -53,10 +53,11 @@ def plot_channels(cube, frame=None, *, figure=None):
     """
     exposure = _exposure(cube, frame)
     images = split_images(exposure)
-    # One after the other, so that masks and flags of only one are in memory.
-    values, samples = zip(*map(image_and_sample, images), strict=True)
+    # One after the other, so that masks and flags of only one are in memory; matplotlib copies what it is given.
+    values, samples = map(list, zip(*map(image_and_sample, images), strict=True))
     group = images, intensity_norm(np.concatenate(samples)), COLORMAP
-    return draw_panels([group], title(exposure), figure=figure, values=values).figure
+    shown = (values.pop(0) for _ in images)
+    return draw_panels([group], title(exposure), figure=figure, values=shown).figure
 
 
 def plot_difference(cube, first, second, frame=None, *, figure=None):
@@ -95,7 +96,7 @@ def plot_difference(cube, first, second, frame=None, *, figure=None):
     limit = difference_limit(difference.data[~bad])
     norm = ImageNormalize(vmin=-limit, vmax=limit, clip=False)
     figure = new_figure(figure, 7, 6)
-    values = [np.where(bad, np.nan, difference.data)]
+    values = iter([np.where(bad, np.nan, difference.data)])
     return draw_panels([([difference], norm, DIVERGING)], title(difference), figure=figure, values=values).figure
 
 
