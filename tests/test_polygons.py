@@ -249,11 +249,14 @@ def test_wrong_coordinates(level1, level3):
         PolygonSelection(level3[0, 0], polygon=PolygonMask(STAR))
 
 
-def act(axes, name, x, y, **options):
+def act(axes, name, x, y, *, buttons=(), **options):
     """A mouse event at a pixel of the image."""
     canvas = axes.figure.canvas
     px, py = axes.transData.transform((x, y))
-    canvas.callbacks.process(name, MouseEvent(name, canvas, px, py, **options))
+    event = MouseEvent(name, canvas, px, py, **options)
+    # Matplotlib 3.9 neither takes nor needs it.
+    event.buttons = frozenset(buttons)
+    canvas.callbacks.process(name, event)
 
 
 def click(axes, x, y):
@@ -291,6 +294,7 @@ def test_polygon_with_the_mouse(kind, request):
     again = PolygonSelection(image, axes=axes, polygon=selection.polygon(channels=2))
     np.testing.assert_allclose(again.selector.verts, drawn, atol=1e-6)
     canvas = axes.figure.canvas
+    act(axes, "motion_notify_event", 1, 1)
     canvas.callbacks.process("key_press_event", KeyEvent("key_press_event", canvas, "escape"))
     canvas.callbacks.process("key_release_event", KeyEvent("key_release_event", canvas, "escape"))
     with pytest.raises(ValueError, match="expected at least 3"):
