@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from esis_ndcube.wcs import normalize_item
+
 
 class CubeOperations:
     """
@@ -44,9 +46,6 @@ class CubeOperations:
         >>> cube.crop([None, 2, start], [None, 3, stop]).channel  # doctest: +SKIP
         array([2, 3])
         """
-        from esis_ndcube.operations import clip_points
-
-        points = points if wcs is not None else clip_points(self, points)
         return super().crop(*points, wcs=wcs, keepdims=keepdims)
 
     def crop_by_values(self, *points, units=None, wcs=None, keepdims=False):
@@ -85,10 +84,6 @@ class CubeOperations:
         ...                     [0 * u.arcsec, 0 * u.arcsec, None, None]).shape  # doctest: +SKIP
         (28, 4, 501, 501)
         """
-        from esis_ndcube.operations import clip_points
-
-        if wcs is None:
-            points = clip_points(self, points, units=units, values=True)
         return super().crop_by_values(*points, units=units, wcs=wcs, keepdims=keepdims)
 
     def rebin(self, bin_shape, operation=np.mean, **options):
@@ -97,8 +92,10 @@ class CubeOperations:
 
         Parameters
         ----------
-        bin_shape, operation
-            As for `esis_ndcube.operations.rebin`.
+        bin_shape : sequence of `int` or `~astropy.units.Quantity`
+            Pixels in a bin along each array axis; -1 for all.
+        operation : callable, optional
+            What gives the value of a bin, as for `esis_ndcube.operations.rebin`.
         **options
             As there.
 
@@ -160,8 +157,10 @@ class CubeOperations:
 
         Parameters
         ----------
-        target_wcs, algorithm
-            As for `esis_ndcube.operations.reproject_to`.
+        target_wcs : `~astropy.wcs.WCS` or `~astropy.io.fits.Header`
+            The grid.
+        algorithm : `str`, optional
+            ``"interpolation"``, ``"adaptive"`` or ``"exact"``, as for `esis_ndcube.operations.reproject_to`.
         **options
             As there.
 
@@ -186,6 +185,24 @@ class CubeOperations:
         from esis_ndcube.operations import reproject_to
 
         return reproject_to(self, target_wcs, algorithm, **options)
+
+    # These two are what cubes crop by, and sequences of them, which want ranges along all axes.
+    def _get_crop_item(self, *points, wcs=None, keepdims=True):
+        from esis_ndcube.operations import clip_points
+
+        points = clip_points(self, points) if self._is_own(wcs) else points
+        item = super()._get_crop_item(*points, wcs=wcs, keepdims=keepdims)
+        return normalize_item(item, self.data.shape)
+
+    def _get_crop_by_values_item(self, *points, units=None, wcs=None, keepdims=True):
+        from esis_ndcube.operations import clip_points
+
+        points = clip_points(self, points, units=units, values=True) if self._is_own(wcs) else points
+        item = super()._get_crop_by_values_item(*points, units=units, wcs=wcs, keepdims=keepdims)
+        return normalize_item(item, self.data.shape)
+
+    def _is_own(self, wcs):
+        return wcs is None or wcs is self.wcs
 
     def __neg__(self):
         return self._combine("multiply", -1)

@@ -1,6 +1,7 @@
 """What pictures of cubes have in common: which pixels they show, on what scale, and what they are called."""
 
 import re
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -43,6 +44,21 @@ def in_memory(cube):
 
     arrays, sigma = dask.compute(arrays, sigma)
     return rebuild(cube, **arrays, uncertainty=None if sigma is None else type(uncertainty)(sigma, uncertainty.unit))
+
+
+def image_and_sample(cube):
+    """
+    The values of an image, NaN where they are invalid, and those of `valid_values`.
+
+    Of a lazy cube the arrays are computed and let go; a cube of them would stay until Python looks for cycles.
+    """
+    arrays = {"data": cube.data, "mask": cube.mask, "flags": cube.flags}
+    if any(hasattr(array, "dask") for array in arrays.values()):
+        import dask
+
+        (arrays,) = dask.compute(arrays)
+    pixels = SimpleNamespace(**arrays, shape=cube.data.shape)
+    return np.where(invalid(pixels), np.nan, pixels.data), valid_values(pixels)
 
 
 def middle_exposure(cube):

@@ -12,8 +12,12 @@ class CorrectionMethods:
 
         Parameters
         ----------
-        channels, lines, frames
-            Channel numbers, other lines and raw frame numbers, as for `~esis_ndcube.mask.clean_region`.
+        channels : `int` or sequence of `int`, optional
+            Channel numbers, by default all.
+        lines : `str` or sequence of `str`, optional
+            Other lines to keep clear of, as for `~esis_ndcube.mask.clean_region`.
+        frames : `int` or sequence of `int`, optional
+            Raw frame numbers, by default all.
 
         Returns
         -------

@@ -150,6 +150,9 @@ class ESISCube(CubeIO, CubeOperations, CubeDisplay, NDCube):
     def __getitem__(self, item):
         # All of it is done here and not in ndcube: that shares the dictionary of added global coordinates
         # between cube and slice, takes the metadata off the cube while it slices, and copies them deeply.
+        if isinstance(item, list) and any(isinstance(x, slice) for x in item):
+            # NDCubeSequence.index_as_cube says so what it means as a tuple.
+            item = tuple(item)
         item = normalize_item(item, self.data.shape)
         if not any(isinstance(x, slice) for x in item):
             msg = f"got the index {item} of a single value, expected at least one range: index `.data` instead"
@@ -185,7 +188,10 @@ class ESISCube(CubeIO, CubeOperations, CubeDisplay, NDCube):
         >>> cube = ESISLevel3Cube.read("l3.fits")  # doctest: +SKIP
         >>> [exposure.frame for exposure in cube.explode_along_axis(0)]  # doctest: +SKIP
         """
-        before = (slice(None),) * range(self.data.ndim)[axis]
+        if not -self.data.ndim <= axis < self.data.ndim:
+            msg = f"got axis {axis}, expected {-self.data.ndim} to {self.data.ndim - 1}"
+            raise IndexError(msg)
+        before = (slice(None),) * (axis % self.data.ndim)
         parts = [self[(*before, index)] for index in range(self.shape[axis])]
         return NDCubeSequence(parts, meta=copy_meta(self.meta))
 
@@ -193,6 +199,10 @@ class ESISCube(CubeIO, CubeOperations, CubeDisplay, NDCube):
         kwargs = super()._slice(item)
         kwargs["flags"] = None if self._flags is None else self._flags[item]
         return kwargs
+
+    def _slice_mask(self, item):
+        # One value for all pixels is no array to slice, of which astropy would tell each time.
+        return self.mask[item] if np.ndim(self.mask) else self.mask
 
     def _slice_wcs(self, item):
         return self.wcs[item] if isinstance(self.wcs, (ESISWCS, SlicedESISWCS)) else super()._slice_wcs(item)

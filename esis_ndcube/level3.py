@@ -91,7 +91,7 @@ class ESISLevel3Cube(CorrectionMethods, CoordinateMethods, ContextMethods, ESISC
         -------
         `ESISLevel3Cube`
             Without the channel axis. Masked pixels and NaN do not count; where no channel is left, the result
-            is NaN and masked.
+            is NaN and masked. Metadata of the images become those of `difference`.
 
         Raises
         ------
@@ -128,8 +128,8 @@ class ESISLevel3Cube(CorrectionMethods, CoordinateMethods, ContextMethods, ESISC
         if uncertainty is not None:
             uncertainty = type(uncertainty)(pick(uncertainty.array), unit=uncertainty.unit, copy=False)
         flags = None if self.flags is None else pick(self.flags)
-        step = ProcessingStep("min_images", {"channels": self.channel.tolist()})
-        return self._without_channels(data, uncertainty, empty, flags, step)
+        parts = {"data": data, "uncertainty": uncertainty, "mask": empty, "flags": flags}
+        return self._join_channels("min_images", self.channel.tolist(), parts)
 
     def difference(self, first, second):
         """
@@ -144,7 +144,8 @@ class ESISLevel3Cube(CorrectionMethods, CoordinateMethods, ContextMethods, ESISC
         -------
         `ESISLevel3Cube`
             ``first`` minus ``second``, without the channel axis; uncertainties added in quadrature, masks and
-            flags united.
+            flags united. Exposure times are the means of the two channels; what else is known of single images, for
+            one files and alignments, does not survive, and the history names it.
 
         Raises
         ------
@@ -159,11 +160,13 @@ class ESISLevel3Cube(CorrectionMethods, CoordinateMethods, ContextMethods, ESISC
         """
         from esis_ndcube.operations import combine
 
-        axis = self._channel_axis()
-        one, two = (self._take_channel(number, axis) for number in (first, second))
+        before = (slice(None),) * self._channel_axis()
+        one = self[(*before, self._channel_index(first))]
+        # A channel and itself are not independent.
+        two = one if first == second else self[(*before, self._channel_index(second))]
         result = combine(one, "subtract", two)
-        step = ProcessingStep("difference", {"channels": [int(first), int(second)]})
-        return self._without_channels(result.data, result.uncertainty, result.mask, result.flags, step)
+        parts = {name: getattr(result, name) for name in ("data", "uncertainty", "mask", "flags")}
+        return self._join_channels("difference", [int(first), int(second)], parts)
 
     def to_map(self):
         """
@@ -205,9 +208,14 @@ class ESISLevel3Cube(CorrectionMethods, CoordinateMethods, ContextMethods, ESISC
 
         Parameters
         ----------
-        directory, label, tar, overwrite
-            Folder, beginning of the files' names, archive, and whether to replace files, as for
-            `~esis_ndcube.io.images.write_images`.
+        directory : path-like
+            Folder, made if need be.
+        label : `str`, optional
+            What the files' names begin with.
+        tar : path-like, optional
+            An archive to put the files in as well.
+        overwrite : `bool`, optional
+            Whether files that exist may be replaced.
 
         Returns
         -------
@@ -241,27 +249,40 @@ class ESISLevel3Cube(CorrectionMethods, CoordinateMethods, ContextMethods, ESISC
             raise ValueError(msg)
         return names.index("channel")
 
-    def _take_channel(self, number, axis):
+    def _channel_index(self, number):
         index = np.flatnonzero(self.channel == number)
         if not index.size:
             msg = f"got channel {number!r}, expected one of {', '.join(map(str, self.channel))}"
             raise ValueError(msg)
-        return self[(slice(None),) * axis + (int(index[0]),)]
+        return int(index[0])
 
-    def _without_channels(self, data, uncertainty, mask, flags, step):
+    def _join_channels(self, name, channels, parts):
         """A cube without channel axis that is of no single channel."""
-        first = self[(slice(None),) * self._channel_axis() + (0,)]
-        meta = first.meta
+        axis = self._channel_axis()
+        first = self[(*(slice(None),) * axis, 0)]
+        meta, dropped = first.meta, []
         if meta is not None:
-            names = self.wcs.array_axis_names
+            indices = [self._channel_index(number) for number in channels]
             for key, axes in getattr(self.meta, "axes", {}).items():
-                if any(names[axis] == "channel" for axis in axes):
-                    # What belongs to one channel says nothing of the result.
-                    del meta[key]
-            history = (*self.history, step)
-            meta.update({"history": history})
+                if axis in axes:
+                    joined = self._join_meta(key, list(map(int, axes)).index(axis), indices)
+                    if joined is None:
+                        # What belongs to one channel says nothing of the result.
+                        del meta[key]
+                        dropped.append(key)
+                    else:
+                        meta[key] = joined
+            step = {"channels": channels} | ({"dropped": dropped} if dropped else {})
+            meta["history"] = (*self.history, ProcessingStep(name, step))
         wcs = forget_channel(first.wcs)
-        parts = {"uncertainty": uncertainty, "mask": mask, "flags": flags, "meta": meta, "unit": self.unit}
-        result = type(self)(data, wcs=wcs, **parts)
+        result = type(self)(**parts, wcs=wcs, meta=meta, unit=self.unit)
         result._global_coords._internal_coords = dict(first._global_coords._internal_coords)
         return result
+
+    def _join_meta(self, key, axis, indices):
+        """What metadata of some channels say of all of them, or None."""
+        from esis_ndcube.operations._parts import join_values
+
+        values = self.meta[key][(*(slice(None),) * axis, indices)]
+        joined = join_values(key, values, [len(indices) if i == axis else 1 for i in range(values.ndim)])
+        return None if joined is None else joined[(*(slice(None),) * axis, 0)]

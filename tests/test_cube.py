@@ -6,7 +6,7 @@ import pickle
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from helpers import assert_bits_equal, assert_cubes_equal, make_cube
+from helpers import assert_bits_equal, assert_cubes_equal, assert_values_equal, make_cube
 
 from astropy.nddata import StdDevUncertainty
 from astropy.time import Time
@@ -49,6 +49,27 @@ def test_slices_keep_everything(cube, item):
     assert np.all(np.abs((part.time - cube.time[planes[:1]]).to_value("s")) < 1e-9)
     assert part.flight is cube.flight
     assert isinstance(part.wcs, SlicedESISWCS if item == (1, 2, 3) else ESISWCS)
+
+
+@pytest.mark.parametrize("item", [..., (0,), (-1, 1), (slice(1, 4),), (slice(None), 2), (..., slice(3, 9)), (1, 2, 3)])
+def test_every_value_of_images_follows(item):
+    cube = make_cube(alignments=True)
+    for key in ("field_stop_u", "field_stop_v", "normalization_error"):
+        cube.meta.add(key, np.random.default_rng(len(key)).random(cube.shape[:2]), axes=(0, 1))
+    part = cube[item]
+    assert list(part.meta) == list(cube.meta)
+    planes = item[:2] if isinstance(item, tuple) and item[0] is not ... else ()
+    names = [name for name in ("time", "channel") if name in part.wcs.array_axis_names]
+    for key, axes in cube.meta.axes.items():
+        assert_values_equal(part.meta[key], cube.meta[key][planes[: len(axes)]])
+        left = [name for name in ("time", "channel")[: len(axes)] if name in names]
+        assert [part.wcs.array_axis_names[axis] for axis in part.meta.axes.get(key, ())] == left
+    # Binned images, and the parts of the cube one by one.
+    if part.data.ndim == 4:
+        for result in (part.rebin((1, 1, 3, 1)), part.explode_along_axis(1).data[2]):
+            planes = (slice(None), 2) if result.data.ndim == 3 else ()
+            for key, axes in part.meta.axes.items():
+                assert_values_equal(result.meta[key], part.meta[key][planes[: len(axes)]])
 
 
 def test_scalars_after_integers(cube):
@@ -137,6 +158,13 @@ def test_planes_of_another_shape_are_refused(cube, name):
     wrong = np.zeros((2, 2), dtype=np.uint8)
     with pytest.raises(ValueError, match=name):
         ESISCube(cube.data, wcs=cube.wcs, **{name: StdDevUncertainty(wrong) if name == "uncertainty" else wrong})
+
+
+@pytest.mark.parametrize("mask", [True, False, None])
+def test_one_mask_for_all(cube, mask, caplog):
+    part = ESISLevel3Cube(cube.data, wcs=cube.wcs, mask=mask)[1, 2]
+    assert part.mask is mask
+    assert not caplog.records
 
 
 def test_signed_flags_are_refused(cube):

@@ -6,8 +6,8 @@ classes in it that are the package's own and have no underscore.
 Other modules are rooms for the builders: what is in their ``__all__`` has a docstring.
 
 Functions, classes and methods have the sections of numpydoc: ``Parameters`` that are exactly those of the signature,
-``Returns`` or ``Yields`` if something is returned, ``Raises`` that names what is raised in the body itself, and
-``Examples``.
+each with its type, ``Returns`` or ``Yields`` if something is returned, ``Raises`` that names what is raised in the
+body itself, and ``Examples``.
 Properties are attributes, and have a docstring that names a type or what they are like, in back quotes.
 """
 
@@ -92,6 +92,13 @@ def documented_names(text):
     return names
 
 
+def without_type(parts):
+    """Entries of parameters and attributes that do not say their type; what takes all the others has none."""
+    lines = (parts.get("Parameters", "") + parts.get("Attributes", "")).splitlines()
+    entries = [line for line in lines if line and not line[0].isspace() and not line.startswith((".", "*"))]
+    return [entry for entry in entries if " : " not in entry]
+
+
 def source_tree(function):
     return ast.parse(textwrap.dedent(inspect.getsource(inspect.unwrap(function)))).body[0]
 
@@ -144,6 +151,8 @@ def faults(label, thing):
     names = documented_names(parts.get("Parameters", ""))
     if sorted(names) != sorted(parameters):
         found.append(f"documents parameters {names}, has {parameters}")
+    if bare := without_type(parts):
+        found.append(f"no type of {bare}")
     if returns_something(tree) and not {"Returns", "Yields"} & parts.keys():
         found.append("no Returns")
     if missing := sorted(name for name in raised(tree) if not documented_error(name, parts.get("Raises", ""))):
@@ -157,6 +166,8 @@ def class_faults(cls, parts):
     found = []
     if ">>>" not in parts.get("Examples", "") and not issubclass(cls, Warning):
         found.append("no Examples")
+    if (bare := without_type(parts)) and not issubclass(cls, Enum):
+        found.append(f"no type of {bare}")
     if is_dataclass(cls) or hasattr(cls, "_fields"):
         expected = [f.name for f in fields(cls) if not f.name.startswith("_")] if is_dataclass(cls) else cls._fields
         names = documented_names(parts.get("Attributes", "") + parts.get("Parameters", ""))
@@ -229,6 +240,7 @@ def test_test_sees_what_is_missing():
     try:
         for lost, fault in {
             "    x : `int`\n": "documents parameters [], has ['x']",
+            " : `int`": "no type of ['x']",
             "    Returns\n    -------\n    `int`\n        Twice.\n": "no Returns",
             "    ValueError\n": "raises ['ValueError'], not documented",
             "    >>> good_docs(1)\n": "no Examples",

@@ -148,6 +148,20 @@ def test_other_readers(folder):
         ESISLevel3Cube.read(folder / "none.pickle")
 
 
+def test_names_of_files(folder, tmp_path):
+    path = folder / "ov_Level3_initial.pickle"
+    for name in ("a.pkl", "a.PICKLE", "a.dat"):
+        (tmp_path / name).write_bytes(path.read_bytes())
+    expected = read(path)
+    for name in (tmp_path / "a.pkl", str(tmp_path / "a.PICKLE")):
+        assert_bits_equal(read(name).data, expected.data)
+    with pytest.raises(CubeFileError, match="read it with format='legacy'"):
+        ESISLevel3Cube.read(tmp_path / "a.dat")
+    assert_bits_equal(read(tmp_path / "a.dat", format="legacy").data, expected.data)
+    with pytest.raises(ValueError, match="lazy=True for the format 'legacy'"):
+        ESISLevel3Cube.read(path, lazy=True)
+
+
 # ------------------------------------------------------------------------------------------ files made here
 # Stand-ins of the same module paths and attributes, which pickle looks up while it writes.
 

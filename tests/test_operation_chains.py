@@ -5,6 +5,7 @@ Random chains of operations: what survives stays where it is, and its noise is w
 """
 
 import os
+import pickle
 
 import hypothesis
 import hypothesis.strategies as st
@@ -15,12 +16,15 @@ import astropy.units as u
 from astropy.nddata import StdDevUncertainty
 
 from esis_ndcube.level3 import ESISLevel3Cube
+from esis_ndcube.wcs import level3_wcs
 
 CHAINS = int(os.environ.get("ESIS_CHAINS", "40"))
 CUBE = make_cube((4, 3, 24, 24))
 
 STEP = st.tuples(
-    st.sampled_from(["slice", "take", "crop", "rebin", "join", "shift", "scale", "add", "to", "squeeze"]),
+    st.sampled_from(
+        ["slice", "take", "explode", "crop", "rebin", "join", "shift", "scale", "add", "to", "squeeze", "pickle"]
+    ),
     st.integers(0, 2**16),
 )
 SETTINGS = {
@@ -33,8 +37,10 @@ SETTINGS = {
 class Chain:
     """A cube, and for the pixels of each of its axes the place in the first cube, as numpy has it."""
 
-    def __init__(self, cube):
+    def __init__(self, cube, whole=()):
         self.cube = cube
+        # Axes that are not cut.
+        self.whole = whole
         self.names = ["time", "channel", "y", "x"]
         self.place = {name: np.arange(n, dtype=float) for name, n in zip(self.names, cube.shape, strict=True)}
         # The exposures that are joined in each pixel of the time axis.
@@ -47,14 +53,19 @@ class Chain:
         rng, axes, cube = np.random.default_rng(seed), self.axes(), self.cube
         lengths = dict(zip(axes, cube.shape, strict=True))
         if kind == "slice":
-            ranges = {name: np.sort(rng.choice(n + 1, 2, replace=False)) for name, n in lengths.items()}
+            cut = {name: n for name, n in lengths.items() if name not in self.whole}
+            ranges = {name: np.array([0, n]) for name, n in lengths.items()}
+            ranges |= {name: np.sort(rng.choice(n + 1, 2, replace=False)) for name, n in cut.items()}
             self.cube = cube[tuple(slice(*ranges[name].tolist()) for name in axes)]
             self._take({name: slice(*ranges[name].tolist()) for name in axes})
-        elif kind == "take":
+        elif kind in ("take", "explode"):
             name = ("time", "channel")[rng.integers(2)]
             if name in axes:
                 index = int(rng.integers(lengths[name]))
-                self.cube = cube[tuple(index if axis == name else slice(None) for axis in axes)]
+                if kind == "take":
+                    self.cube = cube[tuple(index if axis == name else slice(None) for axis in axes)]
+                else:
+                    self.cube = cube.explode_along_axis(axes.index(name)).data[index]
                 self._take({name: index})
         elif kind == "crop":
             x, y = (np.sort(rng.integers(0, lengths[name], 2)) for name in ("x", "y"))
@@ -82,6 +93,8 @@ class Chain:
             self.cube = cube * float(rng.uniform(-3, 3))
         elif kind == "add":
             self.cube = cube + float(rng.uniform(-3, 3)) * cube.unit
+        elif kind == "pickle":
+            self.cube = pickle.loads(pickle.dumps(cube))
         elif kind == "to":
             self.cube = cube.to(cube.unit * float(rng.integers(1, 9)))
         elif kind == "squeeze" and 1 in [lengths.get("time"), lengths.get("channel")]:
@@ -107,8 +120,8 @@ def _divisors(n):
     return [i for i in range(1, n + 1) if n % i == 0]
 
 
-def run(cube, steps):
-    chain = Chain(cube)
+def run(cube, steps, **options):
+    chain = Chain(cube, **options)
     chain.step = {"x": 1.0, "y": 1.0}
     for kind, seed in steps:
         chain.apply(kind, seed)
@@ -132,25 +145,27 @@ def test_surviving_pixels_stay_where_they_are(steps):
     np.testing.assert_array_equal(np.asarray(cube.channel) - 1, chain.place["channel"])
 
 
-@hypothesis.settings(**SETTINGS | {"max_examples": max(CHAINS // 40, 5)})
+@hypothesis.settings(**SETTINGS | {"max_examples": max(CHAINS // 40, 10)})
 @hypothesis.given(
-    steps=st.lists(STEP.filter(lambda step: step[0] not in ("join", "take", "squeeze")), min_size=1, max_size=5)
+    steps=st.lists(
+        STEP.filter(lambda step: step[0] not in ("join", "take", "explode", "squeeze")), min_size=1, max_size=5
+    )
 )
 def test_sigma_is_that_of_many_trials(steps):
-    rng, shape = np.random.default_rng(0), (1, 3, 24, 24)
+    # The exposures are the trials, so that a chain is run once; of 1500 the scatter is known to 1.8 %.
+    rng, shape = np.random.default_rng(0), (1500, *CUBE.shape[1:])
     sigma = rng.uniform(0.5, 1.5, (1, 3, 1, 1)) * np.ones(shape)
-    level = np.full(shape, 10.0)
-    parts = {"wcs": CUBE[:1].wcs, "unit": u.photon / u.pix}
-    result = run(ESISLevel3Cube(level, uncertainty=StdDevUncertainty(sigma), **parts), steps).cube
-    trials = []
-    for _ in range(200):
-        trials.append(run(ESISLevel3Cube(level + sigma * rng.normal(size=shape), **parts), steps).cube.data)
-    valid = np.isfinite(result.data)
-    if valid.any():
-        # Pooled over the pixels of each channel: 200 trials of one pixel know its sigma to 5 % only.
-        measured = np.std(trials, axis=0)
-        for channel in range(result.shape[1]):
-            good = valid[0, channel]
-            if good.any():
-                stated = np.sqrt((result.uncertainty.array[0, channel][good] ** 2).mean())
-                assert abs(stated / np.sqrt((measured[0, channel][good] ** 2).mean()) - 1) < 0.1 + 0.1 / good.sum()
+    wcs = level3_wcs(CUBE.wcs.celestial, CUBE.time[0] + np.arange(shape[0]) * u.s, CUBE.channel)
+    cube = ESISLevel3Cube(
+        10 + sigma * rng.normal(size=shape), wcs=wcs, unit=CUBE.unit, uncertainty=StdDevUncertainty(sigma)
+    )
+    result = run(cube, steps, whole=("time",)).cube
+    measured, stated = result.data.std(axis=0), result.uncertainty.array
+    assert len(stated) == shape[0]
+    valid = np.isfinite(measured)
+    for channel in range(result.shape[1]):
+        good = valid[channel]
+        if good.any():
+            # Pooled over the pixels, if there are more than one.
+            ratio = np.sqrt((stated[0, channel][good] ** 2).mean() / (measured[channel][good] ** 2).mean())
+            assert abs(ratio - 1) < 0.1

@@ -1,15 +1,16 @@
 """Traps of ndcube that our cubes do not fall into, and what the table of operations does not cover."""
 
+import dask
 import numpy as np
 import pytest
-from helpers import make_cube
+from helpers import make_cube, make_lazy
 from reproject import reproject_adaptive, reproject_exact, reproject_interp
 
 import astropy.units as u
 from astropy.nddata import NDData, StdDevUncertainty, UnknownUncertainty, VarianceUncertainty
 from astropy.time import Time
 from astropy.wcs import WCS
-from ndcube import NDCube
+from ndcube import NDCube, NDCubeSequence
 from sunpy.util.exceptions import SunpyUserWarning
 
 from esis_ndcube.flags import Flag
@@ -67,7 +68,7 @@ def test_sigma_of_arithmetic_is_that_of_many_trials():
 
 
 def test_operands_that_do_not_fit(cube):
-    with pytest.raises(u.UnitConversionError):
+    with pytest.raises(u.UnitConversionError, match="multiply what has none by the unit"):
         cube + 1
     with pytest.raises(TypeError, match="with coordinates"):
         cube + NDCube(cube.data, wcs=cube.wcs, unit=cube.unit)
@@ -75,8 +76,14 @@ def test_operands_that_do_not_fit(cube):
         cube[..., 1:] - cube[..., :-1]
     with pytest.raises(ValueError, match="slice one of them"):
         cube - cube[1:]
-    with pytest.raises(TypeError, match="expected numbers"):
-        cube * "2"
+    for value in ("2", None, [cube]):
+        with pytest.raises(TypeError, match=f"got a value of type {type(value).__name__}, expected numbers"):
+            cube * value
+    for shape in ((13,), (2, 4, 3, 12, 14)):
+        with pytest.raises(ValueError, match="expected one that fits into that of the cube"):
+            cube * np.ones(shape)
+    with pytest.raises(ValueError, match="on the left"):
+        cube[0, 0] - cube
 
 
 def test_axes_of_cubes_are_matched_by_name(cube):
@@ -120,6 +127,29 @@ def test_crop_in_time_clips(cube):
         cube.crop([None, None, late], [None, None, late + 5 * u.s])
     with pytest.raises(ValueError, match="expected some of 1, 2, 3"):
         cube.crop([None, 7, None], [None, 8, None])
+
+
+def test_sequences_are_cropped_and_indexed_by_ranges(cube):
+    sequence = NDCubeSequence([cube[:1], cube[1:]], common_axis=0)
+    corners = [[cube.wcs.celestial.pixel_to_world(x, y), channel, None] for x, y, channel in ((3, 2, 2), (9, 7, 3))]
+    cropped = sequence.crop(*corners)
+    assert cropped.shape[2:] == (2, 6, 7)
+    np.testing.assert_array_equal(cropped.data[1].data, cube.data[1:, 1:, 2:8, 3:10])
+    values = [[corner.Tx, corner.Ty, channel, None] for corner, channel, _ in corners]
+    assert sequence.crop_by_values(*values).shape == cropped.shape
+    parts = sequence.index_as_cube[:3, 1, 2:8].data
+    assert [part.frame.tolist() for part in parts] == [[109], [110, 111]]
+    assert all(part.channel == 2 for part in parts)
+    np.testing.assert_array_equal(parts[1].data, cube.data[1:3, 1, 2:8])
+
+
+def test_half_a_position_is_refused(cube):
+    with pytest.raises(ValueError, match="one coordinate of a position"):
+        cube.crop_by_values([0 * u.arcsec, None, None, None])
+
+
+def test_whole_numbers_of_numpy_keep_the_type(cube):
+    assert (cube ** np.int64(2)).data.dtype == cube.data.dtype
 
 
 def test_exposures_are_joined(cube):
@@ -236,6 +266,11 @@ def test_target_with_another_observer(cube):
 def test_reprojection_refuses(cube):
     with pytest.raises(ValueError, match="algorithm 'spline'"):
         cube.reproject_to(cube.wcs, "spline")
+    lazy = make_lazy(cube)[0]
+    with pytest.raises(ValueError, match="got order 'cubic', expected 0 to 3 or one of nearest-neighbor"):
+        lazy.reproject_to(cube.wcs, order="cubic")
+    with pytest.raises(TypeError, match="unexpected keyword argument 'kernel'"):
+        lazy.reproject_to(cube.wcs, kernel="gaussian")
     with pytest.raises(ValueError, match="whole images on the sky"):
         make_cube((1, 2, 5, 6), level=1).reproject_to(cube.wcs)
     with pytest.raises(ValueError, match="give shape_out"):
@@ -247,6 +282,31 @@ def test_exploded_parts_keep_their_metadata(cube):
     assert [part.frame for part in sequence.data] == cube.frame.tolist()
     assert sequence.meta["line"] == "O V"
     assert all(part.alignment.shape == (3,) for part in sequence.data)
+    with pytest.raises(IndexError, match="got axis 4, expected -4 to 3"):
+        cube.explode_along_axis(4)
+
+
+@pytest.mark.parametrize(
+    ("operation", "images"),
+    [
+        (lambda cube: cube * 2 - cube, [(1, 0)]),
+        (lambda cube: cube.to("ph / (s arcsec2)"), [(1, 0)]),
+        (lambda cube: cube.reproject_to(cube.wcs, "adaptive"), [(1, 0)]),
+        (lambda cube: cube.rebin((1, 1, 2, 2)).difference(3, 1), [(1, 0), (1, 2)]),
+        (lambda cube: cube.min_images(), [(1, 0), (1, 1), (1, 2)]),
+        (lambda cube: cube.rebin((2, 1, 1, 1)), [(2, 0), (3, 0)]),
+        (lambda cube: NDCubeSequence([cube[:1], cube[1:]], common_axis=0).index_as_cube[:3].data[1], [(2, 0)]),
+    ],
+)
+def test_one_image_of_a_lazy_result_reads_what_it_is_made_of(cube, operation, images):
+    lazy, read, read_masks = make_lazy(cube)
+    result = operation(lazy)
+    image = result[1] if result.data.ndim == 3 else result[1, 0]
+    assert not read
+    assert not read_masks
+    dask.compute(image.data, image.mask)
+    assert sorted(read) == images
+    assert set(read_masks) == set(images)
 
 
 def test_results_can_be_written(cube, tmp_path):

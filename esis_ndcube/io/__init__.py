@@ -38,7 +38,11 @@ class _Read(NDDataRead):
     """
 
     def __call__(self, path, *, format=None, **kwargs):
-        return self.registry.read(self._cls, path, format=format or _format(path), **kwargs)
+        format = format or _format(path)
+        if format != "fits" and kwargs.pop("lazy", False):
+            msg = f"got lazy=True for the format {format!r}, expected 'fits': read the file, and write it as FITS"
+            raise ValueError(msg)
+        return self.registry.read(self._cls, path, format=format, **kwargs)
 
 
 class _Write(NDDataWrite):

@@ -135,6 +135,8 @@ def read_fits(path, cls=None, *, lazy=False, verify=None):
             raise
         except damage as error:
             msg = f"{path} can not be read as FITS: {error}"
+            if kind := _other_format(path):
+                msg = f"{path} is no FITS file, it looks like another format: read it with format={kind!r}"
             raise CubeFileError(msg) from error
         if layout is None:
             msg = f"{path} is not a cube of esis_ndcube: its primary header has no keyword ESISFITS"
@@ -165,3 +167,10 @@ def read_fits(path, cls=None, *, lazy=False, verify=None):
 def _is_packed(path):
     with path.open("rb") as stream:
         return stream.read(2) == b"\x1f\x8b"
+
+
+def _other_format(path):
+    """The format that a file which is no FITS begins like, or None."""
+    with path.open("rb") as stream:
+        start = stream.read(5)
+    return "asdf" if start == b"#ASDF" else "legacy" if start[:1] == b"\x80" else None

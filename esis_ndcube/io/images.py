@@ -2,7 +2,6 @@
 
 import re
 import tarfile
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ import astropy.units as u
 from astropy.io import fits
 
 from esis_ndcube.io._cards import add_file_cards, exposure_header
-from esis_ndcube.io._output import check_output
+from esis_ndcube.io._output import check_output, temporary_output
 
 __all__ = ["image_header", "write_image_files", "write_images"]
 
@@ -118,18 +117,14 @@ def write_image_files(images, make, *, tar=None, overwrite=False):
     for path in [*images, *([] if tar is None else [tar])]:
         check_output(path, overwrite)
     for path, parts in images.items():
-        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-            part = Path(folder) / "image.fits"
-            make(parts, path.name).writeto(part, checksum=True)
-            part.replace(path)
+        with temporary_output(path, overwrite=overwrite) as temporary:
+            make(parts, path.name).writeto(temporary, checksum=True)
     if tar is not None:
         tar = Path(tar)
-        with tempfile.TemporaryDirectory(dir=tar.parent) as folder:
-            part = Path(folder) / "images.tar"
-            with tarfile.open(part, "w:gz" if tar.suffix in (".gz", ".tgz") else "w") as archive:
-                for path in images:
-                    archive.add(path, arcname=path.name)
-            part.replace(tar)
+        mode = "w:gz" if tar.suffix in (".gz", ".tgz") else "w"
+        with temporary_output(tar, overwrite=overwrite) as temporary, tarfile.open(temporary, mode) as archive:
+            for path in images:
+                archive.add(path, arcname=path.name)
     return list(images)
 
 

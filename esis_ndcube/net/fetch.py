@@ -145,10 +145,14 @@ def fetch_maps(query, *, path=None, provider="jsoc", point=True, progress=False)
     ----------
     query : `~sunpy.net.attr.Attr`
         What to search, as ``cube.context_query("AIA 304")`` makes it.
-    path, provider, progress
-        As for `esis_ndcube.net.ESISContextClient.fetch`.
+    path : path-like, optional
+        Folder of the files, as for `esis_ndcube.net.ESISContextClient.fetch`.
+    provider : {"jsoc", "vso"}, optional
+        Where to fetch from, as there.
     point : `bool`, optional
         Whether images of AIA are pointed anew, as by `~esis_ndcube.net.pointing.point_maps`, or as their headers say.
+    progress : `bool`, optional
+        Show a progress bar.
 
     Returns
     -------

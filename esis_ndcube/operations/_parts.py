@@ -4,6 +4,7 @@ import copy
 
 import numpy as np
 
+import astropy.units as u
 from astropy.nddata import InverseVariance, StdDevUncertainty, UnknownUncertainty, VarianceUncertainty
 from sunpy.util.exceptions import warn_user
 
@@ -93,3 +94,37 @@ def apply_to_blocks(function, arrays, chunks, new_chunks, dtype):
 
     arrays = [da.asarray(array).rechunk(chunks) for array in arrays]
     return da.map_blocks(function, *arrays, dtype=dtype, chunks=new_chunks, meta=np.empty((0,) * len(chunks), dtype))
+
+
+def by_bin(array, factors):
+    """The array by bins of some pixels along each axis; the pixels of a bin are along a last axis more."""
+    shape = [n for length, f in zip(array.shape, factors, strict=True) for n in (length // f, f)]
+    order = [*range(0, len(shape), 2), *range(1, len(shape), 2)]
+    array = array.reshape(shape).transpose(order)
+    return array.reshape(*array.shape[: len(factors)], -1)
+
+
+def join_values(key, values, bins, *, total=False):
+    """
+    What metadata of single images say of several that are joined, or None if they differ.
+
+    Exposure times are averaged, or summed for a ``total``, and times are averaged.
+    """
+    if key == "exposure":
+        parts = by_bin(values, bins)
+        return parts.sum(-1) if total else parts.mean(-1)
+    if key == "mid_time":
+        start = np.min(values)
+        seconds = (values - start).to_value("s")
+        seconds = np.ma.filled(np.ma.array(seconds, mask=values.mask | np.ma.getmaskarray(seconds)), np.nan)
+        unknown = np.isnan(seconds)
+        count = by_bin(~unknown, bins).sum(-1)
+        mean = by_bin(np.where(unknown, 0, seconds), bins).sum(-1) / np.maximum(count, 1)
+        times = start + mean * u.s
+        if not count.all():
+            times[count == 0] = np.ma.masked
+        return times
+    parts = by_bin(np.asanyarray(values), bins)
+    first = parts[..., :1]
+    same = np.array([a is b for a, b in np.broadcast(parts, first)]) if parts.dtype == object else parts == first
+    return parts[..., 0] if np.all(same) else None

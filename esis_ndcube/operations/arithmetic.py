@@ -96,10 +96,8 @@ def combine(cube, operation, value, *, reflected=False):
     other = _parse(cube, value)
     own = _Operand(cube.data, cube.unit, standard_deviation(cube, cube.unit), cube.mask, cube.flags)
     first, second = (other, own) if reflected else (own, other)
+    _check_shape(cube, other)
     data, sigma, unit = _compute(operation, first, second, same=value is cube)
-    if data.shape != cube.data.shape:
-        msg = f"got a value of shape {np.shape(other.data)}, expected one that fits into that of the cube, {cube.shape}"
-        raise ValueError(msg)
     if cube.uncertainty is not None and sigma is None:
         warn_without_uncertainty("that of the cube is of unknown kind")
     step = ProcessingStep(operation, _describe(value, other) | ({"reflected": True} if reflected else {}))
@@ -153,6 +151,8 @@ def raise_to(cube, exponent):
     if not isinstance(exponent, numbers.Real):
         msg = f"got an exponent of type {type(exponent).__name__}, expected a number"
         raise TypeError(msg)
+    # A number of numpy would change the type of the data.
+    exponent = getattr(exponent, "item", lambda: exponent)()
     sigma = standard_deviation(cube, cube.unit)
     if sigma is not None:
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -264,9 +264,9 @@ def _parse(cube, value):
     if isinstance(value, np.ma.MaskedArray):
         return _Operand(value.data, unit, mask=np.ma.getmaskarray(value))
     if not is_lazy(value):
-        value = np.asarray(value)
+        given, value = value, np.asarray(value)
         if value.dtype.kind not in "biuf":
-            msg = f"got a value of type {value.dtype}, expected numbers, Quantities, arrays or cubes"
+            msg = f"got a value of type {type(given).__name__}, expected numbers, Quantities, arrays or cubes"
             raise TypeError(msg)
         # A number does not change the type of the data.
         value = value.item() if not value.ndim else value
@@ -276,7 +276,7 @@ def _parse(cube, value):
 def _parse_cube(cube, value):
     names, own = value._from_wcs("array_axis_names"), cube._from_wcs("array_axis_names")
     if names is None or own is None or not set(names) <= set(own):
-        msg = f"got a cube with axes {names}, expected some of {own}"
+        msg = f"got a cube with axes {names}, expected some of {own}: put the cube that has more axes on the left"
         raise ValueError(msg)
     lengths = dict(zip(own, cube.shape, strict=True))
     for name, length in zip(names, value.shape, strict=True):
@@ -292,6 +292,16 @@ def _parse_cube(cube, value):
     sigma = standard_deviation(value, value.unit)
     sigma = sigma if sigma is None else place(sigma)
     return _Operand(place(value.data), value.unit, sigma, place(value.mask), place(value.flags))
+
+
+def _check_shape(cube, other):
+    try:
+        fits = np.broadcast_shapes(np.shape(other.data), cube.data.shape) == cube.data.shape
+    except ValueError:
+        fits = False
+    if not fits:
+        msg = f"got a value of shape {np.shape(other.data)}, expected one that fits into that of the cube, {cube.shape}"
+        raise ValueError(msg)
 
 
 def _check_grid(cube, value, lengths):
@@ -320,8 +330,7 @@ def _compute(operation, first, second, *, same):
     if operation in ("add", "subtract"):
         if first.unit != second.unit:
             own, other = (part.unit or u.dimensionless_unscaled for part in (first, second))
-            # Raises what it should where a number is added to photons.
-            scale = other.to(own)
+            scale = _scale(own, other)
             b = b * scale
             sigma[1] = None if sigma[1] is None else sigma[1] * scale
         slopes = 1, -1 if operation == "subtract" else 1
@@ -343,6 +352,16 @@ def _compute(operation, first, second, *, same):
         total = abs(errors[0] + errors[1]) if same else np.hypot(*errors)
     shape = data.shape
     return data, total if total.shape == shape else total + np.zeros(shape, dtype=total.dtype), unit
+
+
+def _scale(own, other):
+    """How many of one unit another one is."""
+    try:
+        return other.to(own)
+    except u.UnitConversionError as error:
+        names = [unit.to_string() or "no unit" for unit in (own, other)]
+        msg = f"got values in {names[0]} and in {names[1]}, expected units that fit: multiply what has none by the unit"
+        raise u.UnitConversionError(msg) from error
 
 
 def _unite(cube, one, other):

@@ -12,7 +12,9 @@ from ndcube.wcs.wrappers import ResampledLowLevelWCS
 from esis_ndcube.cube import copy_meta
 from esis_ndcube.operations._parts import (
     apply_to_blocks,
+    by_bin,
     invalid_pixels,
+    join_values,
     make_uncertainty,
     rebuild,
     standard_deviation,
@@ -166,13 +168,6 @@ def _join(function, factors, arrays, dtype):
     return apply_to_blocks(function, arrays, chunks, new, dtype)
 
 
-def _by_bin(array, factors):
-    shape = [n for length, f in zip(array.shape, factors, strict=True) for n in (length // f, f)]
-    order = [*range(0, len(shape), 2), *range(1, len(shape), 2)]
-    array = array.reshape(shape).transpose(order)
-    return array.reshape(*array.shape[: len(factors)], -1)
-
-
 def _result_type(dtype, operation):
     if dtype.kind == "f":
         return dtype
@@ -187,7 +182,7 @@ class _Values:
 
     def __call__(self, data, bad):
         dtype = _result_type(data.dtype, self.operation)
-        data, bad = _by_bin(data, self.factors), _by_bin(bad, self.factors)
+        data, bad = by_bin(data, self.factors), by_bin(bad, self.factors)
         good = (~bad).sum(-1)
         if self.operation in (*_MEANS, *_SUMS):
             wide = float if dtype.kind == "f" else dtype
@@ -222,7 +217,7 @@ class _Sigma:
 
     def __call__(self, data, bad, sigma):
         dtype = sigma.dtype if sigma.dtype.kind == "f" else float
-        data, bad, sigma = (_by_bin(array, self.factors) for array in (data, bad, sigma))
+        data, bad, sigma = (by_bin(array, self.factors) for array in (data, bad, sigma))
         if self.operation in (*_LOWEST, *_HIGHEST):
             values = np.take_along_axis(sigma, _extreme(data, bad, self.operation)[..., None], -1)[..., 0]
         else:
@@ -238,7 +233,7 @@ class _Mask:
         self.factors, self.handle_mask = factors, handle_mask
 
     def __call__(self, bad, invalid):
-        bad, invalid = (_by_bin(array, self.factors) for array in (bad, invalid))
+        bad, invalid = (by_bin(array, self.factors) for array in (bad, invalid))
         return bad.all(-1) | self.handle_mask(invalid, axis=-1)
 
 
@@ -249,7 +244,7 @@ class _Flags:
         self.factors = factors
 
     def __call__(self, flags, bad):
-        flags, bad = (_by_bin(array, self.factors) for array in (flags, bad))
+        flags, bad = (by_bin(array, self.factors) for array in (flags, bad))
         ignored = bad & ~bad.all(-1, keepdims=True)
         return np.bitwise_or.reduce(np.where(ignored, 0, flags).astype(flags.dtype), axis=-1)
 
@@ -270,7 +265,7 @@ def _bin_meta(cube, factors, operation):
         bins = [factors[axis] for axis in of]
         value = values[key]
         if any(n > 1 for n in bins):
-            value = _bin_value(key, value, bins, operation)
+            value = join_values(key, value, bins, total=operation in _SUMS)
             if value is None:
                 dropped.append(key)
                 del values[key]
@@ -280,25 +275,3 @@ def _bin_meta(cube, factors, operation):
     shape = [n // f for n, f in zip(cube.shape, factors, strict=True)]
     empty = copy.copy(cube.meta)
     return type(empty)(values, key_comments=comments, axes=axes, data_shape=shape), dropped
-
-
-def _bin_value(key, value, bins, operation):
-    """What is known of the bins, or None."""
-    if key == "exposure":
-        parts = _by_bin(value, bins)
-        return parts.sum(-1) if operation in _SUMS else parts.mean(-1)
-    if key == "mid_time":
-        start = np.min(value)
-        seconds = (value - start).to_value("s")
-        seconds = np.ma.filled(np.ma.array(seconds, mask=value.mask | np.ma.getmaskarray(seconds)), np.nan)
-        unknown = np.isnan(seconds)
-        count = _by_bin(~unknown, bins).sum(-1)
-        mean = _by_bin(np.where(unknown, 0, seconds), bins).sum(-1) / np.maximum(count, 1)
-        times = start + mean * u.s
-        if not count.all():
-            times[count == 0] = np.ma.masked
-        return times
-    parts = _by_bin(np.asanyarray(value), bins)
-    first = parts[..., :1]
-    same = np.array([a is b for a, b in np.broadcast(parts, first)]) if parts.dtype == object else parts == first
-    return parts[..., 0] if np.all(same) else None

@@ -57,6 +57,8 @@ def clip_points(cube, points, *, units=None, values=False):
     if not isinstance(wcs, ESISWCS):
         return points
     kinds = _kinds(wcs, values)
+    if values:
+        _check_pairs(kinds, points)
     for place, kind in enumerate(kinds):
         given = [point[place] for point in points if len(point) == len(kinds)]
         unit = None if units is None or len(units) != len(kinds) else units[place]
@@ -78,6 +80,15 @@ def _kinds(wcs, values):
     for name, component in zip(names, wcs.world_axis_object_components, strict=True):
         objects.setdefault(component[0], name)
     return list(objects.values())
+
+
+def _check_pairs(kinds, points):
+    """Refuse one coordinate of a position without the other, of which no pixel follows."""
+    for point in points:
+        given = [kind for kind, value in zip(kinds, point, strict=False) if value is not None and kind in "xy"]
+        if len(given) == 1:
+            msg = f"got the point {point} with one coordinate of a position, expected both or None for both"
+            raise ValueError(msg)
 
 
 def _check_positions(wcs, given):

@@ -1,6 +1,7 @@
 """Cubes on another grid of the sky."""
 
 import copy
+import inspect
 import itertools
 import math
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ from astropy.wcs.wcsapi import BaseHighLevelWCS
 from ndcube.meta import NDMeta
 
 from esis_ndcube._screen import Screen
+from esis_ndcube._spline import parse_order
 from esis_ndcube.cube import copy_meta
 from esis_ndcube.flags import Flag
 from esis_ndcube.operations._parts import (
@@ -77,7 +79,9 @@ def reproject_to(cube, target_wcs, algorithm="interpolation", *, shape_out=None,
     ------
     ValueError
         If the cube has no celestial pair at its end, the target is none that FITS can express without a distortion, or
-        the algorithm is unknown.
+        the algorithm or the order is unknown.
+    TypeError
+        If the algorithm has no such option.
 
     Notes
     -----
@@ -90,8 +94,8 @@ def reproject_to(cube, target_wcs, algorithm="interpolation", *, shape_out=None,
     error of a mean over many is larger than that of independent pixels. Extra coordinates and metadata along
     y and x are lost.
 
-    Coordinates are transformed between two observers on the sphere of the Sun, and beyond its limb in the plane through
-    its center.
+    Coordinates are transformed between two observers on the surface of the Sun, and beyond its limb on a sphere about
+    the cube's observer that goes through the center of the Sun, as `sunpy.coordinates.SphericalScreen` has it.
 
     Examples
     --------
@@ -112,6 +116,7 @@ def reproject_to(cube, target_wcs, algorithm="interpolation", *, shape_out=None,
     if algorithm not in _ALGORITHMS:
         msg = f"got the algorithm {algorithm!r}, expected one of {', '.join(map(repr, _ALGORITHMS))}"
         raise ValueError(msg)
+    _check_options(algorithm, options)
     _check_cube(cube)
     target, shape = _parse_target(target_wcs, shape_out)
     wcs = replace_celestial(cube.wcs, target, shape, _observer(target))
@@ -158,6 +163,15 @@ def reproject_to(cube, target_wcs, algorithm="interpolation", *, shape_out=None,
     if not return_footprint:
         return new
     return new, np.where(np.isfinite(data), grid.footprint(cube.shape[-2:]), 0.0)
+
+
+def _check_options(algorithm, options):
+    """Refuse at once what would be refused when a lazy cube is computed."""
+    import reproject
+
+    inspect.signature(getattr(reproject, _ALGORITHMS[algorithm])).bind_partial(**options)
+    if algorithm == "interpolation":
+        parse_order(options.get("order", "bilinear"))
 
 
 def _check_cube(cube):

@@ -129,8 +129,10 @@ def correlation_ratio(cube, other, *, region="full", clip=None):
     ----------
     cube, other : `~esis_ndcube.ESISLevel3Cube`
         Shape (time, channel, y, x), with exposures and channels in common.
-    region, clip
-        As for `pair_correlation`.
+    region : `str`, optional
+        Where, as for `pair_correlation`.
+    clip : `float`, optional
+        Percentile, as for `pair_correlation`.
 
     Returns
     -------

@@ -382,10 +382,14 @@ class Truth:
 
         Parameters
         ----------
-        frame, channel, line, doppler
-            As `to_detector`.
+        frame, channel : `int`
+            Raw frame number and channel number.
         column, row : `float` or `numpy.ndarray`
             Pixels of the active detector area, as `to_detector` returns them.
+        line : `str` or `~esis_ndcube.instrument.Line`, optional
+            As `to_detector`.
+        doppler : `bool`, optional
+            As `to_detector`.
 
         Returns
         -------

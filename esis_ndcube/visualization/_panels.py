@@ -35,7 +35,7 @@ class Panels:
     artists: list
 
 
-def draw_panels(groups, heading, *, figure=None, hidden=None):
+def draw_panels(groups, heading, *, figure=None, values=None):
     """
     Draw images side by side.
 
@@ -47,8 +47,8 @@ def draw_panels(groups, heading, *, figure=None, hidden=None):
         The title of the figure.
     figure : `~matplotlib.figure.Figure`, optional
         Where to draw.
-    hidden : `numpy.ndarray` of `bool`, optional
-        Pixels to leave out; by default those that are invalid.
+    values : iterator of `numpy.ndarray`, optional
+        What to show of each image in turn; by default its data where they are valid.
 
     Returns
     -------
@@ -66,7 +66,7 @@ def draw_panels(groups, heading, *, figure=None, hidden=None):
         for image in images:
             index = len(axes)
             axis = figure.add_subplot(rows, columns, index + 1, projection=image.wcs)
-            data = image_data(image) if hidden is None else np.where(hidden, np.nan, image.data)
+            data = image_data(image) if values is None else next(values)
             artists.append(axis.imshow(data, norm=norm, cmap=colormap, **PIXELS))
             axis.set_title(name_panel(image, data))
             axis.set_facecolor(NO_DATA)

@@ -10,11 +10,11 @@ from esis_ndcube._drawing import (
     axis_names,
     difference_limit,
     flagged,
+    image_and_sample,
     in_memory,
     intensity_norm,
     invalid,
     title,
-    valid_values,
 )
 from esis_ndcube.flags import Flag
 from esis_ndcube.visualization._panels import NO_DATA, PIXELS, draw_panels, label_axes, new_figure, split_images
@@ -51,9 +51,13 @@ def plot_channels(cube, frame=None, *, figure=None):
     >>> from esis_ndcube.visualization import plot_channels
     >>> plot_channels(ESISLevel3Cube.read("l3.fits"), 124).savefig("channels.png")  # doctest: +SKIP
     """
-    exposure = in_memory(_exposure(cube, frame))
-    group = split_images(exposure), intensity_norm(valid_values(exposure)), COLORMAP
-    return draw_panels([group], title(exposure), figure=figure).figure
+    exposure = _exposure(cube, frame)
+    images = split_images(exposure)
+    # One after the other, so that masks and flags of only one are in memory; matplotlib copies what it is given.
+    values, samples = map(list, zip(*map(image_and_sample, images), strict=True))
+    group = images, intensity_norm(np.concatenate(samples)), COLORMAP
+    shown = (values.pop(0) for _ in images)
+    return draw_panels([group], title(exposure), figure=figure, values=shown).figure
 
 
 def plot_difference(cube, first, second, frame=None, *, figure=None):
@@ -92,7 +96,8 @@ def plot_difference(cube, first, second, frame=None, *, figure=None):
     limit = difference_limit(difference.data[~bad])
     norm = ImageNormalize(vmin=-limit, vmax=limit, clip=False)
     figure = new_figure(figure, 7, 6)
-    return draw_panels([([difference], norm, DIVERGING)], title(difference), figure=figure, hidden=bad).figure
+    values = iter([np.where(bad, np.nan, difference.data)])
+    return draw_panels([([difference], norm, DIVERGING)], title(difference), figure=figure, values=values).figure
 
 
 def plot_with_reference(cube, reference, frame=None, *, figure=None):

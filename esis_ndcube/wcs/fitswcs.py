@@ -237,8 +237,10 @@ class ESISWCS(WCS):
 
         Parameters
         ----------
-        relax, key
-            As `~astropy.wcs.WCS.to_header`.
+        relax : `bool` or `int`, optional
+            Which extensions of the standard to write, as for `~astropy.wcs.WCS.to_header`.
+        key : `str`, optional
+            Which of alternative descriptions it is to be.
 
         Returns
         -------
@@ -272,8 +274,10 @@ class ESISWCS(WCS):
 
         Parameters
         ----------
-        relax, key
-            As `~astropy.wcs.WCS.to_fits`.
+        relax : `bool` or `int`, optional
+            Which extensions of the standard to write, as for `~astropy.wcs.WCS.to_fits`.
+        key : `str`, optional
+            Which of alternative descriptions it is to be.
 
         Returns
         -------

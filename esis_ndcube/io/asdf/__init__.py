@@ -1,9 +1,8 @@
 """ASDF files of cubes: everything that a cube holds, there and back to the last bit."""
 
-import uuid
 from pathlib import Path
 
-from esis_ndcube.io._output import check_output
+from esis_ndcube.io._output import temporary_output
 from esis_ndcube.io.fits import CubeFileError
 
 __all__ = ["read_asdf", "write_asdf"]
@@ -49,14 +48,8 @@ def write_asdf(cube, path, *, overwrite=False):
     (7,)
     """
     asdf = _asdf()
-    path = check_output(path, overwrite)
-    temporary = path.with_name(f".{uuid.uuid4().hex}.{path.name}")
-    try:
+    with temporary_output(path, overwrite=overwrite) as temporary:
         asdf.AsdfFile({"cube": cube}).write_to(temporary)
-        check_output(path, overwrite)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def read_asdf(path, cls=None):
