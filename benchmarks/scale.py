@@ -13,8 +13,6 @@ import numpy as np
 
 _UNIT = 2**10 if sys.platform.startswith("linux") else 1
 _GB = 1e9
-# What distributed sets for its workers, so that the C library returns memory that is free to the system.
-_TRIM = "65536"
 
 
 def main():
@@ -201,9 +199,7 @@ def data_sums(path):
 
 def call(options, **settings):
     command = [sys.executable, __file__, str(options.folder), "--child", json.dumps(settings)]
-    environment = os.environ | {"MALLOC_TRIM_THRESHOLD_": os.environ.get("MALLOC_TRIM_THRESHOLD_", _TRIM)}
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
-    return json.loads(done.stdout.splitlines()[-1])
+    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1])
 
 
 def report(rows):
