@@ -108,7 +108,7 @@ def main(arguments=None):
     print(*table.meta["what"], sep="\n")
     print(*lines(table), "", *lines(quotients), sep="\n")
     if options.output:
-        table.meta["ratios"] = {row["ratio"]: float(row["value"]) for row in quotients}
+        table.meta["ratios"] = {str(row["ratio"]): float(row["value"]) for row in quotients}
         temporary = options.output.with_suffix(".part")
         table.write(temporary, format="ascii.ecsv", overwrite=True)
         temporary.replace(options.output)

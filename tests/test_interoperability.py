@@ -60,7 +60,6 @@ def files(cube, rolled, tmp_path_factory):
 OTHERS = """
 import json, sys, warnings
 sys.modules["esis_ndcube"] = None
-warnings.simplefilter("error")
 import astropy.units as u
 import numpy as np
 import sunpy.map
@@ -70,6 +69,7 @@ from astropy.time import Time
 from astropy.wcs import WCS
 from ndcube import NDCube
 
+warnings.simplefilter("error")
 folder = sys.argv[1]
 result = {}
 with fits.open(folder + "/l3.fits", checksum=True) as hdus:

@@ -12,6 +12,7 @@ from helpers import START, make_cube
 
 import astropy.units as u
 from astropy.nddata import NDData, StdDevUncertainty
+from astropy.utils import minversion
 from astropy.wcs import WCS
 from ndcube import NDCollection, NDCube, NDCubeSequence
 from ndcube.meta import NDMeta
@@ -179,6 +180,10 @@ def test_ours_is_right(trap):
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.xfail(strict=True, reason="upstream")
-@pytest.mark.parametrize("trap", TRAPS)
+@pytest.mark.parametrize(
+    "trap",
+    # Which astropy 6.1 takes.
+    [trap for trap in TRAPS if trap is not negative_indices or minversion("astropy", "7.0")],
+)
 def test_plain_is_wrong(trap):
     trap(plain())

@@ -76,7 +76,9 @@ def pair_correlation(cube, *, region="full", clip=None):
                 good = ~(bad[i] | bad[j])
                 value = coefficient(images[i][good], images[j][good])
             rows.append((int(frame), int(cube.channel[i]), int(cube.channel[j]), value))
-    return Table(rows=rows, names=("frame", "first", "second", "correlation"))
+    # Of a single channel there are no rows.
+    names, dtype = ("frame", "first", "second", "correlation"), (int, int, int, float)
+    return Table(rows=rows or None, names=names, dtype=dtype)
 
 
 def correlation_table(cube, *, clip=99.5):
