@@ -16,6 +16,8 @@ from astropy.io import fits
 from astropy.time import Time
 from sunpy.time import parse_time
 
+from esis_ndcube.net import ArchiveError
+
 HTML = b"<html><body><h1>Service temporarily unavailable</h1></body></html>"
 EMAIL = "registered@example.org"
 
@@ -23,6 +25,15 @@ EMAIL = "registered@example.org"
 FAULTS_OF_ANSWERS = "500", "html", "close", "cut", "late", "stall"
 FAULTS_OF_EXPORTS = "status 3", "status 4", "status 6", "status 7", "status 25"
 FAULTS_OF_FILES = "500", "404", "html", "close", "late", "stall", "short", "short, no length", "flip", "other"
+
+
+def check_errors(files, match, count=1):
+    """These files, each with its address and the reason, could not be had."""
+    assert len(files.errors) == count
+    for error in files.errors:
+        assert isinstance(error.exception, ArchiveError)
+        assert re.match(rf"\S+\.(fits|fit\.gz): .*{match}", str(error.exception)), error.exception
+        assert error.url.startswith("http://")
 
 
 class FileServer:

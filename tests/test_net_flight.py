@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import tomli_w
 from click.testing import CliRunner
-from jsoc_server import EMAIL, FAULTS_OF_FILES, FileServer, JsocServer, Record
+from jsoc_server import EMAIL, FAULTS_OF_FILES, FileServer, JsocServer, Record, check_errors
 from rawframes import tiny_flight, write_flight
 from vso_server import VsoServer
 
@@ -189,9 +189,21 @@ def test_faults(server, contents, monkeypatch, tmp_path, fault):
 def test_frames_that_are_gone_are_named(server, contents, tmp_path):
     gone = sorted(contents)[3]
     del server.files[f"frames/{gone}"]
-    with pytest.raises(ArchiveError, match=rf"1 of {len(contents)} files are missing.*{gone} \(HTTP status 404\)"):
-        fetch(server, tmp_path)
+    result, files = fetch(server, tmp_path)
+    check_errors(files, "HTTP status 404 after 3 tries")
+    (error,) = files.errors
+    assert error.url == f"{server.url}frames/{gone}"
+    check_files(files, {name: content for name, content in contents.items() if name != gone})
     assert {path.name for path in tmp_path.iterdir()} == contents.keys() - {gone}
+    # Whoever needs all of them says what is missing.
+    flight = result[0].flight
+    match = (
+        rf"1 of {len(contents)} files are missing: {gone}: HTTP status 404 after 3 tries\. What could be had is kept"
+    )
+    with pytest.raises(ArchiveError, match=match):
+        fetch_flight(flight, tmp_path, reference=False)
+    server.files[f"frames/{gone}"] = contents[gone]
+    check_files(Fido.fetch(result, path=tmp_path, progress=False), contents)
 
 
 @pytest.fixture(scope="module")

@@ -1,13 +1,15 @@
 """Attributes of queries, as ``a.esis`` once `esis_ndcube.net` is imported."""
 
+from datetime import timedelta
 from importlib import resources
 from pathlib import Path
 
 import numpy as np
 
 import astropy.units as u
-from astropy.time import Time
+from astropy.time import Time, TimeDelta
 from sunpy.net.attr import AttrAnd, DataAttr, SimpleAttr, and_
+from sunpy.time import parse_time
 
 from esis_ndcube import flight as flight_module
 from esis_ndcube.net.series import find_series, plain_name
@@ -54,7 +56,7 @@ class Exposures(DataAttr):
     Parameters
     ----------
     times : `~astropy.time.Time`
-        Middle of each exposure.
+        Middle of each exposure; or what `sunpy.time.parse_time` makes times of.
 
     Raises
     ------
@@ -75,7 +77,7 @@ class Exposures(DataAttr):
         if not np.size(times):
             msg = "got no times, expected the middle of one exposure at least"
             raise ValueError(msg)
-        times = Time(times, scale="utc") if not isinstance(times, Time) else times.utc
+        times = parse_time(times).utc
         if np.any(times.mask):
             msg = f"got {np.sum(times.mask)} masked times among {times.size}, expected those of exposures only"
             raise ValueError(msg)
@@ -152,7 +154,7 @@ class MaxGap(SimpleAttr):
 
     Parameters
     ----------
-    value : `~astropy.units.Quantity`
+    value : `~astropy.units.Quantity`, `~astropy.time.TimeDelta` or `datetime.timedelta`
         The time; without this attribute it is one and a half times the cadence of the images.
 
     Raises
@@ -170,9 +172,12 @@ class MaxGap(SimpleAttr):
     """
 
     def __init__(self, value):
-        value = u.Quantity(value)
+        msg = f"got {value}, expected one time above 0, as 12 * u.s"
+        try:
+            value = TimeDelta(value).to(u.s) if isinstance(value, TimeDelta | timedelta) else u.Quantity(value)
+        except TypeError as error:
+            raise ValueError(msg) from error
         if not value.unit.is_equivalent(u.s) or not value.isscalar or not 0 * u.s < value < np.inf * u.s:
-            msg = f"got {value}, expected one time above 0, as 12 * u.s"
             raise ValueError(msg)
         super().__init__(value.to(u.s))
 

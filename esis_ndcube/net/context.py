@@ -1,5 +1,7 @@
 """Fido client for the images of other telescopes that are nearest to exposures."""
 
+import dataclasses
+
 import numpy as np
 
 import astropy.units as u
@@ -22,7 +24,7 @@ from esis_ndcube.net.download import (
     missing_files,
     results,
 )
-from esis_ndcube.net.paths import target_path
+from esis_ndcube.net.paths import require_columns, target_path
 from esis_ndcube.net.retry import RetryPolicy
 from esis_ndcube.net.series import SERIES, find_series
 
@@ -149,9 +151,12 @@ class ESISContextClient(BaseClient):
         path : path-like, optional
             Folder, or pattern with ``{file}``.
         downloader : `parfive.Downloader`, optional
-            Its settings for progress and overwriting are used; the files are fetched over one connection of our own.
-        progress, overwrite : `bool`, optional
-            Show progress, and fetch again what is there.
+            Its settings are used: of progress, overwriting, headers, proxies and session; the files are fetched over
+            one connection.
+        progress : `bool`, optional
+            Show progress.
+        overwrite : `bool` or ``"unique"``, optional
+            Fetch again what is there, under its name or a new one.
         provider : {"jsoc", "vso"}, optional
             Where to fetch from: JSOC needs a registered e-mail address, which ``a.jsoc.Notify`` or the environment
             variable ``JSOC_EMAIL`` tells; the Virtual Solar Observatory needs none.
@@ -163,14 +168,14 @@ class ESISContextClient(BaseClient):
         Returns
         -------
         `parfive.Results`
-            Names of the files, each once, in the order of the rows.
+            Names of the files, each once, in the order of the rows. Those that could not be had are its errors: nothing
+            is left of them, and fetching the same rows again tries them again.
 
         Raises
         ------
-        ArchiveError
-            If a file could not be had; the message says which.
         ValueError
-            If there is no e-mail address, or it is not registered.
+            If there is no e-mail address, or it is not registered, an argument is not as above, or the rows lack
+            columns.
 
         Examples
         --------
@@ -182,38 +187,50 @@ class ESISContextClient(BaseClient):
         if provider not in ("jsoc", "vso"):
             msg = f"got provider {provider!r}, expected 'jsoc' or 'vso'"
             raise ValueError(msg)
+        require_columns(query_results, ["Time", "Gap", "Context", "Record"])
+        session = None
         if downloader is not None:
-            progress, overwrite = downloader.config.progress, downloader.config.overwrite
-        rows = {row["Record"]: row for row in query_results if not row["Gap"]}
-        files = {name: _remote_file(row, path) for name, row in rows.items()}
-        missing = {file.path for file in missing_files(files.values(), overwrite=overwrite)}
-        wanted = {name: file for name, file in files.items() if file.path in missing}
-        if wanted:
-            # Nobody is asked for files that can not be kept.
-            make_folders(wanted.values())
-            find = self._export if provider == "jsoc" else self._look_up
-            urls = find(query_results, {name: rows[name] for name in wanted})
-            _refuse_incomplete(wanted, urls)
-            wanted = [RemoteFile(file.path, urls[name], file.expected) for name, file in wanted.items()]
-            download(wanted, policy=self.policy, connections=1, progress=progress)
-        return results(file.path for file in files.values())
+            settings = downloader.config
+            progress, overwrite, session = settings.progress, settings.overwrite, settings.config
+        rows = {(row["Context"], row["Record"]): row for row in query_results if not row["Gap"]}
+        files = {key: _remote_file(row, path, overwrite) for key, row in rows.items()}
+        missing = missing_files(files.values(), overwrite=overwrite)
+        # Nobody is asked for files that can not be kept.
+        errors = make_folders(missing)
+        left = {file.path for file in missing} - errors.keys()
+        wanted = {key: row for key, row in rows.items() if files[key].path in left}
+        find = self._export if provider == "jsoc" else self._look_up
+        for context in dict.fromkeys(context for context, _ in wanted):
+            part = {record: row for (of, record), row in wanted.items() if of == context}
+            try:
+                urls = find(query_results, find_series(context), part)
+                reason = ArchiveError(f"is not offered for download by {provider.upper()}; try again later")
+            except ArchiveError as error:
+                urls, reason = {}, error
+            for record in part:
+                file = files[context, record]
+                files[context, record] = dataclasses.replace(file, url=urls.get(record) or "")
+                if not urls.get(record):
+                    errors[file.path] = reason
+        located = [files[key] for key in wanted if files[key].path not in errors]
+        errors |= download(located, policy=self.policy, connections=1, progress=progress, config=session)
+        return results(files.values(), errors, policy=self.policy, source=self.info_url)
 
-    def _export(self, response, rows):
-        series = find_series(response["Context"][0])
+    def _export(self, response, series, rows):
         email = jsoc.find_email(response.notify)
         names = sorted(rows)
         requests = response.requests or {}
+        key = " ".join([series.name, *names])
         # A second try asks for what JSOC may have made in the meantime.
-        earlier = [request for known, request in requests.items() if set(names) <= set(known.split())]
+        earlier = [request for known, request in requests.items() if {series.name, *names} <= set(known.split())]
 
         def remember(request):
-            response.requests = {**requests, " ".join(names): request}
+            response.requests = {**requests, key: request}
 
         request = earlier[-1] if earlier else None
         return jsoc.export(series, names, email, self.policy, request=request, remember=remember)
 
-    def _look_up(self, response, rows):
-        series = find_series(response["Context"][0])
+    def _look_up(self, response, series, rows):
         times = Time([row["Time"].isot for row in rows.values()], scale="utc")
         return dict(zip(rows, vso.find_urls(series, times, self.policy), strict=True))
 
@@ -300,7 +317,7 @@ def _report_gaps(response, max_gap, records):
     )
 
 
-def _remote_file(row, path):
+def _remote_file(row, path, overwrite):
     series = find_series(row["Context"])
     observed = row["Time"]
 
@@ -310,12 +327,5 @@ def _remote_file(row, path):
     expected = {"T_OBS": is_near}
     if series.wavelength is not None:
         expected["WAVELNTH"] = lambda value: np.isclose(float(value), series.wavelength.to_value(u.AA))
-    return RemoteFile(target_path(path, series.file_name(row["Record"]), row), expected=expected)
-
-
-def _refuse_incomplete(wanted, urls):
-    lacking = [file.path.name for name, file in wanted.items() if not urls.get(name)]
-    if lacking:
-        count = f"{len(lacking)} of {len(wanted)} files are not offered for download"
-        msg = f"{count}: {list_names(lacking)}; try again later"
-        raise ArchiveError(msg)
+    target = target_path(path, series.file_name(row["Record"]), row, unique=overwrite == "unique")
+    return RemoteFile(target, expected=expected)

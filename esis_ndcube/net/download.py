@@ -6,6 +6,7 @@ import logging
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from sunpy.util.exceptions import warn_user
 from esis_ndcube.net.retry import ArchiveError, RetryPolicy, describe
 from esis_ndcube.net.validate import DamagedFileError, check_image
 
-__all__ = ["ArchiveError", "RemoteFile", "download", "make_folders", "missing_files"]
+__all__ = ["ArchiveError", "RemoteFile", "download", "make_folders", "missing_files", "results"]
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +63,7 @@ def missing_files(files, *, overwrite=False):
     ----------
     files : iterable of `RemoteFile`
         The files.
-    overwrite : `bool`, optional
+    overwrite : `bool` or ``"unique"``, optional
         Whether those that are there count as missing.
 
     Returns
@@ -73,26 +74,26 @@ def missing_files(files, *, overwrite=False):
     Raises
     ------
     ValueError
-        If overwriting is anything else, as ``"unique"`` of parfive.
+        If overwriting is anything else.
 
     Examples
     --------
     >>> from esis_ndcube.net.download import RemoteFile, missing_files
     >>> missing_files([RemoteFile(getfixture("tmp_path") / "a.fits")])  # doctest: +SKIP
     """
-    if overwrite not in (True, False):
-        msg = f"got overwrite={overwrite!r}, expected True or False: files are known by their names"
+    if overwrite not in (True, False, "unique"):
+        msg = f"got overwrite={overwrite!r}, expected True, False or 'unique'"
         raise ValueError(msg)
     missing = []
     for file in {file.path: file for file in files}.values():
-        if overwrite or not file.path.exists():
-            missing.append(file)
-            continue
         try:
-            check_image(file.path, expected=file.expected)
+            if not overwrite:
+                check_image(file.path, expected=file.expected)
+                continue
         except DamagedFileError as error:
-            log.info("%s %s, and is downloaded again.", file.path, error)
-            missing.append(file)
+            if not isinstance(error.__cause__, FileNotFoundError):
+                log.info("%s %s, and is downloaded again.", file.path, error)
+        missing.append(file)
     return missing
 
 
@@ -105,23 +106,30 @@ def make_folders(files):
     files : iterable of `RemoteFile`
         The files.
 
-    Raises
-    ------
-    OSError
-        If that can not be done, or nothing can be written there.
+    Returns
+    -------
+    `dict`
+        By the path of each file for which that can not be done, or whose folder can not be written in, the `OSError`.
 
     Examples
     --------
     >>> from esis_ndcube.net.download import RemoteFile, make_folders
     >>> make_folders([RemoteFile(getfixture("tmp_path") / "aia" / "a.fits")])
+    {}
     """
-    for folder in {file.path.parent for file in files}:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+    paths = {file.path for file in files}
+    errors = {}
+    for folder in {path.parent for path in paths}:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            errors |= {path: error for path in paths if path.parent == folder}
+    return errors
 
 
-def download(files, *, policy=None, connections=1, progress=False):
+def download(files, *, policy=None, connections=1, progress=False, config=None):
     """
     Download files.
 
@@ -137,16 +145,18 @@ def download(files, *, policy=None, connections=1, progress=False):
         How many files to fetch at a time.
     progress : `bool`, optional
         Show a progress bar.
+    config : `parfive.SessionConfig`, optional
+        Headers, proxies and session; by default those of sunpy.
 
     Returns
     -------
-    `list` of `pathlib.Path`
-        The files.
+    `dict`
+        By the path of each file that could not be had, why (`Exception`); nothing is left of it.
 
     Raises
     ------
-    ArchiveError
-        If files could not be had; those that could are kept.
+    KeyboardInterrupt
+        If the user interrupts; what is whole is kept.
 
     Warns
     -----
@@ -157,49 +167,65 @@ def download(files, *, policy=None, connections=1, progress=False):
     --------
     >>> from esis_ndcube.net.download import RemoteFile, download
     >>> download([RemoteFile(path, "https://example.org/a.fits")])  # doctest: +SKIP
+    {}
     """
     policy = policy or RetryPolicy()
-    files = list({file.path: file for file in files}.values())
-    make_folders(files)
-    left, unverified, reasons = list(files), [], {}
+    files = {file.path: file for file in files}
+    unwritable = make_folders(files.values())
+    left, unverified, errors = [files[path] for path in files if path not in unwritable], [], {}
     for attempt in range(1, policy.tries + 1):
-        with tqdm(total=len(left), desc="Downloading", unit="file", disable=not progress, leave=False) as bar:
-            reasons = _download_once(left, policy, connections, bar, unverified)
-        left = [file for file in left if file.path in reasons]
         if not left:
             break
-        if attempt < policy.tries:
-            policy.wait(attempt)
+        if attempt > 1:
+            policy.wait(attempt - 1)
+        with tqdm(total=len(left), desc="Downloading", unit="file", disable=not progress, leave=False) as bar:
+            errors = _download_once(left, _session(config, policy), connections, bar, unverified)
+        left = [file for file in left if file.path in errors]
     if unverified:
         names = list_names(sorted({path.name for path in unverified}))
         warn_user(f"unverified, because they lack checksums or keywords, but read from beginning to end: {names}")
-    if left:
-        names = list_names([f"{file.path.name} ({reasons[file.path]})" for file in left])
-        msg = (
-            f"{len(left)} of {len(files)} files are missing after {policy.tries} tries: {names}. "
-            "What could be had is kept; fetch again to try the rest"
-        )
-        raise ArchiveError(msg)
-    return [file.path for file in files]
+    tried = f"after {policy.tries} tries"
+    return unwritable | {path: _archive_error(f"{describe(error)} {tried}", error) for path, error in errors.items()}
 
 
-def results(paths, urls=()):
+def results(files, errors, *, policy=None, source=""):
     """
-    Wrap files in what `sunpy.net.Fido` returns.
+    Tell what was fetched as `sunpy.net.Fido` does.
 
     Parameters
     ----------
-    paths : iterable of `pathlib.Path`
-        The files, each once.
-    urls : iterable of `str`, optional
-        Where they came from.
+    files : iterable of `RemoteFile`
+        The files.
+    errors : `dict`
+        Why some could not be had (`Exception`), by their paths.
+    policy : `~esis_ndcube.net.RetryPolicy`, optional
+        How patient to be with those when they are fetched again.
+    source : `str`, optional
+        The URL of errors of files whose own is not known.
 
     Returns
     -------
     `parfive.Results`
-        Their names.
+        Names of the files that are there, each once; the others are its errors. `sunpy.net.Fido.fetch` of it tries
+        those again.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from esis_ndcube.net.download import ArchiveError, RemoteFile, results
+    >>> file = RemoteFile(Path("a.fits"), "https://example.org/a.fits")
+    >>> results([file], {file.path: ArchiveError("HTTP status 404")}).errors[0].exception
+    ArchiveError('a.fits: HTTP status 404')
     """
-    return Results([str(path) for path in dict.fromkeys(paths)], urls=list(urls))
+    done = Results()
+    for path, file in {file.path: file for file in files}.items():
+        if path not in errors:
+            done.append(path=str(path), url=file.url)
+            continue
+        reason = errors[path]
+        text = str(reason) if isinstance(reason, ArchiveError) else describe(reason)
+        done.add_error(_Again(file, policy), file.url or source, _archive_error(f"{path.name}: {text}", reason))
+    return done
 
 
 def list_names(names):
@@ -220,12 +246,44 @@ def list_names(names):
     return ", ".join(names[:_NAMED]) + more
 
 
-def _download_once(files, policy, connections, bar, unverified):
+@dataclass(frozen=True)
+class _Again:
+    """
+    Where a file belongs that could not be had, as parfive asks for it when it is to try again.
+
+    What parfive fetches it does not check, but it fetches nothing that is there: so the file is fetched here.
+    """
+
+    file: RemoteFile
+    policy: RetryPolicy | None
+
+    def __call__(self, response, url):
+        if not self.file.url:
+            msg = f"{self.file.path.name} has no address yet: fetch the result of the search again"
+            raise ArchiveError(msg)
+        errors = download([self.file], policy=self.policy)
+        # Its name is in the message.
+        for error in results([self.file], errors).errors:
+            raise error.exception
+        return self.file.path
+
+
+def _archive_error(text, reason):
+    error = ArchiveError(text)
+    error.__cause__ = reason
+    return error
+
+
+def _download_once(files, session, connections, bar, unverified):
     """Try each file once; the reasons why some could not be had."""
-    # On the same disk, so that a file can be moved into place whole.
-    with tempfile.TemporaryDirectory(dir=files[0].path.parent, prefix=".fetch-") as folder:
-        temporary = {str(Path(folder, f"{index}-{file.path.name}")): file for index, file in enumerate(files)}
-        verified = {}
+    with ExitStack() as stack:
+        # On the same disk as the files, so that each can be moved into place whole.
+        folders = {
+            folder: stack.enter_context(tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-"))
+            for folder in {file.path.parent for file in files}
+        }
+        temporary = {str(Path(folders[file.path.parent], str(index))): file for index, file in enumerate(files)}
+        verified, errors = {}, {}
 
         def check(path, url, error):
             if error is None:
@@ -233,19 +291,35 @@ def _download_once(files, policy, connections, bar, unverified):
                 bar.update()
 
         downloader = parfive_helpers.Downloader(
-            max_conn=connections, max_splits=1, progress=False, config=_session(policy, check)
+            max_conn=connections,
+            max_splits=1,
+            progress=False,
+            config=dataclasses.replace(session, done_callbacks=(check,)),
         )
         for path, file in temporary.items():
-            downloader.enqueue_file(file.url, filename=path)
+            try:
+                downloader.enqueue_file(file.url, filename=path)
+            except ValueError as error:  # an address that parfive does not understand
+                errors[file.path] = error
         done = _run(downloader.run_download())
-        errors = {error.url: error.exception for error in done.errors}
+        reasons = {error.url: error.exception for error in done.errors}
         for path in done:
             file = temporary[path]
-            Path(path).replace(file.path)
+            try:
+                Path(path).replace(file.path)
+            except OSError as error:
+                errors[file.path] = error
+                continue
             if not verified[path]:
                 unverified.append(file.path)
-    placed = {temporary[path].path for path in done}
-    return {file.path: describe(errors.get(file.url)) for file in files if file.path not in placed}
+        whole = {temporary[path].path for path in done}
+    for file in files:
+        if file.path not in whole and file.path not in errors:
+            # parfive says nothing of files that it had not begun when it was stopped.
+            errors[file.path] = reasons.get(file.url, asyncio.CancelledError())
+    if any(isinstance(error, asyncio.CancelledError) for error in errors.values()):
+        raise KeyboardInterrupt
+    return errors
 
 
 def _run(coroutine):
@@ -259,14 +333,13 @@ def _run(coroutine):
         return pool.submit(asyncio.run, coroutine).result()
 
 
-def _session(policy, check):
-    """Settings of sunpy's own downloads, a copy of them, with ours."""
-    shared = parfive_helpers.config
+def _session(config, policy):
+    """Settings of the user's downloads or of sunpy's, a copy of them, with ours."""
+    config = config or parfive_helpers.config
     seconds = policy.timeout.to_value(u.s)
     return dataclasses.replace(
-        shared,
+        config,
         # A file that is packed in transit has another length than the server says.
-        headers={**shared.headers, "Accept-Encoding": "identity"},
+        headers={**config.headers, "Accept-Encoding": "identity"},
         timeouts=aiohttp.ClientTimeout(total=None, sock_connect=seconds, sock_read=seconds),
-        done_callbacks=(check,),
     )

@@ -13,6 +13,7 @@ from esis_ndcube.net import jsoc
 from esis_ndcube.net.attrs import Context, Exposures, MaxGap, attrs_by_type
 from esis_ndcube.net.attrs import Flight as FlightAttr
 from esis_ndcube.net.context import ESISContextClient
+from esis_ndcube.net.download import ArchiveError, list_names
 from esis_ndcube.net.flight import ESISFlightClient
 from esis_ndcube.net.pointing import point_maps
 from esis_ndcube.net.series import plain_name
@@ -198,4 +199,12 @@ def fetch_maps(query, *, path=None, provider="jsoc", point=True, progress=False)
 
 def _fetch(client, result, path, **kwargs):
     # Not by Fido, which opens a downloader of its own beside the client's.
-    return [Path(file) for file in client().fetch(result, path=path, **kwargs)]
+    done = client().fetch(result, path=path, **kwargs)
+    if done.errors:
+        msg = (
+            f"{len(done.errors)} of {len(done) + len(done.errors)} files are missing: "
+            f"{list_names([str(error.exception) for error in done.errors])}. "
+            "What could be had is kept; fetch again to try the rest"
+        )
+        raise ArchiveError(msg)
+    return [Path(file) for file in done]

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+import astropy.units as u
 from astropy.table import TableAttribute
 from astropy.time import Time
 from sunpy.net import attrs as a
@@ -9,12 +10,10 @@ from sunpy.net.base_client import BaseClient, QueryResponseTable, convert_row_to
 
 from esis_ndcube.net.attrs import Context, Exposures, Flight, MaxGap, attrs_by_type
 from esis_ndcube.net.download import RemoteFile, download, missing_files, results
-from esis_ndcube.net.paths import target_path
+from esis_ndcube.net.paths import require_columns, target_path
 from esis_ndcube.net.retry import RetryPolicy
 
 __all__ = ["ESISFlightClient", "FlightResponse"]
-
-_CONNECTIONS = 5
 
 
 class FlightResponse(QueryResponseTable):
@@ -41,7 +40,8 @@ class ESISFlightClient(BaseClient):
     """
     Raw frames of the flights of ESIS.
 
-    A search takes ``a.esis.Flight`` and ``a.Level(0)``, and ``a.Time`` if wanted.
+    A search takes ``a.esis.Flight`` and ``a.Level(0)``, and ``a.Time`` if wanted, of whose ``near`` it gives the one
+    exposure that is nearest.
     Where the frames are says the flight's file.
 
     Examples
@@ -103,7 +103,11 @@ class ESISFlightClient(BaseClient):
         times = flight.mid_time(numbers)
         chosen = np.ones(len(numbers), dtype=bool)
         if a.Time in query:
-            chosen = (times >= query[a.Time].start) & (times <= query[a.Time].end)
+            span = query[a.Time]
+            chosen = (times >= span.start) & (times <= span.end)
+            if span.near is not None:
+                apart = np.where(chosen, np.abs((times - span.near).to_value(u.s)), np.inf)
+                chosen &= apart == apart.min()
         rows = [
             (time.isot, int(number), channel.number, channel.camera, _kind(flight, number))
             for time, number in zip(times[chosen], numbers[chosen], strict=True)
@@ -128,7 +132,18 @@ class ESISFlightClient(BaseClient):
         return response
 
     @convert_row_to_table
-    def fetch(self, query_results, *, path=None, downloader=None, progress=True, overwrite=False, wait=True, **kwargs):
+    def fetch(
+        self,
+        query_results,
+        *,
+        path=None,
+        downloader=None,
+        progress=True,
+        overwrite=False,
+        max_conn=5,
+        wait=True,
+        **kwargs,
+    ):
         """
         Fetch raw frames, those that are not there yet, several at a time.
 
@@ -139,9 +154,13 @@ class ESISFlightClient(BaseClient):
         path : path-like, optional
             Folder, or pattern with ``{file}``.
         downloader : `parfive.Downloader`, optional
-            Its settings for progress, overwriting and the number of connections are used.
-        progress, overwrite : `bool`, optional
-            Show progress, and fetch again what is there.
+            Its settings are used: of progress, overwriting, the number of connections, headers, proxies and session.
+        progress : `bool`, optional
+            Show progress.
+        overwrite : `bool` or ``"unique"``, optional
+            Fetch again what is there, under its name or a new one.
+        max_conn : `int`, optional
+            How many files to fetch at a time.
         wait : `bool`, optional
             Not looked at: the files are there when this returns.
         **kwargs
@@ -150,12 +169,13 @@ class ESISFlightClient(BaseClient):
         Returns
         -------
         `parfive.Results`
-            Names of the files.
+            Names of the files, each once, in the order of the rows. Those that could not be had are its errors: nothing
+            is left of them, and fetching the same rows again tries them again.
 
         Raises
         ------
-        ArchiveError
-            If a file could not be had; the message says which.
+        ValueError
+            If an argument is not as above, or the rows lack columns.
 
         Examples
         --------
@@ -164,15 +184,20 @@ class ESISFlightClient(BaseClient):
         >>> frames = Fido.search(a.esis.Flight.f1, a.Level(0))[0]
         >>> files = Fido.fetch(frames[frames["Kind"] != "other"], path="raw")  # doctest: +SKIP
         """
-        connections = _CONNECTIONS
+        require_columns(query_results, ["Frame", "Camera", "File", "URL"])
+        session = None
         if downloader is not None:
-            progress, overwrite = downloader.config.progress, downloader.config.overwrite
-            connections = downloader.config.max_conn
-        files = [_remote_file(row, path, query_results.flight.files) for row in query_results]
+            settings = downloader.config
+            progress, overwrite, max_conn, session = (
+                settings.progress,
+                settings.overwrite,
+                settings.max_conn,
+                settings.config,
+            )
+        files = [_remote_file(row, path, overwrite, query_results.flight.files) for row in query_results]
         wanted = missing_files(files, overwrite=overwrite)
-        if wanted:
-            download(wanted, policy=self.policy, connections=connections, progress=progress)
-        return results(file.path for file in files)
+        errors = download(wanted, policy=self.policy, connections=max_conn, progress=progress, config=session)
+        return results(files, errors, policy=self.policy)
 
     @classmethod
     def _can_handle_query(cls, *query):
@@ -207,9 +232,9 @@ def _kind(flight, frame):
     return "light" if flight.is_light(frame) else "dark" if flight.is_dark(frame) else "other"
 
 
-def _remote_file(row, path, keys):
+def _remote_file(row, path, overwrite, keys):
     expected = {
         keys.camera: lambda value: str(value).strip() == row["Camera"],
         keys.frame: lambda value: int(value) == row["Frame"],
     }
-    return RemoteFile(target_path(path, row["File"], row), row["URL"], expected)
+    return RemoteFile(target_path(path, row["File"], row, unique=overwrite == "unique"), row["URL"], expected)

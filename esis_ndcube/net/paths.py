@@ -2,12 +2,48 @@
 
 from pathlib import Path
 
+from parfive.utils import replacement_filename
+
 from sunpy import config
 
-__all__ = ["target_path"]
+__all__ = ["require_columns", "target_path"]
 
 
-def target_path(path, name, row):
+def require_columns(response, names):
+    """
+    Refuse a part of a result that does not say any more what to fetch.
+
+    Parameters
+    ----------
+    response : `~sunpy.net.base_client.QueryResponseTable`
+        The result of a search.
+    names : `list` of `str`
+        The columns that are needed.
+
+    Raises
+    ------
+    ValueError
+        If some are not there.
+
+    Examples
+    --------
+    >>> from astropy.table import QTable
+    >>> from esis_ndcube.net.paths import require_columns
+    >>> require_columns(QTable({"Time": [1, 2]}), ["URL"])
+    Traceback (most recent call last):
+        ...
+    ValueError: got a table without URL, expected all columns of the result of a search: fetch that, or rows of it
+    """
+    lacking = [name for name in names if name not in response.colnames]
+    if lacking:
+        msg = (
+            f"got a table without {', '.join(lacking)}, expected all columns of the result of a search: fetch that, or "
+            "rows of it"
+        )
+        raise ValueError(msg)
+
+
+def target_path(path, name, row, *, unique=False):
     """
     Where a file goes, as `sunpy.net.Fido` has it.
 
@@ -19,6 +55,8 @@ def target_path(path, name, row):
         Name of the file.
     row : `~sunpy.net.base_client.QueryResponseRow`
         The file's row.
+    unique : `bool`, optional
+        Whether a path that is taken is given a number, as parfive does.
 
     Returns
     -------
@@ -28,7 +66,7 @@ def target_path(path, name, row):
     Raises
     ------
     ValueError
-        If the pattern has names that are no columns.
+        If the pattern can not be filled in, for example because it has names that are no columns.
 
     Examples
     --------
@@ -37,11 +75,12 @@ def target_path(path, name, row):
     'aia/a.fits'
     """
     pattern = Path(config.get("downloads", "download_dir") if path is None else path).expanduser()
-    if "{file}" not in str(pattern):
-        return pattern / name
-    known = {**row.response_block_map, "file": name}
-    try:
-        return Path(str(pattern).format(**known))
-    except KeyError as error:
-        msg = f"got {error} in the pattern {str(pattern)!r}, expected names out of {', '.join(known)}"
-        raise ValueError(msg) from error
+    target = pattern / name
+    if "{file}" in str(pattern):
+        known = {**row.response_block_map, "file": name}
+        try:
+            target = Path(str(pattern).format(**known))
+        except (KeyError, IndexError, AttributeError, ValueError) as error:
+            msg = f"got {error} in the pattern {str(pattern)!r}, expected names out of {', '.join(known)}"
+            raise ValueError(msg) from error
+    return replacement_filename(target) if unique else target
