@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +26,7 @@ from sunpy.net.dataretriever import QueryResponse
 from sunpy.net.dataretriever.sources.lyra import LYRAClient
 
 from esis_ndcube.net import ESISContextClient, ESISFlightClient, RetryPolicy
+from esis_ndcube.net.validate import check_image
 
 pytestmark = [pytest.mark.usefixtures("closed_loops"), pytest.mark.filterwarnings("ignore:unverified")]
 
@@ -247,6 +249,18 @@ def test_threads(servers, tmp_path):
     for task in tasks:
         check_errors(task.result(), "HTTP status 404")
         assert len(task.result()) == len(names(tmp_path)) == 7 + 3
+
+
+def test_threads_leave_the_filters_of_warnings(contents, tmp_path):
+    path = tmp_path / "image.fits"
+    path.write_bytes(contents["frames/ESIS1_00020.fit.gz"])
+    filters, interval = list(warnings.filters), sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(check_image, [path] * 40))
+    sys.setswitchinterval(interval)
+    left, warnings.filters[:] = list(warnings.filters), filters
+    assert left == filters
 
 
 def test_interrupt_ends_a_fetch(servers, tmp_path):

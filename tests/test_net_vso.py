@@ -39,9 +39,9 @@ def server(monkeypatch):
         yield server
 
 
-def fetch(path):
+def fetch(path, **kwargs):
     result = Fido.search(a.esis.Exposures(EXPOSURES), a.esis.Context.aia_304)
-    return result, Fido.fetch(result, path=path, progress=False, provider="vso")
+    return result, Fido.fetch(result, path=path, progress=False, provider="vso", **kwargs)
 
 
 def check_files(server, result, files):
@@ -60,6 +60,13 @@ def test_without_address(server, tmp_path):
     before = len(server.requests)
     assert list(Fido.fetch(result, path=tmp_path, progress=False)) == list(files)
     assert len(server.requests) == before
+
+
+def test_mirror(server, tmp_path):
+    check_files(server, *fetch(tmp_path, site="NSO"))
+    assert server.site == "NSO"
+    fetch(tmp_path, overwrite=True)
+    assert server.site is None
 
 
 @pytest.mark.parametrize("fault", FAULTS_OF_ANSWERS)

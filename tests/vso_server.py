@@ -47,8 +47,10 @@ class VsoServer(JsocServer):
     """
     A VSO that knows the records of a JSOC, which it is as well.
 
-    Places of faults are also ``"wsdl"``, ``"query"`` and ``"data"``.
+    ``site`` is the mirror that was asked for last. Places of faults are also ``"wsdl"``, ``"query"`` and ``"data"``.
     """
+
+    site = None
 
     def mirrors(self):
         """How sunpy reaches this server."""
@@ -94,6 +96,7 @@ class VsoServer(JsocServer):
         return {"provideritem": [{**item, "record": {"recorditem": records}} if records else item]}
 
     def _data(self, body, fault):
+        self.site = body.findtext(".//site")
         names = [item.text for item in body.iter("fileid")]
         items = []
         for name in names:

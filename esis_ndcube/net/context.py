@@ -1,6 +1,7 @@
 """Fido client for the images of other telescopes that are nearest to exposures."""
 
 import dataclasses
+import functools
 
 import numpy as np
 
@@ -138,6 +139,7 @@ class ESISContextClient(BaseClient):
         progress=True,
         overwrite=False,
         provider="jsoc",
+        site=None,
         wait=True,
         **kwargs,
     ):
@@ -160,6 +162,8 @@ class ESISContextClient(BaseClient):
         provider : {"jsoc", "vso"}, optional
             Where to fetch from: JSOC needs a registered e-mail address, which ``a.jsoc.Notify`` or the environment
             variable ``JSOC_EMAIL`` tells; the Virtual Solar Observatory needs none.
+        site : `str`, optional
+            Which mirror of the Virtual Solar Observatory to use, as for `sunpy.net.vso.VSOClient.fetch`.
         wait : `bool`, optional
             Not looked at: the files are there when this returns.
         **kwargs
@@ -199,7 +203,7 @@ class ESISContextClient(BaseClient):
         errors = make_folders(missing)
         left = {file.path for file in missing} - errors.keys()
         wanted = {key: row for key, row in rows.items() if files[key].path in left}
-        find = self._export if provider == "jsoc" else self._look_up
+        find = self._export if provider == "jsoc" else functools.partial(self._look_up, site=site)
         for context in dict.fromkeys(context for context, _ in wanted):
             part = {record: row for (of, record), row in wanted.items() if of == context}
             try:
@@ -230,9 +234,9 @@ class ESISContextClient(BaseClient):
         request = earlier[-1] if earlier else None
         return jsoc.export(series, names, email, self.policy, request=request, remember=remember)
 
-    def _look_up(self, response, series, rows):
+    def _look_up(self, response, series, rows, *, site):
         times = Time([row["Time"].isot for row in rows.values()], scale="utc")
-        return dict(zip(rows, vso.find_urls(series, times, self.policy), strict=True))
+        return dict(zip(rows, vso.find_urls(series, times, self.policy, site=site), strict=True))
 
     @classmethod
     def _can_handle_query(cls, *query):

@@ -12,7 +12,7 @@ __all__ = ["find_urls"]
 _SEPARATOR = "\n"
 
 
-def find_urls(series, times, policy, *, client=None):
+def find_urls(series, times, policy, *, client=None, site=None):
     """
     Find where images can be fetched.
 
@@ -26,6 +26,8 @@ def find_urls(series, times, policy, *, client=None):
         How patient to be.
     client : `~sunpy.net.vso.VSOClient`, optional
         The client to ask; by default a new one.
+    site : `str`, optional
+        Which mirror of the images to use, as for `sunpy.net.vso.VSOClient.fetch`; by default the VSO chooses.
 
     Returns
     -------
@@ -60,7 +62,7 @@ def find_urls(series, times, policy, *, client=None):
     rows = sorted({row for row in chosen if row is not None})
     if not rows:
         return [""] * len(chosen)
-    urls = policy.call(_locate, client, found[rows], doing=f"the question where {series.title} is at the VSO")
+    urls = policy.call(_locate, client, found[rows], site, doing=f"the question where {series.title} is at the VSO")
     return ["" if row is None else urls.get(found["fileid"][row], "") for row in chosen]
 
 
@@ -103,10 +105,10 @@ class _Listener:
         self.urls[str(filename(None, url)).partition(_SEPARATOR)[2]] = url
 
 
-def _locate(client, rows):
+def _locate(client, rows, site):
     """URLs by the VSO's names of the files."""
     listener = _Listener()
-    failed = client.fetch(rows, path=f"{{file}}{_SEPARATOR}{{fileid}}", downloader=listener, wait=False)
+    failed = client.fetch(rows, path=f"{{file}}{_SEPARATOR}{{fileid}}", downloader=listener, wait=False, site=site)
     if not listener.urls:
         msg = f"no files, but {[str(error.exception) for error in failed.errors]}"
         raise ArchiveError(msg)
