@@ -208,9 +208,9 @@ class ESISContextClient(BaseClient):
             part = {record: row for (of, record), row in wanted.items() if of == context}
             try:
                 urls = find(query_results, find_series(context), part)
-                reason = ArchiveError(f"is not offered for download by {provider.upper()}; try again later")
+                reason = f"is not offered for download by {provider.upper()}; try again later"
             except ArchiveError as error:
-                urls, reason = {}, error
+                urls, reason = {}, str(error)
             for record in part:
                 file = files[context, record]
                 files[context, record] = dataclasses.replace(file, url=urls.get(record) or "")

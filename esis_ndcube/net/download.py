@@ -109,7 +109,7 @@ def make_folders(files):
     Returns
     -------
     `dict`
-        By the path of each file for which that can not be done, or whose folder can not be written in, the `OSError`.
+        Why that can not be done, or the folder not be written in (`str`), by the paths of the files.
 
     Examples
     --------
@@ -125,7 +125,7 @@ def make_folders(files):
             with tempfile.TemporaryFile(dir=folder):
                 pass
         except OSError as error:
-            errors |= {path: error for path in paths if path.parent == folder}
+            errors |= {path: describe(error) for path in paths if path.parent == folder}
     return errors
 
 
@@ -151,7 +151,7 @@ def download(files, *, policy=None, connections=1, progress=False, config=None):
     Returns
     -------
     `dict`
-        By the path of each file that could not be had, why (`Exception`); nothing is left of it.
+        Why files could not be had (`str`), by their paths; nothing is left of these.
 
     Raises
     ------
@@ -184,8 +184,7 @@ def download(files, *, policy=None, connections=1, progress=False, config=None):
     if unverified:
         names = list_names(sorted({path.name for path in unverified}))
         warn_user(f"unverified, because they lack checksums or keywords, but read from beginning to end: {names}")
-    tried = f"after {policy.tries} tries"
-    return unwritable | {path: _archive_error(f"{describe(error)} {tried}", error) for path, error in errors.items()}
+    return unwritable | {path: f"{reason} after {policy.tries} tries" for path, reason in errors.items()}
 
 
 def results(files, errors, *, policy=None, source=""):
@@ -197,7 +196,7 @@ def results(files, errors, *, policy=None, source=""):
     files : iterable of `RemoteFile`
         The files.
     errors : `dict`
-        Why some could not be had (`Exception`), by their paths.
+        Why some could not be had (`str`), by their paths.
     policy : `~esis_ndcube.net.RetryPolicy`, optional
         How patient to be with those when they are fetched again.
     source : `str`, optional
@@ -212,9 +211,9 @@ def results(files, errors, *, policy=None, source=""):
     Examples
     --------
     >>> from pathlib import Path
-    >>> from esis_ndcube.net.download import ArchiveError, RemoteFile, results
+    >>> from esis_ndcube.net.download import RemoteFile, results
     >>> file = RemoteFile(Path("a.fits"), "https://example.org/a.fits")
-    >>> results([file], {file.path: ArchiveError("HTTP status 404")}).errors[0].exception
+    >>> results([file], {file.path: "HTTP status 404"}).errors[0].exception
     ArchiveError('a.fits: HTTP status 404')
     """
     done = Results()
@@ -222,9 +221,9 @@ def results(files, errors, *, policy=None, source=""):
         if path not in errors:
             done.append(path=str(path), url=file.url)
             continue
-        reason = errors[path]
-        text = str(reason) if isinstance(reason, ArchiveError) else describe(reason)
-        done.add_error(_Again(file, policy), file.url or source, _archive_error(f"{path.name}: {text}", reason))
+        # Of the words only: what was raised holds on to files and sockets.
+        error = ArchiveError(f"{path.name}: {errors[path]}")
+        done.add_error(_Again(file, policy), file.url or source, error)
     return done
 
 
@@ -268,12 +267,6 @@ class _Again:
         return self.file.path
 
 
-def _archive_error(text, reason):
-    error = ArchiveError(text)
-    error.__cause__ = reason
-    return error
-
-
 def _download_once(files, session, connections, bar, unverified):
     """Try each file once; the reasons why some could not be had."""
     with ExitStack() as stack:
@@ -300,7 +293,7 @@ def _download_once(files, session, connections, bar, unverified):
             try:
                 downloader.enqueue_file(file.url, filename=path)
             except ValueError as error:  # an address that parfive does not understand
-                errors[file.path] = error
+                errors[file.path] = describe(error)
         done = _run(downloader.run_download())
         reasons = {error.url: error.exception for error in done.errors}
         for path in done:
@@ -308,17 +301,19 @@ def _download_once(files, session, connections, bar, unverified):
             try:
                 Path(path).replace(file.path)
             except OSError as error:
-                errors[file.path] = error
+                errors[file.path] = describe(error)
                 continue
             if not verified[path]:
                 unverified.append(file.path)
         whole = {temporary[path].path for path in done}
     for file in files:
-        if file.path not in whole and file.path not in errors:
-            # parfive says nothing of files that it had not begun when it was stopped.
-            errors[file.path] = reasons.get(file.url, asyncio.CancelledError())
-    if any(isinstance(error, asyncio.CancelledError) for error in errors.values()):
-        raise KeyboardInterrupt
+        if file.path in whole or file.path in errors:
+            continue
+        # parfive says nothing of files that it had not begun when it was stopped.
+        reason = reasons.get(file.url, asyncio.CancelledError())
+        if isinstance(reason, asyncio.CancelledError):
+            raise KeyboardInterrupt
+        errors[file.path] = describe(reason)
     return errors
 
 
