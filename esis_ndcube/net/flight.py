@@ -188,12 +188,8 @@ class ESISFlightClient(BaseClient):
         session = None
         if downloader is not None:
             settings = downloader.config
-            progress, overwrite, max_conn, session = (
-                settings.progress,
-                settings.overwrite,
-                settings.max_conn,
-                settings.config,
-            )
+            progress, overwrite = settings.progress, settings.overwrite
+            max_conn, session = settings.max_conn, settings.config
         files = [_remote_file(row, path, overwrite, query_results.flight.files) for row in query_results]
         wanted = missing_files(files, overwrite=overwrite)
         errors = download(wanted, policy=self.policy, connections=max_conn, progress=progress, config=session)
