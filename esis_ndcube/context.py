@@ -10,13 +10,12 @@ import astropy.units as u
 from astropy.io import fits
 from astropy.nddata import StdDevUncertainty
 from astropy.time import Time
-from astropy.wcs.utils import pixel_to_pixel
 from ndcube.meta import NDMeta
 from sunpy.coordinates import Helioprojective
 from sunpy.map import GenericMap
 from sunpy.util.exceptions import warn_user
 
-from esis_ndcube._screen import Screen
+from esis_ndcube._screen import seen_pixels
 from esis_ndcube.aia import POINTING_KEYWORD, add_uncertainty, point_map
 from esis_ndcube.cube import ESISCube, forget_channel
 from esis_ndcube.io.images import image_header, write_image_files
@@ -294,8 +293,7 @@ def _resample(item, wcs, order):
     if item is None:
         return nothing, nothing
     y, x = np.indices(wcs.array_shape)
-    with Screen(item.observer_coordinate):
-        position = pixel_to_pixel(wcs, item.wcs, x, y)
+    position = seen_pixels(wcs, item.wcs, x, y, screen=item.observer_coordinate)
     image = np.asarray(item.data, dtype=np.float32)
     data, _ = interpolate(image, *position, order=order, valid=None if item.mask is None else ~item.mask)
     if item.uncertainty is None:

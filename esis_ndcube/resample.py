@@ -5,9 +5,9 @@ import itertools
 import numpy as np
 
 from astropy.wcs import WCS
-from astropy.wcs.utils import pixel_to_pixel
 
 from esis_ndcube._reproject import parse_blocks, parse_input, parse_output, parse_output_array, run_blocks
+from esis_ndcube._screen import seen_pixels
 from esis_ndcube._spline import (
     deviations,
     evaluate,
@@ -239,7 +239,7 @@ def _positions(alignment, wcs, x, y):
     x, y = np.broadcast_arrays(x, y)
     if _same_frame(wcs, grid):
         return alignment.transform(*grid.world_to_pixel_values(*wcs.pixel_to_world_values(x, y)))
-    return pixel_to_pixel(wcs, alignment.to_gwcs(), x, y)
+    return seen_pixels(wcs, alignment.to_gwcs(), x, y)
 
 
 def _same_pixels(a, b):

@@ -5,7 +5,6 @@ import inspect
 import itertools
 import math
 from collections.abc import Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,11 +14,11 @@ from scipy.ndimage import distance_transform_edt
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.wcs import WCS
-from astropy.wcs.utils import pixel_to_pixel, proj_plane_pixel_scales, wcs_to_celestial_frame
-from astropy.wcs.wcsapi import BaseHighLevelWCS
+from astropy.wcs.utils import proj_plane_pixel_scales, wcs_to_celestial_frame
+from astropy.wcs.wcsapi import BaseHighLevelWCS, HighLevelWCSWrapper
 from ndcube.meta import NDMeta
 
-from esis_ndcube._screen import Screen
+from esis_ndcube._screen import SeenWCS, observer, seen_pixels
 from esis_ndcube._spline import parse_order
 from esis_ndcube.cube import copy_meta
 from esis_ndcube.flags import Flag
@@ -208,10 +207,10 @@ def _observer(target):
     """Stonyhurst longitude and latitude in deg and distance in m of the target's observer, or None."""
     from sunpy.coordinates import HeliographicStonyhurst
 
-    observer = getattr(wcs_to_celestial_frame(target), "observer", None)
-    if observer is None or isinstance(observer, str):
+    own = getattr(wcs_to_celestial_frame(target), "observer", None)
+    if own is None or isinstance(own, str):
         return None
-    place = SkyCoord(observer).transform_to(HeliographicStonyhurst(obstime=observer.obstime))
+    place = SkyCoord(own).transform_to(HeliographicStonyhurst(obstime=own.obstime))
     return place.lon.to_value("deg"), place.lat.to_value("deg"), place.radius.to_value("m")
 
 
@@ -253,18 +252,23 @@ class _Grid:
         """Images and footprint by the algorithm, or another function."""
         import reproject
 
-        function = getattr(reproject, name or _ALGORITHMS[self.algorithm])
+        name = name or _ALGORITHMS[self.algorithm]
         options = options or self.options
         source, target = self._own_wcs()
-        with _screen(source, target):
-            return function((images, source), target, shape_out=self.shape, **options)
+        if not _same_frame(source, target):
+            # Each function looks for pixels in one direction, in which the observers are told apart.
+            screen = observer(source)
+            if name == "reproject_exact":
+                source = HighLevelWCSWrapper(SeenWCS(source, target, screen=screen))
+            else:
+                target = HighLevelWCSWrapper(SeenWCS(target, source, screen=screen))
+        return getattr(reproject, name)((images, source), target, shape_out=self.shape, **options)
 
     def position(self):
         """Pixels of the source, x and y, for every pixel of the target."""
         y, x = np.indices(self.shape)
         source, target = self._own_wcs()
-        with _screen(source, target):
-            return pixel_to_pixel(target, source, x, y)
+        return seen_pixels(target, source, x, y, screen=observer(source))
 
     def footprint(self, shape):
         return self.call(np.ones(shape))[1]
@@ -283,14 +287,9 @@ class _Grid:
             return copy.deepcopy((self.source, self.target))
 
 
-def _screen(source, target):
-    """Where frames differ, what lies beyond the limb has a place too."""
-    from sunpy.coordinates import Helioprojective
-
-    frames = [wcs_to_celestial_frame(wcs) for wcs in (source, target)]
-    if frames[0].is_equivalent_frame(frames[1]) or not isinstance(frames[0], Helioprojective):
-        return nullcontext()
-    return Screen(frames[0].observer)
+def _same_frame(source, target):
+    first, second = map(wcs_to_celestial_frame, (source, target))
+    return first.is_equivalent_frame(second)
 
 
 def _fill(images, good):

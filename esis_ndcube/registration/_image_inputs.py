@@ -1,15 +1,14 @@
 """What two images to be co-aligned may be, and where their coordinates put one on the other."""
 
-import contextlib
 from dataclasses import dataclass
 
 import numpy as np
 
 from astropy.coordinates import ConvertError, SkyCoord
 from astropy.nddata import NDData
-from astropy.wcs.utils import pixel_to_pixel
 from astropy.wcs.wcsapi import BaseHighLevelWCS, BaseLowLevelWCS, HighLevelWCSWrapper
 
+from esis_ndcube._screen import observer, seen_pixels
 from esis_ndcube.registration.transform import PolynomialTransform, exponents
 
 ACCEPTED = "an array with axes (y, x), (array, WCS), a sunpy Map, or an NDData or NDCube with axes (y, x)"
@@ -89,20 +88,10 @@ def map_pixels(first, second, x, y):
     its center. The rotation of the Sun is left in.
     """
     try:
-        with _screen(first):
-            return np.array(pixel_to_pixel(first, second, x, y))
+        return np.array(seen_pixels(first, second, x, y, screen=observer(first)))
     except ConvertError as error:
         msg = f"the coordinates of the images can not be transformed into each other: {error}"
         raise ValueError(msg) from error
-
-
-def _screen(wcs):
-    from sunpy.coordinates import Helioprojective, SphericalScreen
-
-    frame = wcs.pixel_to_world(0, 0).frame
-    if not isinstance(frame, Helioprojective) or frame.observer is None:
-        return contextlib.nullcontext()
-    return SphericalScreen(SkyCoord(frame.observer), only_off_disk=True)
 
 
 def sample_pixels(shape):
