@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from esis_ndcube._screen import celestial_frame, is_hidden
 from esis_ndcube.pointing import pointing_table
 
 
@@ -95,7 +96,8 @@ class CoordinateMethods:
         Returns
         -------
         u, v : `numpy.ndarray`
-            Column and row of the Level-1 frame, 0-based centers, of the shape of the coordinates.
+            Column and row of the Level-1 frame, 0-based centers, of the shape of the coordinates; NaN where the Sun
+            hides the place from the observer.
 
         Raises
         ------
@@ -109,8 +111,10 @@ class CoordinateMethods:
         >>> bright = cube[15, 0].wcs.pixel_to_world(697, 526)  # doctest: +SKIP
         >>> u, v = cube.world_to_detector(bright, frame=124, channel=2)  # doctest: +SKIP
         """
-        u_pixel, v_pixel = self._image_alignment(frame, channel).to_gwcs().world_to_pixel(coordinate)
-        return np.asarray(u_pixel), np.asarray(v_pixel)
+        wcs = self._image_alignment(frame, channel).to_gwcs()
+        there = coordinate.transform_to(celestial_frame(wcs))
+        hidden = is_hidden(there, coordinate)
+        return tuple(np.where(hidden, np.nan, pixel) for pixel in wcs.world_to_pixel(there))
 
     def _image_alignment(self, frame, channel):
         """The alignment that one image was resampled with."""

@@ -3,7 +3,13 @@
 import numpy as np
 
 import astropy.units as u
-from astropy.coordinates import CartesianRepresentation, SkyCoord, SphericalRepresentation, UnitSphericalRepresentation
+from astropy.coordinates import (
+    CartesianRepresentation,
+    Longitude,
+    SkyCoord,
+    SphericalRepresentation,
+    UnitSphericalRepresentation,
+)
 from astropy.wcs.wcsapi import BaseHighLevelWCS, BaseWCSWrapper, HighLevelWCSWrapper
 from astropy.wcs.wcsapi.high_level_api import high_level_objects_to_values, values_to_high_level_objects
 
@@ -35,16 +41,19 @@ def seen(sky, frame, *, screen=None):
     there = sky = sky.frame
     if not there.is_equivalent_frame(frame):
         there = _with_distance(there, screen).transform_to(frame)
-    values = there.represent_as(UnitSphericalRepresentation)
+    values = there.data.represent_as(UnitSphericalRepresentation)
     hidden = is_hidden(there, sky)
     lon, lat = (np.where(hidden, np.nan, value) for value in (values.lon, values.lat))
+    # Small negative longitudes would lose digits on the way around the circle.
+    lon = Longitude(lon, wrap_angle=values.lon.wrap_angle, copy=False)
     return SkyCoord(frame.realize_frame(UnitSphericalRepresentation(lon, lat)))
 
 
 def is_hidden(there, sky):
     """Which of the coordinates ``there``, which come from those of ``sky``, the Sun hides from their observer."""
+    there, sky = (coordinate.frame if isinstance(coordinate, SkyCoord) else coordinate for coordinate in (there, sky))
     if not hasattr(there, "is_visible") or _is_direction(there):
-        return False
+        return np.zeros(there.shape, dtype=bool)
     sun = there.observer.radius * CartesianRepresentation(1, 0, 0)
     height = (sun - there.cartesian).norm()
     # Of two frames that do not agree on the size of the Sun, the first one's says where its surface is. From one date
@@ -66,7 +75,8 @@ def _with_distance(sky, screen):
     with np.errstate(invalid="ignore"):
         distance = (-along - np.sqrt(along**2 - 4 * (sky.observer.radius**2 - sky.rsun**2))) / 2
     if screen is not None:
-        distance = np.fmin(distance, SphericalScreen(screen).calculate_distance(sky))
+        # Only beyond the limb: the screen of another observer may lie before a part of the disk.
+        distance = np.where(np.isnan(distance), SphericalScreen(screen).calculate_distance(sky), distance)
     return sky.realize_frame(SphericalRepresentation(lon, lat, distance))
 
 

@@ -20,6 +20,7 @@ from esis_ndcube.aia import POINTING_KEYWORD, add_uncertainty, point_map
 from esis_ndcube.cube import ESISCube, forget_channel
 from esis_ndcube.io.images import image_header, write_image_files
 from esis_ndcube.provenance import ProcessingStep
+from esis_ndcube.registration.reference import warn_of_gap
 from esis_ndcube.resample import interpolate, propagate_uncertainty
 
 __all__ = ["ContextCube", "context_cube"]
@@ -173,6 +174,7 @@ def context_cube(
         The images, all of one unit.
     max_gap : `~astropy.units.Quantity`, optional
         Largest time between an exposure and its image; where there is none within it, the result is NaN and masked.
+        By default the nearest image is taken, with a warning if it is more than ten minutes away.
     order : `int` or `str`, optional
         As for `~esis_ndcube.resample.reproject_alignment`.
     pointing_table : `~astropy.table.QTable`, optional
@@ -199,6 +201,11 @@ def context_cube(
         If there are no images, they are not in helioprojective coordinates or not of one unit, none of them is
         within ``max_gap``, none shows any of the field of view, or a table is not for them.
 
+    Warns
+    -----
+    sunpy.util.exceptions.SunpyUserWarning
+        If exposures have no image within ``max_gap``, or images are more than ten minutes away and there is none.
+
     Examples
     --------
     >>> import sunpy.map
@@ -212,8 +219,7 @@ def context_cube(
     timed = cube.data.ndim == 3
     exposures = [cube[index] for index in range(len(cube.data))] if timed else [cube]
     times = cube.time.reshape(len(exposures))
-    chosen = [_nearest(maps, time, max_gap) for time in times]
-    _report_gaps(chosen, times, max_gap)
+    chosen = _nearest(maps, times, max_gap)
     images = {index: _prepare(maps[index], pointing_table, error_table) for index in sorted({*chosen} - {None})}
     pairs = tqdm(zip(chosen, exposures, strict=True), "Context", len(chosen), disable=not progress, leave=False)
     results = [_resample(images.get(index), exposure.wcs, order) for index, exposure in pairs]
@@ -265,19 +271,22 @@ def _one_channel(cube):
     return cube[tuple(0 if name == "channel" else slice(None) for name in names)]
 
 
-def _nearest(maps, time, max_gap):
-    gaps = [abs((item.reference_date - time).to_value(u.s)) for item in maps]
-    index = int(np.argmin(gaps))
-    return index if max_gap is None or gaps[index] <= u.Quantity(max_gap).to_value(u.s) else None
-
-
-def _report_gaps(chosen, times, max_gap):
+def _nearest(maps, times, max_gap):
+    """Index of the image nearest to each time, or None if there is none within ``max_gap``."""
+    gaps = np.array([[abs((item.reference_date - time).to_value(u.s)) for item in maps] for time in times])
+    indices, smallest = gaps.argmin(1).tolist(), gaps.min(1)
+    if max_gap is None:
+        warn_of_gap("images", smallest.max() * u.s)
+        return indices
+    limit = u.Quantity(max_gap).to_value(u.s)
+    chosen = [index if gap <= limit else None for index, gap in zip(indices, smallest, strict=True)]
     without = [time.isot[:19] for time, index in zip(times, chosen, strict=True) if index is None]
     if len(without) == len(chosen):
         msg = f"none of the images is within {max_gap} of an exposure: is the date right, or the gap too small?"
         raise ValueError(msg)
     if without:
         warn_user(f"{len(without)} exposures have no image within {max_gap} and are left out: {', '.join(without)}")
+    return chosen
 
 
 def _prepare(item, pointing_table, error_table):

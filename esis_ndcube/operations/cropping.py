@@ -6,6 +6,7 @@ import astropy.units as u
 from astropy.coordinates import SkyCoord
 from astropy.time import Time
 
+from esis_ndcube._screen import is_hidden
 from esis_ndcube.wcs import ESISWCS
 
 __all__ = ["clip_points"]
@@ -54,6 +55,7 @@ def clip_points(cube, points, *, units=None, values=False):
     """
     points = [list(point) if isinstance(point, (tuple, list)) else [point] for point in points]
     wcs = cube.wcs
+    _check_positions(wcs, [part for point in points for part in point if isinstance(part, SkyCoord)])
     if not isinstance(wcs, ESISWCS):
         return points
     kinds = _kinds(wcs, values)
@@ -63,7 +65,6 @@ def clip_points(cube, points, *, units=None, values=False):
         given = [point[place] for point in points if len(point) == len(kinds)]
         unit = None if units is None or len(units) != len(kinds) else units[place]
         if kind not in ("time", "channel") or not any(part is not None for part in given):
-            _check_positions(wcs, given)
             continue
         clipped = (_clip_times if kind == "time" else _clip_channels)(wcs, given, values=values, unit=unit)
         for point, part in zip((point for point in points if len(point) == len(kinds)), clipped, strict=True):
@@ -91,13 +92,17 @@ def _check_pairs(kinds, points):
             raise ValueError(msg)
 
 
-def _check_positions(wcs, given):
-    for position in given:
-        if isinstance(position, SkyCoord) and wcs.has_celestial:
-            pixel = wcs.celestial.world_to_pixel(position)
-            if not np.all(np.isfinite(pixel)):
-                msg = f"got the position {position}, expected one that the cube's observer can see"
-                raise ValueError(msg)
+def _check_positions(wcs, positions):
+    """Refuse positions that the Sun hides, and those that are not on the sky that the WCS describes."""
+    frames = [kwargs["frame"] for kind, _, kwargs, *_ in wcs.world_axis_object_classes.values() if kind is SkyCoord]
+    for position in positions if frames else ():
+        there = position.transform_to(frames[0])
+        known = np.isfinite(there.spherical.lon) & np.isfinite(there.spherical.lat)
+        if isinstance(wcs, ESISWCS):
+            known &= np.isfinite(wcs.celestial.world_to_pixel(there)).all(axis=0)
+        if not np.all(known & ~is_hidden(there, position)):
+            msg = f"got the position {position}, expected one that the cube's observer can see"
+            raise ValueError(msg)
 
 
 def _clip_times(wcs, given, *, values, unit):

@@ -255,7 +255,7 @@ class _Grid:
         name = name or _ALGORITHMS[self.algorithm]
         options = options or self.options
         source, target = self._own_wcs()
-        if not _same_frame(source, target):
+        if not self.same_frame:
             # Each function looks for pixels in one direction, in which the observers are told apart.
             screen = observer(source)
             if name == "reproject_exact":
@@ -263,6 +263,11 @@ class _Grid:
             else:
                 target = HighLevelWCSWrapper(SeenWCS(target, source, screen=screen))
         return getattr(reproject, name)((images, source), target, shape_out=self.shape, **options)
+
+    @property
+    def same_frame(self):
+        first, second = map(wcs_to_celestial_frame, (self.source, self.target))
+        return first.is_equivalent_frame(second)
 
     def position(self):
         """Pixels of the source, x and y, for every pixel of the target."""
@@ -287,11 +292,6 @@ class _Grid:
             return copy.deepcopy((self.source, self.target))
 
 
-def _same_frame(source, target):
-    first, second = map(wcs_to_celestial_frame, (source, target))
-    return first.is_equivalent_frame(second)
-
-
 def _fill(images, good):
     """Put the nearest good pixel in place of each bad one, and 0 where there is none."""
     if good.all():
@@ -314,6 +314,9 @@ class _Values:
         values, footprint = self.grid.call(_fill(np.asarray(data, dtype=self.dtype), good))
         # Of an exact footprint, the part of the pixel that is covered.
         values = np.where(footprint >= _MIN_WEIGHT - 1e-6, values, np.nan)
+        if self.grid.algorithm == "exact" and not self.grid.same_frame:
+            # This function goes the other way, and puts what is beyond the source's limb before the target's disk.
+            values = np.where(np.isfinite(self.grid.position()).all(axis=0), values, np.nan)
         if not good.all():
             weight = self.grid.weight(good)
             values = np.where(weight >= _MIN_WEIGHT - 1e-6, values, np.nan)

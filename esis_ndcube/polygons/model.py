@@ -7,6 +7,7 @@ import numpy as np
 import astropy.units as u
 from sunpy.util.exceptions import warn_user
 
+from esis_ndcube._screen import celestial_frame, is_hidden
 from esis_ndcube.polygons._sides import check_sides
 
 __all__ = ["PolygonMask"]
@@ -104,12 +105,21 @@ class PolygonMask:
         `PolygonMask`
             The polygon.
 
+        Raises
+        ------
+        ValueError
+            If the Sun hides a vertex from the observer.
+
         Examples
         --------
         >>> from esis_ndcube.polygons import PolygonMask
         >>> flare = PolygonMask.from_skycoord(coordinates, cube[0, 0])  # doctest: +SKIP
         """
-        pixels = np.stack(image.wcs.world_to_pixel(coordinates), axis=-1)
+        there = coordinates.transform_to(celestial_frame(image.wcs))
+        if (hidden := is_hidden(there, coordinates)).any():
+            msg = f"got the vertices {coordinates[hidden]}, expected those that the image's observer can see"
+            raise ValueError(msg)
+        pixels = np.stack(image.wcs.world_to_pixel(there), axis=-1)
         return cls(image_coordinates(image.wcs, pixels), channels, frames)
 
     def to_dict(self):

@@ -7,7 +7,7 @@ from astropy.table import QTable
 
 from esis_ndcube.quality._cube import check, coefficient, field_stop, filtered
 from esis_ndcube.quality.shifts import image_shift
-from esis_ndcube.registration.reference import observed_grid, pixel_size
+from esis_ndcube.registration.reference import observed_grid, pixel_size, warn_of_gap
 
 __all__ = ["offset_to_map"]
 
@@ -48,7 +48,9 @@ def offset_to_map(cube, reference, *, frame=None):
 
     check(cube, flags=True)
     if frame is None:
-        time = int(np.abs((cube.time - reference.reference_date).to_value(u.s)).argmin())
+        gaps = abs((cube.time - reference.reference_date).to(u.s))
+        time = int(gaps.argmin())
+        warn_of_gap("images", gaps[time], "frame=")
     elif frame in list(cube.frame):
         time = list(cube.frame).index(frame)
     else:

@@ -6,6 +6,8 @@ from scipy.ndimage import map_coordinates
 import astropy.units as u
 from astropy.coordinates import SkyCoord
 
+from esis_ndcube._screen import seen
+
 # An observer no farther from the Earth than this, as a satellite, sees the Sun as the Earth does, to within 0.7 arcsec.
 _NEAR_EARTH = 1e5 * u.km
 # Coordinates are transformed at every so many pixels of the grid, and the shifts interpolated between.
@@ -60,7 +62,7 @@ def shifts(source, flight, *, turned_to=None):
         Shifts in longitude and latitude (deg) at every `_STEP`-th row and column, shape (2, rows, columns), NaN where
         the image did not see the place; None if there are none at all.
     """
-    from sunpy.coordinates import Helioprojective, SphericalScreen, propagate_with_solar_surface
+    from sunpy.coordinates import Helioprojective
 
     view = place_near_earth(source, source.time)
     own = _place(source.observer, source.time)
@@ -73,15 +75,13 @@ def shifts(source, flight, *, turned_to=None):
     target = Helioprojective(observer=own, obstime=source.time)
     result = np.zeros_like(grid)
     if not same:
-        with SphericalScreen(own, only_off_disk=True):
-            result = _seen(_sky(grid, view, source.time), target) - grid
+        result = _degrees(seen(_sky(grid, view, source.time), target, screen=own)) - grid
     if turned_to is not None:
-        surface = _sky(grid, place_near_earth(source, turned_to), turned_to).make_3d()
-        with propagate_with_solar_surface():
-            turned = _seen(surface, target)
+        sky = _sky(grid, place_near_earth(source, turned_to), turned_to)
+        surface = _turn(sky, source.time)
         # Beyond the limb there is no surface that rotates.
-        on_disk = np.isfinite(surface.distance)
-        result[:, on_disk] = (turned - grid)[:, on_disk]
+        on_disk = np.isfinite(surface.lon)
+        result[:, on_disk] = (_degrees(seen(surface, target)) - grid)[:, on_disk]
     return (result + 180) % 360 - 180
 
 
@@ -106,11 +106,32 @@ def _world(grid, x, y):
 def _sky(world, observer, time):
     from sunpy.coordinates import Helioprojective
 
-    return Helioprojective(*(world * u.deg), observer=observer, obstime=time)
+    return SkyCoord(Helioprojective(*(world * u.deg), observer=observer, obstime=time))
 
 
-def _seen(sky, target):
-    there = sky.transform_to(target)
-    values = np.stack([there.Tx.to_value(u.deg), there.Ty.to_value(u.deg)])
+def _turn(sky, time):
+    """
+    Where the surface of the Sun that is seen in directions is at another time, NaN beyond the limb.
+
+    As with `sunpy.coordinates.propagate_with_solar_surface`, which is a setting that all threads share.
+    """
+    from sunpy.coordinates import HeliographicStonyhurst
+    from sunpy.sun.models import differential_rotation
+
+    then = seen(sky, HeliographicStonyhurst(obstime=sky.obstime))
+    rotation = differential_rotation((time - sky.obstime).to(u.day), then.lat, model="howard", frame_time="sidereal")
+    lon = then.lon + rotation + _meridian(sky.obstime) - _meridian(time)
+    return SkyCoord(lon, then.lat, frame=HeliographicStonyhurst(obstime=time))
+
+
+def _meridian(time):
+    """Inertial longitude of the meridian from which Stonyhurst longitudes count."""
+    from sunpy.coordinates import HeliocentricInertial
+
+    return _stonyhurst(0 * u.deg, 0 * u.deg, 1 * u.AU, time).transform_to(HeliocentricInertial(obstime=time)).lon
+
+
+def _degrees(sky):
+    values = np.stack([sky.Tx.to_value(u.deg), sky.Ty.to_value(u.deg)])
     values[0] = (values[0] + 180) % 360 - 180
-    return np.where(there.is_visible(), values, np.nan)
+    return values

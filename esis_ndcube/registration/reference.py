@@ -247,14 +247,31 @@ def _nearest(sources, times, max_gap):
             f"is the date right, or max_gap too small?"
         )
         raise ValueError(msg)
-    gap = max(gap for index, gap in zip(chosen, gaps, strict=True) if index is not None)
     # A frame of the flight itself is what was asked for.
-    if gap > _LONG_GAP and max_gap is None and not isinstance(sources[0], FrameSource):
-        warn_user(
-            f"the reference images are up to {gap.to_value(u.min):.0f} minutes away from the exposures, in which the "
-            f"Sun turns and changes: is the date right?"
-        )
+    if max_gap is None and not isinstance(sources[0], FrameSource):
+        warn_of_gap("reference images", gaps.max())
     return chosen
+
+
+def warn_of_gap(images, gap, argument=None):
+    """
+    Warn of images that were taken long before or after the exposures.
+
+    Parameters
+    ----------
+    images : `str`
+        What they are.
+    gap : `~astropy.units.Quantity`
+        Largest time between an exposure and its image.
+    argument : `str`, optional
+        What says that this is wanted; by default ``max_gap``.
+    """
+    if gap > _LONG_GAP:
+        minutes = gap.to_value(u.min)
+        warn_user(
+            f"the {images} are up to {minutes:.0f} minutes away from the exposures, in which the Sun turns and "
+            f"changes: is the date right? If this is wanted, give {argument or f'max_gap={np.ceil(minutes):.0f} * u.min'}"
+        )
 
 
 @dataclass(frozen=True, eq=False)
