@@ -15,6 +15,8 @@ DIVERGING = "RdBu_r"
 _PERCENTILES = 0.5, 99.7
 # Values that reach below zero by this part of what they reach above are differences and no brightness with noise.
 _SIGNED = 0.5
+# Where a scale of values that are all 0 ends.
+_LEAST = 1e-6
 # Scales follow from at most about so many pixels of an image.
 _SAMPLE = 4e5
 
@@ -73,35 +75,53 @@ def axis_names(cube):
 
 def valid_values(cube):
     """Values that a scale may follow from: a sample of those that are valid and not of mended particle hits."""
-    step = int(max(1, np.sqrt(np.prod(cube.shape[-2:], dtype=float) / _SAMPLE)))
-    every = (..., *(slice(None, None, step) for _ in cube.shape[-2:]))
+    step = int(max(1, np.sqrt(np.prod(cube.data.shape[-2:], dtype=float) / _SAMPLE)))
+    every = (..., *(slice(None, None, step) for _ in cube.data.shape[-2:]))
     bad = ~np.isfinite(cube.data[every])
     if cube.mask is not None:
         bad = bad | np.broadcast_to(cube.mask, cube.data.shape)[every]
-    if cube.flags is not None:
-        bad = bad | (cube.flags[every] & Flag.SPIKE != 0)
+    # A Map has no flags.
+    flags = getattr(cube, "flags", None)
+    if flags is not None:
+        bad = bad | (flags[every] & Flag.SPIKE != 0)
     return cube.data[every][~bad]
 
 
-def intensity_norm(values):
-    """The scale of images of which these are valid values."""
+def intensity_norm(values, *, vmin=None, vmax=None):
+    """The scale of images of which these are valid values, with the limits that are given."""
     values = values[np.isfinite(values)]
     low, high = np.percentile(values, _PERCENTILES) if values.size else (0, 1)
-    return ImageNormalize(vmin=max(low, 0), vmax=max(high, 1e-6), stretch=AsinhStretch(0.3), clip=False)
+    return _norm((max(low, 0), high if high > 0 else _LEAST), (vmin, vmax), stretch=AsinhStretch(0.3))
 
 
 def difference_limit(values):
     """Where the scale of differences ends on both sides, of which these are valid values."""
-    return max(np.percentile(np.abs(values), _PERCENTILES[1]), 1e-6) if values.size else 1
+    limit = np.percentile(np.abs(values), _PERCENTILES[1]) if values.size else 1
+    return limit if limit > 0 else _LEAST
 
 
-def scale(values, unit=None):
-    """Norm and color map of images of which these are valid values: of brightness, or of what has two signs."""
+def scale(values, unit=None, *, vmin=None, vmax=None):
+    """
+    Norm and color map of images of which these are valid values: of brightness, or of what has two signs.
+
+    Of the limits those that are given are taken.
+    """
     low, high = np.percentile(values, _PERCENTILES) if values.size else (0, 1)
     if -low > _SIGNED * max(high, 0) or (unit is not None and unit.is_equivalent(u.T)):
         limit = difference_limit(values)
-        return ImageNormalize(vmin=-limit, vmax=limit, clip=False), DIVERGING
-    return intensity_norm(values), COLORMAP
+        return _norm((-limit, limit), (vmin, vmax)), DIVERGING
+    return intensity_norm(values, vmin=vmin, vmax=vmax), COLORMAP
+
+
+def _norm(limits, given, **options):
+    """A norm with the limits that are given, and others that leave a range between them."""
+    vmin, vmax = (limit if value is None else value for limit, value in zip(limits, given, strict=True))
+    if vmin >= vmax and None in given:
+        if given[0] is None:
+            vmin = vmax - max(abs(vmax), _LEAST)
+        else:
+            vmax = vmin + max(abs(vmin), _LEAST)
+    return ImageNormalize(vmin=vmin, vmax=vmax, clip=False, **options)
 
 
 def value_label(cube):

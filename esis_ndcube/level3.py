@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from esis_ndcube._drawing import in_memory, valid_values
 from esis_ndcube._level3_context import ContextMethods
 from esis_ndcube._level3_coordinates import CoordinateMethods
 from esis_ndcube._level3_corrections import CorrectionMethods
@@ -198,9 +199,14 @@ class ESISLevel3Cube(CorrectionMethods, CoordinateMethods, ContextMethods, ESISC
         import sunpy.map
 
         from esis_ndcube.io.fits import exposure_header
+        from esis_ndcube.maps import ESISMap
 
         header = exposure_header(self)
-        return sunpy.map.Map(self.data, header, mask=self.mask, uncertainty=self._free_uncertainty())
+        result = sunpy.map.Map(self.data, header, mask=self.mask, uncertainty=self._free_uncertainty())
+        if isinstance(result, ESISMap) and self.flags is not None:
+            # A Map has no flags, and so its scale would follow from mended particle hits too.
+            result._values = valid_values(in_memory(self))
+        return result
 
     def write_images(self, directory, *, label=None, tar=None, overwrite=False):
         """

@@ -1,16 +1,13 @@
 """The sunpy Map of one Level-3 image."""
 
-import numpy as np
-
-from astropy.visualization import AsinhStretch, ImageNormalize
 from sunpy.map import GenericMap
+
+from esis_ndcube._drawing import DIVERGING, scale, valid_values
 
 __all__ = ["ESISMap"]
 
 # That of the passband which shows the same layer of the atmosphere.
 _COLORMAP = "sdoaia304"
-_PERCENTILES = 0.5, 99.7
-_STRETCH = 0.3
 
 
 class ESISMap(GenericMap):
@@ -25,9 +22,10 @@ class ESISMap(GenericMap):
     Notes
     -----
     ``detector`` names the camera, ``wavelength`` is that of the line, ``reference_date`` the middle of the exposure.
-    Plots leave out the faintest 0.5 % and the brightest 0.3 % of the valid pixels when they choose their range, so
-    that neither spikes nor masked pixels decide; ``plot(norm=...)``, ``plot(clip_interval=...)``,
-    ``plot(vmax=...)`` and ``plot_settings["norm"]`` take precedence.
+    Plots have the scale of those of cubes: they leave out the faintest 0.5 % and the brightest 0.3 % of the valid
+    pixels when they choose their range, so that neither spikes nor masked pixels decide, and values with two signs, as
+    differences of channels have, get a linear scale about zero and another color map. ``plot(norm=...)``,
+    ``plot(clip_interval=...)``, ``plot(vmax=...)`` and what is set in ``plot_settings`` take precedence.
 
     References
     ----------
@@ -44,6 +42,9 @@ class ESISMap(GenericMap):
     >>> sunpy.map.Map(np.ones((4, 4)), header).name
     'ESIS2 629.732 Angstrom 2019-09-30 18:08:31'
     """
+
+    # What the scale of a map follows from that was made of a cube, which knows of particle hits.
+    _values = None
 
     @classmethod
     def is_datasource_for(cls, data, header, **kwargs):
@@ -95,17 +96,14 @@ class ESISMap(GenericMap):
         >>> cube[15, 0].to_map().plot()  # doctest: +SKIP
         """
         chosen = self.plot_settings.get("norm")
-        if "norm" not in kwargs and clip_interval is None and (chosen is None or not chosen.scaled()):
-            kwargs["norm"] = self._norm(kwargs.pop("vmin", None), kwargs.pop("vmax", None))
+        if kwargs.get("norm") is None and clip_interval is None and (chosen is None or not chosen.scaled()):
+            limits = {name: kwargs.pop(name, None) for name in ("vmin", "vmax")}
+            values = valid_values(self) if self._values is None else self._values
+            kwargs["norm"], colormap = scale(values, self.unit, **limits)
+            cmap = self.plot_settings.get("cmap")
+            if colormap == DIVERGING and getattr(cmap, "name", cmap) == _COLORMAP:
+                kwargs.setdefault("cmap", colormap)
         return super().plot(clip_interval=clip_interval, **kwargs)
-
-    def _norm(self, vmin, vmax):
-        valid = np.isfinite(self.data)
-        if self.mask is not None:
-            valid &= ~self.mask
-        low, high = np.percentile(self.data[valid], _PERCENTILES) if valid.any() else (0, 1)
-        vmin, vmax = max(low, 0) if vmin is None else vmin, max(high, 1e-6) if vmax is None else vmax
-        return ImageNormalize(vmin=vmin, vmax=vmax, stretch=AsinhStretch(_STRETCH), clip=False)
 
     def _get_cmap_name(self):
         return _COLORMAP

@@ -143,3 +143,68 @@ def test_what_the_user_asks_for_takes_precedence(esis_map):
 def test_map_without_any_valid_pixel(esis_map):
     blank = sunpy.map.Map(np.full_like(esis_map.data, np.nan), esis_map.meta)
     assert drawn(blank).get_array().mask.all()
+
+
+def limits(one, **kwargs):
+    norm = drawn(one, **kwargs).norm
+    return norm.vmin, norm.vmax
+
+
+def cube_picture(cube, **kwargs):
+    axes = Figure().add_subplot(projection=cube.wcs)
+    return cube.plot(axes=axes, **kwargs).get_images()[0]
+
+
+ODD_IMAGES = {
+    "two signs": lambda image: image - 20,
+    "all negative": lambda image: -np.abs(image) - 1,
+    "all NaN": lambda image: image * np.nan,
+    "one pixel": lambda image: np.where(np.arange(image.size).reshape(image.shape) == 5, image, np.nan),
+    "constant": lambda image: np.full(image.shape, 7.0),
+    "zero": lambda image: np.zeros(image.shape),
+    "faint": lambda image: image * 1e-12,
+    "big-endian": lambda image: image.astype(">f4"),
+    "integers": lambda image: np.nan_to_num(image).astype(np.int16),
+}
+
+
+@pytest.mark.parametrize("kind", ODD_IMAGES)
+@pytest.mark.parametrize("given", [{}, {"vmin": 100}, {"vmax": 1}, {"vmax": -5}, {"vmin": 2, "vmax": 9}])
+def test_the_scale_is_that_of_the_cube(image, kind, given):
+    odd = ODD_IMAGES[kind](image.data)
+    cube = type(image)(odd, wcs=image.wcs, unit=image.unit, meta=image.meta)
+    here, there = drawn(cube.to_map(), **given), cube_picture(cube, **given)
+    assert (here.norm.vmin, here.norm.vmax) == (there.norm.vmin, there.norm.vmax)
+    assert (type(here.norm), type(here.norm.stretch)) == (type(there.norm), type(there.norm.stretch))
+    assert (here.cmap.name == "RdBu_r") == (there.cmap.name == "RdBu_r")
+    assert here.norm.vmin < here.norm.vmax
+    assert given.items() <= {"vmin": here.norm.vmin, "vmax": here.norm.vmax}.items()
+    # Each value that is not off the scale can be told from the others.
+    here.figure.canvas.draw()
+
+
+def test_a_difference_shows_both_halves():
+    difference = make_cube((1, 2, 40, 44)).difference(1, 2)[0]
+    one = difference.to_map()
+    picture = drawn(one)
+    low, high = np.nanmin(one.data), np.nanmax(one.data)
+    assert picture.norm.vmin == -picture.norm.vmax
+    assert picture.norm.vmin < 0.8 * low
+    assert picture.norm.vmax > 0.8 * high
+    assert picture.cmap.name == "RdBu_r"
+    # What is chosen stays.
+    assert drawn(one, cmap="gray").cmap.name == "gray"
+    one.plot_settings["cmap"] = "viridis"
+    assert drawn(one).cmap.name == "viridis"
+    assert limits(one, norm=None) == limits(one)
+
+
+def test_mended_hits_do_not_decide_the_scale_of_a_map(image):
+    from esis_ndcube.flags import Flag
+
+    flags = np.zeros(image.shape, dtype=np.uint8)
+    flags[2, :8] = Flag.SPIKE
+    data = np.where(flags, 1e6, image.data)
+    cube = type(image)(data, wcs=image.wcs, unit=image.unit, meta=image.meta, flags=flags)
+    assert limits(cube.to_map()) == (cube_picture(cube).norm.vmin, cube_picture(cube).norm.vmax)
+    assert limits(cube.to_map())[1] < 1e3

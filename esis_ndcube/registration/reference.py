@@ -268,9 +268,10 @@ def warn_of_gap(images, gap, argument=None):
     """
     if gap > _LONG_GAP:
         minutes = gap.to_value(u.min)
+        argument = argument or f"max_gap={np.ceil(minutes):.0f} * u.min"
         warn_user(
             f"the {images} are up to {minutes:.0f} minutes away from the exposures, in which the Sun turns and "
-            f"changes: is the date right? If this is wanted, give {argument or f'max_gap={np.ceil(minutes):.0f} * u.min'}"
+            f"changes: is the date right? If this is wanted, give {argument}"
         )
 
 

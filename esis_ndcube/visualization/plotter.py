@@ -171,12 +171,13 @@ def _image_options(cube, plot_axes, options):
     # Degrees of the sky and detector pixels are alike along both axes, and time and channel are not.
     if {name for name, axis in zip(axis_names(cube), plot_axes, strict=True) if axis} != {"x", "y"}:
         defaults["aspect"] = "auto"
-    norm, defaults["cmap"] = scale(_sample(cube), cube.unit)
-    if options.get("norm") is None and "clip_interval" not in options:
+    limits = {}
+    chosen = options.get("norm") is not None or "clip_interval" in options
+    if not chosen:
         options = {key: value for key, value in options.items() if key != "norm"}
-        for name in ("vmin", "vmax"):
-            if (limit := options.pop(name, None)) is not None:
-                setattr(norm, name, limit)
+        limits = {name: options.pop(name, None) for name in ("vmin", "vmax")}
+    norm, defaults["cmap"] = scale(_sample(cube), cube.unit, **limits)
+    if not chosen:
         defaults["norm"] = norm
     return {**defaults, **options}
 
