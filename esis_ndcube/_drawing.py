@@ -124,6 +124,12 @@ def _norm(limits, given, **options):
     return ImageNormalize(vmin=vmin, vmax=vmax, clip=False, **options)
 
 
+def map_name(names, measurement):
+    """What a Map is: the first of the names that it has, and what was measured."""
+    known = [next(filter(None, names), ""), "" if measurement is None else str(measurement)]
+    return " ".join(filter(None, known)) or "image"
+
+
 def value_label(cube):
     """What the values are, with their unit."""
     what = _context_name(cube) or cube.line or (cube.flight and cube.flight.instrument) or "Data"

@@ -9,10 +9,12 @@ from typing import NamedTuple
 import dask
 import dask.array as da
 import numpy as np
+from scipy.ndimage import distance_transform_edt
 
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.nddata import NDDataBase, StdDevUncertainty, UnknownUncertainty
+from astropy.utils.masked import Masked
 from astropy.wcs import WCS
 from astropy.wcs.wcsapi import BaseHighLevelWCS, BaseLowLevelWCS, HighLevelWCSWrapper
 
@@ -48,18 +50,69 @@ def parse_input(input_data):
     if not isinstance(alignment, Alignment):
         _check_foreign(input_data)
         return None
-    data, valid, sigma = np.asarray(frame.data if isinstance(frame, NDDataBase) else frame), None, None
+    data, mask = _split_mask(frame)
+    valid, sigma = None, None
     if data.ndim < 2 or data.shape[-2:] != alignment.shape:
         msg = (
             f"got data of shape {data.shape}, expected that of the alignment's detector, {alignment.shape}, at its end"
         )
         raise ValueError(msg)
-    if isinstance(frame, NDDataBase):
-        if frame.mask is not None:
-            valid = np.broadcast_to(~np.asarray(frame.mask, dtype=bool), data.shape)
-        if frame.uncertainty is not None and not isinstance(frame.uncertainty, UnknownUncertainty):
-            sigma = np.broadcast_to(frame.uncertainty.represent_as(StdDevUncertainty).array, data.shape)
+    if mask is not None:
+        valid = np.broadcast_to(~mask, data.shape)
+    uncertainty = frame.uncertainty if isinstance(frame, NDDataBase) else None
+    if uncertainty is not None and not isinstance(uncertainty, UnknownUncertainty):
+        sigma = np.broadcast_to(uncertainty.represent_as(StdDevUncertainty).array, data.shape)
     return Source(data, alignment, valid, sigma)
+
+
+def _split_mask(given):
+    """The values of an array or NDData, and its mask or None."""
+    masks = []
+    if isinstance(given, NDDataBase):
+        masks.append(given.mask)
+        given = given.data
+    if isinstance(given, (np.ma.MaskedArray, Masked)):
+        masks.append(np.ma.getmaskarray(given) if isinstance(given, np.ma.MaskedArray) else given.mask)
+        given = given.data if isinstance(given, np.ma.MaskedArray) else given.unmasked
+    masks = [np.asarray(mask, dtype=bool) for mask in masks if mask is not None]
+    return np.asarray(given), np.logical_or.reduce(np.broadcast_arrays(*masks)) if masks else None
+
+
+def parse_image(input_data, hdu_in):
+    """What `reproject.reproject_interp` is to be given, and the valid pixels, or None if all are."""
+    if isinstance(input_data, tuple):
+        array, wcs = input_data
+    elif isinstance(input_data, NDDataBase):
+        array, wcs = input_data, input_data.wcs
+    else:
+        if isinstance(input_data, (str, Path)):
+            array, wcs = fits.getdata(input_data, hdu_in, header=True)
+        else:
+            hdu = input_data[hdu_in] if isinstance(input_data, fits.HDUList) else input_data
+            array, wcs = hdu.data, hdu.header
+    data, mask = _split_mask(array)
+    if data.ndim < 2 or data.dtype.kind not in "buif":
+        # It says itself what is wrong.
+        return input_data, None
+    good = np.isfinite(data)
+    if mask is not None:
+        good &= ~mask
+    if good.all():
+        # Masked arrays are none that it takes.
+        return ((data, wcs) if isinstance(input_data, tuple) and mask is not None else input_data), None
+    return (fill_invalid(data, good), wcs), good
+
+
+def fill_invalid(images, good):
+    """Put the nearest good pixel in place of each bad one, and 0 where there is none."""
+    if good.all():
+        return images
+    filled = np.zeros_like(images)
+    for index in np.ndindex(images.shape[:-2]):
+        if good[index].any():
+            nearest = distance_transform_edt(~good[index], return_distances=False, return_indices=True)
+            filled[index] = images[index][tuple(nearest)]
+    return filled
 
 
 def _wcs_of(nddata):

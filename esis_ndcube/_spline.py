@@ -6,7 +6,7 @@ import numpy as np
 from scipy.ndimage import distance_transform_edt, map_coordinates, spline_filter
 
 # An output pixel is valid if at least this much of its bilinear weight falls on valid pixels.
-_MIN_WEIGHT = 0.5
+MIN_WEIGHT = 0.5
 _ORDERS = {"nearest-neighbor": 0, "bilinear": 1, "biquadratic": 2, "bicubic": 3}
 
 
@@ -53,7 +53,7 @@ def evaluate(spline, u, v):
     array, footprint = np.full(u.size, np.nan, dtype=spline.dtype), np.zeros(u.size, dtype=bool)
     if spline.coefficients is not None:
         _spline_kernel.evaluate(
-            spline.coefficients, spline.pad, spline.order, spline.good, _MIN_WEIGHT, u, v, array, footprint
+            spline.coefficients, spline.pad, spline.order, spline.good, MIN_WEIGHT, u, v, array, footprint
         )
     return array.reshape(shape), footprint.reshape(shape)
 

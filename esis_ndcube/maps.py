@@ -105,5 +105,14 @@ class ESISMap(GenericMap):
                 kwargs.setdefault("cmap", colormap)
         return super().plot(clip_interval=clip_interval, **kwargs)
 
+    @property
+    def nickname(self):
+        """The camera, or the instrument for what was made of several (`str`)."""
+        return super().nickname or self.instrument
+
+    @nickname.setter
+    def nickname(self, name):
+        self._nickname = name
+
     def _get_cmap_name(self):
         return _COLORMAP

@@ -6,9 +6,10 @@ import numpy as np
 
 from astropy.wcs import WCS
 
-from esis_ndcube._reproject import parse_blocks, parse_input, parse_output, parse_output_array, run_blocks
+from esis_ndcube._reproject import parse_blocks, parse_image, parse_input, parse_output, parse_output_array, run_blocks
 from esis_ndcube._screen import seen_pixels
 from esis_ndcube._spline import (
+    MIN_WEIGHT,
     deviations,
     evaluate,
     parse_order,
@@ -62,7 +63,7 @@ def reproject_alignment(
         * anything else that `reproject.reproject_interp` takes, which then does all of the work:
           an image that already is on the Sun has no alignment.
 
-        Pixels that are not finite, and masked ones of an `~astropy.nddata.NDData`, are invalid.
+        Pixels that are not finite, and masked ones of an `~astropy.nddata.NDData` or a masked array, are invalid.
         Leading dimensions are frames of one alignment, whose coordinates are found only once.
     output_projection : `~astropy.wcs.WCS`, any other WCS, or `~astropy.io.fits.Header`
         Two-dimensional celestial WCS of the result.
@@ -134,20 +135,14 @@ def reproject_alignment(
         msg = "got no uncertainty with an alignment, expected that of an NDData: or leave return_uncertainty out"
         raise ValueError(msg)
     if source is None:
-        from reproject import reproject_interp
-
-        return reproject_interp(
-            input_data,
-            output_projection,
-            shape_out,
-            hdu_in=hdu_in,
-            order=order,
-            output_array=output_array,
-            output_footprint=output_footprint,
-            return_footprint=return_footprint,
-            block_size=block_size,
-            parallel=parallel,
-        )
+        options = {
+            "output_array": output_array,
+            "output_footprint": output_footprint,
+            "return_footprint": return_footprint,
+            "block_size": block_size,
+            "parallel": parallel,
+        }
+        return _reproject_image(input_data, output_projection, shape_out, hdu_in=hdu_in, order=order, **options)
     data, leading = source.data, source.data.shape[:-2]
     if shape_out is None and output_array is not None:
         shape_out = output_array.shape
@@ -176,6 +171,36 @@ def reproject_alignment(
     wanted = True, return_footprint, return_uncertainty
     results = tuple(output for output, want in zip(outputs, wanted, strict=True) if want)
     return results if len(results) > 1 else results[0]
+
+
+def _reproject_image(input_data, output_projection, shape_out, *, hdu_in, order, **options):
+    """What `reproject.reproject_interp` makes of an image, whose invalid pixels count as those of frames do."""
+    from reproject import reproject_interp
+
+    wanted = options.pop("return_footprint")
+    # It does not fill a footprint that it does not return.
+    wants_footprint = wanted or options["output_footprint"] is not None
+    input_data, good = parse_image(input_data, hdu_in)
+    results = reproject_interp(
+        input_data,
+        output_projection,
+        shape_out,
+        hdu_in=hdu_in,
+        order=order,
+        return_footprint=wants_footprint,
+        **options,
+    )
+    array, footprint = results if wants_footprint else (results, None)
+    if good is not None:
+        # The weight on valid pixels.
+        options |= {"output_array": None, "output_footprint": None, "return_footprint": False}
+        weights = good.astype(np.float32), input_data[1]
+        weight = reproject_interp(weights, output_projection, array.shape, order=min(order, 1), **options)
+        bad = ~(weight >= MIN_WEIGHT - 1e-6)
+        array[bad] = np.nan
+        if footprint is not None:
+            footprint[bad] = 0
+    return (array, footprint) if wanted else array
 
 
 def _resample_block(shared, alignment, wcs, rows, columns):

@@ -19,6 +19,7 @@ from sunpy.coordinates import HeliographicStonyhurst, Helioprojective, get_earth
 from esis_ndcube import ESIS_1, ESISLevel3Cube
 from esis_ndcube.context import ContextCube, context_cube
 from esis_ndcube.io.fits import CubeFileError
+from esis_ndcube.registration._reference_sources import _map_source
 from esis_ndcube.wcs import level3_wcs
 
 
@@ -115,6 +116,37 @@ def test_gaps(cube):
     assert context.image_time.mask.tolist() == [False, True, True, True]
     with pytest.raises(ValueError, match="none of the images is within"):
         context_cube(cube, series(cube, [1000]), max_gap=1 * u.s)
+
+
+def test_images_of_hours_before(cube):
+    """Nobody is given them without a word."""
+    exposure = cube[0, 0]
+    early = make_map(cube.time[0] - 3 * u.hour)
+    with pytest.warns(match=r"180 minutes away .*is the date right\? .* give max_gap=18[01] "):
+        context = context_cube(exposure, early)
+    wanted = context_cube(exposure, early, max_gap=181 * u.min)
+    np.testing.assert_array_equal(wanted.data, context.data)
+    # The nearest one counts.
+    context_cube(exposure, [early, make_map(cube.time[0] + 9 * u.min)])
+
+
+def test_maps_that_do_not_say_what_they_are(cube):
+    exposure, one = cube[0, 0], make_map(cube.time[0], instrument="IMAGER_1")
+    keys = "instrume", "telescop", "wavelnth", "waveunit", "detector", "obsrvtry"
+    for left, name in (
+        ((), "image"),
+        (("wavelnth", "waveunit"), "304.0 Angstrom"),
+        (("instrume",), "IMAGER 1"),
+        (("telescop",), "SDO/AIA"),
+    ):
+        meta = {key: value for key, value in one.meta.items() if key not in keys or key in left}
+        given = sunpy.map.Map(one.data, meta)
+        context = context_cube(exposure, given)
+        assert context.name == name
+        assert f"image: {name}" in str(context)
+        source = _map_source(given)
+        assert source.name.startswith((name, given.observatory or name))
+        assert "None" not in source.name
 
 
 def test_uncertainty_and_mask_of_the_map(cube):

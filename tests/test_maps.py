@@ -192,6 +192,7 @@ def test_a_difference_shows_both_halves():
     assert picture.norm.vmin < 0.8 * low
     assert picture.norm.vmax > 0.8 * high
     assert picture.cmap.name == "RdBu_r"
+    assert one.name.startswith("ESIS 629.732 Angstrom 2019")
     # What is chosen stays.
     assert drawn(one, cmap="gray").cmap.name == "gray"
     one.plot_settings["cmap"] = "viridis"

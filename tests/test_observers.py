@@ -1,11 +1,12 @@
 """Places that an observer does not see, by plain sunpy; observers that are told apart in many threads at once."""
 
 from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 
 import numpy as np
 import pytest
 from helpers import make_cube
-from scipy.ndimage import binary_erosion
+from scipy.ndimage import binary_erosion, gaussian_filter
 
 import astropy.units as u
 import sunpy.map
@@ -19,7 +20,7 @@ from sunpy.coordinates import (
     propagate_with_solar_surface,
 )
 
-from esis_ndcube import ESIS_1
+from esis_ndcube import ESIS_1, coalign
 from esis_ndcube.context import context_cube
 from esis_ndcube.level3 import ESISLevel3Cube
 from esis_ndcube.polygons import PolygonMask
@@ -178,3 +179,17 @@ def test_observers_in_threads():
     with SphericalScreen(observer_at(90)):
         np.testing.assert_array_equal(map_pixels(first, second, x, y), expected)
     np.testing.assert_array_equal(first.pixel_to_world(x, y).make_3d().distance, plain)
+
+
+def test_coalign_in_threads():
+    """Maps of two observers, from four threads, as from one."""
+    scene = np.exp(4 * gaussian_filter(np.random.default_rng(3).normal(size=SHAPE), 1.5))
+    reference, image = (sunpy.map.Map(scene, disk_map(longitude).meta) for longitude in (0, 2))
+    alone = coalign(image, reference, transform="shift").transform.coefficients
+    with ThreadPoolExecutor(4) as pool:
+        together = [
+            pool.submit(coalign, deepcopy(image), deepcopy(reference), transform="shift").result for _ in range(16)
+        ]
+        for result in together:
+            np.testing.assert_array_equal(result().transform.coefficients, alone)
+    assert Helioprojective._assumed_screen is None

@@ -12,12 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reproject import reproject_exact, reproject_interp
 from reproject.mosaicking import reproject_and_coadd
-from scipy.ndimage import map_coordinates
+from scipy.ndimage import binary_dilation, map_coordinates
 
 import astropy.units as u
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.nddata import NDData, StdDevUncertainty, VarianceUncertainty
+from astropy.utils.masked import Masked
 from astropy.wcs import WCS
 from astropy.wcs.wcsapi import SlicedLowLevelWCS
 from ndcube import NDCube
@@ -670,3 +671,109 @@ def test_coordinates_of_no_image(cube):
         cube[0].min_images().detector_to_world(1, 2)
     with pytest.raises(ValueError, match="has no alignment"):
         make_cube((2, 2, 3, 3)).detector_to_world(1, 2, frame=110, channel=1)
+
+
+def image_forms(values, bad, wcs, path):
+    """An image on the Sun with invalid pixels, in all the ways that `reproject` takes, and masked arrays."""
+    empty = np.where(bad, np.nan, values)
+    read_only = empty.copy()
+    read_only.setflags(write=False)
+    header = wcs.to_header()
+    fits.writeto(path, empty, header)
+    return {
+        "array": (empty, wcs),
+        "header": (empty, header),
+        "masked": (np.ma.array(values, mask=bad), wcs),
+        "masked integers": (np.ma.array(values.astype(np.int16), mask=bad), wcs),
+        "Masked": (Masked(values, mask=bad), wcs),
+        "NDData": NDData(values, mask=bad, wcs=wcs),
+        "HDU": fits.PrimaryHDU(empty, header),
+        "HDUList": fits.HDUList([fits.PrimaryHDU(empty, header)]),
+        "file": path,
+        "Dask": (da.from_array(empty, chunks=20), wcs),
+        "big-endian": (empty.astype(">f4"), wcs),
+        "Fortran": (np.asfortranarray(empty), wcs),
+        "read-only": (read_only, wcs),
+        "stack": (np.stack([empty, empty]), wcs),
+    }
+
+
+FORMS = [
+    *("array", "header", "masked", "masked integers", "Masked", "NDData", "HDU", "HDUList", "file", "Dask"),
+    *("big-endian", "Fortran", "read-only", "stack"),
+]
+
+
+@pytest.fixture
+def on_the_sun(alignment):
+    """An image of whole numbers, its grid and another one, moved by a part of a pixel."""
+    target = alignment.grid.deepcopy()
+    target.wcs.crpix += 0.3, 0.2
+    shape = alignment.grid.array_shape
+    return np.random.default_rng(5).integers(50, 90, shape).astype(float), alignment.grid, target
+
+
+@pytest.mark.parametrize("order", [0, 1, 3])
+@pytest.mark.parametrize("form", FORMS)
+def test_invalid_pixels_of_an_image_on_the_sun(on_the_sun, tmp_path, form, order):
+    values, wcs, target = on_the_sun
+    bad = np.zeros(values.shape, dtype=bool)
+    bad[60:64, 70:75] = bad[3, 3] = True
+    given = image_forms(values, bad, wcs, tmp_path / "image.fits")[form]
+    array, footprint = reproject_alignment(given, target, values.shape, order=order)
+    expected, there = reproject_interp((values, wcs), target, values.shape, order=order)
+    y, x = np.indices(values.shape)
+    position = wcs.world_to_pixel_values(*target.pixel_to_world_values(x, y))
+    weight = map_coordinates((~bad).astype(float), position[::-1], order=min(order, 1), mode="nearest")
+    valid = (weight >= 0.5) & np.isfinite(expected)
+    assert not valid[61:63, 71:74].any()
+    # Splines see other values nearby, by a tenth as much at each further pixel.
+    far = valid & ~binary_dilation(bad, iterations=16 if order > 1 else 2)
+    for one, covered in zip(np.atleast_3d(array.T).T, np.atleast_3d(footprint.T).T, strict=True):
+        np.testing.assert_array_equal(np.isfinite(one), valid)
+        np.testing.assert_array_equal(covered, np.where(valid, there, 0))
+        np.testing.assert_allclose(one[far], expected[far], rtol=1e-6)
+        assert one[valid].min() > 30
+
+
+def test_images_on_the_sun_without_invalid_pixels_or_with_nothing_else(on_the_sun):
+    values, wcs, target = on_the_sun
+    expected = reproject_interp((values, wcs), target, values.shape, order=3)
+    for image in ((values, wcs), NDData(values, mask=np.zeros(values.shape, dtype=bool), wcs=wcs)):
+        np.testing.assert_array_equal(reproject_alignment(image, target, values.shape), expected)
+    array, footprint = reproject_alignment((values * np.nan, wcs), target, values.shape)
+    assert np.isnan(array).all()
+    assert not footprint.any()
+    one = wcs[10:11, 10:11]
+    np.testing.assert_allclose(reproject_alignment((values[10:11, 10:11], one), one, (1, 1))[0], values[10:11, 10:11])
+
+
+def test_outputs_of_invalid_images_on_the_sun(on_the_sun):
+    values, wcs, target = on_the_sun
+    values[60:64, 70:75] = np.nan
+    expected, covered = reproject_alignment((values, wcs), target, values.shape, order=1)
+    output, footprint = np.empty(values.shape), np.empty(values.shape)
+    result = reproject_alignment(
+        (values, wcs),
+        target,
+        values.shape,
+        order=1,
+        output_array=output,
+        output_footprint=footprint,
+        return_footprint=False,
+        block_size=(40, 50),
+    )
+    assert result is output
+    np.testing.assert_array_equal(output, expected)
+    np.testing.assert_array_equal(footprint, covered)
+
+
+@pytest.mark.parametrize("kind", [np.ma.MaskedArray, Masked])
+def test_masked_arrays_with_an_alignment(alignment, frame, kind):
+    mask = np.zeros(frame.shape, dtype=bool)
+    mask[60:70, 150:160] = True
+    given = kind(np.where(mask, 1e6, frame), mask=mask)
+    expected = reproject_alignment((np.where(mask, np.nan, frame), alignment), alignment.grid)
+    for one, other in zip(reproject_alignment((given, alignment), alignment.grid), expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert 0 < (expected[1] == 0).sum() < expected[1].size

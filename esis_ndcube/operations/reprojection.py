@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from dask.utils import SerializableLock
-from scipy.ndimage import distance_transform_edt
 
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
@@ -18,6 +17,7 @@ from astropy.wcs.utils import proj_plane_pixel_scales, wcs_to_celestial_frame
 from astropy.wcs.wcsapi import BaseHighLevelWCS, HighLevelWCSWrapper
 from ndcube.meta import NDMeta
 
+from esis_ndcube._reproject import fill_invalid
 from esis_ndcube._screen import SeenWCS, observer, seen_pixels
 from esis_ndcube._spline import parse_order
 from esis_ndcube.cube import copy_meta
@@ -292,18 +292,6 @@ class _Grid:
             return copy.deepcopy((self.source, self.target))
 
 
-def _fill(images, good):
-    """Put the nearest good pixel in place of each bad one, and 0 where there is none."""
-    if good.all():
-        return images
-    filled = np.zeros_like(images)
-    for index in np.ndindex(images.shape[:-2]):
-        if good[index].any():
-            nearest = distance_transform_edt(~good[index], return_distances=False, return_indices=True)
-            filled[index] = images[index][tuple(nearest)]
-    return filled
-
-
 @dataclass
 class _Values:
     grid: _Grid
@@ -311,7 +299,7 @@ class _Values:
 
     def __call__(self, data, bad):
         good = ~bad
-        values, footprint = self.grid.call(_fill(np.asarray(data, dtype=self.dtype), good))
+        values, footprint = self.grid.call(fill_invalid(np.asarray(data, dtype=self.dtype), good))
         # Of an exact footprint, the part of the pixel that is covered.
         values = np.where(footprint >= _MIN_WEIGHT - 1e-6, values, np.nan)
         if self.grid.algorithm == "exact" and not self.grid.same_frame:
@@ -329,7 +317,7 @@ class _Sigma:
     dtype: np.dtype
 
     def __call__(self, sigma, bad):
-        sigma = _fill(np.asarray(sigma, dtype=float), ~bad & np.isfinite(sigma))
+        sigma = fill_invalid(np.asarray(sigma, dtype=float), ~bad & np.isfinite(sigma))
         if self.grid.algorithm == "interpolation":
             order = self.grid.options.get("order", "bilinear")
             position = self.grid.position()

@@ -11,6 +11,7 @@ from astropy.coordinates import SkyCoord
 from astropy.time import Time
 from astropy.wcs.wcsapi import HighLevelWCSWrapper
 
+from esis_ndcube._drawing import map_name
 from esis_ndcube._spline import evaluate, prepare
 from esis_ndcube.cube import ESISCube
 from esis_ndcube.mask import line_region
@@ -139,11 +140,12 @@ def _map_source(item):
 
     from esis_ndcube.aia import POINTING_KEYWORD
 
+    label = map_name((item.observatory, item.instrument, item.nickname), item.wavelength)
     if item.data.ndim != 2 or not isinstance(item.coordinate_frame, Helioprojective):
-        msg = f"got the reference {item.name!r}, expected an image of the Sun in helioprojective coordinates"
+        msg = f"got the reference {label!r}, expected an image of the Sun in helioprojective coordinates"
         raise ValueError(msg)
     path = item.meta.get("filename") or item.meta.get("file_name")
-    label = f"{item.observatory} {item.wavelength}" if not path else Path(str(path)).name
+    label = Path(str(path)).name if path else label
     time = item.reference_date
     resolution = _resolution(item.wcs.low_level_wcs, item.data.shape)
     name = ", ".join(filter(None, [f"{label} {time.isot}", item.meta.get(POINTING_KEYWORD)]))

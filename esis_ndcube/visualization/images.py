@@ -14,6 +14,7 @@ from esis_ndcube._drawing import (
     in_memory,
     intensity_norm,
     invalid,
+    map_name,
     title,
 )
 from esis_ndcube.flags import Flag
@@ -141,9 +142,11 @@ def plot_with_reference(cube, reference, frame=None, *, figure=None):
     unseen = invalid(exposure)
     bad = flagged(exposure, Flag.OUTSIDE | Flag.MISSING).any(axis=0) | unseen.all(axis=0)
     data = np.where(bad, np.nan, np.where(unseen, np.inf, exposure.data).min(axis=0))
-    other, _ = reproject_interp((reference.data, reference.wcs), image.wcs, shape_out=data.shape)
+    values = reference.data if reference.mask is None else np.where(reference.mask, np.nan, reference.data)
+    other, _ = reproject_interp((values, reference.wcs), image.wcs, shape_out=data.shape)
     figure = new_figure(figure, 12.5, 5.5)
-    names = "Minimum of the channels", str(reference.name)
+    name = map_name((reference.nickname, reference.instrument, reference.observatory), reference.measurement)
+    names = "Minimum of the channels", f"{name} {reference.date.strftime('%Y-%m-%d %H:%M:%S')}"
     for panel, (values, name) in enumerate(zip((data, np.where(bad, np.nan, other)), names, strict=True), 1):
         axis = figure.add_subplot(1, 2, panel, projection=image.wcs)
         axis.imshow(values, norm=intensity_norm(values), cmap=COLORMAP, **PIXELS)
