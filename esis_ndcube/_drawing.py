@@ -19,6 +19,15 @@ _SIGNED = 0.5
 _LEAST = 1e-6
 # Scales follow from at most about so many pixels of an image.
 _SAMPLE = 4e5
+# Steps that make one image of several channels.
+_JOINED = {
+    "difference": "minus",
+    "min_images": "minimum",
+    "subtract": "minus",
+    "add": "plus",
+    "multiply": "times",
+    "divide": "by",
+}
 
 
 def invalid(cube):
@@ -149,6 +158,14 @@ def heading(cube):
     return "\n".join(filter(None, [panel, exposure_title(cube)]))
 
 
+def made_of_channels(cube):
+    """By which word a cube of no single channel was made of which channels; no word and none if that is not known."""
+    for step in reversed(cube.history) if cube.channel is None else ():
+        if step.name in _JOINED and "channels" in step.parameters:
+            return _JOINED[step.name], step.parameters["channels"]
+    return "", []
+
+
 def panel_title(cube):
     """The channel, or what was made of several; of another telescope the name and the time of its image."""
     if name := _context_name(cube):
@@ -156,10 +173,10 @@ def panel_title(cube):
         return name if time is None or np.ndim(time.mask) or time.mask else f"{name}, {str(time.utc.isot)[11:19]}"
     if cube.channel is not None and np.ndim(cube.channel) == 0:
         return f"Channel {cube.channel}"
-    step = cube.history[-1] if cube.history else None
-    if step is not None and step.name == "difference":
-        return "Channel {} minus channel {}".format(*step.parameters["channels"])
-    return "Minimum of the channels" if step is not None and step.name == "min_images" else ""
+    word, numbers = made_of_channels(cube)
+    if word == "minimum":
+        return "Minimum of the channels"
+    return f" {word} ".join(f"channel {number}" for number in numbers).capitalize()
 
 
 def exposure_title(cube):

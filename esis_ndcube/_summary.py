@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from esis_ndcube._drawing import axis_names
+from esis_ndcube._drawing import axis_names, made_of_channels
 
 
 def heading_line(cube):
@@ -32,12 +32,20 @@ def summarize_cube(cube):
         "line": cube.line,
         "time": _times(cube),
         "exposure": _durations(cube.exposure),
-        "channel": None if cube.channel is None else ", ".join(map(str, np.atleast_1d(cube.channel))),
+        "channel": _channels(cube),
         "file": str(single_file) if single_file is not None and np.ndim(single_file) == 0 else None,
         "steps": ", ".join(step.name for step in cube.history),
         "alignment": _alignment(cube),
         "reference": cube._get_meta("reference"),
     }
+
+
+def _channels(cube):
+    """The channels, or what was made of which."""
+    if cube.channel is not None:
+        return ", ".join(map(str, np.atleast_1d(cube.channel)))
+    word, numbers = made_of_channels(cube)
+    return f"minimum of {', '.join(map(str, numbers))}" if word == "minimum" else f" {word} ".join(map(str, numbers))
 
 
 def _times(cube):
@@ -66,8 +74,11 @@ def _durations(exposure):
 def _alignment(cube):
     """The stage of the alignment, and how good it is."""
     stage, alignments = cube._get_meta("stage"), getattr(cube, "applied_alignment", None)
+    if made_of_channels(cube)[0]:
+        # None of the alignments is that of all.
+        return stage
     if alignments is None:
-        # Also an image whose fit failed, and what was made of several channels.
+        # Also an image whose fit failed.
         return stage and f"{stage}, alignment not known"
     every = np.ravel(np.array(alignments, dtype=object))
     scores = [alignment.score for alignment in every if alignment is not None and np.isfinite(alignment.score)]

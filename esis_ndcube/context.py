@@ -20,6 +20,7 @@ from esis_ndcube._screen import seen_pixels
 from esis_ndcube.aia import POINTING_KEYWORD, add_uncertainty, point_map
 from esis_ndcube.cube import ESISCube, forget_channel
 from esis_ndcube.io.images import image_header, write_image_files
+from esis_ndcube.operations._parts import carry_coordinates
 from esis_ndcube.provenance import ProcessingStep
 from esis_ndcube.registration.reference import warn_of_gap
 from esis_ndcube.resample import interpolate, propagate_uncertainty
@@ -191,6 +192,7 @@ def context_cube(
     -------
     `ContextCube`
         Array axes (time, y, x), or (y, x) for the cube of one exposure; masked where the images have no valid pixels.
+        Coordinates that were added to the cube go along, but extra ones along the channels.
 
     Raises
     ------
@@ -216,7 +218,7 @@ def context_cube(
     >>> context_cube(cube, sunpy.map.Map("aia_304.fits")).image_time  # doctest: +SKIP
     """
     maps = _check_maps(maps)
-    cube = _one_channel(cube)
+    whole, cube = cube, _one_channel(cube)
     timed = cube.data.ndim == 3
     exposures = [cube[index] for index in range(len(cube.data))] if timed else [cube]
     times = cube.time.reshape(len(exposures))
@@ -233,7 +235,7 @@ def context_cube(
         )
         raise ValueError(msg)
     values = _values([None if index is None else images[index] for index in chosen], timed)
-    return ContextCube(
+    result = ContextCube(
         data,
         wcs=forget_channel(cube.wcs),
         uncertainty=None if np.isnan(sigma).all() else StdDevUncertainty(sigma),
@@ -241,6 +243,9 @@ def context_cube(
         meta=_meta(cube, values, timed, ProcessingStep("context", {"images": values["context_name"], "order": order})),
         unit=maps[0].unit,
     )
+    names = whole.wcs.array_axis_names
+    carry_coordinates(whole, result, [axis for axis, name in enumerate(names) if name == "channel"])
+    return result
 
 
 def _check_maps(maps):

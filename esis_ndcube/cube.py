@@ -4,7 +4,10 @@ import copy
 
 import numpy as np
 
-from ndcube import NDCube, NDCubeSequence
+from astropy.nddata import NDData, NDUncertainty
+from astropy.utils.masked import Masked
+from astropy.wcs.wcsapi import SlicedLowLevelWCS
+from ndcube import ExtraCoords, NDCube, NDCubeSequence
 from ndcube.meta import NDMeta
 
 from esis_ndcube._cube_display import CubeDisplay
@@ -31,8 +34,9 @@ class ESISCube(CubeIO, CubeOperations, CubeDisplay, NDCube):
         The WCS.
     uncertainty : `~astropy.nddata.NDUncertainty`, optional
         Uncertainty of the data.
-    mask : array-like of `bool`, optional
-        True where the data are invalid.
+    mask : array-like of `bool` or `int`, optional
+        True where the data are invalid; of integers those that are not 0. What is masked in a `numpy.ma.MaskedArray` or
+        an astropy ``Masked`` array as well is invalid too.
     meta : `~ndcube.meta.NDMeta` or `dict`, optional
         Metadata; those of an `~ndcube.meta.NDMeta` that belong to axes are sliced.
     unit : `~astropy.units.Unit`, optional
@@ -47,7 +51,7 @@ class ESISCube(CubeIO, CubeOperations, CubeDisplay, NDCube):
     Raises
     ------
     ValueError
-        If mask, flags or uncertainty are not of the data's shape.
+        If mask, flags or uncertainty are not of the data's shape, or the mask is neither of `bool` nor of integers.
 
     Examples
     --------
@@ -80,6 +84,10 @@ class ESISCube(CubeIO, CubeOperations, CubeDisplay, NDCube):
         if flags is None:
             flags = getattr(data, "flags", None) if isinstance(data, NDCube) else None
         meta = getattr(data, "meta", None) if meta is None and isinstance(data, NDCube) else meta
+        if not isinstance(data, NDData):
+            # Astropy would take one of the two for both.
+            data, masked = split_mask(data)
+            mask = masked if mask is None else mask if masked is None else parse_mask(mask) | masked
         if isinstance(meta, NDMeta):
             # ndcube writes the shape of the data into it.
             meta = copy_meta(meta)
@@ -100,6 +108,28 @@ class ESISCube(CubeIO, CubeOperations, CubeDisplay, NDCube):
             if np.ndim(part) and np.shape(part) != self.data.shape:
                 msg = f"got {name} of shape {np.shape(part)}, expected that of the data, {self.data.shape}"
                 raise ValueError(msg)
+
+    @property
+    def mask(self):
+        """What is invalid (`numpy.ndarray` of `bool`, perhaps lazy; or one `bool` for all pixels), or None."""
+        return self._mask
+
+    @mask.setter
+    def mask(self, value):
+        self._mask = parse_mask(value)
+
+    @property
+    def uncertainty(self):
+        """Uncertainty of the data (`~astropy.nddata.NDUncertainty`), or None."""
+        return self._uncertainty
+
+    @uncertainty.setter
+    def uncertainty(self, value):
+        array = getattr(value, "array", value)
+        if array is not None and np.ndim(array) == 0 and isinstance(value, NDUncertainty):
+            # One value for all pixels can not be sliced.
+            value = type(value)(np.broadcast_to(array, self.data.shape), unit=value.unit, copy=False)
+        NDCube.uncertainty.fset(self, None if array is None else value)
 
     @property
     def flags(self):
@@ -160,7 +190,7 @@ class ESISCube(CubeIO, CubeOperations, CubeDisplay, NDCube):
         meta = _slice_meta(self.meta, item, self.data.shape) if isinstance(self.meta, NDMeta) else copy_meta(self.meta)
         sliced = type(self)(**{**self._slice(item), "meta": meta})
         sliced._global_coords._internal_coords = copy.copy(self._global_coords._internal_coords)
-        sliced._extra_coords = self.extra_coords[item]
+        sliced._extra_coords = self._slice_extra_coords(item)
         return sliced
 
     def explode_along_axis(self, axis):
@@ -200,6 +230,23 @@ class ESISCube(CubeIO, CubeOperations, CubeDisplay, NDCube):
         kwargs["flags"] = None if self._flags is None else self._flags[item]
         return kwargs
 
+    def _slice_extra_coords(self, item):
+        # Those of ndcube are shared by cube and slice if they are empty, and forget what was sliced away before.
+        own = self.extra_coords
+        extra = ExtraCoords()
+        if own._lookup_tables:
+            extra = own[item]
+        elif not own.is_empty:
+            # Those of a WCS, which need not have all axes; its pixel axes are counted from the other end.
+            axes = [len(item) - 1 - int(pixel) for pixel in own.mapping]
+            kept = [axis for axis, x in enumerate(item) if isinstance(x, slice)]
+            if left := [axis for axis in axes if axis in kept]:
+                low = getattr(own.wcs, "low_level_wcs", own.wcs)
+                extra.wcs = SlicedLowLevelWCS(low, tuple(item[axis] for axis in axes[::-1]))
+                extra.mapping = tuple(len(kept) - 1 - kept.index(axis) for axis in left)
+        extra._dropped_tables = [*own._dropped_tables, *extra._dropped_tables]
+        return extra
+
     def _slice_mask(self, item):
         # One value for all pixels is no array to slice, of which astropy would tell each time.
         return self.mask[item] if np.ndim(self.mask) else self.mask
@@ -214,6 +261,10 @@ class ESISCube(CubeIO, CubeOperations, CubeDisplay, NDCube):
     def __getstate__(self):
         # A plotter refers to its figure, and is made anew on demand.
         return {key: value for key, value in self.__dict__.items() if not key.endswith("plotter")}
+
+    def _mask_part(self, item):
+        """The mask of a part of the cube, of its shape also where it is one value or none; perhaps lazy."""
+        return np.broadcast_to(False if self.mask is None else self.mask, self.data.shape)[item]
 
     def _from_wcs(self, name):
         if isinstance(self.wcs, (ESISWCS, SlicedESISWCS)):
@@ -243,6 +294,70 @@ def forget_channel(wcs):
     inner._dropped = tuple(entry for entry in inner._dropped if entry[0] != "channel")
     inner._channels = None
     return wcs
+
+
+def split_mask(array):
+    """
+    Take apart an array and its mask.
+
+    Parameters
+    ----------
+    array : array-like
+        The array, perhaps a `numpy.ma.MaskedArray` or an astropy ``Masked`` array, quantity or column.
+
+    Returns
+    -------
+    array : array-like
+        What there is without the mask.
+    mask : `numpy.ndarray` of `bool`
+        The mask, or one value for all, or None.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from astropy.utils.masked import Masked
+    >>> from esis_ndcube.cube import split_mask
+    >>> split_mask(Masked([1, 2], mask=[False, True]))
+    (array([1, 2]), array([False,  True]))
+    """
+    if isinstance(array, np.ma.MaskedArray):
+        return np.ma.getdata(array), np.ma.getmask(array)
+    return (array.unmasked, array.mask) if isinstance(array, Masked) else (array, None)
+
+
+def parse_mask(mask):
+    """
+    Make a mask one of `bool`.
+
+    Parameters
+    ----------
+    mask : array-like of `bool` or `int`
+        The mask, perhaps lazy, or one value, or None.
+
+    Returns
+    -------
+    array-like of `bool`
+        The same array, if it is one of `bool`; of integers, where they are not 0.
+
+    Raises
+    ------
+    ValueError
+        If it is of another type.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from esis_ndcube.cube import parse_mask
+    >>> parse_mask(np.array([0, 1, 64]))
+    array([False,  True,  True])
+    """
+    if mask is None or isinstance(mask, bool):
+        return mask
+    mask = mask if hasattr(mask, "dtype") else np.asarray(mask)
+    if mask.dtype.kind not in "biu":
+        msg = f"got a mask of type {mask.dtype}, expected bool, True where data are invalid: compare it with a value"
+        raise ValueError(msg)
+    return mask if mask.dtype == bool else mask != 0
 
 
 class _Meta(NDMeta):

@@ -211,6 +211,8 @@ class ESISLevel1Cube(ESISCube):
         >>> cube.to_photons("O V").unit  # doctest: +SKIP
         Unit("ph / pix")
         """
+        from esis_ndcube.operations._parts import make_uncertainty, standard_deviation
+
         line = self.flight.line(line)
         if self.unit != u.electron:
             msg = f"got a cube in {self.unit}, expected one in electrons"
@@ -221,9 +223,8 @@ class ESISLevel1Cube(ESISCube):
         meta.add("line", line.name, None, None, overwrite=True)
         step = ProcessingStep("to_photons", {"line": line.name, "electrons_per_photon": factor})
         meta.add("history", (*self.history, step), None, None, overwrite=True)
-        uncertainty = self.uncertainty
-        if uncertainty is not None:
-            uncertainty = StdDevUncertainty(uncertainty.represent_as(StdDevUncertainty).array / np.float32(factor))
+        sigma = standard_deviation(self, self.unit)
+        uncertainty = make_uncertainty(self.uncertainty, None if sigma is None else sigma / np.float32(factor))
         return self._new_instance(data=self.data / np.float32(factor), uncertainty=uncertainty, meta=meta, unit=PHOTONS)
 
     @classmethod

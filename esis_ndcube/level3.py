@@ -92,7 +92,7 @@ class ESISLevel3Cube(CorrectionMethods, CoordinateMethods, ContextMethods, ESISC
         -------
         `ESISLevel3Cube`
             Without the channel axis. Masked pixels and NaN do not count; where no channel is left, the result
-            is NaN and masked. Metadata of the images become those of `difference`.
+            is NaN and masked. Metadata of the images and extra coordinates become those of `difference`.
 
         Raises
         ------
@@ -110,9 +110,11 @@ class ESISLevel3Cube(CorrectionMethods, CoordinateMethods, ContextMethods, ESISC
         >>> ESISLevel3Cube([[[[1, np.nan]], [[2, 5]]]], wcs=wcs).min_images().data
         array([[[1., 5.]]])
         """
+        from esis_ndcube.operations._parts import invalid_pixels
+
         axis = self._channel_axis()
         before = (slice(None),) * axis
-        invalid = ~np.isfinite(self.data) if self.mask is None else ~np.isfinite(self.data) | self.mask
+        invalid = invalid_pixels(self)
         values = np.where(invalid, np.inf, self.data)
         lowest, empty = values.argmin(axis=axis), invalid.all(axis=axis)
 
@@ -146,7 +148,8 @@ class ESISLevel3Cube(CorrectionMethods, CoordinateMethods, ContextMethods, ESISC
         `ESISLevel3Cube`
             ``first`` minus ``second``, without the channel axis; uncertainties added in quadrature, masks and
             flags united. Exposure times are the means of the two channels; what else is known of single images, for
-            one files and alignments, does not survive, and the history names it.
+            one files and alignments, and extra coordinates along the channels do not survive, and the history names
+            them.
 
         Raises
         ------
@@ -264,6 +267,8 @@ class ESISLevel3Cube(CorrectionMethods, CoordinateMethods, ContextMethods, ESISC
 
     def _join_channels(self, name, channels, parts):
         """A cube without channel axis that is of no single channel."""
+        from esis_ndcube.operations._parts import rebuild
+
         axis = self._channel_axis()
         first = self[(*(slice(None),) * axis, 0)]
         meta, dropped = first.meta, []
@@ -278,12 +283,9 @@ class ESISLevel3Cube(CorrectionMethods, CoordinateMethods, ContextMethods, ESISC
                         dropped.append(key)
                     else:
                         meta[key] = joined
-            step = {"channels": channels} | ({"dropped": dropped} if dropped else {})
-            meta["history"] = (*self.history, ProcessingStep(name, step))
+        step = ProcessingStep(name, {"channels": channels} | ({"dropped": dropped} if dropped else {}))
         wcs = forget_channel(first.wcs)
-        result = type(self)(**parts, wcs=wcs, meta=meta, unit=self.unit)
-        result._global_coords._internal_coords = dict(first._global_coords._internal_coords)
-        return result
+        return rebuild(self, step, lost=(axis,), **parts, wcs=wcs, meta=meta)
 
     def _join_meta(self, key, axis, indices):
         """What metadata of some channels say of all of them, or None."""

@@ -224,9 +224,7 @@ def clean_region(cube, *, channels=None, lines=None, frames=None):
     clean = np.ones(cube.data.shape[-2:], dtype=bool)
     seen = False
     for index in ((i, j) for i in pick_frames for j in pick_channels):
-        good = np.isfinite(np.asarray(cube.data[index]))
-        if cube.mask is not None:
-            good &= ~np.broadcast_to(cube.mask, cube.data.shape)[index]
+        good = np.isfinite(np.asarray(cube.data[index])) & ~np.asarray(cube._mask_part(index))
         if not good.any():
             continue
         seen = True

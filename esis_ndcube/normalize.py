@@ -3,12 +3,13 @@
 import numpy as np
 
 import astropy.units as u
-from astropy.nddata import StdDevUncertainty
 from astropy.table import QTable
 from sunpy.util.exceptions import warn_user
 
+from esis_ndcube.cube import copy_meta
 from esis_ndcube.flags import Flag
 from esis_ndcube.mask import clean_region
+from esis_ndcube.operations._parts import make_uncertainty, rebuild, standard_deviation
 from esis_ndcube.provenance import ProcessingStep
 from esis_ndcube.resample import correlation_factor
 
@@ -156,10 +157,10 @@ def masked_means(cube, *, region=None):
         raise ValueError(msg)
     shape = cube.data.shape[:2]
     means, errors = np.full((2, *shape), np.nan)
+    sigma = standard_deviation(cube, cube.unit)
     for index in np.ndindex(shape):
-        good = np.isfinite(np.asarray(cube.data[index]))
-        if cube.mask is not None:
-            good &= ~np.broadcast_to(cube.mask, cube.data.shape)[index]
+        image = np.asarray(cube.data[index])
+        good = np.isfinite(image) & ~np.asarray(cube._mask_part(index))
         if not good.any():
             continue
         if not good[region].all():
@@ -168,8 +169,8 @@ def masked_means(cube, *, region=None):
                 f"{_number(cube.frame, index[0])}, channel {cube.channel[index[1]]}: clean_region() leaves such out"
             )
             raise ValueError(msg)
-        means[index] = np.asarray(cube.data[index])[region].mean(dtype=float)
-        errors[index] = _mean_error(cube, index, region)
+        means[index] = image[region].mean(dtype=float)
+        errors[index] = _mean_error(cube, sigma, index, region)
     rows = np.indices(shape).reshape(2, -1)
     unit = u.dimensionless_unscaled if cube.unit is None else cube.unit
     return QTable(
@@ -239,20 +240,21 @@ def normalize_intensities(cube, *, region=None):
     flags = None
     if cube.flags is not None:
         flags = cube.flags | np.where(unknown, np.array(Flag.MISSING, cube.flags.dtype), cube.flags.dtype.type(0))
-    uncertainty = cube.uncertainty
-    if uncertainty is not None:
-        sigma = uncertainty.represent_as(StdDevUncertainty)
-        uncertainty = StdDevUncertainty(sigma.array * scale)
+    sigma = standard_deviation(cube, cube.unit)
     step = ProcessingStep("normalize_intensities", {"pixels": int(table["pixels"][0])})
-    # A slice has metadata of its own.
-    meta = cube[:].meta
+    meta = copy_meta(cube.meta)
     values = {"normalization": factors, "normalization_error": factor_errors}
     for name, value in values.items():
         meta.pop(name, None)
         meta.add(name, value, axes=(0, 1))
-    meta.update({"history": (*cube.history, step)})
-    return type(cube)(
-        cube.data * scale, wcs=cube.wcs, uncertainty=uncertainty, mask=mask, flags=flags, meta=meta, unit=cube.unit
+    return rebuild(
+        cube,
+        step,
+        data=cube.data * scale,
+        uncertainty=make_uncertainty(cube.uncertainty, None if sigma is None else sigma * scale),
+        mask=mask,
+        flags=flags,
+        meta=meta,
     )
 
 
@@ -260,13 +262,13 @@ def _number(numbers, index):
     return -1 if numbers is None else int(numbers[index])
 
 
-def _mean_error(cube, index, region):
+def _mean_error(cube, sigma, index, region):
     """Standard deviation of an image's mean over the region."""
     alignments = cube.applied_alignment
     alignment = None if alignments is None else alignments[index]
-    if cube.uncertainty is None or alignment is None:
+    if sigma is None or alignment is None:
         return np.nan
-    sigma = np.asarray(cube.uncertainty[index].represent_as(StdDevUncertainty).array, dtype=float)[region]
+    sigma = np.asarray(sigma[index], dtype=float)[region]
     rows, columns = np.nonzero(region)
     order = next((step.parameters["order"] for step in reversed(cube.history) if step.name == "resample"), "bicubic")
     factor = correlation_factor(alignment, cube.wcs[index], order=order, position=(columns.mean(), rows.mean()))

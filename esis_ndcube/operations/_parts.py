@@ -1,20 +1,36 @@
 """The parts of a cube, taken out and put together again."""
 
 import copy
+from functools import partial
 
 import numpy as np
 
 import astropy.units as u
 from astropy.nddata import InverseVariance, StdDevUncertainty, UnknownUncertainty, VarianceUncertainty
+from ndcube import ExtraCoords
 from sunpy.util.exceptions import warn_user
 
 from esis_ndcube.cube import copy_meta
+from esis_ndcube.provenance import ProcessingStep
 
-# From the standard deviation to what each kind of uncertainty holds; the first two also back.
+
+def _same(x):
+    return x
+
+
+def _inverse_square(x):
+    return 1 / np.square(x)
+
+
+def _inverse_root(x):
+    return 1 / np.sqrt(x)
+
+
+# From the standard deviation to what each kind of uncertainty holds, and back.
 _KINDS = {
-    StdDevUncertainty: (lambda x: x, lambda x: x),
+    StdDevUncertainty: (_same, _same),
     VarianceUncertainty: (np.square, np.sqrt),
-    InverseVariance: (lambda x: 1 / np.square(x), lambda x: 1 / np.sqrt(x)),
+    InverseVariance: (_inverse_square, _inverse_root),
 }
 
 
@@ -22,7 +38,8 @@ def standard_deviation(nddata, unit=None):
     """
     Standard deviations of the data, in ``unit`` if that is given, or None if there are none.
 
-    An uncertainty of unknown kind gives None too, with a warning.
+    An uncertainty of unknown kind gives None too, with a warning. An inverse variance of 0 is an infinite error, and
+    that of a negative variance is not known, which is NaN.
     """
     uncertainty = nddata.uncertainty
     if uncertainty is None or uncertainty.array is None:
@@ -30,7 +47,7 @@ def standard_deviation(nddata, unit=None):
     if type(uncertainty) not in _KINDS:
         _warn_dropped(f"it is an {UnknownUncertainty.__name__}, of which nothing is known")
         return None
-    sigma = _KINDS[type(uncertainty)][1](uncertainty.array)
+    sigma = elementwise(_KINDS[type(uncertainty)][1], _floats(uncertainty.array))
     own = uncertainty.unit
     if unit is None or own is None:
         return sigma
@@ -47,8 +64,52 @@ def make_uncertainty(like, sigma):
     if sigma is None:
         return None
     kind = type(like) if type(like) in _KINDS else StdDevUncertainty
-    with np.errstate(divide="ignore"):
-        return kind(_KINDS[kind][0](sigma), copy=False)
+    return kind(elementwise(_KINDS[kind][0], sigma), copy=False)
+
+
+def _floats(array):
+    """The array in floating numbers that its squares fit into."""
+    return array.astype(float) if array.dtype.kind in "biu" else wide(array)
+
+
+def wide_type(dtype):
+    """
+    A type that holds sums, differences and products of values of a type.
+
+    Whole numbers become 64 bits long, unsigned ones that are so already floating numbers, as numpy has it for
+    these together with signed ones; floating numbers of 16 bits become 32 bits long. Others stay, in native byte order.
+    """
+    if dtype.kind in "biu":
+        return np.dtype(float if dtype == np.uint64 else np.int64)
+    return np.result_type(dtype, np.float32) if dtype.kind == "f" else dtype
+
+
+def wide(array):
+    """The array in its `wide_type`."""
+    return array.astype(wide_type(array.dtype), copy=False)
+
+
+def elementwise(function, *arrays):
+    """
+    Call a function of arrays that can be broadcast, lazily if one of them is lazy.
+
+    No warnings of what comes out infinite or unknown; None and numbers are passed on.
+    """
+    if not is_lazy(*arrays):
+        return _quietly(function, *arrays)
+    import dask.array as da
+
+    ndim = max(np.ndim(array) for array in arrays if array is not None)
+    pairs = []
+    for array in arrays:
+        single = array is None or np.ndim(array) == 0
+        pairs += (array, None) if single else (da.asarray(array), tuple(range(ndim - np.ndim(array), ndim)))
+    return da.blockwise(partial(_quietly, function), tuple(range(ndim)), *pairs)
+
+
+def _quietly(function, *arrays):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        return function(*arrays)
 
 
 def warn_without_uncertainty(why):
@@ -66,19 +127,59 @@ def invalid_pixels(cube, *, ignore_mask=False):
     return bad if ignore_mask or cube.mask is None else bad | cube.mask
 
 
-def rebuild(cube, step=None, *, keep_extra=True, **parts):
-    """The cube with some parts replaced, and a step more in its history; nothing of it is shared but arrays."""
+def rebuild(cube, step=None, *, lost=(), keep_extra=True, **parts):
+    """
+    The cube with some parts replaced, and a step more in its history; nothing of it is shared but arrays.
+
+    Extra coordinates along ``lost`` array axes, which are gone or have other pixels, are left out, and the step names
+    them.
+    """
     meta = parts.pop("meta", None)
     meta = copy_meta(cube.meta) if meta is None else meta
     if step is not None:
+        if dropped := [name for axes, names in _extra_axes(cube) if {*axes} & {*lost} for name in names]:
+            known = step.parameters.get("dropped", [])
+            step = ProcessingStep(step.name, {**step.parameters, "dropped": [*known, *sorted(dropped)]})
         meta["history"] = (*cube.history, step)
     values = {name: getattr(cube, name) for name in ("data", "uncertainty", "mask", "flags", "unit", "psf")}
     values["wcs"] = parts.pop("wcs", None) or copy.deepcopy(cube.wcs)
     new = type(cube)(**(values | parts), meta=meta)
-    new._global_coords._internal_coords = copy.copy(cube._global_coords._internal_coords)
-    if keep_extra and not cube.extra_coords.is_empty:
-        new._extra_coords = cube.extra_coords[(slice(None),) * cube.data.ndim]
+    carry_coordinates(cube, new, lost, extra=keep_extra)
     return new
+
+
+def carry_coordinates(cube, new, lost=(), *, extra=True):
+    """Give a cube made of another one what was added to its coordinates, but extra ones along ``lost`` array axes."""
+    new._global_coords._internal_coords = copy.copy(cube._global_coords._internal_coords)
+    if not extra:
+        return
+    coordinates, ndim = cube.extra_coords, cube.data.ndim
+    if not lost or coordinates.is_empty:
+        new._extra_coords = cube._slice_extra_coords((slice(None),) * ndim)
+        return
+    new._extra_coords = own = ExtraCoords()
+    own._dropped_tables = list(coordinates._dropped_tables)
+    kept = [axis for axis in range(ndim) if axis not in lost or new.data.ndim == ndim]
+    for of, table in coordinates._lookup_tables:
+        axes = np.atleast_1d(of).tolist()
+        if not {*axes} & {*lost}:
+            own.add(table.names, tuple(map(kept.index, axes)), copy.copy(table))
+    if not coordinates._lookup_tables:
+        ((axes, _),) = _extra_axes(cube)
+        if not {*axes} & {*lost}:
+            own.wcs = coordinates.wcs
+            own.mapping = tuple(len(kept) - 1 - kept.index(axis) for axis in axes)
+
+
+def _extra_axes(cube):
+    """Array axes and names of the extra coordinates, of which those of a WCS belong together."""
+    coordinates = cube.extra_coords
+    if coordinates.is_empty:
+        return []
+    if coordinates._lookup_tables:
+        return [(np.atleast_1d(axes).tolist(), table.names) for axes, table in coordinates._lookup_tables]
+    # Pixel axes are counted from the other end.
+    return [([cube.data.ndim - 1 - int(pixel) for pixel in coordinates.mapping], list(coordinates.keys()))]
 
 
 def is_lazy(*arrays):

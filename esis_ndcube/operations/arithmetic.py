@@ -2,6 +2,7 @@
 
 import numbers
 import operator
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -10,13 +11,16 @@ import astropy.units as u
 from astropy.nddata import NDData
 from ndcube import NDCube
 
-from esis_ndcube.cube import ESISCube, forget_channel
+from esis_ndcube.cube import ESISCube, forget_channel, parse_mask, split_mask
 from esis_ndcube.operations._parts import (
+    elementwise,
     is_lazy,
     make_uncertainty,
     rebuild,
     standard_deviation,
     warn_without_uncertainty,
+    wide,
+    wide_type,
 )
 from esis_ndcube.provenance import ProcessingStep
 
@@ -51,7 +55,8 @@ def combine(cube, operation, value, *, reflected=False):
     operation : `str`
         ``"add"``, ``"subtract"``, ``"multiply"`` or ``"divide"``.
     value : number, `~astropy.units.Quantity`, array-like, `~astropy.nddata.NDData` or `~esis_ndcube.cube.ESISCube`
-        The other operand, of a shape that can be broadcast to the cube's. The axes of a cube are matched by name,
+        The other operand, of a shape that can be broadcast to the cube's; arrays and Quantities may be masked, those of
+        numpy and those of astropy. The axes of a cube are matched by name,
         and its pixels must lie where those of the first cube lie; times and channels may differ.
     reflected : `bool`, optional
         Whether ``value`` is on the left of the sign.
@@ -71,6 +76,10 @@ def combine(cube, operation, value, *, reflected=False):
 
     Notes
     -----
+    Whole numbers are added, subtracted and multiplied in 64 bits, whatever the length of their type, so that
+    differences may be negative. Unsigned ones of 64 bits, and two arrays of more than 16 bits to be multiplied, become
+    floating numbers. Floating numbers of 16 bits are taken for such of 32.
+
     Numbers, Quantities, arrays and cubes without uncertainty count as exact, and two operands as independent: the
     squares of their errors add. A cube and itself, ``cube * cube``, is known to be one; two parts of the same cube
     are not.
@@ -100,13 +109,16 @@ def combine(cube, operation, value, *, reflected=False):
     data, sigma, unit = _compute(operation, first, second, same=value is cube)
     if cube.uncertainty is not None and sigma is None:
         warn_without_uncertainty("that of the cube is of unknown kind")
-    step = ProcessingStep(operation, _describe(value, other) | ({"reflected": True} if reflected else {}))
+    step = _describe(value, other) | ({"reflected": True} if reflected else {})
     wcs = None
-    if isinstance(value, ESISCube) and np.ndim(value.channel) == 0 and np.ndim(cube.channel) == 0:
-        wcs = forget_channel(cube.wcs) if value.channel != cube.channel else None
+    numbers = [cube.channel, value.channel] if isinstance(value, ESISCube) else []
+    if numbers and np.ndim(numbers[0]) == np.ndim(numbers[1]) == 0 and numbers[0] != numbers[1]:
+        wcs = forget_channel(cube.wcs)
+        if None not in numbers:
+            step["channels"] = numbers[::-1] if reflected else numbers
     return rebuild(
         cube,
-        step,
+        ProcessingStep(operation, step),
         data=data,
         unit=unit,
         wcs=wcs,
@@ -130,7 +142,8 @@ def raise_to(cube, exponent):
     Returns
     -------
     `~esis_ndcube.cube.ESISCube`
-        A new cube; its uncertainty is that of linear propagation, ``abs(n x^(n - 1)) sigma``.
+        A new cube, of floating numbers also if the cube is of whole ones; its uncertainty is that of linear
+        propagation, ``abs(n x^(n - 1)) sigma``.
 
     Raises
     ------
@@ -153,17 +166,21 @@ def raise_to(cube, exponent):
         raise TypeError(msg)
     # A number of numpy would change the type of the data.
     exponent = getattr(exponent, "item", lambda: exponent)()
+    data = cube.data.astype(float) if cube.data.dtype.kind in "biu" else wide(cube.data)
     sigma = standard_deviation(cube, cube.unit)
     if sigma is not None:
-        with np.errstate(divide="ignore", invalid="ignore"):
-            sigma = abs(exponent * cube.data ** (exponent - 1)) * sigma
+        sigma = elementwise(partial(_sigma_of_power, exponent), data, sigma)
     return rebuild(
         cube,
         ProcessingStep("power", {"exponent": float(exponent)}),
-        data=cube.data**exponent,
+        data=data**exponent,
         unit=None if cube.unit is None else cube.unit**exponent,
         uncertainty=make_uncertainty(cube.uncertainty, sigma),
     )
+
+
+def _sigma_of_power(exponent, data, sigma):
+    return abs(exponent * data ** (exponent - 1)) * sigma
 
 
 def convert_unit(cube, unit, *, equivalencies=()):
@@ -209,7 +226,7 @@ def convert_unit(cube, unit, *, equivalencies=()):
     return rebuild(
         cube,
         ProcessingStep("convert", {"from": cube.unit.to_string(), "to": unit.to_string()}),
-        data=cube.data * factor,
+        data=wide(cube.data) * factor,
         unit=unit,
         uncertainty=make_uncertainty(cube.uncertainty, None if sigma is None else sigma * abs(factor)),
     )
@@ -240,7 +257,7 @@ def _factor(cube, unit, equivalencies):
 def _exposures(cube):
     """Exposure times in s, of the type of the data and broadcast along the image."""
     seconds = cube.exposure.to_value("s")
-    dtype = cube.data.dtype if cube.data.dtype.kind == "f" else float
+    dtype = wide_type(cube.data.dtype) if cube.data.dtype.kind == "f" else float
     axes = getattr(cube.meta, "axes", {}).get("exposure", ())
     shape = [n if axis in axes else 1 for axis, n in enumerate(cube.shape)]
     return np.asarray(seconds, dtype=dtype).reshape(shape)
@@ -255,14 +272,13 @@ def _parse(cube, value):
         raise TypeError(msg)
     if isinstance(value, NDData):
         # Metadata of other objects may be called flags too.
-        return _Operand(value.data, value.unit, standard_deviation(value, value.unit), value.mask)
+        return _Operand(value.data, value.unit, standard_deviation(value, value.unit), parse_mask(value.mask))
     if isinstance(value, u.UnitBase):
         return _Operand(1, value)
     unit = getattr(value, "unit", None)
+    value, mask = split_mask(value)
     if isinstance(value, u.Quantity):
         value = value.value
-    if isinstance(value, np.ma.MaskedArray):
-        return _Operand(value.data, unit, mask=np.ma.getmaskarray(value))
     if not is_lazy(value):
         given, value = value, np.asarray(value)
         if value.dtype.kind not in "biuf":
@@ -270,7 +286,7 @@ def _parse(cube, value):
             raise TypeError(msg)
         # A number does not change the type of the data.
         value = value.item() if not value.ndim else value
-    return _Operand(value, unit)
+    return _Operand(value, unit, mask=mask)
 
 
 def _parse_cube(cube, value):
@@ -325,33 +341,57 @@ def _check_grid(cube, value, lengths):
 
 def _compute(operation, first, second, *, same):
     """Data, standard deviation and unit."""
-    a, b, unit = first.data, second.data, first.unit
-    sigma = [first.sigma, second.sigma]
+    a, b = _wide(first.data, second.data, product=operation == "multiply")
+    unit, sigma = first.unit, second.sigma
     if operation in ("add", "subtract"):
         if first.unit != second.unit:
             own, other = (part.unit or u.dimensionless_unscaled for part in (first, second))
             scale = _scale(own, other)
             b = b * scale
-            sigma[1] = None if sigma[1] is None else sigma[1] * scale
-        slopes = 1, -1 if operation == "subtract" else 1
+            sigma = None if sigma is None else sigma * scale
     else:
         parts = [part.unit or u.dimensionless_unscaled for part in (first, second)]
         unit = None if first.unit is second.unit is None else _OPERATORS[operation](*parts)
-        slopes = b, a
-    with np.errstate(divide="ignore", invalid="ignore"):
-        if operation == "divide":
-            slopes = 1 / np.asanyarray(b) if not np.ndim(b) else 1 / b, -a / (b * b) if np.ndim(b) else -a / b**2
-        # The result of two numbers is exact.
-        errors = [slope * s for slope, s in zip(slopes, sigma, strict=True) if s is not None]
     data = _OPERATORS[operation](a, b)
-    if not errors:
+    # The result of two numbers is exact.
+    if first.sigma is None and sigma is None:
         return data, None, unit
-    if len(errors) == 1:
-        total = abs(errors[0])
-    else:
-        total = abs(errors[0] + errors[1]) if same else np.hypot(*errors)
+    total = elementwise(partial(_SIGMA[operation], same=same), a, b, first.sigma, sigma)
     shape = data.shape
     return data, total if total.shape == shape else total + np.zeros(shape, dtype=total.dtype), unit
+
+
+def _wide(a, b, *, product):
+    """Two operands, in types that hold the result: arrays of whole numbers unless the other is one of floating ones."""
+    arrays = [x for x in (a, b) if np.ndim(x)]
+    if any(x.dtype.kind == "f" for x in arrays):
+        return [wide(x) if np.ndim(x) and x.dtype.kind == "f" else x for x in (a, b)]
+    long = product and len(arrays) == 2 and min(x.dtype.itemsize for x in arrays) > 2
+    return [x if not np.ndim(x) else x.astype(float) if long else wide(x) for x in (a, b)]
+
+
+def _sigma_of_sum(a, b, one, two, *, same, sign=1):
+    if one is None or two is None:
+        return abs(two if one is None else one)
+    return abs(one + sign * two) if same else np.hypot(one, two)
+
+
+def _sigma_of_product(a, b, one, two, *, same):
+    return _sigma_of_sum(a, b, None if one is None else b * one, None if two is None else a * two, same=same)
+
+
+def _sigma_of_ratio(a, b, one, two, *, same):
+    one = None if one is None else np.divide(1, b) * one
+    two = None if two is None else -a / (b * b) * two
+    return _sigma_of_sum(a, b, one, two, same=same)
+
+
+_SIGMA = {
+    "add": _sigma_of_sum,
+    "subtract": partial(_sigma_of_sum, sign=-1),
+    "multiply": _sigma_of_product,
+    "divide": _sigma_of_ratio,
+}
 
 
 def _scale(own, other):

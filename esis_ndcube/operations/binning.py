@@ -6,6 +6,7 @@ import warnings
 import numpy as np
 
 import astropy.units as u
+from ndcube import ExtraCoords
 from ndcube.meta import NDMeta
 from ndcube.wcs.wrappers import ResampledLowLevelWCS
 
@@ -19,6 +20,7 @@ from esis_ndcube.operations._parts import (
     rebuild,
     standard_deviation,
     warn_without_uncertainty,
+    wide_type,
 )
 from esis_ndcube.provenance import ProcessingStep
 from esis_ndcube.wcs import ESISWCS, SlicedESISWCS
@@ -82,6 +84,8 @@ def rebin(
     Notes
     -----
     A sum is that of the valid pixels of a bin, and so lower where some are not; a mean is not.
+    Sums of whole numbers are of 64 bits, as those of numpy, and other results are floating numbers; only the lowest and
+    the highest keep the type.
 
     Examples
     --------
@@ -102,7 +106,7 @@ def rebin(
         return cube[...]
     bad = invalid_pixels(cube, ignore_mask=operation_ignores_mask)
     data = _join(_Values(factors, operation), factors, (cube.data, bad), _result_type(cube.data.dtype, operation))
-    sigma = standard_deviation(cube)
+    sigma = standard_deviation(cube, cube.unit)
     if sigma is not None and operation not in (*_MEANS, *_SUMS, *_LOWEST, *_HIGHEST):
         warn_without_uncertainty(f"that of {getattr(operation, '__name__', operation)} is not known")
         sigma = None
@@ -118,23 +122,19 @@ def rebin(
     meta, dropped = _bin_meta(cube, factors, operation)
     name = getattr(operation, "__name__", str(operation))
     step = {"bins": list(factors), "operation": name} | ({"dropped": dropped} if dropped else {})
-    uncertainty = make_uncertainty(cube.uncertainty, sigma)
-    if uncertainty is not None and cube.uncertainty.unit is not None and new_unit is None:
-        uncertainty.unit = cube.uncertainty.unit
     new = rebuild(
         cube,
         ProcessingStep("rebin", step),
         keep_extra=False,
         data=data,
         wcs=_bin_wcs(cube.wcs, factors),
-        uncertainty=uncertainty,
+        uncertainty=make_uncertainty(cube.uncertainty, sigma),
         mask=mask,
         flags=flags,
         meta=meta,
         unit=cube.unit if new_unit is None else new_unit,
     )
-    if not cube.extra_coords.is_empty:
-        new._extra_coords = cube.extra_coords.resample(factors, ndcube=new)
+    new._extra_coords = _bin_extra_coords(cube.extra_coords, factors)
     return new
 
 
@@ -169,9 +169,12 @@ def _join(function, factors, arrays, dtype):
 
 
 def _result_type(dtype, operation):
+    if operation in (*_LOWEST, *_HIGHEST):
+        return dtype.newbyteorder("=")
     if dtype.kind == "f":
-        return dtype
-    return np.dtype(dtype if operation in (*_SUMS, *_LOWEST, *_HIGHEST) else float)
+        return wide_type(dtype)
+    # Those of numpy.
+    return np.empty(0, dtype).sum().dtype if operation in _SUMS else np.dtype(float)
 
 
 class _Values:
@@ -185,8 +188,7 @@ class _Values:
         data, bad = by_bin(data, self.factors), by_bin(bad, self.factors)
         good = (~bad).sum(-1)
         if self.operation in (*_MEANS, *_SUMS):
-            wide = float if dtype.kind == "f" else dtype
-            values = np.where(bad, 0, data).sum(-1, dtype=wide)
+            values = np.where(bad, 0, data).sum(-1, dtype=float if dtype.kind == "f" else dtype)
             values = values / np.maximum(good, 1) if self.operation in _MEANS else values
         elif self.operation in (*_LOWEST, *_HIGHEST):
             values = np.take_along_axis(data, _extreme(data, bad, self.operation)[..., None], -1)[..., 0]
@@ -203,10 +205,15 @@ class _Values:
 
 def _extreme(data, bad, operation):
     """Where the lowest or highest valid value of each bin is."""
-    data = data.astype(float)
+    if data.dtype.kind == "f":
+        least, most = -np.inf, np.inf
+    else:
+        # Floating numbers do not tell large whole ones apart.
+        data = data.astype(np.uint64 if data.dtype.kind == "u" else np.int64)
+        least, most = np.iinfo(data.dtype).min, np.iinfo(data.dtype).max
     if operation in _LOWEST:
-        return np.where(bad, np.inf, data).argmin(-1)
-    return np.where(bad, -np.inf, data).argmax(-1)
+        return np.where(bad, most, data).argmin(-1)
+    return np.where(bad, least, data).argmax(-1)
 
 
 class _Sigma:
@@ -253,6 +260,20 @@ def _bin_wcs(wcs, factors):
     if isinstance(wcs, (ESISWCS, SlicedESISWCS)):
         return bin_wcs(wcs, factors)
     return ResampledLowLevelWCS(wcs.low_level_wcs, factors[::-1])
+
+
+def _bin_extra_coords(coordinates, factors):
+    """Extra coordinates at the middle of the bins."""
+    binned = ExtraCoords()
+    if coordinates._lookup_tables:
+        # That of the first pixel by default.
+        binned = coordinates.resample(factors, offset=[(factor - 1) / 2 for factor in factors])
+    elif not coordinates.is_empty:
+        bins = [factors[len(factors) - 1 - int(pixel)] for pixel in coordinates.mapping]
+        binned.wcs = ResampledLowLevelWCS(getattr(coordinates.wcs, "low_level_wcs", coordinates.wcs), bins)
+        binned.mapping = coordinates.mapping
+    binned._dropped_tables = list(coordinates._dropped_tables)
+    return binned
 
 
 def _bin_meta(cube, factors, operation):

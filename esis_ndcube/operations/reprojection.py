@@ -28,6 +28,7 @@ from esis_ndcube.operations._parts import (
     make_uncertainty,
     rebuild,
     standard_deviation,
+    wide_type,
 )
 from esis_ndcube.provenance import ProcessingStep
 from esis_ndcube.resample import propagate_uncertainty
@@ -91,7 +92,7 @@ def reproject_to(cube, target_wcs, algorithm="interpolation", *, shape_out=None,
     Each uncertainty is that of the pixel for itself, from the variance at its place and the sum of the squares of the
     weights there. Neighboring pixels share the pixels that they are made of, and so their errors are correlated: the
     error of a mean over many is larger than that of independent pixels. Extra coordinates and metadata along
-    y and x are lost.
+    y and x are lost, and the history names them.
 
     Coordinates are transformed between two observers on the surface of the Sun, and beyond its limb on a sphere about
     the cube's observer that goes through the center of the Sun, as `sunpy.coordinates.SphericalScreen` has it.
@@ -123,7 +124,7 @@ def reproject_to(cube, target_wcs, algorithm="interpolation", *, shape_out=None,
     grid = _Grid(cube.wcs.celestial, wcs.celestial, shape, algorithm, options)
     bad = invalid_pixels(cube)
     bad = bad if bad.shape == cube.shape else np.broadcast_to(bad, cube.shape)
-    dtype = cube.data.dtype if cube.data.dtype.kind == "f" else np.dtype(float)
+    dtype = wide_type(cube.data.dtype) if cube.data.dtype.kind == "f" else np.dtype(float)
 
     def apply(function, arrays, dtype):
         chunks = (1,) * leading + cube.shape[-2:]
@@ -131,7 +132,7 @@ def reproject_to(cube, target_wcs, algorithm="interpolation", *, shape_out=None,
         return apply_to_blocks(function, arrays, chunks, new, dtype)
 
     data = apply(_Values(grid, dtype), (cube.data, bad), dtype)
-    sigma = standard_deviation(cube)
+    sigma = standard_deviation(cube, cube.unit)
     if sigma is not None:
         kind = sigma.dtype if sigma.dtype.kind == "f" else np.dtype(float)
         sigma = np.where(np.isfinite(data), apply(_Sigma(grid, kind), (sigma, bad), kind), np.nan)
@@ -140,9 +141,6 @@ def reproject_to(cube, target_wcs, algorithm="interpolation", *, shape_out=None,
     if flags is not None:
         flags = apply(_Flags(grid), (flags,), flags.dtype)
         flags = np.where(mask, flags, flags & ~flags.dtype.type(Flag.INVALID))
-    uncertainty = make_uncertainty(cube.uncertainty, sigma)
-    if uncertainty is not None:
-        uncertainty.unit = cube.uncertainty.unit
     meta, dropped = _resize_meta(cube, data.shape)
     parameters = {"algorithm": algorithm, "shape": list(map(int, shape))}
     parameters |= {key: value for key, value in options.items() if isinstance(value, (bool, int, float, str))}
@@ -150,15 +148,14 @@ def reproject_to(cube, target_wcs, algorithm="interpolation", *, shape_out=None,
     new = rebuild(
         cube,
         ProcessingStep("reproject", parameters),
-        keep_extra=False,
+        lost=(leading, leading + 1),
         data=data,
         wcs=wcs,
-        uncertainty=uncertainty,
+        uncertainty=make_uncertainty(cube.uncertainty, sigma),
         mask=mask,
         flags=flags,
         meta=meta,
     )
-    _keep_extra_coords(cube, new)
     if not return_footprint:
         return new
     return new, np.where(np.isfinite(data), grid.footprint(cube.shape[-2:]), 0.0)
@@ -224,18 +221,6 @@ def _resize_meta(cube, shape):
     axes = {key: of for key, of in meta.axes.items() if key not in dropped}
     comments = {key: text for key, text in meta.key_comments.items() if key not in dropped}
     return type(meta)(values, key_comments=comments, axes=axes, data_shape=shape), dropped
-
-
-def _keep_extra_coords(cube, new):
-    """Keep the extra coordinates along time and channel."""
-    if cube.extra_coords.is_empty:
-        return
-    image = {0, 1}
-    for name in sorted(cube.extra_coords.keys()):
-        single = cube.extra_coords[name]
-        if not image & set(single.mapping):
-            for axes, table in single._lookup_tables:
-                new.extra_coords.add(name, tuple(map(int, np.atleast_1d(axes))), copy.copy(table))
 
 
 @dataclass
@@ -317,15 +302,22 @@ class _Sigma:
     dtype: np.dtype
 
     def __call__(self, sigma, bad):
-        sigma = fill_invalid(np.asarray(sigma, dtype=float), ~bad & np.isfinite(sigma))
+        values = self._propagate(fill_invalid(np.asarray(sigma, dtype=float), ~bad & np.isfinite(sigma)))
+        infinite = np.isinf(sigma) & ~bad
+        if infinite.any():
+            # What has a part in it does not get the error of its neighbors.
+            values = np.where(self.grid.weight(~infinite) < 1 - 1e-6, np.inf, values)
+        return values.astype(self.dtype)
+
+    def _propagate(self, sigma):
         if self.grid.algorithm == "interpolation":
             order = self.grid.options.get("order", "bilinear")
             position = self.grid.position()
             planes = sigma.reshape(-1, *sigma.shape[-2:])
             values = np.stack([propagate_uncertainty(plane, *position, order=order) for plane in planes])
-            return values.reshape(*sigma.shape[:-2], *self.grid.shape).astype(self.dtype)
+            return values.reshape(*sigma.shape[:-2], *self.grid.shape)
         variance, _ = self.grid.call(np.square(sigma))
-        return np.sqrt(variance * self._squared_weights(sigma.shape[-2:])).astype(self.dtype)
+        return np.sqrt(variance * self._squared_weights(sigma.shape[-2:]))
 
     def _squared_weights(self, shape):
         """

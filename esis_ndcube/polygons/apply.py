@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from esis_ndcube.flags import Flag
+from esis_ndcube.operations._parts import is_lazy, rebuild
 from esis_ndcube.polygons.files import read_polygons
 from esis_ndcube.polygons.model import PolygonMask
 from esis_ndcube.provenance import ProcessingStep
@@ -60,7 +61,7 @@ def mask_pixels(cube, mask):
     cube : `~esis_ndcube.ESISLevel3Cube` or `~esis_ndcube.ESISLevel1Cube`
         The cube.
     mask : `numpy.ndarray` of `bool`
-        True where bad, of the shape of the data or of one of its images.
+        True where bad, of the shape of the data or of one of its images; perhaps lazy, though its pixels are counted.
 
     Returns
     -------
@@ -77,7 +78,7 @@ def mask_pixels(cube, mask):
     >>> from esis_ndcube.polygons import mask_pixels
     >>> masked = mask_pixels(cube, cube.data > 500)  # doctest: +SKIP
     """
-    mask = np.asarray(mask)
+    mask = mask if is_lazy(mask) else np.asarray(mask)
     shape = cube.data.shape
     if mask.dtype != bool or mask.shape not in (shape, shape[-2:]):
         msg = f"got a mask of shape {mask.shape} and type {mask.dtype}, expected {shape} or {shape[-2:]} and bool"
@@ -87,13 +88,8 @@ def mask_pixels(cube, mask):
 
 def _masked(cube, mask, step):
     """A cube with more of it masked."""
-    old = np.zeros(mask.shape, dtype=bool) if cube.mask is None else np.broadcast_to(cube.mask, mask.shape)
+    old = False if cube.mask is None else cube.mask
     flags = cube.flags
     if flags is not None:
-        flags = np.where(mask & ~old, flags | flags.dtype.type(Flag.BAD_PIXEL), flags)
-    # A slice has metadata of its own.
-    meta = cube[:].meta
-    meta.update({"history": (*cube.history, step)})
-    return type(cube)(
-        cube.data, wcs=cube.wcs, uncertainty=cube.uncertainty, mask=old | mask, flags=flags, meta=meta, unit=cube.unit
-    )
+        flags = np.where(mask & np.logical_not(old), flags | flags.dtype.type(Flag.BAD_PIXEL), flags)
+    return rebuild(cube, step, mask=mask | old, flags=flags)

@@ -21,8 +21,7 @@ def check(cube, *, flags=False):
 
 def invalid(cube, time):
     """Pixels of an exposure that are masked or not finite, shape (channel, y, x)."""
-    bad = ~np.isfinite(cube.data[time])
-    return bad if cube.mask is None else bad | np.asarray(cube.mask[time])
+    return ~np.isfinite(np.asarray(cube.data[time])) | np.asarray(cube._mask_part(time))
 
 
 def field_stop(cube, time, channel):

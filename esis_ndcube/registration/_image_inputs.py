@@ -9,6 +9,7 @@ from astropy.nddata import NDData
 from astropy.wcs.wcsapi import BaseHighLevelWCS, BaseLowLevelWCS, HighLevelWCSWrapper
 
 from esis_ndcube._screen import observer, seen_pixels
+from esis_ndcube.cube import parse_mask, split_mask
 from esis_ndcube.registration.transform import PolynomialTransform, exponents
 
 ACCEPTED = "an array with axes (y, x), (array, WCS), a sunpy Map, or an NDData or NDCube with axes (y, x)"
@@ -40,8 +41,7 @@ def parse_image(given, name):
         data, wcs, mask = given.data, given.wcs, given.mask
     elif isinstance(given, tuple) and len(given) == 2:
         data, wcs = given
-    if isinstance(data, np.ma.MaskedArray):
-        data, mask = data.data, np.ma.getmaskarray(data)
+    data, masked = split_mask(data)
     if not isinstance(data, np.ndarray) and not hasattr(data, "__array__"):
         msg = f"got {name} of type {type(given).__name__}, expected {ACCEPTED}"
         raise TypeError(msg)
@@ -50,8 +50,9 @@ def parse_image(given, name):
         msg = f"got {name} of shape {data.shape} and type {data.dtype}, expected real numbers with axes (y, x)"
         raise ValueError(msg)
     data = data.astype(np.float32)
-    if mask is not None:
-        data[np.broadcast_to(np.asarray(mask, dtype=bool), data.shape)] = np.nan
+    for bad in (parse_mask(mask), masked):
+        if bad is not None:
+            data[np.broadcast_to(np.asarray(bad), data.shape)] = np.nan
     data[~np.isfinite(data)] = np.nan
     good = data[np.isfinite(data)]
     if not good.size or np.ptp(good) == 0:

@@ -264,8 +264,7 @@ def _frame_source(level1, line, number):
     region = line_region(flight, number, line, x, y)
     for time in np.argsort(np.abs(level1.frame - flight.pose_frame), kind="stable"):
         image = np.where(region, np.asarray(level1.data[time, index]), np.nan)
-        if level1.mask is not None:
-            image[np.asarray(level1.mask[time, index])] = np.nan
+        image[np.asarray(level1._mask_part((time, index)))] = np.nan
         if np.isfinite(image[region]).mean() > _MIN_LIT and np.nanstd(image) > 0:
             break
     else:

@@ -213,8 +213,7 @@ def _tasks(level1, line, references, functions, workers):
             Alignment.from_pose(flight, channel, frame=frame, line=line, time=time, grid=references.grid)
             for channel, time in zip(level1.channel, level1.meta["mid_time"][index], strict=True)
         ]
-        bad = np.zeros(level1.data.shape[1:], dtype=bool) if level1.mask is None else level1.mask[index]
-        images, bad = (share(array, workers=workers) for array in (level1.data[index], bad))
+        images, bad = (share(part, workers=workers) for part in (level1.data[index], level1._mask_part(index)))
         # Exposures that follow each other and have the same share it, also in other processes.
         image = references.images[index]
         if last is None or image is not last[0]:

@@ -45,8 +45,7 @@ def on_grid(alignment, wcs):
 
 def valid_pixels(cube, time, channel):
     """Where an image has light of the line, shape (y, x)."""
-    valid = np.isfinite(np.asarray(cube.data[time, channel]))
-    return valid if cube.mask is None else valid & ~np.asarray(cube.mask[time, channel])
+    return np.isfinite(np.asarray(cube.data[time, channel])) & ~np.asarray(cube._mask_part((time, channel)))
 
 
 def clean_pixels(cube, time, channel):

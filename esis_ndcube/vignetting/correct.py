@@ -1,14 +1,18 @@
 """Take the vignetting out of a cube, and put it back."""
 
 from collections.abc import Mapping
+from contextlib import nullcontext
+from functools import partial
 
 import numpy as np
+from dask.utils import SerializableLock
 
-from ndcube.meta import NDMeta
 from sunpy.util.exceptions import warn_user
 
+from esis_ndcube.cube import copy_meta
+from esis_ndcube.operations._parts import is_lazy, make_uncertainty, rebuild, standard_deviation
 from esis_ndcube.provenance import ProcessingStep
-from esis_ndcube.vignetting._images import chosen_alignments, image_positions
+from esis_ndcube.vignetting._images import chosen_alignments, image_positions, on_grid
 from esis_ndcube.vignetting.fit import fit_vignetting
 from esis_ndcube.vignetting.model import Vignetting
 
@@ -130,32 +134,38 @@ def _apply(cube, vignetting, operation, left, step):
         msg = f"got a cube with the axes {', '.join(axes)}, expected images of known channels"
         raise ValueError(msg)
     dtype = np.result_type(cube.data.dtype, np.float32)
-    data = np.array(cube.data, dtype=dtype)
+    sigma = standard_deviation(cube, cube.unit)
+    data, errors = cube.data.astype(dtype), None if sigma is None else sigma.astype(dtype)
     # Leading axes of exposures and channels, of which slices may lack one or both.
-    images = data.reshape(-1, *data.shape[-2:])
-    uncertainty = None if cube.uncertainty is None else cube.uncertainty.array.astype(dtype)
-    errors = None if uncertainty is None else uncertainty.reshape(images.shape)
     alignments = np.empty(data.shape[:-2], dtype=object)
     alignments[...] = chosen_alignments(cube)
-    wcs = cube.wcs.celestial
-    for index, alignment in enumerate(alignments.flat):
-        if alignment is None:
-            continue
-        position, _ = image_positions(alignment, wcs, images.shape[1:])
+    field = partial(_field, vignetting, alignments, cube.wcs.celestial, data.shape[-2:])
+    if is_lazy(data, errors):
+        import dask.array as da
+
+        chunks = tuple((1,) * n for n in alignments.shape) + tuple((n,) for n in data.shape[-2:])
+        fields = da.map_blocks(field, chunks=chunks, dtype=np.float32, meta=np.empty((0,) * data.ndim, np.float32))
+        data, errors = operation(data, fields), None if errors is None else operation(errors, abs(fields))
+    else:
+        for index in np.ndindex(alignments.shape):
+            image = field(index)[(0,) * len(index)]
+            operation(data[index], image, out=data[index])
+            if errors is not None:
+                operation(errors[index], np.abs(image), out=errors[index])
+    meta = copy_meta(cube.meta)
+    meta["vignetting"] = left
+    return rebuild(cube, step, data=data, uncertainty=make_uncertainty(cube.uncertainty, errors), meta=meta)
+
+
+def _field(vignetting, alignments, wcs, shape, block_id):
+    """The vignetting of one image, with the dimensions of the cube; 1 for an image without alignment."""
+    index = tuple(block_id[: alignments.ndim])
+    alignment = alignments[index]
+    if alignment is None:
+        field = np.ones(shape, dtype=np.float32)
+    else:
+        # A WCS of astropy is not safe to share between threads; on the alignment's own grid none is asked.
+        with nullcontext() if on_grid(alignment, wcs) else SerializableLock("esis_ndcube.vignetting"):
+            position, _ = image_positions(alignment, wcs, shape)
         field = vignetting.evaluate(alignment.channel, position).astype(np.float32)
-        operation(images[index], field, out=images[index])
-        if errors is not None:
-            operation(errors[index], np.abs(field), out=errors[index])
-    kind = type(cube.uncertainty)
-    corrected = type(cube)(
-        data,
-        wcs=cube.wcs,
-        uncertainty=None if uncertainty is None else kind(uncertainty, unit=cube.uncertainty.unit),
-        mask=cube.mask,
-        flags=cube.flags,
-        # Metadata that know their axes are copied by the cube.
-        meta=cube.meta if isinstance(cube.meta, NDMeta) else dict(cube.meta),
-        unit=cube.unit,
-    )
-    corrected.meta.update({"vignetting": left, "history": (*cube.history, step)})
-    return corrected
+    return field.reshape((1,) * len(index) + shape)
