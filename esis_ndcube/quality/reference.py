@@ -67,14 +67,16 @@ def offset_to_map(cube, reference, *, frame=None):
     image, _ = reproject_interp((image, reference.wcs), coarse, shape_out=shape)
     rows = []
     for index, channel in enumerate(cube.channel):
-        good = field_stop(cube, time, index) & np.isfinite(cube.data[time, index])
+        # Dask adds up in another order.
+        data = np.asarray(cube.data[time, index])
+        good = field_stop(cube, time, index) & np.isfinite(data)
         blocks = (slice(shape[0] * factor), slice(shape[1] * factor))
         split = (shape[0], factor, shape[1], factor)
         inside = good[blocks].reshape(split).all((1, 3)) & np.isfinite(image)
         if not inside.any():
             rows.append((int(cube.frame[time]), int(channel), np.nan * u.arcsec, np.nan * u.arcsec, np.nan))
             continue
-        mean = np.where(good, cube.data[time, index], 0)[blocks].reshape(split).mean((1, 3))
+        mean = np.where(good, data, 0)[blocks].reshape(split).mean((1, 3))
         first, second = (filtered(a, inside) for a in (image, mean))
         y, x = np.nonzero(inside)
         box = slice(y.min(), y.max() + 1), slice(x.min(), x.max() + 1)

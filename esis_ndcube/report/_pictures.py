@@ -86,7 +86,8 @@ def figure_picture(draw, dark, *, lossless):
 
 def _values(cube, time, channel):
     image = cube[time, channel]
-    return np.where(invalid(image), np.nan, image.data)
+    # In memory, because Dask adds up in another order.
+    return np.asarray(np.where(invalid(image), np.nan, image.data))
 
 
 def _difference(cube, time, indices):

@@ -90,7 +90,7 @@ def block_means(cube, alignments, present):
             good = enough & sees[c]
             share[time, c] = np.where(good, part, 0)
             region = usable, part, good
-            brightness[time, c] = _means_of(cube.data[time, c], *region, size)
+            brightness[time, c] = _means_of(np.asarray(cube.data[time, c]), *region, size)
             place[time, c] = _means_of(stop_position(flight, alignment.channel, line, u_pixel), *region, size)
             for number, other in enumerate(lines):
                 stop = flight.field_stop(alignment.channel, other)
