@@ -11,12 +11,14 @@ from hypothesis import given, settings
 
 import astropy.units as u
 from astropy.coordinates import SkyCoord
+from astropy.io import fits
 from astropy.time import Time
-from astropy.wcs import WCS
+from astropy.wcs import WCS, DistortionLookupTable
 from sunpy.coordinates import HeliographicStonyhurst, get_earth
 
-from esis_ndcube import ESIS_1
+from esis_ndcube import ESIS_1, ESISLevel3Cube
 from esis_ndcube.wcs import ESISWCS, SlicedESISWCS, level1_wcs, level3_wcs, normalize_item
+from esis_ndcube.wcs._digits import set_number
 
 SHAPE = (6, 4, 1270, 1270)
 TIMES = make_times(6)
@@ -271,3 +273,118 @@ def test_bad_celestial():
         level3_wcs(grid, TIMES, [1])
     with pytest.raises(TypeError, match="observer"):
         level3_wcs(ESIS_1.grid, TIMES, [1], observer="SDO")
+
+
+SIZES = st.floats(-12, 0).map(lambda exponent: 10.0**exponent)
+SIGNED = st.builds(lambda size, sign: size * sign, SIZES, st.sampled_from([-1, 1])) | st.just(0.0)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    cdelt=st.tuples(SIZES, SIZES),
+    crval=st.tuples(SIGNED, SIGNED),
+    roll=SIGNED,
+    crpix=st.tuples(st.floats(-1e6, 1e6), SIGNED),
+    place=st.tuples(SIGNED, SIGNED, st.floats(0.1, 2)),
+    count=st.integers(1, 2),
+)
+def test_numbers_of_any_size_are_legal_cards(tmp_path_factory, cdelt, crval, roll, crpix, place, count):
+    grid = ESIS_1.grid.deepcopy()
+    grid.array_shape = 3, 4
+    grid.wcs.cdelt, grid.wcs.crval, grid.wcs.crpix = cdelt, crval, crpix
+    grid.wcs.pc = [[np.cos(roll), -np.sin(roll)], [np.sin(roll), np.cos(roll)]]
+    frame = HeliographicStonyhurst(place[0] * u.deg, place[1] * u.deg, place[2] * u.AU, obstime=TIMES[0])
+    wcs = level3_wcs(grid, TIMES[:count], [1, 2], observer=SkyCoord(frame), exposure=np.pi * u.s)
+    cube = ESISLevel3Cube(np.ones(wcs.array_shape), wcs=wcs)
+    header = cube[0, 0].wcs.to_header()
+    fits.PrimaryHDU(header=fits.Header.fromstring(header.tostring())).verify("exception")
+    path = tmp_path_factory.mktemp("small") / "a.fits"
+    cube.write(path)
+    with fits.open(path, checksum=True) as hdulist:
+        hdulist.verify("exception")
+        plain = WCS(hdulist["DATA"].header, hdulist)
+    for other in (WCS(header), plain, ESISLevel3Cube.read(path).wcs):
+        for name in ("crpix", "crval", "cdelt"):
+            np.testing.assert_array_equal(getattr(other.wcs, name)[:2], getattr(grid.wcs, name))
+        np.testing.assert_array_equal(other.wcs.get_pc()[:2, :2], grid.wcs.get_pc())
+        for name in ("hgln_obs", "hglt_obs", "dsun_obs"):
+            assert getattr(other.wcs.aux, name) == getattr(wcs.wcs.aux, name)
+    for image in cube[0].write_images(path.parent):
+        with fits.open(image, checksum=True) as hdulist:
+            hdulist.verify("exception")
+            scale = WCS(hdulist[0].header).wcs.get_cdelt()
+        np.testing.assert_allclose(scale, cdelt, rtol=1e-15)
+
+
+HELIO = {
+    **{"CTYPE1": "HPLN-TAN", "CTYPE2": "HPLT-TAN", "CUNIT1": "arcsec", "CUNIT2": "arcsec", "CRPIX1": 100 / 3},
+    **{"CRPIX2": -200 / 7, "CRVAL1": 10 / 3, "CRVAL2": -1e-3 / 7, "CDELT1": 0.6 / 7, "CDELT2": 0.6 / 9},
+    **{"HGLN_OBS": 1 / 3, "HGLT_OBS": 7 / 3, "DSUN_OBS": 1.5e11 / 7, "RSUN_REF": 6.96e8 / 3},
+}
+TURNED = HELIO | {"PC1_2": -1 / 3e3, "PC2_1": 1 / 7e3}
+SIP = TURNED | {"CTYPE1": "HPLN-TAN-SIP", "CTYPE2": "HPLT-TAN-SIP", "A_ORDER": 2, "B_ORDER": 2, "A_2_0": -1e-5 / 7}
+CUBIC = TURNED | {"NAXIS": 3, "NAXIS1": 4, "NAXIS2": 5, "NAXIS3": 6, "CTYPE3": "WAVE", "CUNIT3": "nm"}
+CUBIC |= {"CRVAL3": 629.7 / 3, "CDELT3": 0.037 / 3, "CRPIX3": 1 / 3}
+SKY = {"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRVAL1": 100 / 3, "CRVAL2": 50 / 7, "CDELT1": -1e-4 / 3}
+SKY |= {"CDELT2": 1e-4 / 3, "CRPIX1": 1 / 3, "CRPIX2": 2 / 3, "EQUINOX": 2000 + 1 / 7, "RADESYS": "FK5"}
+SKY |= {"RESTFRQ": 1e9 / 7, "VELOSYS": 1 / 3, "ZSOURCE": 1 / 7}
+OPTIONS = {
+    "key": ({f"{name}A": value for name, value in SKY.items()}, {"key": "A"}),
+    "units": (TURNED, {"preserve_units": True}),
+    "unfixed": (TURNED, {"fix": False}),
+    "strict": (TURNED, {"relax": False}),
+    "units translated": (TURNED, {"translate_units": "shd"}),
+    "matrix": ({name: x for name, x in HELIO.items() if name[:-1] != "CDELT"} | {"CD1_1": 1 / 3, "CD2_2": 1 / 7}, {}),
+    "sip": (SIP, {}),
+    "sip and units": (SIP, {"preserve_units": True}),
+    "three": (CUBIC, {}),
+    "three and units": (CUBIC, {"preserve_units": True}),
+    "two of three": (CUBIC, {"naxis": 2}),
+    "image of three": (CUBIC, {"naxis": ["celestial"]}),
+    "spectrum of three": (CUBIC, {"naxis": ["spectral"]}),
+    "nothing": (None, {"naxis": 3}),
+    "lookup": (TURNED, {}),
+}
+# What astropy before 7.1 does not know.
+OPTIONS = {name: x for name, x in OPTIONS.items() if hasattr(WCS, "preserve_units") or "preserve_units" not in x[1]}
+
+
+@pytest.mark.parametrize("copier", [copy.copy, copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
+@pytest.mark.parametrize("name", OPTIONS)
+def test_copies_of_any_wcs_are_what_plain_astropy_has(name, copier):
+    cards, options = OPTIONS[name]
+    header = None if cards is None else fits.Header()
+    for keyword, value in (cards or {}).items():
+        if isinstance(value, float):
+            set_number(header, keyword, value)
+        else:
+            header[keyword] = value
+    plain, ours = WCS(header, **options), ESISWCS(header, **options)
+    if name == "lookup":
+        table = np.arange(20, dtype=np.float32).reshape(4, 5) / 3, (1, 1), (1 / 3, 1), (10, 12.5)
+        for wcs in (plain, ours):
+            wcs.cpdis1, wcs.det2im2 = DistortionLookupTable(*table), DistortionLookupTable(*table)
+    pixel = np.random.default_rng(0).uniform(-50, 50, (10, plain.naxis))
+    pairs = [(plain, copier(ours)), (plain, copier(copier(ours)))]
+    if plain.naxis > 1:
+        pairs += [(plain[1:3], copier(ours)[1:3]), (plain[1:3], copier(ours[1:3]))]
+    if plain.naxis == 3:
+        pairs += [(plain.sub([2, 1]), copier(ours).sub([2, 1])), (plain.sub([2, 1]), copier(ours.sub([2, 1])))]
+    for expected, wcs in pairs:
+        where = pixel[:, : expected.naxis]
+        np.testing.assert_array_equal(wcs.all_pix2world(where, 0), expected.all_pix2world(where, 0))
+        for part in ("alt", "ctype", "cunit", "equinox", "radesys", "restfrq", "velosys", "zsource"):
+            np.testing.assert_array_equal(getattr(wcs.wcs, part), getattr(expected.wcs, part))
+        for part in ("preserve_units", "pixel_shape", "pixel_bounds", "world_axis_units"):
+            assert getattr(wcs, part, None) == getattr(expected, part, None)
+        assert wcs.wcs.aux.dsun_obs == expected.wcs.aux.dsun_obs
+
+
+def test_alternative_header_has_every_digit():
+    wcs = level3_wcs(ESIS_1.grid, TIMES, [2])[0, 0]
+    wcs.wcs.crval = 1e-5 / 3, -1e-7 / 7
+    header = wcs.to_header(key="B")
+    fits.PrimaryHDU(header=header).verify("exception")
+    np.testing.assert_array_equal(WCS(header, key="B").wcs.crval, wcs.wcs.crval)
+    assert wcs.wcs.alt == " "
+    assert (header["CRVAL1B"], header["CRVAL2B"]) == (1e-5 / 3, -1e-7 / 7)

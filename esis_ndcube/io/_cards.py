@@ -7,9 +7,10 @@ import numpy as np
 
 import astropy.units as u
 
-from esis_ndcube.io._values import escape
+from esis_ndcube.io._values import escape, unit_text
 from esis_ndcube.provenance import package_version
 from esis_ndcube.wcs import ESISWCS
+from esis_ndcube.wcs._digits import set_number
 
 # Characters of text that one card can hold.
 _LINE = 67
@@ -56,7 +57,7 @@ def exposure_header(cube):
         if header.get(f"CUNIT{axis}") == "deg":
             header[f"CUNIT{axis}"] = "arcsec"
             for key in ("CDELT", "CRVAL"):
-                header[f"{key}{axis}"] = (header[f"{key}{axis}"] * 3600, "[arcsec]")
+                set_number(header, f"{key}{axis}", header[f"{key}{axis}"] * 3600, "[arcsec]")
     add_cards(header, cube)
     return header
 
@@ -65,7 +66,7 @@ def add_cards(header, cube):
     """Add the keywords that say what the data of a cube are to a header; in place."""
     flight, channel, frame = cube.flight, cube.channel, cube.frame
     cards = {
-        "BUNIT": (None if cube.unit is None else cube.unit.to_string(), "unit of the data"),
+        "BUNIT": (None if cube.unit is None else unit_text(cube.unit), "unit of the data"),
         "BTYPE": (_data_type(cube.unit), "what the data are"),
         "LVL_NUM": (cube._get_meta("level"), "level of processing"),
         "LINE": (cube.line, "spectral line"),
@@ -113,5 +114,6 @@ def add_file_cards(header, name):
 
 
 def _data_type(unit):
-    bases = () if unit is None else u.Unit(unit).bases
+    # Logarithmic units have none.
+    bases = getattr(unit, "bases", ())
     return {u.photon: "photons", u.electron: "electrons"}.get(bases[0] if bases else None)

@@ -21,6 +21,7 @@ __all__ = [
     "table_from_hdu",
     "time_from_jd",
     "unescape",
+    "unit_text",
 ]
 
 # A value that JSON lacks is an object with this key, which says what it is.
@@ -60,7 +61,7 @@ def encode(value, *, arrays=False):
         return value
     inner = partial(encode, arrays=arrays)
     if isinstance(value, u.Quantity):
-        return {_KIND: "quantity", "unit": value.unit.to_string(), "value": inner(value.value)}
+        return {_KIND: "quantity", "unit": unit_text(value.unit), "value": inner(value.value)}
     if isinstance(value, Time):
         parts = {name: inner(np.asarray(part)) for name, part in zip(("jd1", "jd2"), exact_jd(value), strict=True)}
         return {
@@ -71,8 +72,10 @@ def encode(value, *, arrays=False):
         } | parts
     if isinstance(value, np.ndarray) and value.dtype.kind == "U":
         return {_KIND: "strings", "shape": list(value.shape), "items": value.ravel().tolist()}
-    if isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind in "biufc":
-        if arrays and isinstance(value, np.ndarray) and value.ndim:
+    masked = isinstance(value, (np.ma.MaskedArray, Masked))
+    if isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind in "biufc" and not masked:
+        # ASDF has no longdouble.
+        if arrays and isinstance(value, np.ndarray) and value.ndim and value.dtype.char not in "gG":
             return value
         text = base64.b64encode(np.ascontiguousarray(value).tobytes()).decode("ascii")
         kind = "array" if isinstance(value, np.ndarray) else "scalar"
@@ -112,7 +115,9 @@ def decode(value):
         return value
     kind = value[_KIND]
     if kind == "quantity":
-        return u.Quantity(decode(value["value"]), value["unit"])
+        number = decode(value["value"])
+        # Whole numbers stay whole.
+        return u.Quantity(number, value["unit"], dtype=getattr(number, "dtype", np.inexact))
     if kind == "time":
         return time_from_jd(decode(value["jd1"]), decode(value["jd2"]), value)
     if kind == "strings":
@@ -123,6 +128,42 @@ def decode(value):
     if kind == "tuple":
         return tuple(decode(item) for item in value["items"])
     return {key: decode(item) for key, item in value["items"].items()}
+
+
+def unit_text(unit):
+    """
+    Write a unit so that it can be read, with all digits of its scale.
+
+    Parameters
+    ----------
+    unit : `~astropy.units.Unit`
+        The unit.
+
+    Returns
+    -------
+    `str`
+        For `~astropy.units.Unit`.
+
+    Raises
+    ------
+    TypeError
+        If the unit is one that astropy does not know by its name.
+
+    Examples
+    --------
+    >>> import astropy.units as u
+    >>> from esis_ndcube.io._values import unit_text
+    >>> unit_text(u.ph / u.pix), unit_text(u.Unit(u.ph / 3))
+    ('ph / pix', '0.3333333333333333 ph')
+    """
+    text, scale = unit.to_string(), getattr(unit, "scale", 1.0)
+    if scale != 1 and getattr(u.Unit(text, parse_strict="silent"), "scale", None) != scale:
+        # astropy writes six digits.
+        text = f"{float(scale)!r} {(unit / u.Unit(scale)).to_string()}".rstrip()
+    if u.Unit(text, parse_strict="silent") != unit:
+        msg = f"got the unit {text!r}, which astropy can not read again: convert to one of its own units first"
+        raise TypeError(msg)
+    return text
 
 
 def exact_jd(time):

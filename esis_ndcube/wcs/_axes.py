@@ -10,6 +10,8 @@ from astropy.coordinates import BaseCoordinateFrame, SkyCoord
 from astropy.io import fits
 from astropy.time import Time, TimeDelta
 
+from esis_ndcube.wcs._digits import set_number
+
 # CTYPEs of the two axes, as a line and as a table. FITS allows four letters before -TAB.
 TIME = ("UTC", "UTC--TAB")
 CHANNEL = ("CAMERA_ID", "CAME-TAB")
@@ -95,17 +97,20 @@ def set_axis(header, number, cards):
     for key in [key for key in header if re.fullmatch(rf"(PS|PV){number}_\d+", key)]:
         del header[key]
     for key, value in cards.items():
-        header[f"{key}{number}"] = value
+        if isinstance(value, float):
+            set_number(header, f"{key}{number}", value)
+        else:
+            header[f"{key}{number}"] = value
     if cards["CTYPE"] in TABLES:
         name = TABLES[cards["CTYPE"]]
         header.update({f"PS{number}_0": name, f"PS{number}_1": name})
         header.update({f"PV{number}_{m}": 1 for m in (1, 2, 3)})
 
 
-def table_hdu(name, values, unit):
-    """The extension that a -TAB axis refers to."""
+def table_hdu(name, values, unit, column=None):
+    """The extension that a -TAB axis refers to, with one column, by default of the same name."""
     column = fits.Column(
-        name=name,
+        name=column or name,
         format=f"{len(values)}D",
         dim=f"(1,{len(values)})",
         unit=str(unit or "") or None,

@@ -3,6 +3,7 @@
 import numpy as np
 
 from esis_ndcube.wcs._axes import TIME, Exposures, time_cards
+from esis_ndcube.wcs._digits import set_number
 from esis_ndcube.wcs._sliced import SlicedESISWCS
 from esis_ndcube.wcs.fitswcs import from_header
 
@@ -61,10 +62,13 @@ def replace_celestial(wcs, celestial, shape, observer=None):
     for key, value in other.items():
         pair = key.startswith(("PC1_", "PC2_", "PV1_", "PV2_"))
         if pair or key in _FRAME_CARDS or (key[-1] in "12" and key[:-1] in _AXIS_CARDS):
-            header[key] = value
+            if isinstance(value, float):
+                set_number(header, key, value)
+            else:
+                header[key] = value
     for i in (1, 2):
         for j in (1, 2):
-            header[f"PC{i}_{j}"] = other.get(f"PC{i}_{j}", float(i == j))
+            set_number(header, f"PC{i}_{j}", other.get(f"PC{i}_{j}", float(i == j)))
     exposures = wcs._exposures
     if exposures is not None and observer is not None:
         places = np.tile(np.asarray(observer, dtype=float), (exposures.seconds.size, 1))

@@ -1,38 +1,56 @@
-"""Headers with every digit of their numbers."""
+"""Headers with every digit of their numbers, which astropy cuts to 20 characters."""
 
 import numpy as np
 
 from astropy.io import fits
+from astropy.wcs import WCSHDO_P17, WCSHDO_all
+
+_CARD = 80
 
 
-def write_all_digits(header, wcs):
+def write_all_digits(header, wcs, key=None):
     """Put the numbers of a WCS in place of those of its header, which have 14 digits; in place."""
-    exact = _exact_values(wcs.wcs, wcs.naxis)
+    exact = _exact_values(wcs, key)
     for index, card in enumerate(header.cards):
         value = exact.get(card.keyword)
         if value is not None and np.isfinite(value):
-            text = f"{card.keyword:8}= {float(value)!r:>20} / {card.comment}"[:80]
-            header._cards[index] = fits.Card.fromstring(text)
+            header._cards[index] = _card(card.keyword, value, card.comment)
 
 
-def _exact_values(prm, naxis):
-    """Keyword to number, with all digits."""
-    values = {
-        "LONPOLE": prm.lonpole,
-        "LATPOLE": prm.latpole,
-        "MJDREF": sum(prm.mjdref),
-        "XPOSURE": prm.xposure,
-    }
-    pc, cdelt = prm.get_pc(), prm.get_cdelt()
-    for i in range(naxis):
-        values |= {
-            f"CRPIX{i + 1}": prm.crpix[i],
-            f"CRVAL{i + 1}": prm.crval[i],
-            f"CDELT{i + 1}": cdelt[i],
-        }
-        values |= {f"PC{i + 1}_{j + 1}": pc[i, j] for j in range(naxis)}
-    values |= {f"PV{i}_{m}": value for i, m, value in prm.get_pv()}
-    values |= {f"MJD-{name.upper()}": getattr(prm, f"mjd{name}") for name in ("obs", "beg", "avg", "end")}
-    for name in ("hgln_obs", "hglt_obs", "crln_obs", "dsun_obs", "rsun_ref"):
-        values[name.upper()] = getattr(prm.aux, name)
+def set_number(header, keyword, value, comment=""):
+    """Set a keyword to a number, with all digits; in place."""
+    header[keyword] = (float(value), comment)
+    header._cards[header.index(keyword)] = _card(keyword, value, comment)
+
+
+def all_digits(wcs):
+    """The header of the core of a WCS as text, with 17 digits, which are all."""
+    return wcs.wcs.to_header(WCSHDO_all | WCSHDO_P17)
+
+
+def _card(keyword, value, comment):
+    # FITS wants an upper-case E.
+    text = f"{keyword:8}= {repr(float(value)).upper():>20}"
+    return fits.Card.fromstring((f"{text} / {comment}" if comment else text)[:_CARD])
+
+
+def _exact_values(wcs, key):
+    """Keyword to number."""
+    values, own = {}, wcs.wcs.alt
+    try:
+        if key is not None:
+            wcs.wcs.alt = key
+        text = all_digits(wcs)
+    finally:
+        if key is not None:
+            wcs.wcs.alt = own
+    for card in (text[start : start + _CARD] for start in range(0, len(text), _CARD)):
+        number = card[10:].split("/")[0]
+        if card[8:10] == "= " and "'" not in number and ("." in number or "E" in number):
+            values[card[:8].rstrip()] = float(number)
+    if wcs.sip is not None:
+        for name in ("a", "b", "ap", "bp"):
+            array = getattr(wcs.sip, name)
+            for (i, j), value in () if array is None else np.ndenumerate(array):
+                values[f"{name.upper()}_{i}_{j}"] = value
     return values

@@ -7,7 +7,7 @@ import numpy as np
 import astropy.units as u
 from astropy.io import fits
 from astropy.time import Time
-from astropy.wcs import WCS
+from astropy.wcs import WCS, DistortionLookupTable, Sip, WCSBase
 
 from esis_ndcube.wcs._axes import (
     CHANNEL,
@@ -20,7 +20,7 @@ from esis_ndcube.wcs._axes import (
     time_cards,
     time_from_seconds,
 )
-from esis_ndcube.wcs._digits import write_all_digits
+from esis_ndcube.wcs._digits import all_digits, write_all_digits
 from esis_ndcube.wcs._index import normalize_item
 from esis_ndcube.wcs._sliced import SlicedESISWCS
 
@@ -258,15 +258,21 @@ class ESISWCS(WCS):
         CTYPE2  = 'HPLT-TAN'           / Coordinate type codegnomonic projection
         """
         header = super().to_header(relax=relax, key=key)
-        if key in (None, self.wcs.alt):
-            write_all_digits(header, self)
+        write_all_digits(header, self, key)
         return header
 
     def __reduce__(self):
         # astropy can not pickle a WCS with a -TAB axis.
         state = {key: value for key, value in self.__dict__.items() if not key.endswith("_cache")}
-        tables = [(tab.name, tab.data[tab.name].ravel(), tab.columns[0].unit) for tab in self.table_hdus()]
-        return _unpickle, (type(self), self.to_header(relax=True).tostring(), tables, state)
+        columns = [(tab.name, tab.columns[0]) for tab in self.table_hdus()]
+        tables = [(name, column.array.ravel(), column.unit, column.name) for name, column in columns]
+        sip = self.sip and (self.sip.a, self.sip.b, self.sip.ap, self.sip.bp, self.sip.crpix)
+        lookup = [
+            table and (table.data, tuple(table.crpix), tuple(table.crval), tuple(table.cdelt))
+            for table in (self.cpdis1, self.cpdis2, self.det2im1, self.det2im2)
+        ]
+        place = self.wcs.obsgeo.copy()
+        return _unpickle, (type(self), all_digits(self), self.wcs.alt, tables, sip, lookup, place, state)
 
     def to_fits(self, relax=False, key=None):
         """
@@ -307,6 +313,11 @@ class ESISWCS(WCS):
         `list` of `~astropy.io.fits.BinTableHDU`
             One per ``-TAB`` axis.
 
+        Raises
+        ------
+        ValueError
+            If the table of an axis has an index, or several dimensions.
+
         Examples
         --------
         >>> from astropy.time import Time
@@ -317,9 +328,14 @@ class ESISWCS(WCS):
         array([65280. , 65290.4])
         """
         hdus = []
+        names = {(axis, number): text for axis, number, text in self.wcs.get_ps()}
         for tab in self.wcs.tab:
             axis = int(tab.map[0])
-            hdus.append(table_hdu(TABLES[self.wcs.ctype[axis]], tab.coord.ravel(), self.wcs.cunit[axis]))
+            if tab.M > 1 or (axis + 1, 2) in names:
+                msg = f"got the axis {self.wcs.ctype[axis]} with an index or several dimensions, expected one column"
+                raise ValueError(msg)
+            name, column = names[axis + 1, 0], names[axis + 1, 1]
+            hdus.append(table_hdu(name, tab.coord.ravel(), self.wcs.cunit[axis], column))
         return hdus
 
     def _axis(self, ctypes):
@@ -437,12 +453,19 @@ def from_header(header, tables, pixel_shape, exposures, channels, dropped=()):
     return wcs
 
 
-def _unpickle(cls, header, tables, state):
-    wcs = _parse(cls, fits.Header.fromstring(header), [table_hdu(*table) for table in tables])
+def _unpickle(cls, header, key, tables, sip, lookup, place, state):
+    tables = [table_hdu(*table) for table in tables]
+    wcs = _parse(cls, fits.Header.fromstring(header), tables, key=key, **state["_init_kwargs"])
+    if sip or any(lookup):
+        sip = sip and Sip(*sip)
+        x, y, from_x, from_y = (table and DistortionLookupTable(*table) for table in lookup)
+        WCSBase.__init__(wcs, sip, (x, y), wcs.wcs, (from_x, from_y))
+    # A header holds a half of it.
+    wcs.wcs.obsgeo = place
     wcs.__dict__.update(state)
     return wcs
 
 
-def _parse(cls, header, tables):
+def _parse(cls, header, tables, **kwargs):
     # `fix` would only repeat what is set here already, and take most of the time.
-    return cls(header, fits.HDUList([fits.PrimaryHDU(), *tables]), fix=False)
+    return cls(header, fits.HDUList([fits.PrimaryHDU(), *tables]), fix=False, **kwargs)
