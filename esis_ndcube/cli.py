@@ -261,7 +261,8 @@ def info(path, quality):
     """
     from esis_ndcube.level3 import ESISLevel3Cube
 
-    cube = ESISLevel3Cube.read(path)
+    # Only the measurement needs the images.
+    cube = ESISLevel3Cube.read(path, outline=not quality)
     click.echo(str(cube))
     click.echo(f"  stage: {cube.stage}")
     click.echo(f"  pointing: {cube.reference}")

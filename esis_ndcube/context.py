@@ -19,6 +19,7 @@ from esis_ndcube._drawing import map_name
 from esis_ndcube._screen import seen_pixels
 from esis_ndcube.aia import POINTING_KEYWORD, add_uncertainty, point_map
 from esis_ndcube.cube import ESISCube, forget_channel
+from esis_ndcube.io._planes import image_data
 from esis_ndcube.io.images import image_header, write_image_files
 from esis_ndcube.operations._parts import carry_coordinates
 from esis_ndcube.provenance import ProcessingStep
@@ -119,7 +120,7 @@ class ContextCube(ESISCube):
         >>> aia = cube.context(sunpy.map.Map("aia/*.fits"))  # doctest: +SKIP
         >>> files = aia.write_images("aia_on_grid", label="AIA_304")  # doctest: +SKIP
         """
-        if self.wcs.array_axis_names[-2:] != ["y", "x"] or self.frame is None:
+        if getattr(self.wcs, "array_axis_names", [])[-2:] != ["y", "x"] or self.frame is None:
             msg = f"got a cube of shape {self.data.shape}, expected whole images of exposures with frame numbers"
             raise ValueError(msg)
         label = self.name if label is None else label
@@ -132,7 +133,7 @@ class ContextCube(ESISCube):
         }
 
         def make(image, _):
-            return fits.PrimaryHDU(np.asarray(image.data), image._image_header(label))
+            return fits.PrimaryHDU(image_data(image.data), image._image_header(label))
 
         return write_image_files(images, make, tar=tar, overwrite=overwrite)
 

@@ -7,11 +7,14 @@ import numpy as np
 
 import astropy.units as u
 from astropy.io import fits
+from astropy.nddata import StdDevUncertainty
 from astropy.time import Time
 
 from esis_ndcube import level0
 from esis_ndcube.flags import Flag
 from esis_ndcube.frames import FrameError, list_files, stamp_to_middle
+from esis_ndcube.io._planes import image_data
+from esis_ndcube.io._values import unit_text
 from esis_ndcube.level1_planes import PHOTONS, Planes, Times
 from esis_ndcube.provenance import ProcessingStep
 
@@ -244,17 +247,25 @@ def _image_hdus(cube, i, j, channel, stamp):
         header[key] = time.value
     header["TIMESYS"] = "UTC"
     header["FRAME"] = int(cube.frame[i]), f"raw frame number ({keys.frame})"
-    header["BUNIT"] = cube.unit.to_string()
+    header["BUNIT"] = unit_text(cube.unit)
     header["INSTRUME"] = cube.flight.instrument
     header["LVL_NUM"] = 1
     if cube.line is not None:
         header["LINE"] = cube.line
-    hdus = [fits.PrimaryHDU(np.ascontiguousarray(level0.orient(cube.data[i, j], detector)), header)]
-    planes = {"UNCERT": getattr(cube.uncertainty, "array", None), "FLAGS": cube.flags}
+    hdus = [fits.PrimaryHDU(image_data(level0.orient(cube.data[i, j], detector)), header)]
+    planes = {"UNCERT": _sigma(cube, i, j), "FLAGS": None if cube.flags is None else cube.flags[i, j]}
     for name, plane in planes.items():
         if plane is not None:
-            hdus.append(fits.ImageHDU(np.ascontiguousarray(level0.orient(plane[i, j], detector)), name=name))
+            hdus.append(fits.ImageHDU(image_data(level0.orient(plane, detector), name), name=name))
     return fits.HDUList(hdus)
+
+
+def _sigma(cube, i, j):
+    """The standard deviation of an image in its unit, whatever kind of uncertainty the cube has, or None."""
+    if getattr(cube.uncertainty, "array", None) is None:
+        return None
+    sigma = cube.uncertainty[i, j].represent_as(StdDevUncertainty)
+    return sigma.array if sigma.unit in (None, cube.unit) else sigma.array * sigma.unit.to(cube.unit)
 
 
 def _read_image(path, flight, unit):

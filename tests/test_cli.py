@@ -176,6 +176,19 @@ def test_info(formed):
     assert max(map(len, output.splitlines())) < 260
 
 
+def test_info_reads_no_image_and_says_the_same(formed, tmp_path, monkeypatch):
+    cube = ESISLevel3Cube.read(formed[0])
+    for name in ("a.fits.gz", "a.asdf"):
+        cube.write(tmp_path / name)
+    monkeypatch.setattr("esis_ndcube.io._reading._native", None)
+    monkeypatch.setattr("esis_ndcube.io.asdf._cube.CubeConverter._read", None)
+    outputs = [run_well("info", path).output for path in (formed[0], tmp_path / "a.fits.gz", tmp_path / "a.asdf")]
+    assert outputs[0].startswith(str(cube))
+    assert outputs[1] == outputs[0]
+    # ASDF sorts the parameters of a step.
+    assert sorted(outputs[2]) == sorted(outputs[0])
+
+
 def test_info_with_quality(formed):
     output = run_well("info", formed[0], "--quality").output
     assert re.search(r"^ +123 2019-09-30T18:08:25.000 +0\.\d+", output.split("Quality:")[1], re.M)

@@ -126,7 +126,7 @@ def test_other_cubes(tmp_path):
     level1.write(tmp_path / "l1.asdf")
     assert_cubes_equal(ESISLevel1Cube.read(tmp_path / "l1.asdf"), level1)
     assert type(ESISCube.read(tmp_path / "l1.asdf")) is ESISLevel1Cube
-    with pytest.raises(CubeFileError, match="ESISLevel1Cube, expected an ESISLevel3Cube: read it with"):
+    with pytest.raises(CubeFileError, match="ESISLevel1Cube, expected class ESISLevel3Cube: read it with"):
         ESISLevel3Cube.read(tmp_path / "l1.asdf")
     cube = make_cube((2, 2, 6, 6))
     maps = [Map(np.ones((6, 6)), cube[i, 0].wcs.to_header()) for i in range(2)]

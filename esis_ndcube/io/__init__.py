@@ -42,6 +42,9 @@ class _Read(NDDataRead):
         if format != "fits" and kwargs.pop("lazy", False):
             msg = f"got lazy=True for the format {format!r}, expected 'fits': read the file, and write it as FITS"
             raise ValueError(msg)
+        if format == "legacy":
+            # A pickle is read at once.
+            kwargs.pop("outline", None)
         return self.registry.read(self._cls, path, format=format, **kwargs)
 
 
@@ -115,10 +118,10 @@ def _write_fits(cube, path, *, overwrite=False):
     write_fits(cube, path, overwrite=overwrite)
 
 
-def _read_asdf(cls, path):
+def _read_asdf(cls, path, **kwargs):
     from esis_ndcube.io.asdf import read_asdf
 
-    return read_asdf(path, cls)
+    return read_asdf(path, cls, **kwargs)
 
 
 def _write_asdf(cube, path, *, overwrite=False):

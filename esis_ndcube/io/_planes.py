@@ -8,6 +8,22 @@ import numpy as np
 _BLOCK = 2**24
 
 
+def stored_type(dtype, name):
+    """The native type of values that FITS can hold, for any byte order; a `TypeError` that names the array else."""
+    dtype = np.dtype(dtype).newbyteorder("=")
+    if dtype.kind not in "biuf" or dtype.char in "eg":
+        msg = f"got {name} of type {dtype}, expected bool, integers, float32 or float64: convert it with astype first"
+        raise TypeError(msg)
+    return dtype
+
+
+def image_data(array, name="DATA"):
+    """A copy of an array as astropy writes it without a change: contiguous, of FITS's byte order, bool as uint8."""
+    dtype = stored_type(array.dtype, name)
+    dtype = np.dtype(np.uint8) if dtype.kind == "b" else dtype
+    return np.array(array, dtype=dtype.newbyteorder(">"), order="C")
+
+
 class Plane:
     """
     The array of an image HDU that is not compressed.
@@ -25,13 +41,14 @@ class Plane:
     shape : `tuple` of `int`
         Its shape.
     dtype : `~numpy.dtype`
-        Type of the values in memory; bool is kept as uint8.
+        Type of the values in memory, in any byte order; bool is kept as uint8.
     watch : `bool`
         Whether to refuse to read after the file has changed.
     """
 
     def __init__(self, path, offset, shape, dtype, *, watch=False):
-        self.path, self.offset, self.shape, self.dtype = Path(path).absolute(), offset, tuple(shape), np.dtype(dtype)
+        self.path, self.offset, self.shape = Path(path).absolute(), offset, tuple(shape)
+        self.dtype = np.dtype(dtype).newbyteorder("=")
         self.ndim = len(self.shape)
         self._state = self._look() if watch else None
 

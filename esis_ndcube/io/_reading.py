@@ -23,19 +23,19 @@ _UNCERTAINTIES = {
 }
 
 
-def verify_checksums(hdulist, count):
+def verify_checksums(hdulist, count, *, images=True):
     """Raise a `ValueError` if a file is not whole; ``count`` is the number of extensions it should have."""
     if len(hdulist) != (count or 0) + 1:
         msg = f"it has {len(hdulist) - 1} extensions, expected {count}"
         raise ValueError(msg)
-    for hdu in hdulist:
+    for hdu in hdulist if images else [hdu for hdu in hdulist if not hdu.is_image]:
         if hdu.verify_checksum() != 1 or hdu.verify_datasum() != 1:
             msg = f"the checksum of {hdu.name or 'the primary HDU'} does not agree"
             raise ValueError(msg)
 
 
-def cube_parts(hdulist, path=None):
-    """Arguments of the cube's class, and its added global coordinates; with ``path``, arrays stay in that file."""
+def cube_parts(hdulist, path=None, *, outline=False):
+    """Arguments of the cube's class, and its global coordinates; with ``path`` or ``outline``, arrays are not read."""
     rows = list(table_from_hdu(hdulist["META"]))
     notes = {row["KEY"]: decode(json.loads(row["VALUE"])) for row in rows if row["KIND"] == "note"}
 
@@ -45,10 +45,15 @@ def cube_parts(hdulist, path=None):
         return table
 
     def array(name, dtype=None):
+        if outline:
+            return np.broadcast_to(
+                np.zeros((), _type(hdulist[name].header) if dtype is None else dtype), hdulist[name].shape
+            )
         return _native(hdulist[name].data, dtype) if path is None else _lazy(hdulist, name, path, dtype)
 
     data, exposure = hdulist["DATA"], read("EXPOSURE")
-    parts = {"data": array("DATA"), "wcs": _read_wcs(hdulist, exposure, notes["DATA"]["dropped"])}
+    kind = np.dtype(bool) if notes["DATA"].get("bool") else None
+    parts = {"data": array("DATA", kind), "wcs": _read_wcs(hdulist, exposure, notes["DATA"]["dropped"])}
     if data.header.get("HASUNIT", True):
         parts["unit"] = u.Unit(data.header.get("BUNIT", ""))
     if "UNCERT" in hdulist:
@@ -79,6 +84,13 @@ def _native(array, dtype=None):
     return np.array(array, dtype=array.dtype.newbyteorder("=") if dtype is None else dtype)
 
 
+def _type(header):
+    """The type that astropy gives the values of an image."""
+    bits = header["BITPIX"]
+    kind = "f" if bits < 0 else "u" if (bits == 8) != ("BZERO" in header) else "i"
+    return np.dtype(f"{kind}{abs(bits) // 8}")
+
+
 def _lazy(hdulist, name, path, dtype):
     """A Dask array with a chunk for each image."""
     import dask.array as da
@@ -86,8 +98,7 @@ def _lazy(hdulist, name, path, dtype):
     index = hdulist.index_of(name)
     hdu = hdulist[index]
     if dtype is None:
-        # The type that astropy gives the values, found by the first of them.
-        dtype = hdu.section[(slice(0, 1),) * len(hdu.shape)].dtype.newbyteorder("=")
+        dtype = _type(hdu.header)
     plane = Plane(path, hdulist.fileinfo(index)["datLoc"], hdu.shape, dtype, watch=True)
     return da.from_array(plane, chunks=(1,) * (plane.ndim - 2) + plane.shape[-2:], name=False, asarray=False)
 

@@ -12,19 +12,22 @@ from ndcube.meta import NDMeta
 from esis_ndcube.flight import Flight
 from esis_ndcube.io._cards import add_cards, add_file_cards
 from esis_ndcube.io._layout import ALIGNMENTS, COLUMNS, LAYOUT, OBSERVER
-from esis_ndcube.io._values import encode, exact_jd, hdu_from_table
+from esis_ndcube.io._planes import stored_type
+from esis_ndcube.io._values import encode, exact_jd, hdu_from_table, unit_text
 from esis_ndcube.provenance import ProcessingStep
-from esis_ndcube.wcs import ESISWCS
+from esis_ndcube.wcs import ESISWCS, SlicedESISWCS
+from esis_ndcube.wcs._axes import TABLES
 
 
 def cube_hdus(cube, filename):
     """All that a cube holds but the values of its arrays, as an `~astropy.io.fits.HDUList`."""
-    if not isinstance(cube.wcs, ESISWCS):
+    if isinstance(cube.wcs, SlicedESISWCS):
         msg = (
             f"got a cube with a {type(cube.wcs).__name__}, which FITS can not express: "
             f"keep a range of one row or column, as cube[..., 10:11, :]"
         )
         raise ValueError(msg)
+    check_wcs(cube.wcs)
     if not cube.extra_coords.is_empty or cube.psf is not None:
         msg = "got a cube with extra_coords or psf, which the file can not hold: remove them first"
         raise TypeError(msg)
@@ -45,6 +48,8 @@ def cube_hdus(cube, filename):
     # Text of any length goes to this table: astropy loses parts of long cards.
     notes = {name: dict(table.meta) for name, table in tables.items() if table.meta}
     notes["DATA"] = {"dropped": cube.wcs._dropped, "axes": isinstance(cube.meta, NDMeta)}
+    if cube.data.dtype == bool:
+        notes["DATA"]["bool"] = True
     rows += [(name, "note", json.dumps(encode(note)), "[]", "") for name, note in notes.items()]
     names = ("KEY", "KIND", "VALUE", "AXES", "COMMENT")
     tables["META"] = Table({name: [row[i] for row in rows] for i, name in enumerate(names)}, dtype=[str] * 5)
@@ -53,16 +58,48 @@ def cube_hdus(cube, filename):
     return fits.HDUList(hdus)
 
 
+def check_wcs(wcs):
+    """Raise a `ValueError` unless a WCS is one that a file gives back as it is."""
+    if not isinstance(wcs, ESISWCS):
+        msg = (
+            f"got a cube with a {type(wcs).__name__}, expected one with an ESISWCS: make it with level3_wcs or "
+            "level1_wcs, or of a FITS WCS with ESISWCS(wcs.to_header(relax=True))"
+        )
+        raise ValueError(msg)
+    tables = (wcs.cpdis1, wcs.cpdis2, wcs.det2im1, wcs.det2im2)
+    problem = {
+        f"the key {wcs.wcs.alt!r}": wcs.wcs.alt != " ",
+        "preserve_units=True": getattr(wcs, "preserve_units", False),
+        "tables of distortion": any(table is not None for table in tables),
+        "other tables than of time and channel": any(
+            ctype.endswith("-TAB") and ctype not in TABLES for ctype in wcs.wcs.ctype
+        ),
+    }
+    if found := [what for what, there in problem.items() if there]:
+        msg = (
+            f"got a cube whose WCS has {' and '.join(found)}, which the file can not hold: "
+            "give it a WCS in degrees and without, as level3_wcs makes it"
+        )
+        raise ValueError(msg)
+
+
 def cube_arrays(cube):
     """The arrays of a cube by the names of their HDUs."""
-    uncertainty, mask = cube.uncertainty, cube.mask
+    mask = cube.mask if np.ndim(cube.mask) or cube.mask is None else [cube.mask]
+    if mask is not None:
+        # Any value can stand for true; a list has no type.
+        mask = (mask if hasattr(mask, "astype") else np.array(mask)).astype(bool, copy=False)
     arrays = {
         "DATA": cube.data,
-        "UNCERT": None if uncertainty is None else uncertainty.array,
-        "MASK": np.array([mask]) if mask is not None and np.ndim(mask) == 0 else mask,
+        "UNCERT": getattr(cube.uncertainty, "array", None),
+        "MASK": mask,
         "FLAGS": cube.flags,
     }
-    return {name: array for name, array in arrays.items() if array is not None}
+    arrays = {name: array for name, array in arrays.items() if array is not None}
+    if "UNCERT" in arrays and np.shape(arrays["UNCERT"]) != cube.data.shape:
+        msg = f"got one uncertainty for all pixels, {arrays['UNCERT']}, expected an array of shape {cube.data.shape}"
+        raise TypeError(msg)
+    return arrays
 
 
 class ImageHDU(fits.ImageHDU):
@@ -80,11 +117,9 @@ class ImageHDU(fits.ImageHDU):
 
 def _image(name, array, header=None):
     """The HDU of an array, with nothing but its shape and type: the values are written by themselves."""
-    dtype = np.dtype(np.uint8) if array.dtype == bool else array.dtype
-    if dtype.kind not in "iuf" or dtype.itemsize > 8 or dtype == np.float16:
-        msg = f"got {name} of type {dtype}, expected integers, float32 or float64"
-        raise TypeError(msg)
-    return ImageHDU(np.broadcast_to(np.zeros((), dtype.newbyteorder("=")), array.shape), header=header, name=name)
+    dtype = stored_type(array.dtype, name)
+    dtype = np.uint8 if dtype.kind == "b" else dtype
+    return ImageHDU(np.broadcast_to(np.zeros((), dtype), array.shape), header=header, name=name)
 
 
 def _uncertainty_header(uncertainty):
@@ -92,7 +127,7 @@ def _uncertainty_header(uncertainty):
         return None
     header = fits.Header([("UNCERTYP", uncertainty.uncertainty_type, "kind of uncertainty")])
     if uncertainty.unit is not None:
-        header["BUNIT"] = uncertainty.unit.to_string()
+        header["BUNIT"] = unit_text(uncertainty.unit)
     return header
 
 
@@ -118,6 +153,9 @@ def _meta_rows(cube):
     axes = dict(getattr(meta, "axes", {}))
     comments = dict(getattr(meta, "key_comments", {}))
     for key, value in meta.items():
+        if not isinstance(key, str):
+            msg = f"got metadata with the key {key!r}, expected text: rename it first"
+            raise TypeError(msg)
         of = [names[axis] for axis in axes.get(key, ())]
         kind, text = "json", None
         if key == "flight" and isinstance(value, Flight):
@@ -139,7 +177,7 @@ def _meta_rows(cube):
         elif key == "vignetting" and value is not None:
             kind = "vignetting"
             tables["VIGNETTING"] = value.to_table()
-        elif key in COLUMNS and value is not None and set(of) <= {"time", "channel"}:
+        elif key in COLUMNS and set(of) <= {"time", "channel"} and _is_column(value, len(of)):
             kind = "column"
             text = columns[key] = _column_form(value, of)
         if kind == "json":
@@ -150,6 +188,22 @@ def _meta_rows(cube):
         text = _encode((physical_type, coord), f"global coordinate {key!r}")
         rows.append((key, "global", json.dumps(text), "[]", ""))
     return rows, columns, tables
+
+
+def _is_column(value, ndim):
+    """Whether a FITS table holds values of so many axes without loss; others are kept as text."""
+    if isinstance(value, (list, tuple, dict)):
+        return False
+    unit, array = getattr(value, "unit", None), np.asarray(getattr(value, "jd1", value))
+    if unit is not None:
+        try:
+            unit.to_string("fits")
+        except ValueError:
+            return False
+    if array.ndim != ndim or isinstance(value, np.ma.MaskedArray):
+        return False
+    # int8 would become a logical column.
+    return array.dtype.kind in "biufcU" and array.dtype.char not in "bgG"
 
 
 def _encode(value, what):
@@ -163,7 +217,7 @@ def _encode(value, what):
 def _column_form(value, of):
     form = {"axes": of, "dtype": np.asarray(getattr(value, "value", value)).dtype.str}
     if isinstance(value, u.Quantity):
-        form["unit"] = value.unit.to_string()
+        form["unit"] = unit_text(value.unit)
     elif hasattr(value, "jd1"):
         form |= {"scale": value.scale, "format": value.format, "precision": value.precision}
     form["array"] = isinstance(value, np.ndarray) or hasattr(value, "jd1")

@@ -76,7 +76,7 @@ def write_fits(cube, path, *, overwrite=False):
         file.finish(cube)
 
 
-def read_fits(path, cls=None, *, lazy=False, verify=None):
+def read_fits(path, cls=None, *, lazy=False, verify=None, outline=False):
     """
     Read a cube from a FITS file; ``ESISLevel3Cube.read(path)`` does the same.
 
@@ -91,6 +91,9 @@ def read_fits(path, cls=None, *, lazy=False, verify=None):
         each image. The file must stay where and as it is.
     verify : `bool`, optional
         Whether to verify the checksums, for which all of the file is read; by default unless ``lazy``.
+    outline : `bool`, optional
+        Whether to leave out the arrays, to see what a file holds: those of the cube are zeros and take no memory.
+        Of the checksums only those of the tables are verified.
 
     Returns
     -------
@@ -128,7 +131,9 @@ def read_fits(path, cls=None, *, lazy=False, verify=None):
                 warnings.simplefilter("error", AstropyUserWarning)
                 # Opened here, because astropy leaves a file open that it can not read.
                 stream = stack.enter_context(path.open("rb"))
-                hdulist = stack.enter_context(fits.open(stream, lazy_load_hdus=False))
+                hdulist = stack.enter_context(fits.open(stream, lazy_load_hdus=outline))
+                if outline:
+                    _load_tables(hdulist)
                 primary = hdulist[0].header
                 layout, count = primary.get("ESISFITS"), primary.get("NEXTEND")
         except (FileNotFoundError, PermissionError, IsADirectoryError):
@@ -146,22 +151,47 @@ def read_fits(path, cls=None, *, lazy=False, verify=None):
             raise CubeFileError(msg)
         try:
             if verify or (verify is None and not lazy):
-                verify_checksums(hdulist, count)
-            level = primary.get("LVL_NUM")
-            wanted = getattr(cls, "_level", None)
-            kind = primary["CUBETYPE"]
-            parts = cube_parts(hdulist, path if lazy else None) if wanted in (None, level) else None
+                verify_checksums(hdulist, count, images=not outline)
+            kind, level = primary["CUBETYPE"], primary.get("LVL_NUM")
+            parts = None
+            if _takes(cls, kind, level):
+                parts = cube_parts(hdulist, path if lazy else None, outline=outline)
         except damage as error:
             msg = f"{path} is damaged, get it again: {error}"
             raise CubeFileError(msg) from error
     if parts is None:
-        msg = f"{path} holds an {kind} of level {level}, expected level {wanted}: read it with {kind}.read"
+        wanted = getattr(cls, "_level", None)
+        found = "no level" if level is None else f"level {level}"
+        wanted = f"class {cls.__name__}" if wanted is None else f"level {wanted}"
+        msg = f"{path} holds a cube of class {kind} and {found}, expected {wanted}: read it with {kind}.read"
         raise CubeFileError(msg)
     coords = parts.pop("global_coords")
     cube = cls(**parts)
     for name, (physical_type, coord) in coords.items():
         cube.global_coords.add(name, physical_type, coord)
     return cube
+
+
+def _load_tables(hdulist):
+    """Read the tables in the order of the file, because going back in a compressed one is to begin anew."""
+    for hdu in hdulist:
+        if not hdu.is_image:
+            hdu.data  # noqa: B018
+
+
+def _takes(cls, kind, level):
+    """Whether a class reads cubes of a class, which is known by its name, and of a level, which may not be known."""
+    from esis_ndcube.cube import ESISCube
+
+    if cls is ESISCube or (level is not None and level == getattr(cls, "_level", None)):
+        return True
+    bases = [base for base in cls.__mro__ if issubclass(base, ESISCube) and base is not ESISCube]
+    return kind in {each.__name__ for each in (*bases, *_descendants(cls))}
+
+
+def _descendants(cls):
+    """All subclasses of a class."""
+    return [each for child in cls.__subclasses__() for each in (child, *_descendants(child))]
 
 
 def _is_packed(path):

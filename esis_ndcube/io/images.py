@@ -11,6 +11,8 @@ from astropy.io import fits
 
 from esis_ndcube.io._cards import add_file_cards, exposure_header
 from esis_ndcube.io._output import check_output, temporary_output
+from esis_ndcube.io._planes import image_data
+from esis_ndcube.wcs._digits import set_number
 
 __all__ = ["image_header", "write_image_files", "write_images"]
 
@@ -59,9 +61,10 @@ def write_images(cube, directory, *, label=None, tar=None, overwrite=False):
     >>> [path.name for path in cube[:, 0].write_images(getfixture("tmp_path"))]
     ['ESIS_Level3_0_2019-09-30T18:08:36.642_1.fits']
     """
-    names = cube.wcs.array_axis_names
+    names = getattr(cube.wcs, "array_axis_names", [])
     if names[-2:] != ["y", "x"] or cube.time is None or cube.channel is None:
-        msg = f"got a cube with the axes {', '.join(names)}, expected images (y, x) of known exposures and channels"
+        axes = ", ".join(names) or f"of a {type(cube.wcs).__name__}"
+        msg = f"got a cube with the axes {axes}, expected images (y, x) of known exposures and channels"
         raise ValueError(msg)
     if label is None:
         label = f"{'' if cube.flight is None else cube.flight.instrument + '_'}Level3"
@@ -172,14 +175,14 @@ def image_header(image, label):
     header["CNAME1"], header["CNAME2"] = "helioprojective longitude", "helioprojective latitude"
     # Longitudes count from 0 to 360 degrees.
     half = 180 * 3600
-    header["XCEN"] = ((center[0] + half) % (2 * half) - half, "[arcsec] center of the image, west")
-    header["YCEN"] = (center[1], "[arcsec] center of the image, north")
+    set_number(header, "XCEN", (center[0] + half) % (2 * half) - half, "[arcsec] center of the image, west")
+    set_number(header, "YCEN", center[1], "[arcsec] center of the image, north")
     turn = image.wcs.pixel_scale_matrix / image.wcs.wcs.cdelt
     if np.allclose(turn @ turn.T, np.eye(2), rtol=0, atol=1e-12) and np.linalg.det(turn) > 0:
         # FITS forbids to have it beside PCi_j, which say the same.
         for key in list(header["PC?_?"]):
             del header[key]
-        header["CROTA2"] = (float(np.degrees(np.arctan2(turn[1, 0], turn[1, 1]))), "[deg] counter-clockwise")
+        set_number(header, "CROTA2", np.degrees(np.arctan2(turn[1, 0], turn[1, 1])), "[deg] counter-clockwise")
     header["DATE_OBS"] = (header["DATE-OBS"], "as DATE-OBS")
     if "XPOSURE" in header:
         header["EXPTIME"] = (header["XPOSURE"], "[s] as XPOSURE")
@@ -192,7 +195,7 @@ def _image_hdu(image, sequence, label, name):
     header["CAM_ID"] = (image.channel, "channel number")
     header["SEQUENCE"] = (int(sequence), "number of the exposure")
     add_file_cards(header, name)
-    hdu = fits.PrimaryHDU(np.asarray(image.data), header)
+    hdu = fits.PrimaryHDU(image_data(image.data), header)
     hdu.name = "DATA"
     return hdu
 

@@ -52,7 +52,7 @@ def write_asdf(cube, path, *, overwrite=False):
         asdf.AsdfFile({"cube": cube}).write_to(temporary)
 
 
-def read_asdf(path, cls=None):
+def read_asdf(path, cls=None, *, outline=False):
     """
     Read a cube from an ASDF file; ``ESISLevel3Cube.read("cube.asdf")`` does the same.
 
@@ -62,6 +62,9 @@ def read_asdf(path, cls=None):
         A file that `write_asdf` wrote, or any other with a cube under the key ``cube``.
     cls : `type`, optional
         Class of the cube; by default `~esis_ndcube.cube.ESISCube`, which reads any.
+    outline : `bool`, optional
+        Whether to leave out the arrays, to see what a file holds: those of the cube are zeros and take no memory.
+        Checksums are not verified.
 
     Returns
     -------
@@ -88,7 +91,12 @@ def read_asdf(path, cls=None):
     cls, path = ESISCube if cls is None else cls, Path(path)
     with path.open("rb") as stream:
         try:
-            with asdf.open(stream, lazy_load=False, memmap=False, validate_checksums=True) as file:
+            options = {"lazy_load": outline, "validate_checksums": not outline}
+            if outline:
+                from esis_ndcube.io.asdf.entry_points import get_extensions
+
+                options["extensions"] = get_extensions(outline=True)
+            with asdf.open(stream, memmap=False, **options) as file:
                 cube = file.tree.get("cube")
         except Exception as error:  # damage can meet asdf, and the YAML parser under it, anywhere
             msg = f"{path} is damaged or not ASDF: {error}"
@@ -98,7 +106,7 @@ def read_asdf(path, cls=None):
         raise CubeFileError(msg)
     if not isinstance(cube, cls):
         kind = type(cube).__name__
-        msg = f"{path} holds an {kind}, expected an {cls.__name__}: read it with {kind}.read"
+        msg = f"{path} holds a cube of class {kind}, expected class {cls.__name__}: read it with {kind}.read"
         raise CubeFileError(msg)
     return cube
 

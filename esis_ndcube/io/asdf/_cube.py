@@ -6,7 +6,9 @@ import astropy.nddata
 from asdf.extension import Converter
 from ndcube.meta import NDMeta
 
-from esis_ndcube.io._values import decode, encode
+from esis_ndcube.io._values import decode, encode, unit_text
+from esis_ndcube.io._writing import check_wcs
+from esis_ndcube.wcs import SlicedESISWCS
 
 # Values that have a converter, or a table, of their own; the others are small.
 _TAGGED = ("flight", "vignetting")
@@ -37,16 +39,20 @@ class CubeConverter(Converter):
         if not obj.extra_coords.is_empty or obj.psf is not None:
             msg = "got a cube with extra_coords or psf, which the file can not hold: remove them first"
             raise TypeError(msg)
-        node = {"class": type(obj).__name__, "data": np.asarray(obj.data), "wcs": obj.wcs.low_level_wcs}
+        wcs = obj.wcs.low_level_wcs
+        check_wcs(wcs._wcs if isinstance(wcs, SlicedESISWCS) else wcs)
+        node = {"class": type(obj).__name__, "data": _array(obj.data, "data"), "wcs": wcs}
         if obj.unit is not None:
-            node["unit"] = obj.unit
-        if obj.uncertainty is not None:
-            part = {"kind": obj.uncertainty.uncertainty_type, "array": np.asarray(obj.uncertainty.array)}
-            node["uncertainty"] = part if obj.uncertainty.unit is None else part | {"unit": obj.uncertainty.unit}
+            node["unit"] = _unit(obj.unit)
+        if getattr(obj.uncertainty, "array", None) is not None:
+            part = {"kind": obj.uncertainty.uncertainty_type, "array": _array(obj.uncertainty.array, "uncertainty")}
+            unit = obj.uncertainty.unit
+            node["uncertainty"] = part if unit is None else part | {"unit": _unit(unit)}
         if obj.mask is not None:
-            node["mask"] = np.asarray(obj.mask) if np.ndim(obj.mask) else bool(obj.mask)
+            # Any value can stand for true.
+            node["mask"] = np.asarray(obj.mask, dtype=bool) if np.ndim(obj.mask) else bool(obj.mask)
         if obj.flags is not None:
-            node["flags"] = np.asarray(obj.flags)
+            node["flags"] = _array(obj.flags, "flags")
         if obj.meta is not None:
             node["meta"] = _meta_tree(obj.meta)
         coords = obj.global_coords._internal_coords.items()
@@ -54,16 +60,15 @@ class CubeConverter(Converter):
         return node
 
     def from_yaml_tree(self, node, tag, ctx):
-        # Copies: views of the file end with it.
-        parts = {"data": np.array(node["data"]), "wcs": node["wcs"], "unit": node.get("unit")}
+        parts = {"data": self._read(node["data"]), "wcs": node["wcs"], "unit": node.get("unit")}
         if "uncertainty" in node:
             part = node["uncertainty"]
             kind = _UNCERTAINTIES[part["kind"]]
-            parts["uncertainty"] = kind(np.array(part["array"]), unit=part.get("unit"), copy=False)
+            parts["uncertainty"] = kind(self._read(part["array"]), unit=part.get("unit"), copy=False)
         if "mask" in node:
-            parts["mask"] = node["mask"] if isinstance(node["mask"], bool) else np.array(node["mask"])
+            parts["mask"] = node["mask"] if isinstance(node["mask"], bool) else self._read(node["mask"])
         if "flags" in node:
-            parts["flags"] = np.array(node["flags"])
+            parts["flags"] = self._read(node["flags"])
         if "meta" in node:
             parts["meta"] = _meta_from_tree(node["meta"], parts["data"].shape)
         cube = _cube_class(node["class"])(**parts)
@@ -71,6 +76,17 @@ class CubeConverter(Converter):
             physical_type, value = decode(coord)
             cube.global_coords.add(name, physical_type, value)
         return cube
+
+    def _read(self, array):
+        # A copy: views of the file end with it.
+        return np.array(array)
+
+
+class OutlineConverter(CubeConverter):
+    """A cube whose arrays stay in the file: zeros stand for them."""
+
+    def _read(self, array):
+        return np.broadcast_to(np.zeros((), array.dtype), array.shape)
 
 
 class WCSConverter(Converter):
@@ -130,6 +146,21 @@ class SlicedWCSConverter(Converter):
         return SlicedESISWCS(node["wcs"], tuple(slice(None) if kept else 0 for kept in node["kept"]))
 
 
+def _array(array, name):
+    array = np.asarray(array)
+    if array.dtype.kind not in "biufc" or array.dtype.itemsize > (16 if array.dtype.kind == "c" else 8):
+        msg = f"got {name} of type {array.dtype}, expected bool, integers, floats or complex numbers of 64 bits at most"
+        raise TypeError(msg)
+    return array
+
+
+def _unit(unit):
+    if unit_text(unit) != unit.to_string() or not hasattr(unit, "bases"):
+        msg = f"got the unit {unit_text(unit)!r}, which ASDF can not hold exactly: convert to another, or write FITS"
+        raise TypeError(msg)
+    return unit
+
+
 def _cube_class(name):
     from esis_ndcube.context import ContextCube
     from esis_ndcube.cube import ESISCube
@@ -145,6 +176,9 @@ def _meta_tree(meta):
 
     values = []
     for key, value in meta.items():
+        if not isinstance(key, str):
+            msg = f"got metadata with the key {key!r}, expected text: rename it first"
+            raise TypeError(msg)
         if key in _ALIGNMENTS and value is not None:
             # Not np.shape: an alignment has a `shape` of its own, that of the detector.
             array = np.empty(value.shape if isinstance(value, np.ndarray) else (), dtype=object)

@@ -26,9 +26,14 @@ def get_resource_mappings():
     return [DirectoryResourceMapping(root / name, f"asdf://esis-ndcube/{name}/") for name in ("schemas", "manifests")]
 
 
-def get_extensions():
+def get_extensions(*, outline=False):
     """
     Get the extension that converts cubes, their WCS, alignments and vignetting.
+
+    Parameters
+    ----------
+    outline : `bool`, optional
+        Whether it leaves out the arrays of cubes, as `~esis_ndcube.io.asdf.read_asdf` explains.
 
     Returns
     -------
@@ -46,7 +51,7 @@ def get_extensions():
     from esis_ndcube.io.asdf import _cube, _parts
 
     converters = [
-        _cube.CubeConverter(),
+        _cube.OutlineConverter() if outline else _cube.CubeConverter(),
         _cube.WCSConverter(),
         _cube.SlicedWCSConverter(),
         _parts.AlignmentConverter(),
