@@ -142,7 +142,8 @@ _OVERWRITE = click.option("--overwrite", is_flag=True, help="Overwrite what is t
     "--darks",
     multiple=True,
     type=click.Path(),
-    help="File, folder or pattern in quotes to take more darks from, whatever their frame numbers.",
+    help="File, folder or pattern in quotes to take more darks from, whatever their frame numbers, but for frames "
+    "of the flight that are none.",
 )
 @click.option("--skip-damaged", is_flag=True, help="Go on without files that can not be read.")
 @_FLIGHT

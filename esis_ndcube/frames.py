@@ -6,6 +6,7 @@ import io
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -65,7 +66,7 @@ class RawFrame:
     stamp : `str`
         Time stamp as the header has it, UTC.
     exposure : `float`
-        Measured exposure in s, the commanded one where the header has no measured one.
+        Measured exposure in s, the commanded one where the header has no measured one; NaN where it cannot be read.
 
     Examples
     --------
@@ -136,9 +137,12 @@ def stamp_to_middle(stamps, exposure, flight):
     return stamps + halves * np.asarray(exposure) * u.s + flight.clock_offset
 
 
-def find_frames(paths, flight, *, on_error="raise"):
+def find_frames(paths, flight, *, on_error="raise", used=None):
     """
     Find the raw frames of a flight and read their headers, but not yet their images.
+
+    Frames that are not going to be used are listed as they are: an exposure of 0, a wrong shape or a second file of
+    such a frame does no harm.
 
     Parameters
     ----------
@@ -150,6 +154,9 @@ def find_frames(paths, flight, *, on_error="raise"):
         Names the header keywords, the cameras, and the shape of a frame.
     on_error : {"raise", "skip"}, optional
         What to do about a damaged file: stop, or leave it out with a warning.
+    used : callable, optional
+        Says of a frame number and a channel number whether that frame is going to be used, and so must be right; by
+        default light frames and darks are.
 
     Returns
     -------
@@ -159,8 +166,8 @@ def find_frames(paths, flight, *, on_error="raise"):
     Raises
     ------
     FrameError
-        If nothing is found; a file is not FITS or is cut short; a frame has the wrong shape or lacks a
-        keyword; two files claim the same channel and frame number.
+        If nothing is found; a file is not FITS, or does not say which frame it is; of frames that are used, also if
+        one is cut short, has the wrong shape or no exposure, or lacks a keyword, or if two files hold the same one.
 
     Warns
     -----
@@ -176,11 +183,12 @@ def find_frames(paths, flight, *, on_error="raise"):
     284
     """
     check_on_error(on_error)
+    used = partial(_in_time_line, flight) if used is None else used
     files = list_files(paths)
-    found, strangers = {}, []
+    found, unused, strangers = {}, [], []
     for path in files:
         try:
-            frame = _read_header(path, flight)
+            frame = _read_header(path, flight, used)
             other = found.get((frame.frame, frame.channel)) if frame else None
             if other:
                 msg = (
@@ -193,21 +201,23 @@ def find_frames(paths, flight, *, on_error="raise"):
             continue
         if frame is None:
             strangers.append(path)
-        else:
+        elif used(frame.frame, frame.channel):
             found[frame.frame, frame.channel] = frame
+        else:
+            unused.append(frame)
     cameras = ", ".join(channel.camera for channel in flight.channels)
     if strangers:
         names = ", ".join(path.name for path in strangers[:3]) + (", ..." if len(strangers) > 3 else "")
         warn_user(
             f"{len(strangers)} FITS files are left out, their {flight.files.camera} is none of {cameras}: {names}"
         )
-    if not found:
+    if not found and not unused:
         msg = (
             f"no raw frames of {flight.name} among the {len(files)} FITS files in {_describe(paths)}; "
             f"expected {flight.files.camera} = {cameras} in their headers"
         )
         raise FrameError(msg)
-    return [found[key] for key in sorted(found)]
+    return sorted([*found.values(), *unused], key=lambda frame: (frame.frame, frame.channel))
 
 
 def sort_frames(frames, flight):
@@ -290,6 +300,13 @@ def read_frame(frame, flight):
     return data.astype(data.dtype.newbyteorder("="), copy=False)
 
 
+def may_be_dark(number, flight):
+    """Whether a frame that is given as a dark may be one, by its number: frames of the flight only if they are."""
+    ranges = (*flight.light_frames, *flight.dark_frames, *(flight.archive.frames if flight.archive else ()))
+    first, last = min(low for low, _ in ranges), max(high for _, high in ranges)
+    return flight.is_dark(number) or not first <= number <= last
+
+
 def check_on_error(on_error):
     """Refuse an unknown ``on_error``."""
     if on_error not in ("raise", "skip"):
@@ -361,7 +378,12 @@ def _describe(paths):
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "") or "an empty list"
 
 
-def _read_header(path, flight):
+def _in_time_line(flight, frame, channel):
+    """Whether a frame is light or dark, in any channel."""
+    return flight.is_light(frame) or flight.is_dark(frame)
+
+
+def _read_header(path, flight, used):
     """The frame in a file, or None if it is readable FITS but none of the flight's cameras took it."""
     try:
         with fits.open(path, memmap=False) as hdul:
@@ -378,37 +400,45 @@ def _read_header(path, flight):
     channel = channels.get(str(header.get(keys.camera, "")).strip())
     if channel is None:
         return None
+    missing = [key for key in (keys.frame, keys.time) if key not in header]
+    if keys.measured_exposure not in header and keys.exposure not in header:
+        missing.append(keys.exposure)
+    number, stamp, exposure, problem = _values(header, keys)
+    if number is not None and not used(number, channel):
+        return RawFrame(Path(path), index, channel, number, stamp, exposure)
     if shape != flight.detector.raw_shape:
         msg = f"{path} holds an image of shape {shape}, expected {flight.detector.raw_shape} for {flight.name}"
         raise FrameError(msg)
     _check_length(path, info)
-    missing = [key for key in (keys.frame, keys.time) if key not in header]
-    if keys.measured_exposure not in header and keys.exposure not in header:
-        missing.append(keys.exposure)
     if missing:
         msg = f"{path} has no header keyword {', '.join(missing)}, which every raw frame of {flight.name} has"
         raise FrameError(msg)
+    if problem:
+        msg = f"{path} has a header value that can not be read: {problem}"
+        raise FrameError(msg)
+    return RawFrame(Path(path), index, channel, number, stamp, exposure)
+
+
+def _values(header, keys):
+    """Frame number, time stamp and exposure in s, and the first problem with them."""
+    number, stamp, exposure, problem = None, str(header.get(keys.time, "")), np.nan, None
     try:
         number = int(header[keys.frame])
-        stamp = Time(str(header[keys.time]).rstrip("Z"), format="isot", scale="utc").isot
         exposure = _exposure(header, keys)
-    except (TypeError, ValueError) as error:
-        msg = f"{path} has a header value that can not be read: {error}"
-        raise FrameError(msg) from error
-    return RawFrame(Path(path), index, channel, number, stamp, exposure)
+        stamp = Time(stamp.rstrip("Z"), format="isot", scale="utc").isot
+        if not exposure > 0:
+            problem = f"exposure {exposure} s, expected more than 0"
+    except (KeyError, TypeError, ValueError, fits.VerifyError) as error:
+        problem = error
+    return number, stamp, exposure, problem
 
 
 def _exposure(header, keys):
     """Measured exposure in s, the commanded one where there is no measured one (or it is 0)."""
     measured = header.get(keys.measured_exposure)
     if measured:
-        exposure = float(measured) * keys.measured_exposure_unit.to_value("s")
-    else:
-        exposure = float(header.get(keys.exposure, 0)) * keys.exposure_unit.to_value("s")
-    if not exposure > 0:
-        msg = f"exposure {exposure} s, expected more than 0"
-        raise ValueError(msg)
-    return exposure
+        return float(measured) * keys.measured_exposure_unit.to_value("s")
+    return float(header.get(keys.exposure, 0)) * keys.exposure_unit.to_value("s")
 
 
 def _check_length(path, info):

@@ -12,6 +12,7 @@ from esis_ndcube.flight import ESIS_1
 from esis_ndcube.frames import (
     check_on_error,
     find_frames,
+    may_be_dark,
     sort_frames,
 )
 from esis_ndcube.level1_formats import read_images, unpack_esis, write_images
@@ -74,8 +75,8 @@ class ESISLevel1Cube(ESISCube):
         flight : `~esis_ndcube.Flight`, optional
             The flight.
         darks : path-like or iterable of path-like, optional
-            More files, folders and glob patterns to take darks from: all frames there that are not light
-            frames.
+            More files, folders and glob patterns to take darks from: all frames there, but for those that the
+            flight's time line knows as other than darks.
         despike : `bool` or `dict`, optional
             Whether to find and mend the marks of particles; a dictionary holds keyword arguments of
             `~esis_ndcube.despike.find_spikes`. They are marked with
@@ -129,11 +130,24 @@ class ESISLevel1Cube(ESISCube):
         >>> cube = ESISLevel1Cube.from_raw("flight/raw/", frames=range(120, 130))  # doctest: +SKIP
         """
         check_on_error(on_error)
-        light, dark = sort_frames(find_frames(paths, flight, on_error=on_error), flight)
+        frames, channels = (None if numbers is None else [int(n) for n in numbers] for numbers in (frames, channels))
+
+        def used(number, channel):
+            wanted = flight.is_dark(number) or (flight.is_light(number) and (frames is None or number in frames))
+            return wanted and (channels is None or channel in channels)
+
+        light, dark = sort_frames(find_frames(paths, flight, on_error=on_error, used=used), flight)
         if darks is not None:
-            extra = find_frames(darks, flight, on_error=on_error)
-            known = {frame.path.resolve() for frame in dark}
-            dark += [f for f in extra if f.path.resolve() not in known and not flight.is_light(f.frame)]
+            extra = find_frames(
+                darks,
+                flight,
+                on_error=on_error,
+                used=lambda number, channel: (channels is None or channel in channels) and may_be_dark(number, flight),
+            )
+            # A frame that is found twice, also as a copy, would halve the noise that is measured.
+            known = {(f.frame, f.channel, f.stamp) for f in dark}
+            new = [f for f in extra if (f.frame, f.channel, f.stamp) not in known]
+            dark += [f for f in new if may_be_dark(f.frame, flight)]
         slots, numbers, channels = arrange_frames(light, flight, frames, channels)
         calibration = {
             channel: calibrate_darks([f for f in dark if f.channel == channel], channel, flight, on_error, workers)

@@ -15,7 +15,7 @@ import astropy.units as u
 import sunpy.map
 from astropy.io import fits
 
-from esis_ndcube import ESISLevel1Cube, ESISLevel3Cube, __version__, form_level3
+from esis_ndcube import ESIS_1, ESISLevel1Cube, ESISLevel3Cube, __version__, form_level3
 from esis_ndcube.cli import main
 from esis_ndcube.simulate import simulate_flight
 
@@ -206,7 +206,7 @@ def test_more_darks_and_damaged_files(raw, folder, tmp_path):
     others = tmp_path / "others"
     others.mkdir()
     for path in raw.iterdir():
-        if str(FIRST) not in path.name and str(SECOND) not in path.name:
+        if is_dark(path):
             with fits.open(path) as hdus:
                 hdus[0].header["IMG_ISN"] += 1000
                 hdus.writeto(others / path.name)
@@ -245,7 +245,7 @@ def repack(path, change):
 
 
 def is_dark(path):
-    return str(FIRST) not in path.name and str(SECOND) not in path.name
+    return ESIS_1.is_dark(int(path.name[6:11]))
 
 
 def frame(raw):

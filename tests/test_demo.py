@@ -186,7 +186,7 @@ def test_second_flight_through_the_command_line(second, second_truth):
     path, result = second
     assert result.exit_code == 0, result.output
     assert "2 time x 6 channel x 500 y x 470 x" in result.output
-    assert len(list((path / "raw").iterdir())) == 5 * 6 - 1
+    assert len(list((path / "raw").iterdir())) == (2 + 3 + 3) * 6 - 1
     cube = ESISLevel3Cube.read(path / "l3.fits")
     assert cube.flight == Flight.read(SECOND_FILE)
     assert (cube.line, cube.channel.tolist(), cube.frame.tolist()) == ("Ne VII", [1, 2, 3, 4, 5, 6], [23, 24])

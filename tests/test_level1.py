@@ -13,7 +13,7 @@ from sunpy.util.exceptions import SunpyUserWarning
 
 from esis_ndcube import ESIS_1
 from esis_ndcube.flags import Flag
-from esis_ndcube.frames import FrameError
+from esis_ndcube.frames import FrameError, find_frames
 from esis_ndcube.io.fits import read_fits, write_fits
 from esis_ndcube.level1 import ESISLevel1Cube
 
@@ -242,6 +242,100 @@ def test_damaged_file_stops_or_is_skipped(folder, place):
     assert any(f"Skipped: {path}" in str(w.message) for w in caught)
     assert np.isfinite(cube.data[:, 1]).all()
     assert cube.mask[1, 0].all() == (place == "light")
+
+
+def spoil(path, kind):
+    """Make a frame one that can not be used."""
+    with fits.open(path) as hdul:
+        data, header = hdul[0].data.copy(), hdul[0].header.copy()
+    keys = FLIGHT.files
+    if kind == "no exposure":
+        header[keys.exposure] = header[keys.measured_exposure] = 0
+    elif kind == "odd exposure":
+        header[keys.exposure] = "long"
+        del header[keys.measured_exposure]
+    elif kind == "no exposure card":
+        del header[keys.exposure], header[keys.measured_exposure]
+    elif kind == "no time":
+        del header[keys.time]
+    elif kind == "other time":
+        header[keys.time] = "yesterday"
+    elif kind == "other size":
+        data = data[:, :-2]
+    elif kind == "blank":
+        data[:] = 0
+    fits.PrimaryHDU(data, header).writeto(path, overwrite=True)
+    if kind == "twice":
+        (path.parent / f"again_{path.name}").write_bytes(path.read_bytes())
+    elif kind == "cut short":
+        path.write_bytes(path.read_bytes()[: -2880 * 3])
+    elif kind == "damaged":
+        content = bytearray(path.read_bytes())
+        content[-2880] ^= 0xFF
+        path.write_bytes(content)
+
+
+SPOILED = (
+    "no exposure", "odd exposure", "no exposure card", "no time", "other time", "other size", "blank", "twice",
+    "cut short", "damaged",
+)  # fmt: skip
+
+
+@two_channels
+@pytest.mark.filterwarnings("ignore:File may have been truncated")
+@pytest.mark.parametrize("kind", SPOILED)
+@pytest.mark.parametrize("unused", ["neither", "another frame", "another channel"])
+def test_headers_are_judged_only_where_a_frame_is_used(folder, caplog, kind, unused):
+    expected = ESISLevel1Cube.from_raw(folder, FLIGHT, frames=[20], channels=[1])
+    number, channel = {"neither": (33, 1), "another frame": (21, 1), "another channel": (20, 2)}[unused]
+    path = folder / "spoiled.fits"
+    for other in folder.glob(f"c{channel}_{number:05d}*"):
+        other.unlink()
+    write_frame(path, FLIGHT, channel, number, np.full(FLIGHT.detector.raw_shape, 3000.0))
+    spoil(path, kind)
+    with caplog.at_level("INFO", logger="esis_ndcube"):
+        cube = ESISLevel1Cube.from_raw(folder, FLIGHT, frames=[20], channels=[1])
+    np.testing.assert_array_equal(cube.data, expected.data)
+    assert cube.history == expected.history
+    assert ("[33] are neither light frames nor darks" in caplog.text) == (unused == "neither")
+
+
+@two_channels
+@pytest.mark.filterwarnings("ignore:File may have been truncated")
+@pytest.mark.parametrize("kind", [kind for kind in SPOILED if kind not in ("blank", "damaged")])
+@pytest.mark.parametrize("number", [21, 7])
+def test_headers_are_judged_where_a_frame_is_used(folder, kind, number):
+    path = write_frame(folder / "spoiled.fits", FLIGHT, 1, number, np.full(FLIGHT.detector.raw_shape, 3000.0))
+    spoil(path, kind)
+    with pytest.raises(FrameError, match=r"spoiled\.fits"):
+        ESISLevel1Cube.from_raw(folder, FLIGHT)
+
+
+def test_only_frames_that_are_neither(folder):
+    path = write_frame(folder / "other.fits", FLIGHT, 1, 33, np.full(FLIGHT.detector.raw_shape, 3000.0), exposure=0)
+    with pytest.raises(FrameError, match="no light frames of TINY: expected frame numbers 20-29"):
+        ESISLevel1Cube.from_raw(path, FLIGHT)
+
+
+@two_channels
+def test_more_darks_from_the_folder_itself(folder, tmp_path):
+    """Of the flight's frames only its darks, each once; a frame of another number is the user's word."""
+    expected = ESISLevel1Cube.from_raw(folder, FLIGHT)
+    write_frame(folder / "after.fits", FLIGHT, 1, 30, np.full(FLIGHT.detector.raw_shape, 9000.0))
+    copies = tmp_path / "copies"
+    copies.mkdir()
+    for path in folder.glob("*"):
+        (copies / path.name).write_bytes(path.read_bytes())
+    for darks in (folder, copies):
+        cube = ESISLevel1Cube.from_raw(folder, FLIGHT, darks=darks)
+        np.testing.assert_array_equal(cube.data, expected.data)
+        assert cube.history == expected.history
+    write_frame(copies / "laboratory.fits", FLIGHT, 1, 999, np.full(FLIGHT.detector.raw_shape, 9000.0))
+    cube = ESISLevel1Cube.from_raw(folder, FLIGHT, darks=copies / "laboratory.fits")
+    assert "laboratory.fits" in cube.history[0].parameters["darks"]
+    write_frame(copies / "bias.fits", FLIGHT, 1, 998, np.full(FLIGHT.detector.raw_shape, 9000.0), exposure=0)
+    with pytest.raises(FrameError, match=r"bias\.fits.*exposure 0\.0 s, expected more than 0"):
+        ESISLevel1Cube.from_raw(folder, FLIGHT, darks=copies / "bias.fits")
 
 
 def test_no_light_frames(folder):
@@ -485,6 +579,12 @@ def test_object_of_another_kind():
 @pytest.mark.flight_data
 def test_frames_of_the_flight(flight_data):
     folder = flight_data if list(flight_data.glob("ESIS*")) else flight_data / "esis_level0"
+    kinds = {frame.frame: frame.exposure for frame in find_frames(folder, ESIS_1)}
+    assert set(kinds) == {
+        96, 97, *range(99, 103), 109, 110, 112, 113, 115, 116, 118, 119, 121, 123, 124, 125, 127, 130, 133, 138, 139,
+        153, 157, 158, 166,
+    }  # fmt: skip
+    assert (kinds[96], round(kinds[97], 3)) == (0, 11.235)
     cube = ESISLevel1Cube.from_raw(folder, frames=[124, 125])
     assert cube.data.shape == (2, 4, 1040, 2048)
     assert cube.flight == ESIS_1

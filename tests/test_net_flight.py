@@ -27,7 +27,7 @@ from sunpy.net import Fido
 from sunpy.net import attrs as a
 from sunpy.net.vso import vso
 
-from esis_ndcube import ESIS_1, ESISLevel3Cube, Flight, FlightError
+from esis_ndcube import ESIS_1, ESISLevel1Cube, ESISLevel3Cube, Flight, FlightError
 from esis_ndcube.cli import main
 from esis_ndcube.frames import find_frames
 from esis_ndcube.net import ArchiveError, ESISContextClient, ESISFlightClient, RetryPolicy, attrs
@@ -238,7 +238,7 @@ def network(simulated, simulated_files, monkeypatch, tmp_path):
     with FileServer() as frames, JsocServer(reference_records(simulated), polls=1) as jsoc:
         monkeypatch.setitem(drms.config._server_configs, "jsoc", jsoc.config())
         frames.files = {f"frames/{path.name}": path.read_bytes() for path in simulated_files.raw}
-        numbers = sorted(simulated.dark_frames + simulated.frames)
+        numbers = sorted(simulated.dark_frames + simulated.frames + simulated.other_frames)
         first = simulated.frames[0]
         flight = with_archive(simulated.flight, frames.url, numbers, time_frame=first, time=simulated.mid_time(first))
         path = tmp_path / "flight.toml"
@@ -299,12 +299,27 @@ def test_flight_without_an_address(network, simulated, simulated_files, monkeypa
         monkeypatch.setattr(vso, "DEFAULT_URL_PORT", server.mirrors())
         files = fetch_flight(Flight.read(flight), folder and tmp_path / folder, provider="vso")
     assert server.count("address") == server.count("export") == 0
-    assert sorted(path.name for path in files.raw) == sorted(path.name for path in simulated_files.raw)
+    others = [f"ESIS{channel}_{frame:05d}.fit.gz" for frame in simulated.other_frames for channel in (1, 2, 3, 4)]
+    assert sorted([*others, *(path.name for path in files.raw)]) == sorted(path.name for path in simulated_files.raw)
     exposures = [simulated.mid_time(frame) for frame in simulated.frames]
     nearest = sorted({int(np.argmin(abs((simulated.reference_times - time).sec))) for time in exposures})
     assert [path.read_bytes() for path in files.reference] == [server.records[index].content for index in nearest]
     home = tmp_path / "f1" if folder else tmp_path / "download_dir" / simulated.flight.name
     assert {path.parent.parent for path in (*files.raw, *files.reference)} == {home}
+
+
+def test_all_rows_of_a_search_make_a_cube(network, simulated, simulated_files, tmp_path):
+    """As the documentation has it; the first row is the frame without exposure time."""
+    flight = Flight.read(network[2])
+    rows = Fido.search(a.esis.Flight(flight), a.Level(0))
+    assert (rows[0]["Frame"][0], rows[0]["Kind"][0]) == (96, "other")
+    files = Fido.fetch(rows, path=tmp_path / "raw", progress=False)
+    assert len(files) == len(simulated_files.raw)
+    level1 = ESISLevel1Cube.from_raw(files, flight)
+    assert tuple(level1.frame) == simulated.frames
+    chosen = fetch_flight(flight, tmp_path, reference=False).raw
+    assert len(chosen) == len(files) - 4 * len(simulated.other_frames)
+    np.testing.assert_array_equal(level1.data, ESISLevel1Cube.from_raw(chosen, flight).data)
 
 
 def full_disk_record(simulated, offset):

@@ -17,7 +17,7 @@ from astropy.io import fits
 from astropy.time import Time
 from astropy.wcs import WCS
 
-from esis_ndcube import ESIS_1, Flight
+from esis_ndcube import ESIS_1, ESISLevel1Cube, Flight
 from esis_ndcube.simulate import SimulationConfig, shrink, simulate_flight
 
 SECOND = Flight.read(Path(__file__).parent / "data" / "second_flight.toml")
@@ -492,7 +492,7 @@ def test_missing_and_blank_frames(small, tmp_path):
     assert np.median(good[lit]) - np.median(good[:5]) > 15
     assert abs(np.median(blank[lit]) - np.median(small.raw(small.dark_frames[0], 4))) < 300
     paths = simulate_flight(size=10, n_darks=1).write(tmp_path).raw
-    assert len(paths) == (4 + 1) * 4 - 1
+    assert len(paths) == (4 + 1 + 4) * 4 - 1
     assert "ESIS3_00123.fit.gz" not in {path.name for path in paths}
     assert "ESIS3_00124.fit.gz" in {path.name for path in paths}
 
@@ -559,6 +559,35 @@ def test_files_are_in_the_format_of_the_flight(flight, tmp_path):
     assert not [path for path in (tmp_path / "new").rglob("*") if path.name.startswith(".")]
     assert all(flight.is_light(number) for number in sim.frames)
     assert all(flight.is_dark(number) for number in sim.dark_frames)
+
+
+def test_frames_that_are_neither(tmp_path):
+    """Those that the first flight has, and as its headers have them: exposures 0 and 11.235 s, one after the other."""
+    sim = simulate_flight(size=8, n_exposures=2, missing=False)
+    assert sim.other_frames == (96, 97, 139, 153)
+    files = sim.write(tmp_path).raw
+    cards = {}
+    for path in files:
+        header = fits.getheader(path)
+        cards[header["IMG_ISN"]] = [header["IMG_TS"], header["IMG_EXP"], header["MEAS_EXP"]]
+    assert sorted(cards) == sorted((*sim.other_frames, *sim.frames, *sim.dark_frames))
+    assert [card[1:] for frame, card in sorted(cards.items()) if frame < 99] == [
+        [0, 0], [11235, 449400000], [10000, 400000000]
+    ]  # fmt: skip
+    assert all(card[1:] == [10000, 400000000] for frame, card in cards.items() if frame > 97)
+    ends = Time([cards[frame][0].removesuffix("Z") for frame in (96, 97, 98)])
+    np.testing.assert_allclose(np.diff(ends.unix), [11.235, 10], atol=1e-3)
+    level1 = ESISLevel1Cube.from_raw(tmp_path / "raw", sim.flight)
+    plain = simulate_flight(size=8, n_exposures=2, missing=False, others=False)
+    assert plain.other_frames == ()
+    expected = ESISLevel1Cube.from_raw(plain.write(tmp_path / "plain").raw, sim.flight)
+    assert level1.frame.tolist() == [123, 124]
+    np.testing.assert_array_equal(level1.data, expected.data)
+    assert level1.history == expected.history
+
+
+def test_a_flight_whose_first_frame_is_1():
+    assert simulate_flight(SECOND, size=8).other_frames == (0, 41, 49)
 
 
 def test_files_are_not_overwritten(tmp_path):

@@ -64,6 +64,9 @@ class SimulationConfig:
         dimmed less.
     missing, blank : `bool` or `tuple`
         One frame that was never written, and one without light; ``(frame, channel)`` says which.
+    others : `bool`
+        Frames that are neither light nor darks, as the first flight has: the first of all has no exposure time and the
+        next an odd one, and there are two between the light and the darks.
     reference_brightness : `float`
         Mean photons per pixel of the reference images.
 
@@ -98,6 +101,7 @@ class SimulationConfig:
     extinction: tuple[float, float] | None = (0.5, 0.15)
     missing: bool | tuple[int, int] = True
     blank: bool | tuple[int, int] = True
+    others: bool = True
     reference_brightness: float = 60.0
 
     def __post_init__(self):

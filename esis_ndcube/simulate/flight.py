@@ -23,6 +23,7 @@ __all__ = ["SimulatedFiles", "SimulatedFlight", "simulate_flight"]
 
 _SMALL = 3
 _FIRST_LIGHT = 120 * u.s  # after launch
+_ODD = 1.1235  # cadences
 
 
 class SimulatedFiles(NamedTuple):
@@ -32,7 +33,7 @@ class SimulatedFiles(NamedTuple):
     Attributes
     ----------
     raw : `tuple` of `pathlib.Path`
-        Raw frames, darks and light frames.
+        Raw frames: darks, light frames, and those that are neither.
     reference : `tuple` of `pathlib.Path`
         Reference images.
 
@@ -41,7 +42,7 @@ class SimulatedFiles(NamedTuple):
     >>> from esis_ndcube.simulate import simulate_flight
     >>> files = simulate_flight(n_exposures=2, n_darks=3, size=8, missing=False).write(getfixture("tmp_path"))
     >>> len(files.raw)
-    20
+    36
     """
 
     raw: tuple[Path, ...]
@@ -99,6 +100,46 @@ class SimulatedFlight:
         return Truth(self.flight, self.config, self.frames, self.seed)
 
     @property
+    def other_frames(self):
+        """Raw frame numbers of the frames that are neither light nor darks (`tuple` of `int`)."""
+        if not self.config.others:
+            return ()
+        light, dark = self.flight.light_frames, self.flight.dark_frames
+        last = max(high for _, high in light)
+        gap = range(last + 1, min((low for low, _ in dark if low > last), default=last + 2))
+        return tuple(sorted({*self._before, *gap[:1], *gap[-1:]}))
+
+    @property
+    def _before(self):
+        """Numbers of the two frames before all others."""
+        first = min(low for low, _ in (*self.flight.light_frames, *self.flight.dark_frames))
+        return range(max(0, first - 2), first)
+
+    def exposure(self, frame):
+        """
+        Exposure time of a frame.
+
+        Parameters
+        ----------
+        frame : `int`
+            Raw frame number.
+
+        Returns
+        -------
+        `~astropy.units.Quantity`
+            The cadence, but for the first two of `other_frames`.
+
+        Examples
+        --------
+        >>> from esis_ndcube.simulate import simulate_flight
+        >>> simulated = simulate_flight(n_exposures=2, size=8)
+        >>> [float(simulated.exposure(frame).value) for frame in (96, 97, 124)]
+        [0.0, 11.235, 10.0]
+        """
+        factors = dict(zip(self._before, (0.0, _ODD), strict=False)) if self.config.others else {}
+        return factors.get(frame, 1) * self.flight.cadence
+
+    @property
     def missing(self):
         """Frame and channel of the frame that was never written (`tuple` of `int`), or None."""
         return self._fault(self.config.missing, len(self.frames) // 4, 1)
@@ -124,7 +165,7 @@ class SimulatedFlight:
         Parameters
         ----------
         frame : `int`
-            Raw frame number, light or dark.
+            Raw frame number, light, dark or other.
 
         Returns
         -------
@@ -140,7 +181,12 @@ class SimulatedFlight:
         """
         flight = self.flight
         first = min(low for low, _ in flight.light_frames)
-        return flight.launch + _FIRST_LIGHT + (frame - first + 0.5) * flight.cadence
+        middle = flight.launch + _FIRST_LIGHT + (frame - first + 0.5) * flight.cadence
+        if frame not in self.other_frames:
+            return middle
+        # One exposure ends where the next one begins; the odd one ends in time.
+        late = self.exposure(frame + 1) - flight.cadence if frame + 1 in self._before else 0 * u.s
+        return middle + (flight.cadence - self.exposure(frame)) / 2 - late
 
     def photons(self, frame, channel, *, line=None):
         """
@@ -174,7 +220,7 @@ class SimulatedFlight:
         Parameters
         ----------
         frame, channel : `int`
-            Raw frame number, light or dark, and channel number.
+            Raw frame number, light, dark or other, and channel number.
 
         Returns
         -------
@@ -200,7 +246,7 @@ class SimulatedFlight:
         Parameters
         ----------
         frame, channel : `int`
-            Raw frame number, light or dark, and channel number.
+            Raw frame number, light, dark or other, and channel number.
 
         Returns
         -------
@@ -221,8 +267,11 @@ class SimulatedFlight:
         """
         flight, config, truth = self.flight, self.config, self.truth
         number = flight.channel(channel).number
-        if frame not in self.frames + self.dark_frames:
-            msg = f"unknown frame {frame!r}: exposures are {self.frames}, darks {self.dark_frames}"
+        if frame not in self.frames + self.dark_frames + self.other_frames:
+            msg = (
+                f"unknown frame {frame!r}: exposures are {self.frames}, darks {self.dark_frames}, others "
+                f"{self.other_frames}"
+            )
             raise ValueError(msg)
         quadrants = camera.Quadrants(truth, number)
         rng = self._rng("noise", frame, number)
@@ -258,7 +307,7 @@ class SimulatedFlight:
         'esis_ndcube.simulate'
         """
         flight, files = self.flight, self.flight.files
-        half = {"start": -0.5, "middle": 0.0, "end": 0.5}[flight.time_stamp] * flight.cadence
+        half = {"start": -0.5, "middle": 0.0, "end": 0.5}[flight.time_stamp] * self.exposure(frame)
         stamp = self.mid_time(frame) + half - flight.clock_offset
         header = fits.Header()
         header[files.time] = stamp.isot + "Z", "Image Timestamp"
@@ -268,7 +317,7 @@ class SimulatedFlight:
             (files.exposure, files.exposure_unit),
             (files.measured_exposure, files.measured_exposure_unit),
         ):
-            header[keyword] = round((flight.cadence / unit).to_value(u.one))
+            header[keyword] = round((self.exposure(frame) / unit).to_value(u.one))
         header["ORIGIN"] = "esis_ndcube.simulate", "Not a real flight"
         return header
 
@@ -340,7 +389,7 @@ class SimulatedFlight:
             (frame, channel.number): directory
             / "raw"
             / flight.files.pattern.format(channel=channel.number, frame=frame)
-            for frame in sorted(self.dark_frames + self.frames)
+            for frame in sorted(self.dark_frames + self.frames + self.other_frames)
             for channel in flight.channels
             if (frame, channel.number) != self.missing
         }
