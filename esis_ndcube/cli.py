@@ -193,7 +193,7 @@ def level3(
     from esis_ndcube.pipeline import form_level3
 
     # Nothing that takes time is done before what can be wrong has been looked at.
-    check_output(output, overwrite)
+    check_output(output, overwrite, inputs=[flight_file])
     flight = _read_flight(flight_file)
     if line is not None:
         flight.line(line)
@@ -210,9 +210,7 @@ def level3(
         raise ValueError(msg)
     references = list_files(references) if references else []
     inputs = [*list_files(paths), *(list_files(darks) if darks else []), *references]
-    if Path(output).resolve() in {path.resolve() for path in inputs}:
-        msg = f"got {output} as input and as output; give another name for the output"
-        raise ValueError(msg)
+    check_output(output, overwrite, inputs=inputs)
     maps = _read_maps(references)
     if fetch and maps and not own_references:
         from esis_ndcube.net.pointing import point_maps
@@ -295,7 +293,7 @@ def report(path, output, reference, overwrite):
     from esis_ndcube.level3 import ESISLevel3Cube
     from esis_ndcube.report import write_report
 
-    check_output(output, overwrite)
+    check_output(output, overwrite, inputs=[path, reference])
     maps = _read_maps([reference]) if reference else [None]
     if len(maps) > 1:
         msg = f"reference {reference} holds {len(maps)} images, expected one"
@@ -336,6 +334,7 @@ def demo(directory, exposures, size, seed, flight_file, workers, overwrite):
         seed=seed,
         workers=workers,
         overwrite=overwrite,
+        inputs=[flight_file],
         progress=sys.stderr.isatty(),
     )
     click.echo(str(result.cube))

@@ -135,7 +135,7 @@ class ContextCube(ESISCube):
         def make(image, _):
             return fits.PrimaryHDU(image_data(image.data), image._image_header(label))
 
-        return write_image_files(images, make, tar=tar, overwrite=overwrite)
+        return write_image_files(images, make, tar=tar, overwrite=overwrite, inputs=[self])
 
     def _image_header(self, label):
         """The exposure's grid, and what the image's own header says of its telescope."""

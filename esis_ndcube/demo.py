@@ -61,7 +61,16 @@ class Demo:
 
 
 def run_demo(
-    directory, flight=ESIS_1, *, n_exposures=3, size="full", seed=0, workers=None, overwrite=False, progress=False
+    directory,
+    flight=ESIS_1,
+    *,
+    n_exposures=3,
+    size="full",
+    seed=0,
+    workers=None,
+    overwrite=False,
+    inputs=(),
+    progress=False,
 ):
     """
     Simulate a flight, process its raw frames, and compare the result with the truth.
@@ -82,6 +91,8 @@ def run_demo(
         Number of threads.
     overwrite : `bool`, optional
         Whether to overwrite files of an earlier demonstration.
+    inputs : iterable of path-like, optional
+        Files that may not be replaced, such as the one that the flight was read from.
     progress : `bool`, optional
         Show progress bars.
 
@@ -94,6 +105,8 @@ def run_demo(
     ------
     FileExistsError
         If there are files in the way.
+    ValueError
+        If one of the inputs is in the way.
 
     Examples
     --------
@@ -107,7 +120,7 @@ def run_demo(
     directory.mkdir(parents=True, exist_ok=True)
     path, flight_file = directory / "l3.fits", directory / "flight.toml"
     for file in (path, flight_file, *(directory / name for name in _PICTURES)):
-        check_output(file, overwrite)
+        check_output(file, overwrite, inputs=inputs)
     log.info("Writing raw frames of a simulated flight to %s", directory)
     files = simulated.write(directory, overwrite=overwrite)
     flight_file.write_text(simulated.flight.toml, encoding="utf-8")

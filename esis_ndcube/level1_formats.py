@@ -15,6 +15,7 @@ from esis_ndcube.flags import Flag
 from esis_ndcube.frames import FrameError, list_files, stamp_to_middle
 from esis_ndcube.io._planes import image_data
 from esis_ndcube.io._values import unit_text
+from esis_ndcube.io.fits import check_output
 from esis_ndcube.level1_planes import PHOTONS, Planes, Times
 from esis_ndcube.provenance import ProcessingStep
 
@@ -68,6 +69,8 @@ def write_images(cube, directory, *, overwrite=False):
         msg = f"{directory} has {', '.join(there[:3])} already; pass overwrite=True to replace such files"
         raise OSError(msg)
     directory.mkdir(parents=True, exist_ok=True)
+    for path in images:
+        check_output(path, overwrite, inputs=[cube])
     for path, place in images.items():
         # A file is whole or not there.
         with tempfile.TemporaryDirectory(dir=directory) as folder:

@@ -1,6 +1,7 @@
 """Form a Level-3 cube: every step in order, nothing else."""
 
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 
@@ -127,7 +128,7 @@ def form_level3(
         raise ValueError(msg)
     vignetting = _vignetting(vignetting, flight, line)
     if output is not None:
-        check_output(output, overwrite)
+        check_output(output, overwrite, inputs=_inputs(level1, reference, output))
     alignments = coalign(
         level1,
         reference,
@@ -180,6 +181,13 @@ def form_level3(
     with cube_file(cube(empty, measured=_unmeasured(shape[:2], normalize)), output, overwrite=overwrite) as file:
         file.finish(cube(empty, measured=images(file.planes)))
     return ESISLevel3Cube.read(output, lazy=not str(output).endswith(".gz"))
+
+
+def _inputs(level1, reference, output):
+    """What an output may not replace; a cube in memory knows the names of its raw frames only."""
+    references = reference if isinstance(reference, list | tuple) else [reference]
+    named = [output] if Path(output).name in np.asarray(level1.meta["file"]) else []
+    return [level1, *references, *named]
 
 
 def _vignetting(vignetting, flight, line):

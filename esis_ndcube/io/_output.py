@@ -6,8 +6,10 @@ import tempfile
 import uuid
 from pathlib import Path
 
+import numpy as np
 
-def check_output(path, overwrite=False):
+
+def check_output(path, overwrite=False, *, inputs=()):
     """
     Make sure, before any work is done, that a file can be written.
 
@@ -17,6 +19,9 @@ def check_output(path, overwrite=False):
         The file.
     overwrite : `bool`, optional
         Whether it may exist.
+    inputs : iterable, optional
+        What the file is made of, none of which it may replace: paths, and objects whose lazy arrays read files; others
+        are not looked at.
 
     Returns
     -------
@@ -29,6 +34,8 @@ def check_output(path, overwrite=False):
         If it exists and ``overwrite`` is not set.
     OSError
         If its folder is missing or can not be written to, or a folder has its name.
+    ValueError
+        If it is one of the inputs, by whatever name.
 
     Examples
     --------
@@ -42,6 +49,8 @@ def check_output(path, overwrite=False):
     if path.is_dir():
         msg = f"can not write {path}: it is a folder; give the name of a file"
         raise IsADirectoryError(msg)
+    if path.exists():
+        _check_inputs(path, inputs)
     if path.exists() and not overwrite:
         msg = f"{path} exists: give another name, or overwrite=True (--overwrite) to replace it"
         raise FileExistsError(msg)
@@ -59,6 +68,33 @@ def check_output(path, overwrite=False):
         msg = f"can not write {path.name} in the folder {path.parent.absolute()}: {error.strerror}"
         raise OSError(msg) from error
     return path
+
+
+def _check_inputs(path, inputs):
+    """Refuse to replace what is read, also where a link or another spelling of its name leads to it."""
+    files = [file for item in inputs for file in (_files_of(item) if hasattr(item, "data") else [item])]
+    for file in files:
+        if isinstance(file, str | os.PathLike) and Path(file).exists() and path.samefile(file):
+            name = f"{path}, which is {file}," if str(path) != str(file) else str(path)
+            msg = f"got {name} as input and as output; give another name for the output"
+            raise ValueError(msg)
+
+
+def _files_of(cube):
+    """The files that lazy arrays of a cube are read from."""
+    from dask import is_dask_collection
+
+    arrays = [cube.data, getattr(getattr(cube, "uncertainty", None), "array", None)]
+    arrays += [getattr(cube, name, None) for name in ("mask", "flags")]
+    files = set()
+    for array in filter(is_dask_collection, arrays):
+        for layer in array.dask.layers.values():
+            # What is read stands in the graph as it is; other layers only say what is done with it.
+            for value in layer.mapping.values() if hasattr(layer, "mapping") else ():
+                listed = isinstance(value, np.ndarray) and value.dtype.kind == "O"
+                items = value.flat if listed else [getattr(value, "value", value)]
+                files.update(item.path for item in items if hasattr(item, "path"))
+    return files
 
 
 def write_text(path, text, *, overwrite=False):
@@ -90,7 +126,7 @@ def write_text(path, text, *, overwrite=False):
 
 
 @contextlib.contextmanager
-def temporary_output(path, *, overwrite=False):
+def temporary_output(path, *, overwrite=False, inputs=()):
     """
     Give a file a temporary name while it is written, and its own when that went well.
 
@@ -100,6 +136,8 @@ def temporary_output(path, *, overwrite=False):
         The file.
     overwrite : `bool`, optional
         Whether to replace a file that exists.
+    inputs : iterable, optional
+        As for `check_output`.
 
     Yields
     ------
@@ -111,11 +149,11 @@ def temporary_output(path, *, overwrite=False):
     OSError
         As `check_output`.
     """
-    path = check_output(path, overwrite)
+    path = check_output(path, overwrite, inputs=inputs)
     temporary = path.with_name(f".{uuid.uuid4().hex}.{path.name}")
     try:
         yield temporary
-        check_output(path, overwrite)
+        check_output(path, overwrite, inputs=inputs)
         temporary.replace(path)
     finally:
         with contextlib.suppress(OSError):

@@ -48,7 +48,7 @@ def write_images(cube, directory, *, label=None, tar=None, overwrite=False):
     OSError
         If a file exists and ``overwrite`` is not set, or can not be written; none is written if any exists.
     ValueError
-        If the cube is not of such images.
+        If the cube is not of such images, or is read lazily from a file that would be replaced.
 
     Examples
     --------
@@ -79,10 +79,12 @@ def write_images(cube, directory, *, label=None, tar=None, overwrite=False):
         time.precision = 3
         name = f"{_stem(label)}_{sequence}_{time.value}_{image.channel}.fits"
         images[directory / name] = image, sequence, label
-    return write_image_files(images, lambda parts, name: _image_hdu(*parts, name), tar=tar, overwrite=overwrite)
+    return write_image_files(
+        images, lambda parts, name: _image_hdu(*parts, name), tar=tar, overwrite=overwrite, inputs=[cube]
+    )
 
 
-def write_image_files(images, make, *, tar=None, overwrite=False):
+def write_image_files(images, make, *, tar=None, overwrite=False, inputs=()):
     """
     Write files, each under a temporary name and then moved, and none of them if any is there already.
 
@@ -96,6 +98,8 @@ def write_image_files(images, make, *, tar=None, overwrite=False):
         An archive to put the files in as well.
     overwrite : `bool`, optional
         Whether files that exist may be replaced.
+    inputs : iterable, optional
+        What the images come from, as for `~esis_ndcube.io.fits.check_output`.
 
     Returns
     -------
@@ -106,6 +110,8 @@ def write_image_files(images, make, *, tar=None, overwrite=False):
     ------
     OSError
         As `~esis_ndcube.io.fits.check_output`.
+    ValueError
+        As there, or if the archive has the name of a file that it is to hold.
 
     Examples
     --------
@@ -115,10 +121,13 @@ def write_image_files(images, make, *, tar=None, overwrite=False):
     >>> [file.name for file in write_image_files({path: "flat"}, lambda part, name: fits.PrimaryHDU())]
     ['a.fits']
     """
+    if tar is not None and Path(tar).resolve() in {path.resolve() for path in images}:
+        msg = f"got the archive {tar}, which is one of the files to put in it; give another name"
+        raise ValueError(msg)
     for folder in {path.parent for path in images}:
         folder.mkdir(parents=True, exist_ok=True)
     for path in [*images, *([] if tar is None else [tar])]:
-        check_output(path, overwrite)
+        check_output(path, overwrite, inputs=inputs)
     for path, parts in images.items():
         with temporary_output(path, overwrite=overwrite) as temporary:
             make(parts, path.name).writeto(temporary, checksum=True)

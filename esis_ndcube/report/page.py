@@ -50,7 +50,8 @@ def write_report(cube, path, *, reference=None, source=None, overwrite=False, pr
     ModuleNotFoundError
         If jinja2 is not installed.
     ValueError
-        If the cube does not have all four axes, or no flight, line or frame numbers.
+        If the cube does not have all four axes, or no flight, line or frame numbers, or the file is the one that it is
+        read from lazily.
     OSError
         If the file can not be written, or exists.
 
@@ -63,7 +64,7 @@ def write_report(cube, path, *, reference=None, source=None, overwrite=False, pr
     >>> "<!doctype html>" in path.read_text(encoding="utf-8").lower()
     True
     """
-    path = check_output(path, overwrite)
+    path = check_output(path, overwrite, inputs=[cube, reference])
     template = _template()
     if cube.data.ndim != 4:
         msg = f"got a cube of shape {cube.data.shape}, expected (time, channel, y, x): slice with ranges"

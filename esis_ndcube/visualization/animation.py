@@ -53,7 +53,8 @@ def animate(cube, path, *, context=None, fps=5, norm=None, cmap=None, dpi=100, o
     TypeError
         If the context is no cube.
     ValueError
-        If the name of the file ends otherwise, or the cube or the context have other axes or exposures.
+        If the name of the file ends otherwise, the cube or the context have other axes or exposures, or the file is the
+        one that they are read from lazily.
 
     Examples
     --------
@@ -68,8 +69,8 @@ def animate(cube, path, *, context=None, fps=5, norm=None, cmap=None, dpi=100, o
     path = Path(path)
     writer = _writer(path, fps)
     _check(cube, context)
-    path = check_output(path, overwrite)
     cubes = [cube] if context is None else [cube, context]
+    path = check_output(path, overwrite, inputs=cubes)
     count = cube.shape[0]
     bar = tqdm(total=count * (len(cubes) + 1), desc="Movie", disable=not progress)
     scales = []
@@ -88,7 +89,11 @@ def animate(cube, path, *, context=None, fps=5, norm=None, cmap=None, dpi=100, o
     # So that nothing moves from frame to frame.
     panels.figure.draw_without_rendering()
     panels.figure.set_layout_engine("none")
-    with bar, temporary_output(path, overwrite=overwrite) as part, writer.saving(panels.figure, part, dpi):
+    with (
+        bar,
+        temporary_output(path, overwrite=overwrite, inputs=cubes) as part,
+        writer.saving(panels.figure, part, dpi),
+    ):
         for exposures in chain([first], frames):
             _show(panels, [image for exposure in exposures for image in split_images(exposure)])
             panels.heading.set_text(title(exposures[0]))
