@@ -15,6 +15,7 @@ from sunpy.coordinates import Helioprojective
 from sunpy.map import GenericMap
 from sunpy.util.exceptions import warn_user
 
+from esis_ndcube._checks import check_cube
 from esis_ndcube._drawing import map_name
 from esis_ndcube._screen import seen_pixels
 from esis_ndcube.aia import POINTING_KEYWORD, add_uncertainty, point_map
@@ -218,6 +219,7 @@ def context_cube(
     >>> cube = ESISLevel3Cube.read("l3.fits")  # doctest: +SKIP
     >>> context_cube(cube, sunpy.map.Map("aia_304.fits")).image_time  # doctest: +SKIP
     """
+    check_cube(cube, 3)
     maps = _check_maps(maps)
     whole, cube = cube, _one_channel(cube)
     timed = cube.data.ndim == 3

@@ -9,9 +9,11 @@ from scipy.ndimage import map_coordinates
 import astropy.units as u
 from astropy.table import QTable
 
+from esis_ndcube._checks import check_cube
 from esis_ndcube._edge_profile import RiseFinder
 from esis_ndcube.flags import Flag
 from esis_ndcube.flight import Flight
+from esis_ndcube.level1_planes import frame_flags
 from esis_ndcube.parallel import compute, delayed
 
 __all__ = ["FieldStopEdges", "find_edges", "find_shift"]
@@ -222,6 +224,7 @@ def find_edges(cube, *, line=None, reach=_REACH, workers=None):
     >>> level1 = ESISLevel1Cube.from_raw("frames")  # doctest: +SKIP
     >>> print(find_edges(level1, line="O V").table())  # doctest: +SKIP
     """
+    check_cube(cube, 1, 3)
     flight = cube.flight
     if flight is None or cube.data.ndim != 4:
         msg = f"got a cube of shape {cube.data.shape}, expected (time, channel, y, x) of a known flight"
@@ -308,6 +311,8 @@ def _finder(reach):
 
 def _find_in_cube(cube, index, line, reach):
     flags = None if cube.flags is None else cube.flags[index]
+    if cube._level == 1:
+        flags = frame_flags(cube, index)
     channel = int(cube.channel[index[1]])
     position = _array_position(cube, index)
     return _find_in_image(cube.data[index], flags, cube.flight, channel, line, reach, position)

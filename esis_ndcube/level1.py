@@ -6,7 +6,7 @@ import astropy.units as u
 from astropy.nddata import StdDevUncertainty
 from ndcube.meta import NDMeta
 
-from esis_ndcube.cube import ESISCube
+from esis_ndcube.cube import ESISCube, copy_meta
 from esis_ndcube.flags import Flag
 from esis_ndcube.flight import ESIS_1
 from esis_ndcube.frames import (
@@ -216,7 +216,7 @@ class ESISLevel1Cube(ESISCube):
         Raises
         ------
         ValueError
-            If the flight has no such line, or the cube is not in electrons.
+            If the flight has no such line, or the cube is in photons already, or not to be had in electrons.
 
         Examples
         --------
@@ -225,21 +225,96 @@ class ESISLevel1Cube(ESISCube):
         >>> cube.to_photons("O V").unit  # doctest: +SKIP
         Unit("ph / pix")
         """
-        from esis_ndcube.operations._parts import make_uncertainty, standard_deviation
-
-        line = self.flight.line(line)
+        line = self._known_flight().line(line)
         if self.unit != u.electron:
-            msg = f"got a cube in {self.unit}, expected one in electrons"
-            raise ValueError(msg)
+            if self.unit is not None and self.unit.is_equivalent(PHOTONS):
+                msg = f"got a cube in {self.unit}, expected one in electrons: to_electrons() goes back"
+                raise ValueError(msg)
+            return self.to_electrons().to_photons(line)
         factor = self.flight.electrons_per_photon(line).value
-        meta = NDMeta(dict(self.meta), axes=dict(self.meta.axes), key_comments=dict(self.meta.key_comments))
-        # NDMeta has no plain way to replace a value along with adding one.
-        meta.add("line", line.name, None, None, overwrite=True)
         step = ProcessingStep("to_photons", {"line": line.name, "electrons_per_photon": factor})
-        meta.add("history", (*self.history, step), None, None, overwrite=True)
-        sigma = standard_deviation(self, self.unit)
-        uncertainty = make_uncertainty(self.uncertainty, None if sigma is None else sigma / np.float32(factor))
-        return self._new_instance(data=self.data / np.float32(factor), uncertainty=uncertainty, meta=meta, unit=PHOTONS)
+        factor, sigma = np.float32(factor), self._sigma()
+        return self._with(self.data / factor, None if sigma is None else sigma / factor, PHOTONS, step, line.name)
+
+    def to_electrons(self):
+        """
+        Express the data in electrons.
+
+        Returns
+        -------
+        `ESISLevel1Cube`
+            Electrons per pixel and exposure; the cube itself where it is in electrons already.
+            Rates are multiplied by the exposure times, and photons by what one of the cube's line frees, which is
+            exact for a cube that `to_photons` made.
+
+        Raises
+        ------
+        ValueError
+            If the cube has no unit, or one that can not be converted, or photons of no known line.
+
+        Examples
+        --------
+        >>> from esis_ndcube.level1 import ESISLevel1Cube
+        >>> cube = ESISLevel1Cube.from_raw("flight/raw/")  # doctest: +SKIP
+        >>> cube.to_photons("O V").to_electrons().unit  # doctest: +SKIP
+        Unit("electron")
+        """
+        unit = self.unit
+        if unit == u.electron:
+            return self
+        # Per pixel, or not: a value is that of a pixel anyway.
+        wholes = [] if unit is None else [unit * pixel * time for pixel in (u.one, u.pix) for time in (u.one, u.s)]
+        whole = next((w for w in wholes if w.is_equivalent(u.electron) or w.is_equivalent(u.photon)), None)
+        if whole is None:
+            msg = (
+                f"got a Level-1 cube {f'in {unit}' if unit else 'without unit'}, expected electrons: give it the unit, "
+                "or multiply it by a Quantity that makes electrons of it"
+            )
+            raise ValueError(msg)
+        photons = whole.is_equivalent(u.photon)
+        if photons and self.line is None:
+            msg = (
+                f"got a Level-1 cube in {unit} of an unknown line, expected electrons, or photons of a line as "
+                "to_photons makes them: multiply it by flight.electrons_per_photon(line)"
+            )
+            raise ValueError(msg)
+        factor = whole.to(u.photon if photons else u.electron)
+        if photons:
+            factor *= self._known_flight().electrons_per_photon(self.line).value
+        factor = np.float32(factor)
+        if wholes.index(whole) % 2:
+            if self.exposure is None:
+                msg = f"got a Level-1 cube in {unit} without exposure times, expected electrons: multiply it by them"
+                raise ValueError(msg)
+            seconds = np.asarray(self.exposure.to_value(u.s), dtype=np.float32)
+            factor = factor * seconds.reshape(seconds.shape + (1,) * (self.data.ndim - seconds.ndim))
+        sigma = self._sigma()
+        step = ProcessingStep("to_electrons", {"from": unit.to_string()})
+        return self._with(self.data * factor, None if sigma is None else sigma * factor, u.electron, step, None)
+
+    def _sigma(self):
+        """Standard deviation in the cube's unit, whatever kind of uncertainty it has, or None."""
+        from esis_ndcube.operations._parts import standard_deviation
+
+        # Of inverse variance 0 the standard deviation is infinite.
+        with np.errstate(divide="ignore"):
+            return standard_deviation(self, self.unit)
+
+    def _known_flight(self):
+        if self.flight is None:
+            msg = "got a Level-1 cube without a flight, expected meta['flight'], as from_raw and from_images set it"
+            raise ValueError(msg)
+        return self.flight
+
+    def _with(self, data, sigma, unit, step, line):
+        """The cube with other values."""
+        from esis_ndcube.operations._parts import make_uncertainty
+
+        meta = copy_meta(self.meta) or {}
+        meta.pop("line", None)
+        meta.update({"history": (*self.history, step)} | ({} if line is None else {"line": line}))
+        uncertainty = make_uncertainty(self.uncertainty, sigma)
+        return self._new_instance(data=data, uncertainty=uncertainty, meta=meta, unit=unit)
 
     @classmethod
     def from_esis(cls, obj, flight=ESIS_1, *, frames=None):

@@ -7,7 +7,7 @@ from sunpy.util.exceptions import warn_user
 
 from esis_ndcube.flags import Flag
 
-__all__ = ["PHOTONS", "Planes", "Times"]
+__all__ = ["PHOTONS", "Planes", "Times", "complete_flags", "frame_flags"]
 
 PHOTONS = u.photon / u.pix
 """Unit of data that are expressed in photons of a line."""
@@ -88,3 +88,58 @@ class Times:
         middle = start + np.where(np.isfinite(offset), offset, mean) * u.s
         middle.format = "isot"
         return cls(middle, exposure * u.s, files.astype(str))
+
+
+def complete_flags(flags, data, mask):
+    """
+    Flags of an image that say of every pixel that it is invalid which the mask or the data say it of.
+
+    Parameters
+    ----------
+    flags : array-like of unsigned integers, or None
+        Bits of `~esis_ndcube.flags.Flag`.
+    data : array-like
+        The image.
+    mask : array-like of `bool`, or None
+        True where invalid; may be one value for all pixels.
+
+    Returns
+    -------
+    `numpy.ndarray`
+        The flags, with ``Flag.BAD_PIXEL`` where they had nothing of it.
+
+    Examples
+    --------
+    >>> from esis_ndcube.level1_planes import complete_flags
+    >>> complete_flags(None, [1.0, 2.0, float("nan")], [True, False, False])
+    array([2, 0, 2], dtype=uint16)
+    """
+    bad = ~np.isfinite(np.asarray(data))
+    if mask is not None:
+        bad |= np.asarray(mask, dtype=bool)
+    flags = np.zeros(bad.shape, np.uint16) if flags is None else np.asarray(flags)
+    return np.where(bad & (flags & int(Flag.INVALID) == 0), flags | flags.dtype.type(Flag.BAD_PIXEL), flags)
+
+
+def frame_flags(cube, index):
+    """
+    Complete flags of one image of a Level-1 cube, as `complete_flags` makes them.
+
+    Parameters
+    ----------
+    cube : `~esis_ndcube.level1.ESISLevel1Cube`
+        The cube.
+    index : `tuple` of `int`
+        Indices of exposure and channel.
+
+    Returns
+    -------
+    `numpy.ndarray`
+        Shape (y, x).
+
+    Examples
+    --------
+    >>> from esis_ndcube.level1_planes import frame_flags
+    >>> bad = frame_flags(level1, (0, 1)) & int(Flag.INVALID) != 0  # doctest: +SKIP
+    """
+    return complete_flags(*(part[index] if np.ndim(part) else part for part in (cube.flags, cube.data, cube.mask)))

@@ -3,6 +3,7 @@
 import numpy as np
 from scipy.ndimage import binary_dilation
 
+from esis_ndcube._checks import check_cube
 from esis_ndcube.flags import Flag
 from esis_ndcube.instrument import line_key
 
@@ -214,6 +215,7 @@ def clean_region(cube, *, channels=None, lines=None, frames=None):
     >>> clean = clean_region(cube, channels=[2, 3])  # doctest: +SKIP
     >>> cube.difference(2, 3).data[:, clean].mean()  # doctest: +SKIP
     """
+    check_cube(cube, 3)
     if cube.data.ndim != 4 or cube.flags is None:
         flags = "no flags" if cube.flags is None else "flags"
         msg = f"got a cube of shape {cube.data.shape} with {flags}, expected (time, channel, y, x) with flags"

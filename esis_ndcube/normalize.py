@@ -6,6 +6,7 @@ import astropy.units as u
 from astropy.table import QTable
 from sunpy.util.exceptions import warn_user
 
+from esis_ndcube._checks import check_cube
 from esis_ndcube.cube import copy_meta
 from esis_ndcube.flags import Flag
 from esis_ndcube.mask import clean_region
@@ -145,6 +146,7 @@ def masked_means(cube, *, region=None):
     >>> cube = ESISLevel3Cube.read("l3.fits")  # doctest: +SKIP
     >>> masked_means(cube)["mean"].max()  # doctest: +SKIP
     """
+    check_cube(cube, 3)
     if cube.data.ndim != 4:
         msg = f"got a cube of shape {cube.data.shape}, expected (time, channel, y, x)"
         raise ValueError(msg)
@@ -218,6 +220,7 @@ def normalize_intensities(cube, *, region=None):
     >>> cube.normalization.min()  # doctest: +SKIP
     1.0
     """
+    check_cube(cube, 3)
     if cube.normalization is not None or any(step.name == "normalize_intensities" for step in cube.history):
         msg = (
             "this cube is normalized already (see cube.normalization): "

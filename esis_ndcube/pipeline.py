@@ -9,14 +9,17 @@ import astropy.units as u
 from astropy.nddata import StdDevUncertainty
 from ndcube.meta import NDMeta
 
+from esis_ndcube._checks import check_cube
 from esis_ndcube._spline import nearest
 from esis_ndcube.edges import find_shift
 from esis_ndcube.flags import Flag
 from esis_ndcube.io._file import cube_file
 from esis_ndcube.io.fits import check_output
+from esis_ndcube.level1_planes import complete_flags
 from esis_ndcube.level3 import ESISLevel3Cube
 from esis_ndcube.mask import line_region, overlapping_lines
 from esis_ndcube.normalize import clean_means, normalization_factors
+from esis_ndcube.operations._parts import standard_deviation
 from esis_ndcube.parallel import delayed, share, stream
 from esis_ndcube.provenance import ProcessingStep
 from esis_ndcube.registration import coalign
@@ -28,6 +31,10 @@ __all__ = ["form_level3"]
 
 # Arrays of the cube, by the names of their HDUs.
 _TYPES = {"DATA": np.float32, "UNCERT": np.float32, "MASK": bool, "FLAGS": np.uint8}
+
+
+# Metadata that the frames must have.
+_NEEDED = "flight", "frame", "file", "mid_time", "exposure"
 
 
 def form_level3(
@@ -61,7 +68,8 @@ def form_level3(
     Parameters
     ----------
     level1 : `~esis_ndcube.ESISLevel1Cube`
-        Frames, shape (time, channel, y, x), in electrons.
+        Frames, shape (time, channel, y, x), in electrons or what `~esis_ndcube.ESISLevel1Cube.to_electrons` makes them
+        of. Without uncertainty the result has none; what the mask says of pixels counts beside the flags.
     reference : `~sunpy.map.GenericMap`, `list` of them, `~ndcube.NDCube` or `int`, optional
         Images of the Sun to align with, as for `~esis_ndcube.coalign`; by default the flight's pose is the pointing.
     line : `str`, optional
@@ -121,6 +129,7 @@ def form_level3(
     >>> level1 = ESISLevel1Cube.from_raw("frames", lazy=True)  # doctest: +SKIP
     >>> cube = form_level3(level1, sunpy.map.Map("aia_304.fits"), output="l3.fits")  # doctest: +SKIP
     """
+    level1 = _checked(level1)
     flight = level1.flight
     line = flight.line(flight.pose_line if line is None else line)
     if stage not in ("linear", "final"):
@@ -168,19 +177,32 @@ def form_level3(
     if normalize:
         steps.append(ProcessingStep("normalize_intensities"))
 
-    images = partial(_fill, level1=level1, alignments=chosen, line=line, vignetting=vignetting, order=order)
+    sigma = standard_deviation(level1, level1.unit)
+    types = {name: dtype for name, dtype in _TYPES.items() if name != "UNCERT" or sigma is not None}
+    images = partial(
+        _fill, level1=level1, sigma=sigma, alignments=chosen, line=line, vignetting=vignetting, order=order
+    )
     images = partial(images, normalize=normalize, workers=workers, progress=progress)
     cube = partial(
         _cube, level1=level1, alignments=alignments, line=line, stage=stage, vignetting=vignetting, steps=steps
     )
     if output is None:
-        planes = {name: np.empty(shape, dtype) for name, dtype in _TYPES.items()}
+        planes = {name: np.empty(shape, dtype) for name, dtype in types.items()}
         return cube(planes, measured=images(planes))
     # What the file is begun with: the values come image by image, and the factors last.
-    empty = {name: np.broadcast_to(np.zeros((), dtype), shape) for name, dtype in _TYPES.items()}
+    empty = {name: np.broadcast_to(np.zeros((), dtype), shape) for name, dtype in types.items()}
     with cube_file(cube(empty, measured=_unmeasured(shape[:2], normalize)), output, overwrite=overwrite) as file:
         file.finish(cube(empty, measured=images(file.planes)))
     return ESISLevel3Cube.read(output, lazy=not str(output).endswith(".gz"))
+
+
+def _checked(level1):
+    """The frames in electrons."""
+    check_cube(level1, 1)
+    if lacking := [key for key in _NEEDED if level1._get_meta(key) is None]:
+        msg = f"got a Level-1 cube without {', '.join(lacking)} in its metadata, as from_raw and from_images set them"
+        raise ValueError(msg)
+    return level1.to_electrons()
 
 
 def _inputs(level1, reference, output):
@@ -208,7 +230,7 @@ def _unmeasured(shape, normalize):
     return {name: np.full(shape, np.nan) for name in names}
 
 
-def _fill(planes, *, level1, alignments, line, vignetting, order, normalize, workers, progress):
+def _fill(planes, *, level1, sigma, alignments, line, vignetting, order, normalize, workers, progress):
     """Resample every frame into the arrays of the cube, and scale them; returns what was measured of every image."""
     measured = _unmeasured(alignments.shape, normalize)
     shape = planes["DATA"].shape[2:]
@@ -217,21 +239,24 @@ def _fill(planes, *, level1, alignments, line, vignetting, order, normalize, wor
         "UNCERT": np.full(shape, np.nan, np.float32),
         "FLAGS": np.full(shape, Flag.MISSING, np.uint8),
     }
+    measured_planes = [name for name in ("DATA", "UNCERT") if name in planes]
     aligned = [index for index, a in np.ndenumerate(alignments) if a is not None and a.converged]
-    tasks = (_resampling(level1, index, alignments[index], line, vignetting, order, workers) for index in aligned)
+    tasks = (
+        _resampling(level1, sigma, index, alignments[index], line, vignetting, order, workers) for index in aligned
+    )
     results = stream(tasks, total=len(aligned), workers=workers, description="Resampling" if progress else None)
     for index, alignment in np.ndenumerate(alignments):
         images = missing
         if alignment is not None and alignment.converged:
             images, (measured["field_stop_u"][index], measured["field_stop_v"][index]) = next(results)
-        for name, image in images.items():
-            planes[name][index] = image
+        for name in (*measured_planes, "FLAGS"):
+            planes[name][index] = images[name]
         planes["MASK"][index] = (images["FLAGS"] & Flag.INVALID).astype(bool)
     if not normalize:
         return measured
     factors = normalization_factors(clean_means(planes["DATA"], planes["MASK"], planes["FLAGS"]))
     for index, factor in np.ndenumerate(factors):
-        for name in ("DATA", "UNCERT"):
+        for name in measured_planes:
             planes[name][index] = planes[name][index] * np.float32(factor)
         if not np.isfinite(factor):
             # An image that could not be measured has no factor, and is invalid.
@@ -240,16 +265,18 @@ def _fill(planes, *, level1, alignments, line, vignetting, order, normalize, wor
     return measured | {"normalization": factors}
 
 
-def _resampling(level1, index, alignment, line, vignetting, order, workers):
+def _resampling(level1, sigma, index, alignment, line, vignetting, order, workers):
     """The task to resample one frame, of which it needs the line's columns only."""
     columns = slice(*line.columns)
-    arrays = level1.data, level1.uncertainty.array, level1.flags
-    parts = [share(array[(*index, slice(None), columns)], workers=workers) for array in arrays]
+    arrays = level1.data, sigma, level1.flags, level1.mask
+    parts = [
+        share(array[(*index, slice(None), columns)], workers=workers) if np.ndim(array) else array for array in arrays
+    ]
     task = partial(_resample, flight=level1.flight, alignment=alignment, line=line, vignetting=vignetting, order=order)
     return delayed(task, *parts)
 
 
-def _resample(frame, noise, bad, *, flight, alignment, line, vignetting, order):
+def _resample(frame, noise, flags, mask, *, flight, alignment, line, vignetting, order):
     """Arrays of one image, by the names of their HDUs, and the shift of its field stop."""
     u_pixel, v_pixel = detector_coordinates(alignment, alignment.grid, flight.grid_shape)
     # Beyond the line's columns another line is imaged: nothing there belongs to this cube.
@@ -257,15 +284,19 @@ def _resample(frame, noise, bad, *, flight, alignment, line, vignetting, order):
     inside = (u_pixel >= first - 0.5) & (u_pixel <= stop - 0.5)
     position = u_pixel - first, v_pixel
     electrons = flight.electrons_per_photon(line).value
+    bad = complete_flags(flags, frame, mask)
     # Invalid pixels are masked below and not left out here: Level-1 has mended what would spoil its neighbors.
     data, footprint = interpolate((frame / electrons).astype(np.float32), *position, order=order)
     footprint &= inside
-    sigma = propagate_uncertainty(noise / electrons, *position, order=order)
+    images = {"DATA": data}
+    if noise is not None:
+        images["UNCERT"] = propagate_uncertainty(noise / electrons, *position, order=order)
     if vignetting is not None:
         correction = vignetting.evaluate(alignment.channel, u_pixel).astype(np.float32)
-        data /= correction
-        sigma /= np.abs(correction)
-    data[~footprint] = sigma[~footprint] = np.nan
+        for name, image in images.items():
+            image /= correction if name == "DATA" else np.abs(correction)
+    for image in images.values():
+        image[~footprint] = np.nan
     flags = np.where(footprint, nearest(bad.astype(np.uint8), *position), np.uint8(Flag.OUTSIDE))
     # The field stop moves on the detector, apart from the Sun.
     shift = find_shift(frame, bad, flight=flight, channel=alignment.channel, line=line, first_column=first)
@@ -273,7 +304,7 @@ def _resample(frame, noise, bad, *, flight, alignment, line, vignetting, order):
     flags[~region(line)] |= np.uint8(Flag.OUTSIDE)
     for rank, other in enumerate(overlapping_lines(flight, line)):
         flags[region(other) & footprint] |= np.uint8(Flag.OVERLAP if rank == 0 else Flag.OVERLAP_FAINT)
-    return {"DATA": data, "UNCERT": sigma, "FLAGS": flags}, shift
+    return images | {"FLAGS": flags}, shift
 
 
 def _cube(planes, *, level1, alignments, line, stage, vignetting, steps, measured):
@@ -287,7 +318,7 @@ def _cube(planes, *, level1, alignments, line, stage, vignetting, steps, measure
     return ESISLevel3Cube(
         planes["DATA"],
         wcs=wcs,
-        uncertainty=StdDevUncertainty(planes["UNCERT"], copy=False),
+        uncertainty=StdDevUncertainty(planes["UNCERT"], copy=False) if "UNCERT" in planes else None,
         mask=planes["MASK"],
         flags=planes["FLAGS"],
         meta=_meta(level1, alignments, line, stage, vignetting, measured, steps),
@@ -304,7 +335,7 @@ def _observer(grid):
 
 
 def _meta(level1, alignments, line, stage, vignetting, measured, steps):
-    values = {key: level1.meta[key] for key in ("flight", "frame", "file", "mid_time", "exposure")}
+    values = {key: level1.meta[key] for key in _NEEDED}
     axes = {"frame": 0, "file": (0, 1), "mid_time": (0, 1), "exposure": (0, 1)}
     values |= {
         "level": 3,

@@ -7,6 +7,7 @@ import numpy as np
 
 import astropy.units as u
 
+from esis_ndcube._checks import check_cube
 from esis_ndcube.io._values import escape, unit_text
 from esis_ndcube.provenance import package_version
 from esis_ndcube.wcs import ESISWCS
@@ -48,6 +49,7 @@ def exposure_header(cube):
     >>> header["DATE-AVG"], header["DETECTOR"], header["CUNIT1"]
     ('2019-09-30T18:08:00.000000000', 'ESIS1', 'arcsec')
     """
+    check_cube(cube)
     if not isinstance(cube.wcs, ESISWCS) or cube.wcs.naxis != 2 or cube.wcs.array_axis_names != ["y", "x"]:
         msg = f"got a cube of shape {cube.data.shape}, expected an image of one exposure, as cube[0, 0]"
         raise ValueError(msg)

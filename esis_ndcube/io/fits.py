@@ -7,6 +7,7 @@ from pathlib import Path
 from astropy.io import fits
 from astropy.utils.exceptions import AstropyUserWarning
 
+from esis_ndcube._checks import check_cube
 from esis_ndcube.io._cards import exposure_header
 from esis_ndcube.io._file import cube_file, write_arrays
 from esis_ndcube.io._layout import LAYOUT
@@ -71,6 +72,7 @@ def write_fits(cube, path, *, overwrite=False):
     >>> ESISCube.read(folder / "cube.fits").shape
     (1, 2, 5, 7)
     """
+    check_cube(cube)
     with cube_file(cube, path, overwrite=overwrite) as file:
         write_arrays(cube, file.planes)
         file.finish(cube)

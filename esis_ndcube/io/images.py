@@ -9,6 +9,7 @@ import numpy as np
 import astropy.units as u
 from astropy.io import fits
 
+from esis_ndcube._checks import check_cube
 from esis_ndcube.io._cards import add_file_cards, exposure_header
 from esis_ndcube.io._output import check_output, temporary_output
 from esis_ndcube.io._planes import image_data
@@ -61,6 +62,7 @@ def write_images(cube, directory, *, label=None, tar=None, overwrite=False):
     >>> [path.name for path in cube[:, 0].write_images(getfixture("tmp_path"))]
     ['ESIS_Level3_0_2019-09-30T18:08:36.642_1.fits']
     """
+    check_cube(cube)
     names = getattr(cube.wcs, "array_axis_names", [])
     if names[-2:] != ["y", "x"] or cube.time is None or cube.channel is None:
         axes = ", ".join(names) or f"of a {type(cube.wcs).__name__}"

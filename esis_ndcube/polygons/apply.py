@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from esis_ndcube._checks import check_cube
 from esis_ndcube.flags import Flag
 from esis_ndcube.operations._parts import is_lazy, rebuild
 from esis_ndcube.polygons.files import read_polygons
@@ -39,6 +40,7 @@ def mask_polygons(cube, polygons):
     >>> from esis_ndcube.polygons import mask_polygons
     >>> masked = mask_polygons(cube, "scratches.toml")  # doctest: +SKIP
     """
+    check_cube(cube)
     if isinstance(polygons, PolygonMask):
         polygons = [polygons]
     elif isinstance(polygons, (str, Path)):
@@ -78,6 +80,7 @@ def mask_pixels(cube, mask):
     >>> from esis_ndcube.polygons import mask_pixels
     >>> masked = mask_pixels(cube, cube.data > 500)  # doctest: +SKIP
     """
+    check_cube(cube)
     mask = mask if is_lazy(mask) else np.asarray(mask)
     shape = cube.data.shape
     if mask.dtype != bool or mask.shape not in (shape, shape[-2:]):

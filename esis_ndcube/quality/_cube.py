@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from esis_ndcube._checks import check_cube
 from esis_ndcube.flags import Flag
 from esis_ndcube.registration import log_difference_of_gaussians
 
@@ -11,6 +12,7 @@ FINE, COARSE = 1.0, 8.0
 
 def check(cube, *, flags=False):
     """Refuse a cube without all four axes, or without flags where they are needed."""
+    check_cube(cube, 3)
     if cube.data.ndim != 4:
         msg = f"got a cube of shape {cube.data.shape}, expected (time, channel, y, x): slice with ranges"
         raise ValueError(msg)

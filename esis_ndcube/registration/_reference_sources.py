@@ -14,6 +14,8 @@ from astropy.wcs.wcsapi import HighLevelWCSWrapper
 from esis_ndcube._drawing import map_name
 from esis_ndcube._spline import evaluate, prepare
 from esis_ndcube.cube import ESISCube
+from esis_ndcube.flags import Flag
+from esis_ndcube.level1_planes import frame_flags
 from esis_ndcube.mask import line_region
 from esis_ndcube.registration._grid import observed_grid, pixel_size
 from esis_ndcube.registration.alignment import Alignment
@@ -264,7 +266,7 @@ def _frame_source(level1, line, number):
     region = line_region(flight, number, line, x, y)
     for time in np.argsort(np.abs(level1.frame - flight.pose_frame), kind="stable"):
         image = np.where(region, np.asarray(level1.data[time, index]), np.nan)
-        image[np.asarray(level1._mask_part((time, index)))] = np.nan
+        image[frame_flags(level1, (time, index)) & int(Flag.INVALID) != 0] = np.nan
         if np.isfinite(image[region]).mean() > _MIN_LIT and np.nanstd(image) > 0:
             break
     else:

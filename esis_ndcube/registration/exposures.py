@@ -7,6 +7,8 @@ import numpy as np
 
 from sunpy.util.exceptions import warn_user
 
+from esis_ndcube._checks import check_cube
+from esis_ndcube.flags import Flag
 from esis_ndcube.parallel import delayed, share, stream
 from esis_ndcube.registration._fitting import align_exposure, carry_exposure
 from esis_ndcube.registration._frame import Frame
@@ -135,6 +137,7 @@ def coalign_frames(
     >>> coalign(level1).final[0, 0]  # doctest: +SKIP
     <Alignment final of channel 1, frame 109, O V>
     """
+    check_cube(level1, 1)
     if level1.data.ndim != 4:
         msg = (
             f"got a Level-1 cube of shape {level1.data.shape}, expected axes (time, channel, y, x): choose exposures "
@@ -213,12 +216,22 @@ def _tasks(level1, line, references, functions, workers):
             Alignment.from_pose(flight, channel, frame=frame, line=line, time=time, grid=references.grid)
             for channel, time in zip(level1.channel, level1.meta["mid_time"][index], strict=True)
         ]
-        images, bad = (share(part, workers=workers) for part in (level1.data[index], level1._mask_part(index)))
+        bad = _invalid(level1, index)
+        images, bad = (share(part, workers=workers) for part in (level1.data[index], bad))
         # Exposures that follow each other and have the same share it, also in other processes.
         image = references.images[index]
         if last is None or image is not last[0]:
             last = image, share(None if image is None else Once(image), workers=workers)
         yield delayed(partial(_call, function, poses, flight), images, bad, last[1])
+
+
+def _invalid(level1, index):
+    """Where an exposure is invalid: by the mask, or without one by the flags."""
+    if np.ndim(level1.mask):
+        return level1.mask[index]
+    if not level1.mask and level1.flags is not None:
+        return (level1.flags[index] & int(Flag.INVALID)) != 0
+    return np.full(level1.data.shape[1:], bool(level1.mask))
 
 
 def _call(function, poses, flight, images, bad, reference):

@@ -6,6 +6,7 @@ import numpy as np
 
 import astropy.units as u
 
+from esis_ndcube._checks import check_cube
 from esis_ndcube.io._output import check_output, write_text
 from esis_ndcube.quality.tables import summarize
 from esis_ndcube.report._pictures import image_pictures
@@ -64,6 +65,7 @@ def write_report(cube, path, *, reference=None, source=None, overwrite=False, pr
     >>> "<!doctype html>" in path.read_text(encoding="utf-8").lower()
     True
     """
+    check_cube(cube, 3)
     path = check_output(path, overwrite, inputs=[cube, reference])
     template = _template()
     if cube.data.ndim != 4:

@@ -4,6 +4,7 @@ import numpy as np
 
 from astropy.wcs import WCSCOMPARE_ANCILLARY, WCSCOMPARE_CRPIX
 
+from esis_ndcube._checks import check_cube as check_kind
 from esis_ndcube.flags import Flag
 from esis_ndcube.mask import distance_inside, overlapping_lines
 from esis_ndcube.resample import detector_coordinates
@@ -14,6 +15,7 @@ _MATTERS = 0.02
 
 def check_cube(cube):
     """Raise a `ValueError` if the images can not be compared with one another."""
+    check_kind(cube, 3)
     if cube.data.ndim != 4:
         msg = f"got a cube of shape {cube.data.shape}, expected (time, channel, y, x): slice with ranges"
         raise ValueError(msg)

@@ -9,6 +9,7 @@ from dask.utils import SerializableLock
 
 from sunpy.util.exceptions import warn_user
 
+from esis_ndcube._checks import check_cube
 from esis_ndcube.cube import copy_meta
 from esis_ndcube.operations._parts import is_lazy, make_uncertainty, rebuild, standard_deviation
 from esis_ndcube.provenance import ProcessingStep
@@ -57,6 +58,7 @@ def correct_vignetting(cube, vignetting=None, *, method="joint"):
     >>> correct_vignetting(cube, [0.436, 0.340, 0.382, 0.495]).vignetting.slopes  # doctest: +SKIP
     {1: 0.436, 2: 0.34, 3: 0.382, 4: 0.495}
     """
+    check_cube(cube, 3)
     if cube.vignetting is not None:
         msg = (
             f"the vignetting is corrected already, by the slopes from {cube.vignetting.source}: "
@@ -100,6 +102,7 @@ def uncorrect_vignetting(cube):
     >>> uncorrect_vignetting(cube).vignetting is None  # doctest: +SKIP
     True
     """
+    check_cube(cube, 3)
     if cube.vignetting is None:
         msg = "the vignetting of this cube is not corrected: there is nothing to undo"
         raise ValueError(msg)

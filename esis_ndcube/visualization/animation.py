@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from esis_ndcube._checks import check_cube
 from esis_ndcube._drawing import axis_names, in_memory, scale, title, valid_values
 from esis_ndcube.io._output import check_output, temporary_output
 from esis_ndcube.visualization._panels import draw_panels, image_data, name_panel, split_images
@@ -64,6 +65,7 @@ def animate(cube, path, *, context=None, fps=5, norm=None, cmap=None, dpi=100, o
     >>> animate(cube, getfixture("tmp_path") / "flight.gif", dpi=40).stat().st_size > 0
     True
     """
+    check_cube(cube)
     from tqdm import tqdm
 
     path = Path(path)

@@ -4,6 +4,7 @@ import numpy as np
 
 from astropy.visualization import ImageNormalize
 
+from esis_ndcube._checks import check_cube
 from esis_ndcube._drawing import (
     COLORMAP,
     DIVERGING,
@@ -52,6 +53,7 @@ def plot_channels(cube, frame=None, *, figure=None):
     >>> from esis_ndcube.visualization import plot_channels
     >>> plot_channels(ESISLevel3Cube.read("l3.fits"), 124).savefig("channels.png")  # doctest: +SKIP
     """
+    check_cube(cube)
     exposure = _exposure(cube, frame)
     images = split_images(exposure)
     # One after the other, so that masks and flags of only one are in memory; matplotlib copies what it is given.
@@ -92,6 +94,7 @@ def plot_difference(cube, first, second, frame=None, *, figure=None):
     >>> from esis_ndcube.visualization import plot_difference
     >>> plot_difference(ESISLevel3Cube.read("l3.fits"), 2, 3).savefig("difference.png")  # doctest: +SKIP
     """
+    check_cube(cube, 3)
     difference = in_memory(_exposure(cube, frame).difference(first, second))
     bad = invalid(difference) | flagged(difference, Flag.OVERLAP)
     limit = difference_limit(difference.data[~bad])
@@ -134,6 +137,7 @@ def plot_with_reference(cube, reference, frame=None, *, figure=None):
     >>> cube = ESISLevel3Cube.read("l3.fits")  # doctest: +SKIP
     >>> figure = plot_with_reference(cube, sunpy.map.Map("aia_304.fits"), 124)  # doctest: +SKIP
     """
+    check_cube(cube)
     from reproject import reproject_interp
 
     exposure = in_memory(_exposure(cube, frame))

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from esis_ndcube._checks import check_cube
 from esis_ndcube.io._output import temporary_output
 from esis_ndcube.io.fits import CubeFileError
 
@@ -47,6 +48,7 @@ def write_asdf(cube, path, *, overwrite=False):
     >>> ESISCube.read(folder / "row.asdf").shape
     (7,)
     """
+    check_cube(cube)
     asdf = _asdf()
     with temporary_output(path, overwrite=overwrite) as temporary:
         asdf.AsdfFile({"cube": cube}).write_to(temporary)
