@@ -62,7 +62,7 @@ def write_images(cube, directory, *, label=None, tar=None, overwrite=False):
     >>> [path.name for path in cube[:, 0].write_images(getfixture("tmp_path"))]
     ['ESIS_Level3_0_2019-09-30T18:08:36.642_1.fits']
     """
-    check_cube(cube)
+    check_cube(cube, 3)
     names = getattr(cube.wcs, "array_axis_names", [])
     if names[-2:] != ["y", "x"] or cube.time is None or cube.channel is None:
         axes = ", ".join(names) or f"of a {type(cube.wcs).__name__}"
@@ -176,6 +176,7 @@ def image_header(image, label):
     >>> round(header["XCEN"], 3), round(header["YCEN"], 3), header["CROTA2"]
     (-5.7, -39.3, 0.0)
     """
+    check_cube(image)
     header = exposure_header(image)
     rows, columns = image.data.shape
     world = image.wcs.pixel_to_world_values((columns - 1) / 2, (rows - 1) / 2)

@@ -11,6 +11,7 @@ import astropy.units as u
 from astropy.nddata import NDData
 from ndcube import NDCube
 
+from esis_ndcube._checks import check_cube
 from esis_ndcube.cube import ESISCube, forget_channel, parse_mask, split_mask
 from esis_ndcube.operations._parts import (
     elementwise,
@@ -102,6 +103,7 @@ def combine(cube, operation, value, *, reflected=False):
     >>> (cube * (-2 * u.electron)).uncertainty.array.max()
     np.float64(2.0)
     """
+    check_cube(cube)
     other = _parse(cube, value)
     own = _Operand(cube.data, cube.unit, standard_deviation(cube, cube.unit), cube.mask, cube.flags)
     first, second = (other, own) if reflected else (own, other)
@@ -161,6 +163,7 @@ def raise_to(cube, exponent):
     >>> raise_to(cube, 2).data
     array([[[[9., 9.]]]])
     """
+    check_cube(cube)
     if not isinstance(exponent, numbers.Real):
         msg = f"got an exponent of type {type(exponent).__name__}, expected a number"
         raise TypeError(msg)
@@ -217,6 +220,7 @@ def convert_unit(cube, unit, *, equivalencies=()):
     >>> convert_unit(cube, "ph / (s arcsec2)").unit  # doctest: +SKIP
     Unit("ph / (arcsec2 s)")
     """
+    check_cube(cube)
     unit = u.Unit(unit)
     if cube.unit is None:
         msg = f"got a cube without unit, expected one with a unit that can be converted to {unit}"

@@ -10,6 +10,7 @@ from ndcube import ExtraCoords
 from ndcube.meta import NDMeta
 from ndcube.wcs.wrappers import ResampledLowLevelWCS
 
+from esis_ndcube._checks import check_cube
 from esis_ndcube.cube import copy_meta
 from esis_ndcube.operations._parts import (
     apply_to_blocks,
@@ -101,6 +102,7 @@ def rebin(
     >>> binned.data[0, 0], (binned.wcs.wcs.cdelt[:2] / wcs.wcs.cdelt[:2]).tolist()
     (array([[2.5, 4.5]]), [2.0, 2.0])
     """
+    check_cube(cube)
     factors = _parse_bins(cube, bin_shape)
     if all(factor == 1 for factor in factors):
         return cube[...]

@@ -6,6 +6,7 @@ import astropy.units as u
 from astropy.coordinates import SkyCoord
 from astropy.time import Time
 
+from esis_ndcube._checks import check_cube
 from esis_ndcube._screen import is_hidden
 from esis_ndcube.wcs import ESISWCS
 
@@ -53,6 +54,7 @@ def clip_points(cube, points, *, units=None, values=False):
     >>> tuple(point[-1].isot for point in clip_points(cube, points))
     ('2019-09-30T18:08:00.000', '2019-09-30T18:08:09.000')
     """
+    check_cube(cube)
     points = [list(point) if isinstance(point, (tuple, list)) else [point] for point in points]
     wcs = cube.wcs
     _check_positions(wcs, [part for point in points for part in point if isinstance(part, SkyCoord)])

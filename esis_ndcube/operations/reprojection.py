@@ -17,6 +17,7 @@ from astropy.wcs.utils import proj_plane_pixel_scales, wcs_to_celestial_frame
 from astropy.wcs.wcsapi import BaseHighLevelWCS, HighLevelWCSWrapper
 from ndcube.meta import NDMeta
 
+from esis_ndcube._checks import check_cube
 from esis_ndcube._reproject import fill_invalid
 from esis_ndcube._screen import SeenWCS, observer, seen_pixels
 from esis_ndcube._spline import parse_order
@@ -113,6 +114,7 @@ def reproject_to(cube, target_wcs, algorithm="interpolation", *, shape_out=None,
     >>> moved.data[0, 0, 0], moved.unit, moved.channel
     (array([2.5, 3.5, 4.5]), Unit("ph / pix"), array([1, 2]))
     """
+    check_cube(cube)
     if algorithm not in _ALGORITHMS:
         msg = f"got the algorithm {algorithm!r}, expected one of {', '.join(map(repr, _ALGORITHMS))}"
         raise ValueError(msg)

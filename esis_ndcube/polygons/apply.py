@@ -20,14 +20,14 @@ def mask_polygons(cube, polygons):
 
     Parameters
     ----------
-    cube : `~esis_ndcube.ESISLevel3Cube` or `~esis_ndcube.ESISLevel1Cube`
-        Shape (time, channel, y, x).
+    cube : `~esis_ndcube.cube.ESISCube`
+        Of any level, shape (time, channel, y, x).
     polygons : `PolygonMask`, sequence of them, or path-like
         The polygons, or a file that `write_polygons` wrote.
 
     Returns
     -------
-    `~esis_ndcube.ESISLevel3Cube` or `~esis_ndcube.ESISLevel1Cube`
+    `~esis_ndcube.cube.ESISCube`
         A new cube. The polygons stand in its history.
 
     Raises
@@ -60,14 +60,14 @@ def mask_pixels(cube, mask):
 
     Parameters
     ----------
-    cube : `~esis_ndcube.ESISLevel3Cube` or `~esis_ndcube.ESISLevel1Cube`
-        The cube.
+    cube : `~esis_ndcube.cube.ESISCube`
+        The cube, of any level.
     mask : `numpy.ndarray` of `bool`
         True where bad, of the shape of the data or of one of its images; perhaps lazy, though its pixels are counted.
 
     Returns
     -------
-    `~esis_ndcube.ESISLevel3Cube` or `~esis_ndcube.ESISLevel1Cube`
+    `~esis_ndcube.cube.ESISCube`
         A new cube; what is new in the mask has ``Flag.BAD_PIXEL``.
 
     Raises

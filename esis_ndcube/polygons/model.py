@@ -7,6 +7,7 @@ import numpy as np
 import astropy.units as u
 from sunpy.util.exceptions import warn_user
 
+from esis_ndcube._checks import check_cube
 from esis_ndcube._screen import celestial_frame, is_hidden
 from esis_ndcube.polygons._sides import check_sides
 
@@ -175,6 +176,7 @@ class PolygonMask:
         >>> cube = ESISLevel3Cube.read("l3.fits")  # doctest: +SKIP
         >>> PolygonMask([(1100, 400), (1180, 400), (1180, 420)]).evaluate(cube).sum()  # doctest: +SKIP
         """
+        check_cube(cube)
         if cube.data.ndim != 4:
             msg = f"got a cube of shape {cube.data.shape}, expected (time, channel, y, x): slice with ranges"
             raise ValueError(msg)

@@ -265,7 +265,7 @@ def _frame_source(level1, line, number):
     y, x = np.ogrid[:rows, :columns]
     region = line_region(flight, number, line, x, y)
     for time in np.argsort(np.abs(level1.frame - flight.pose_frame), kind="stable"):
-        image = np.where(region, np.asarray(level1.data[time, index]), np.nan)
+        image = np.where(region, np.asarray(level1.data[time, index], dtype=np.float32), np.float32(np.nan))
         image[frame_flags(level1, (time, index)) & int(Flag.INVALID) != 0] = np.nan
         if np.isfinite(image[region]).mean() > _MIN_LIT and np.nanstd(image) > 0:
             break

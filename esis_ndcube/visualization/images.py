@@ -30,7 +30,7 @@ def plot_channels(cube, frame=None, *, figure=None):
 
     Parameters
     ----------
-    cube : `~esis_ndcube.ESISLevel3Cube`
+    cube : `~esis_ndcube.cube.ESISCube`
         Array axes (time, channel, y, x), or (channel, y, x).
     frame : `int`, optional
         Raw frame number, by default the first.
@@ -110,7 +110,7 @@ def plot_with_reference(cube, reference, frame=None, *, figure=None):
 
     Parameters
     ----------
-    cube : `~esis_ndcube.ESISLevel3Cube`
+    cube : `~esis_ndcube.cube.ESISCube`
         Array axes (time, channel, y, x), or (channel, y, x).
     reference : `~sunpy.map.GenericMap`
         The image.
