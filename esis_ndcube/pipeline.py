@@ -31,8 +31,6 @@ __all__ = ["form_level3"]
 
 # Arrays of the cube, by the names of their HDUs.
 _TYPES = {"DATA": np.float32, "UNCERT": np.float32, "MASK": bool, "FLAGS": np.uint8}
-
-
 # Metadata that the frames must have.
 _NEEDED = "flight", "frame", "file", "mid_time", "exposure"
 
@@ -114,8 +112,10 @@ def form_level3(
     OSError
         If the file exists and is not to be replaced, or can not be written; before any work is done, if possible.
     ValueError
-        If the line, stage or channel is unknown, the vignetting is another line's or flight's, or a reference does
-        not overlap the field of view.
+        If the line, stage or channel is unknown, the vignetting is another line's or flight's, a reference does not
+        overlap the field of view, the frames are not to be had in electrons, or the output is one of the inputs.
+    TypeError
+        If the frames are no cube.
 
     Examples
     --------
