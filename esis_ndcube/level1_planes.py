@@ -1,5 +1,6 @@
 """What a Level-1 cube is put together from."""
 
+import dask
 import numpy as np
 
 import astropy.units as u
@@ -142,4 +143,6 @@ def frame_flags(cube, index):
     >>> from esis_ndcube.level1_planes import frame_flags
     >>> bad = frame_flags(level1, (0, 1)) & int(Flag.INVALID) != 0  # doctest: +SKIP
     """
-    return complete_flags(*(part[index] if np.ndim(part) else part for part in (cube.flags, cube.data, cube.mask)))
+    parts = (part[index] if np.ndim(part) else part for part in (cube.flags, cube.data, cube.mask))
+    # Together, because the parts of a lazy frame are made together.
+    return complete_flags(*dask.compute(*parts))
