@@ -226,12 +226,9 @@ def _tasks(level1, line, references, functions, workers):
 
 
 def _invalid(level1, index):
-    """Where an exposure is invalid: by the mask, or without one by the flags."""
-    if np.ndim(level1.mask):
-        return level1.mask[index]
-    if not level1.mask and level1.flags is not None:
-        return (level1.flags[index] & int(Flag.INVALID)) != 0
-    return np.full(level1.data.shape[1:], bool(level1.mask))
+    """Where an exposure is invalid, by the mask or by the flags; perhaps lazy."""
+    bad = level1._mask_part(index)
+    return bad if level1.flags is None else bad | ((level1.flags[index] & int(Flag.INVALID)) != 0)
 
 
 def _call(function, poses, flight, images, bad, reference):
