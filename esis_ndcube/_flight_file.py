@@ -8,7 +8,7 @@ import numpy as np
 import astropy.units as u
 from astropy.time import Time
 
-from esis_ndcube.instrument import Archive, Channel, Detector, FlightError, FrameFiles, Line, LinePose
+from esis_ndcube.instrument import Archive, ByQuadrant, Channel, Detector, FlightError, FrameFiles, Line, LinePose
 
 
 def parse_flight(text, source):
@@ -57,6 +57,29 @@ def in_ranges(number, ranges):
         True if it does.
     """
     return any(first <= number <= last for first, last in ranges)
+
+
+def name_quadrants(text):
+    """
+    Name the quadrants in the text of a flight that a cube was written with before they had names.
+
+    Parameters
+    ----------
+    text : `str`
+        TOML. Gains in a list are in the order in which that code applied them, which need not be the right one.
+
+    Returns
+    -------
+    `str`
+        TOML that `parse_flight` reads.
+    """
+
+    def named(match):
+        values = (value.strip() for value in match[1].split(",") if value.strip())
+        pairs = zip(ByQuadrant._fields, values, strict=True)
+        return f"gain = {{ {', '.join(f'{name} = {value}' for name, value in pairs)} }}"
+
+    return re.sub(r"^gain = \[([^\]]*)\]", named, text, flags=re.MULTILINE)
 
 
 class _Table:
@@ -312,11 +335,22 @@ def _build_channel(table, outline, detector, pose_line, wavelengths):
         camera=table.get("camera", str),
         serial=table.get("serial", int),
         dispersion_angle=table.get("dispersion_angle", float) * u.deg,
-        gain=tuple(table.array("gain", (4,), positive=True).tolist()),
+        gain=_build_gain(table),
         bad_columns=table.ranges("bad_columns", upper=detector.shape[1], default=()),
         poses=tuple(poses),
         vignetting_slope=slope,
     )
+
+
+def _build_gain(table):
+    given = table.get("gain", object, default={})
+    if isinstance(given, list):
+        form = ", ".join(f"{name} = ..." for name in ByQuadrant._fields)
+        table.fail("gain", f"got the list {given}, whose order is not told, expected gain = {{ {form} }}, x first")
+    gain = table.table("gain")
+    if unknown := sorted(set(given) - set(ByQuadrant._fields)):
+        gain.fail(unknown[0], f"no quadrant, expected {', '.join(ByQuadrant._fields)}")
+    return ByQuadrant(**{name: gain.get(name, float, positive=True) for name in ByQuadrant._fields})
 
 
 def _build_pose(table, wavelength, outline):

@@ -1,13 +1,14 @@
 """The parts that a flight is made of: spectral lines, channels, the detector, the raw files."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 import astropy.units as u
 from astropy.time import Time
 
-__all__ = ["Archive", "Channel", "Detector", "FlightError", "FrameFiles", "Line", "LinePose"]
+__all__ = ["Archive", "ByQuadrant", "Channel", "Detector", "FlightError", "FrameFiles", "Line", "LinePose"]
 
 
 class FlightError(ValueError):
@@ -22,6 +23,29 @@ class FlightError(ValueError):
         ...
     esis_ndcube.instrument.FlightError: ...
     """
+
+
+class ByQuadrant(NamedTuple):
+    """
+    One value for each quadrant of a camera, by name, because quadrants are counted in more than one order.
+
+    Attributes
+    ----------
+    low_low, high_low, high_high, low_high : object
+        The value at low x and low y, high x and low y, high x and high y, and low x and high y of the raw frame:
+        x first.
+
+    Examples
+    --------
+    >>> from esis_ndcube import ESIS_1
+    >>> ESIS_1.channel(3).gain
+    ByQuadrant(low_low=2.57, high_low=2.59, high_high=2.52, low_high=2.53)
+    """
+
+    low_low: object
+    high_low: object
+    high_high: object
+    low_high: object
 
 
 @dataclass(frozen=True)
@@ -97,9 +121,8 @@ class Channel:
         Serial number of the camera.
     dispersion_angle : `~astropy.units.Quantity`
         Direction of increasing wavelength on the sky, counter-clockwise from solar west.
-    gain : `tuple` of `float`
-        Electrons per DN of the four quadrants: low x low y, high x low y, high x high y, low x high y of
-        the raw frame.
+    gain : `ByQuadrant` of `float`
+        Electrons per DN.
     bad_columns : `tuple`
         Ranges ``(first, last + 1)`` of unusable columns of the active area.
     poses : `tuple` of `LinePose`
@@ -118,7 +141,7 @@ class Channel:
     camera: str
     serial: int
     dispersion_angle: u.Quantity
-    gain: tuple[float, float, float, float]
+    gain: ByQuadrant
     bad_columns: tuple
     poses: tuple[LinePose, ...]
     vignetting_slope: float

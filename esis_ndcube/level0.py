@@ -13,6 +13,8 @@ import numpy as np
 from scipy.ndimage import distance_transform_edt
 from scipy.stats import trim_mean
 
+from esis_ndcube.instrument import ByQuadrant
+
 __all__ = [
     "calibrate",
     "electron_variance",
@@ -32,7 +34,7 @@ _BIAS_CUT, _DARK_CUT, _STRAY_CUT = 0.25, 0.25, 0.30
 
 def quadrants(shape, split_column):
     """
-    The quadrants of a frame, in the order of the flight's gains.
+    The quadrants of a frame.
 
     Parameters
     ----------
@@ -43,8 +45,8 @@ def quadrants(shape, split_column):
 
     Returns
     -------
-    `tuple` of 4 `tuple` of `slice`
-        Low x low y, high x low y, high x high y, low x high y.
+    `~esis_ndcube.instrument.ByQuadrant` of `tuple` of `slice`
+        Rows and columns.
 
     Examples
     --------
@@ -55,7 +57,9 @@ def quadrants(shape, split_column):
     """
     low, high = slice(0, shape[0] // 2), slice(shape[0] // 2, shape[0])
     left, right = slice(0, split_column), slice(split_column, shape[1])
-    return (low, left), (low, right), (high, right), (high, left)
+    return ByQuadrant(
+        low_low=(low, left), high_low=(low, right), high_high=(high, right), low_high=(high, left)
+    )
 
 
 def subtract_bias(raw, detector):
@@ -74,7 +78,7 @@ def subtract_bias(raw, detector):
     image : `numpy.ndarray`
         Raw layout, float32, DN.
     bias : `numpy.ndarray`
-        The four biases in DN: trimmed means (25 % off either end) of the blank columns.
+        The four biases in DN, as `quadrants` has them: trimmed means (25 % off either end) of the blank columns.
 
     Examples
     --------
@@ -155,8 +159,8 @@ def gain_image(values, detector):
 
     Parameters
     ----------
-    values : sequence of 4 `float`
-        For instance the gain of each quadrant.
+    values : `~esis_ndcube.instrument.ByQuadrant` of `float`
+        For example the gain of each quadrant.
     detector : `~esis_ndcube.instrument.Detector`
         Layout.
 
@@ -171,7 +175,7 @@ def gain_image(values, detector):
     >>> from esis_ndcube.level0 import gain_image
     >>> gain = gain_image(ESIS_1.channel(1).gain, ESIS_1.detector)
     >>> gain[0, 0].round(2), gain[-1, 0].round(2)
-    (np.float32(2.57), np.float32(2.53))
+    (np.float32(2.57), np.float32(2.5))
     """
     image = np.empty(detector.shape, dtype=np.float32)
     for value, where in zip(values, _active_quadrants(detector), strict=True):
@@ -227,7 +231,7 @@ def measure_read_noise(darks, detector):
     Returns
     -------
     `numpy.ndarray`
-        Standard deviation of one frame in DN, shape (4,), particle hits excluded.
+        Standard deviation of one frame in DN, shape (4,), as `quadrants` has them, particle hits excluded.
 
     Raises
     ------

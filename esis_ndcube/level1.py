@@ -15,6 +15,7 @@ from esis_ndcube.frames import (
     may_be_dark,
     sort_frames,
 )
+from esis_ndcube.instrument import ByQuadrant
 from esis_ndcube.level1_formats import read_images, unpack_esis, write_images
 from esis_ndcube.level1_planes import PHOTONS, Times
 from esis_ndcube.level1_raw import arrange_frames, calibrate_darks, fill_planes, lazy_planes
@@ -164,7 +165,9 @@ class ESISLevel1Cube(ESISCube):
                 "level0",
                 {
                     "darks": sorted({f.path.name for c in channels for f in calibration[c].frames}),
-                    "read_noise": {str(c): np.round(calibration[c].read_noise, 3).tolist() for c in channels},
+                    "read_noise": {
+                        str(c): ByQuadrant(*np.round(calibration[c].read_noise, 3).tolist())._asdict() for c in channels
+                    },
                     "despike": despike if isinstance(despike, dict) else bool(despike),
                 },
             ),

@@ -12,6 +12,7 @@ from esis_ndcube import level0
 from esis_ndcube.despike import find_spikes, mend_spikes
 from esis_ndcube.flags import Flag
 from esis_ndcube.frames import FrameError, give_up_or_warn, read_frame
+from esis_ndcube.instrument import ByQuadrant
 from esis_ndcube.level1_planes import Planes
 from esis_ndcube.parallel import compute, delayed, share, stream
 
@@ -183,7 +184,7 @@ def _calibrate_frame(frame, calibration, *, flight, despike):
         flags[spikes] |= int(Flag.SPIKE)
         mended = spikes | saturated
     image, extra = mend_spikes(image, mended)
-    noise = level0.gain_image(np.multiply(calibration.read_noise, channel.gain), detector)
+    noise = level0.gain_image(ByQuadrant(*np.multiply(calibration.read_noise, channel.gain)), detector)
     noise = level0.orient(noise, detector) * np.sqrt(np.float32(1 + calibration.weight))
     variance = level0.electron_variance(image + stray, level0.line_factors(flight), noise, detector.fano_factor)
     variance[mended] += extra

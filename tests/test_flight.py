@@ -16,10 +16,11 @@ import astropy.units as u
 from astropy.time import Time
 
 from esis_ndcube import ESIS_1, Flight, FlightError
-from esis_ndcube.instrument import Line
+from esis_ndcube.instrument import ByQuadrant, Line
 
 SECOND_FILE = Path(__file__).parent / "data" / "second_flight.toml"
 SECOND = Flight.read(SECOND_FILE)
+GAIN = "gain = { low_low = 1.94, high_low = 1.87, high_high = 1.97, low_high = 1.97 }"
 
 
 def line(flight, name):
@@ -39,8 +40,8 @@ def test_first_flight():
     assert ESIS_1.grid_shape == (1270, 1270)
     assert ESIS_1.formable_lines == ["O V", "He I"]
     assert [row.intensity for row in ESIS_1.lines] == [1.0, 0.70, 0.25, 0.13, 0.13, 0.11, 0.06, 0.07]
-    assert ESIS_1.channel(1).gain == (2.57, 2.50, 2.52, 2.53)
-    assert ESIS_1.channel(4).gain == (2.60, 2.60, 2.54, 2.58)
+    assert ESIS_1.channel(1).gain == ByQuadrant(low_low=2.57, low_high=2.50, high_high=2.52, high_low=2.53)
+    assert ESIS_1.channel(4).gain == ByQuadrant(low_low=2.60, low_high=2.60, high_high=2.54, high_low=2.58)
     assert ESIS_1.time_stamp == "end"
     assert ESIS_1.cadence == 10 * u.s
 
@@ -100,7 +101,7 @@ def test_a_file_that_is_not_toml_is_named(tmp_path):
 def entries(table, where=""):
     """Every entry of a configuration, as the error messages name it."""
     for key, value in table.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and key != "gain":
             yield from entries(value, f"{where}{key}.")
         elif isinstance(value, list) and value and isinstance(value[0], dict):
             for index, row in enumerate(value):
@@ -206,6 +207,16 @@ BROKEN = [
     ("intensity = 0.9", "intensity = 0", "lines[1].intensity: got 0.0, expected more than 0"),
     ("number = 2", "number = 3", "channels: got the numbers [1, 3, 3, 4, 5, 6], expected 1, 2"),
     ("vignetting_slope = 0.45", "vignetting_slope = 1.5", "channels[1].vignetting_slope: got 1.5, expected"),
+    (
+        GAIN,
+        "gain = [1.94, 1.87, 1.97, 1.97]",
+        "channels[0].gain: got the list [1.94, 1.87, 1.97, 1.97], whose order is not told, expected "
+        "gain = { low_low = ..., high_low = ..., high_high = ..., low_high = ... }, x first",
+    ),
+    (GAIN, "gain = 1.94", "channels[0].gain: got 1.94, expected dict"),
+    (GAIN, GAIN.replace("high_low", "Q2"), "channels[0].gain.Q2: no quadrant, expected low_low, high_low, high_high"),
+    (GAIN, GAIN.replace("high_low = 1.87, ", ""), "channels[0].gain.high_low: missing, expected float"),
+    (GAIN, GAIN.replace("1.87", "-1.87"), "channels[0].gain.high_low: got -1.87, expected more than 0"),
     ("bad_columns = [[97, 99]]", "bad_columns = [[97, 799]]", "channels[2].bad_columns: got [[97, 799]]"),
     ("bad_columns = [[97, 99]]", "field_stop = [[1, 2]]", "channels[2].field_stop: got [[1, 2]], expected 6"),
 ]

@@ -83,6 +83,19 @@ def test_all_light_frames_with_their_own_times(cube):
     assert set(np.round(np.diff(seconds))) == {10, 20, 30, 50}
 
 
+def test_light_is_continuous_over_the_borders_of_the_quadrants(flight_data):
+    """In the raw frames, with the gains in the flight file's quadrants and in no others."""
+    gains = benchmark("gains")
+    steps = gains.border_steps(flight_data / "esis_level0")
+    own, *others = (gains.chi_square(steps, places) for places in gains.all_places())
+    assert len(steps) == 16
+    assert len(others) == 23
+    # Four gains of each channel that are given and 16 steps.
+    assert own < 30
+    assert min(others) > 3 * own
+    assert gains.chi_square(steps, gains.exchanged()) > 5 * own
+
+
 def test_correlation_of_the_channels(good):
     """The published figures are 0.9086 after the linear and 0.9095 after the quadratic step."""
     assert pair_correlation(good)["correlation"].mean() >= 0.914

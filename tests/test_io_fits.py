@@ -1,5 +1,7 @@
 """FITS files: there and back to the last bit, readable by others, damage noticed."""
 
+import re
+
 import hypothesis.strategies as st
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from astropy.nddata import InverseVariance, VarianceUncertainty
 from astropy.time import Time
 from astropy.wcs import WCS
 
+from esis_ndcube import ESIS_1, Flight, FlightError
 from esis_ndcube.cube import ESISCube
 from esis_ndcube.io._planes import Plane
 from esis_ndcube.io._values import decode, encode, escape, unescape
@@ -255,3 +258,22 @@ def test_masked_time():
     times = Time(["2019-09-30T18:00:00", "2019-09-30T18:00:10"])
     times[1] = np.ma.masked
     assert_values_equal(decode(encode(times)), times)
+
+
+@pytest.mark.parametrize("name", ["cube.fits", "cube.asdf"])
+def test_gains_of_files_written_before_quadrants_had_names(tmp_path, monkeypatch, name):
+    """They are those that the cube was made with; a flight file like that is refused."""
+    if name.endswith(".asdf"):
+        pytest.importorskip("asdf")
+    cube = make_cube((2, 2, 3, 4))
+    text, count = re.subn(r"^gain = \{ low_low = (.*), high_low = (.*), high_high = (.*), low_high = (.*) \}$",
+                          r"gain = [\1, \2, \3, \4]", ESIS_1.toml, flags=re.MULTILINE)  # fmt: skip
+    assert count == 4
+    with pytest.raises(FlightError, match="whose order is not told"):
+        Flight.from_toml(text)
+    with monkeypatch.context() as patch:
+        patch.setitem(vars(cube.flight), "toml", text)
+        cube.write(tmp_path / name)
+    assert cube.flight == ESIS_1
+    again = ESISLevel3Cube.read(tmp_path / name)
+    assert [channel.gain for channel in again.flight.channels] == [channel.gain for channel in ESIS_1.channels]

@@ -18,6 +18,7 @@ from esis_ndcube.io.fits import read_fits, write_fits
 from esis_ndcube.level1 import ESISLevel1Cube
 
 FLIGHT = tiny_flight()
+QUADRANTS = "low_low", "high_low", "high_high", "low_high"
 SHAPE = ROWS, COLUMNS
 
 
@@ -143,7 +144,7 @@ def test_spikes_are_mended_and_kept_on_the_map(folder):
     assert not has(blind, Flag.SPIKE).any()
     assert blind.history[0].parameters["despike"] == {"sigma": 1e6}
     assert not mended.mask[2, 0].any()
-    assert kept.data[2, 0, 30, 40] > 3900 * 2.50  # the gain of the second quadrant
+    assert kept.data[2, 0, 30, 40] > 3900 * FLIGHT.channel(1).gain.high_low
     assert mended.data[2, 0, 30, 40] == pytest.approx(scene[30, 40], abs=60)
     assert mended.uncertainty.array[2, 0, 30, 40] > kept.uncertainty.array[2, 0, 30, 39]
     assert mended.history != kept.history
@@ -224,7 +225,7 @@ def test_one_dark_with_a_spike_does(folder):
     fits.writeto(folder / "dark.fits", data, header)
     cube = ESISLevel1Cube.from_raw(folder, FLIGHT)
     assert cube.data[:, 0].min() > -150
-    assert cube.history[0].parameters["read_noise"]["1"] == [FLIGHT.detector.read_noise] * 4
+    assert cube.history[0].parameters["read_noise"]["1"] == dict.fromkeys(QUADRANTS, FLIGHT.detector.read_noise)
 
 
 @two_channels
@@ -441,7 +442,7 @@ def test_images_of_the_team(tmp_path):
     np.testing.assert_array_equal(cube.data, images[:, :, ::-1].astype(np.float32))
     per_photon = FLIGHT.electrons_per_photon("O V").value
     expected = np.sqrt(
-        cube.data[0, 1, 5, 50] * (1 + 0.1 / per_photon) + (3 * FLIGHT.channel(4).gain[2] / per_photon) ** 2
+        cube.data[0, 1, 5, 50] * (1 + 0.1 / per_photon) + (3 * FLIGHT.channel(4).gain.high_high / per_photon) ** 2
     )
     assert cube.uncertainty.array[0, 1, 5, 50] == pytest.approx(expected, rel=1e-4)
     assert ESISLevel1Cube.from_images(tmp_path, FLIGHT, unit="photon", first_frame=25).frame.tolist() == [
@@ -451,7 +452,7 @@ def test_images_of_the_team(tmp_path):
     digital = ESISLevel1Cube.from_images(tmp_path, FLIGHT, unit="DN")
     assert digital.unit == u.electron
     # Row 5 of the cube is high in the camera's rows; column 50 is right: the third quadrant.
-    assert digital.data[0, 1, 5, 50] == pytest.approx(images[0, 1, -6, 50] * FLIGHT.channel(4).gain[2], rel=1e-5)
+    assert digital.data[0, 1, 5, 50] == pytest.approx(images[0, 1, -6, 50] * FLIGHT.channel(4).gain.high_high, rel=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -537,8 +538,6 @@ def test_object_of_esis_0_1(cube):
 def test_object_of_the_first_code(cube):
     """As in the code before 0.1: digital numbers, start_time is the camera's stamp, cam_id per frame."""
     gain = np.ones(SHAPE)
-    for channel in FLIGHT.channels:
-        assert len(channel.gain) == 4
     obj = SimpleNamespace(
         intensity=np.full((1, 2, *SHAPE), 100.0) * u.ct,
         start_time=Time([["2021-01-02T03:05:00", "2021-01-02T03:05:00"]]),
@@ -549,7 +548,10 @@ def test_object_of_the_first_code(cube):
     assert taken.unit == u.electron
     assert taken.time.isot.tolist() == ["2021-01-02T03:04:55.250"]
     for i, channel in enumerate((1, 3)):
-        low_left, low_right, high_right, high_left = (100 * g for g in FLIGHT.channel(channel).gain)
+        gains = FLIGHT.channel(channel).gain
+        low_left, low_right, high_right, high_left = (
+            100 * g for g in (gains.low_low, gains.high_low, gains.high_high, gains.low_high)
+        )
         half = ROWS // 2, COLUMNS // 2
         expected = np.block(
             [

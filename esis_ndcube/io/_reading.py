@@ -9,6 +9,7 @@ from astropy.io import fits
 from astropy.nddata import InverseVariance, StdDevUncertainty, UnknownUncertainty, VarianceUncertainty
 from ndcube.meta import NDMeta
 
+from esis_ndcube._flight_file import name_quadrants
 from esis_ndcube.flight import Flight
 from esis_ndcube.io._layout import ALIGNMENTS, COLUMNS, OBSERVER
 from esis_ndcube.io._planes import Plane
@@ -123,7 +124,7 @@ def _read_value(key, kind, text, read, exposure, values):
     if kind == "json":
         return decode(text)
     if kind == "flight":
-        return Flight.from_toml("\n".join(read("FLIGHT")["TOML"].tolist()), source="HDU FLIGHT")
+        return Flight.from_toml(name_quadrants("\n".join(read("FLIGHT")["TOML"].tolist())), source="HDU FLIGHT")
     if kind == "history":
         steps = read("PROCESSING")["STEP"] if text else ()
         return tuple(ProcessingStep.from_json(str(step)) for step in steps)

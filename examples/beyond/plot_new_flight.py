@@ -120,7 +120,7 @@ camera = "CAM{number}"
 serial = {number}
 dispersion_angle = {angle}
 vignetting_slope = {0.25 + 0.05 * number:.2f}
-gain = [2.0, 2.0, 2.0, 2.0]
+gain = {{ low_low = 2.0, high_low = 2.0, high_high = 2.0, low_high = 2.0 }}
 center = [180.0, 200.0]
 matrix = {matrix.round(6).tolist()}
 """

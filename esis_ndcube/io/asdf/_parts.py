@@ -19,9 +19,10 @@ class FlightConverter(Converter):
         return {"name": obj.name, "toml": obj.toml}
 
     def from_yaml_tree(self, node, tag, ctx):
+        from esis_ndcube._flight_file import name_quadrants
         from esis_ndcube.flight import Flight
 
-        return Flight.from_toml(node["toml"], source="the ASDF file")
+        return Flight.from_toml(name_quadrants(node["toml"]), source="the ASDF file")
 
 
 class ProcessingStepConverter(Converter):
