@@ -57,9 +57,7 @@ def quadrants(shape, split_column):
     """
     low, high = slice(0, shape[0] // 2), slice(shape[0] // 2, shape[0])
     left, right = slice(0, split_column), slice(split_column, shape[1])
-    return ByQuadrant(
-        low_low=(low, left), high_low=(low, right), high_high=(high, right), low_high=(high, left)
-    )
+    return ByQuadrant(low_low=(low, left), high_low=(low, right), high_high=(high, right), low_high=(high, left))
 
 
 def subtract_bias(raw, detector):
@@ -264,7 +262,7 @@ def stray_light(image, rows):
     Parameters
     ----------
     image : `numpy.ndarray`
-        Active area.
+        Active area. Values that are not finite do not count.
     rows : `int`
         Height of the strips at either end.
 
@@ -272,7 +270,7 @@ def stray_light(image, rows):
     -------
     `float`
         The smaller of the trimmed means (30 % off either end) of both strips, because the field stop's image
-        may reach into one of them; 0 without strips.
+        may reach into one of them; 0 without strips, NaN where nothing is finite.
 
     Examples
     --------
@@ -283,7 +281,8 @@ def stray_light(image, rows):
     """
     if not rows:
         return 0.0
-    return float(min(trim_mean(strip, _STRAY_CUT, axis=None) for strip in (image[:rows], image[-rows:])))
+    strips = (strip[np.isfinite(strip)] for strip in (image[:rows], image[-rows:]))
+    return float(min((trim_mean(strip, _STRAY_CUT) for strip in strips if strip.size), default=np.nan))
 
 
 def calibrate(raw, dark, channel, detector):

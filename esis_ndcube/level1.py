@@ -1,5 +1,7 @@
 """The Level-1 cube: calibrated frames on the detector."""
 
+import logging
+
 import numpy as np
 
 import astropy.units as u
@@ -16,6 +18,7 @@ from esis_ndcube.frames import (
     sort_frames,
 )
 from esis_ndcube.instrument import ByQuadrant
+from esis_ndcube.level0 import stray_light
 from esis_ndcube.level1_formats import read_images, unpack_esis, write_images
 from esis_ndcube.level1_planes import PHOTONS, Times
 from esis_ndcube.level1_raw import arrange_frames, calibrate_darks, fill_planes, lazy_planes
@@ -23,6 +26,8 @@ from esis_ndcube.provenance import ProcessingStep
 from esis_ndcube.wcs import level1_wcs
 
 __all__ = ["ESISLevel1Cube"]
+
+_log = logging.getLogger(__name__)
 
 
 class ESISLevel1Cube(ESISCube):
@@ -319,8 +324,55 @@ class ESISLevel1Cube(ESISCube):
         uncertainty = make_uncertainty(self.uncertainty, sigma)
         return self._new_instance(data=data, uncertainty=uncertainty, meta=meta, unit=unit)
 
+    @property
+    def stray_light_subtracted(self):
+        """Whether the level of stray light is taken out of the images (`bool`), as far as the history says."""
+        done = {"level0", "subtract_stray_light"}
+        return any(s.name in done or s.parameters.get("stray_light") == "subtracted" for s in self.history)
+
+    def subtract_stray_light(self):
+        """
+        Take the level of stray light out of every image, as `from_raw` does.
+
+        Level-1 data of the ESIS team keep it: 10 to 17 electrons in the 2019 flight.
+
+        Returns
+        -------
+        `ESISLevel1Cube`
+            Less `~esis_ndcube.level0.stray_light` of each image, in the unit of the cube; the history has the levels.
+            The uncertainty stays, because stray light has noise too.
+
+        Raises
+        ------
+        ValueError
+            If it is taken out already, or rows or columns of the detector are missing.
+
+        Examples
+        --------
+        >>> from esis_ndcube.level1 import ESISLevel1Cube
+        >>> cube = ESISLevel1Cube.from_images("ESIS_Level1/", unit="electron")  # doctest: +SKIP
+        >>> cube.subtract_stray_light().history[-1].parameters["levels"]  # doctest: +SKIP
+        """
+        if self.stray_light_subtracted:
+            msg = "the stray light of this cube is subtracted already (see cube.history): use the cube as it is"
+            raise ValueError(msg)
+        detector = self.flight.detector
+        if self.data.shape[-2:] != detector.shape:
+            msg = f"got images of shape {self.data.shape[-2:]}, expected {detector.shape}: do it before cropping"
+            raise ValueError(msg)
+        data = np.array(self.data)
+        levels = np.empty(data.shape[:-2])
+        for index in np.ndindex(levels.shape):
+            levels[index] = stray_light(data[index], detector.stray_light_rows)
+            data[index] -= data.dtype.type(levels[index])
+        known = np.where(np.isfinite(levels), np.round(levels, 3), None).tolist()
+        meta = NDMeta(dict(self.meta), axes=dict(self.meta.axes), key_comments=dict(self.meta.key_comments))
+        step = ProcessingStep("subtract_stray_light", {"levels": known})
+        meta.add("history", (*self.history, step), None, None, overwrite=True)
+        return self._new_instance(data=data, meta=meta)
+
     @classmethod
-    def from_esis(cls, obj, flight=ESIS_1, *, frames=None):
+    def from_esis(cls, obj, flight=ESIS_1, *, frames=None, subtract_stray_light=False):
         """
         Take over a Level-1 object of the ESIS team's own ``esis`` package.
 
@@ -336,6 +388,9 @@ class ESISLevel1Cube(ESISCube):
         frames : sequence of `int`, optional
             Raw frame numbers, one per exposure, if the object does not know them; by default they are
             counted in cadences from the flight's first light frame.
+        subtract_stray_light : `bool`, optional
+            Whether to take the stray light out, as `from_raw` does and the team does not; by default it is kept, and
+            history and log say so.
 
         Returns
         -------
@@ -360,7 +415,8 @@ class ESISLevel1Cube(ESISCube):
         >>> from esis.flights.f1.data import level_1  # doctest: +SKIP
         >>> ESISLevel1Cube.from_esis(level_1())  # doctest: +SKIP
         """
-        return cls._assemble(*unpack_esis(obj, flight, frames))
+        cube = cls._assemble(*unpack_esis(obj, flight, frames))
+        return cube.subtract_stray_light() if subtract_stray_light else _tell_stray_light(cube)
 
     @classmethod
     def from_images(cls, paths, flight=ESIS_1, *, unit=None, first_frame=None):
@@ -397,7 +453,7 @@ class ESISLevel1Cube(ESISCube):
         >>> from esis_ndcube.level1 import ESISLevel1Cube
         >>> ESISLevel1Cube.from_images("ESIS_Level1/", unit="photon / pix")  # doctest: +SKIP
         """
-        return cls._assemble(*read_images(paths, flight, unit, first_frame))
+        return _tell_stray_light(cls._assemble(*read_images(paths, flight, unit, first_frame)))
 
     def write_images(self, directory, *, overwrite=False):
         """
@@ -433,3 +489,9 @@ class ESISLevel1Cube(ESISCube):
         >>> files = cube.write_images("ESIS_Level1/")  # doctest: +SKIP
         """
         return write_images(self, directory, overwrite=overwrite)
+
+
+def _tell_stray_light(cube):
+    if not cube.stray_light_subtracted:
+        _log.info("The images keep their stray light: cube.subtract_stray_light() takes it out.")
+    return cube

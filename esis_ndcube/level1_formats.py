@@ -144,7 +144,12 @@ def read_images(paths, flight, unit=None, first_frame=None):
         exposure[index], files[index] = image["exposure"], image["path"].name
     times = Times.from_offsets(start, offset, exposure, files, numbers, flight)
     line = found[0]["line"]
-    history = (ProcessingStep("from_images", {"files": sorted(image["path"].name for image in found)}),)
+    stray = {image["stray_light"] for image in found}
+    if len(stray) > 1:
+        msg = "some files keep their stray light and others do not (STRAYLT): read them apart"
+        raise ValueError(msg)
+    files_read = sorted(image["path"].name for image in found)
+    history = (ProcessingStep("from_images", {"files": files_read, "stray_light": stray.pop()}),)
     unit = u.electron if unit in _DIGITAL else unit
     return planes, times, numbers, channels, flight, unit, history, line
 
@@ -230,7 +235,7 @@ def unpack_esis(obj, flight, frames=None):
     files = np.full(shape, f"{type(obj).__module__}.{type(obj).__qualname__}", dtype=object)
     numbers = [int(frames[row]) for row in rows]
     times = Times.from_offsets(start, offset[pick], exposure[pick], files, numbers, flight)
-    history = (ProcessingStep("from_esis", {"type": files[0, 0]}),)
+    history = (ProcessingStep("from_esis", {"type": files[0, 0], "stray_light": "kept"}),)
     unit = u.electron if unit in _DIGITAL else unit
     return planes, times, numbers, [channels[column] for column in columns], flight, unit, history
 
@@ -253,6 +258,7 @@ def _image_hdus(cube, i, j, channel, stamp):
     header["BUNIT"] = unit_text(cube.unit)
     header["INSTRUME"] = cube.flight.instrument
     header["LVL_NUM"] = 1
+    header["STRAYLT"] = "subtracted" if cube.stray_light_subtracted else "kept", "what became of stray light"
     if cube.line is not None:
         header["LINE"] = cube.line
     hdus = [fits.PrimaryHDU(image_data(level0.orient(cube.data[i, j], detector)), header)]
@@ -305,6 +311,7 @@ def _read_image(path, flight, unit):
         "exposure": exposure,
         "unit": _check_unit(u.Unit(unit)),
         "line": header.get("LINE"),
+        "stray_light": header.get("STRAYLT", "kept"),
         "data": image.pop("primary"),
         **image,
     }

@@ -516,6 +516,73 @@ def test_object_of_the_present_esis_package(cube):
         ESISLevel1Cube.from_esis(obj, FLIGHT)
 
 
+def named_object(cube, images):
+    """A stand-in for the team's object, with its attributes."""
+    inputs = SimpleNamespace(
+        time_start=named(cube.mid_time + 5 * u.s - FLIGHT.clock_offset, "time", "channel"),
+        timedelta=named(np.full((4, 3), 10.0) * u.s, "channel", "time"),
+        serial_number=named(np.array(["6", "7", "9", "10"]), "channel"),
+        camera_id=None,
+        sequence_number=named(np.array([20, 21, 23]), "time"),
+    )
+    outputs = named(images * u.electron, "time", "channel", "detector_y", "detector_x")
+    axes = {"axis_time": "time", "axis_channel": "channel", "axis_x": "detector_x", "axis_y": "detector_y"}
+    return SimpleNamespace(inputs=inputs, outputs=outputs, **axes)
+
+
+def test_stray_light_of_the_team(cube, caplog):
+    """Theirs is kept and told, or taken out as that of raw frames is: each image's own level."""
+    assert cube.stray_light_subtracted
+    levels = 10.0 + np.arange(12).reshape(3, 4)
+    obj = named_object(cube, cube.data + levels[..., None, None])
+    with caplog.at_level("INFO", logger="esis_ndcube"):
+        kept = ESISLevel1Cube.from_esis(obj, FLIGHT)
+    assert "keep their stray light: cube.subtract_stray_light()" in caplog.text
+    assert kept.history[-1].parameters["stray_light"] == "kept"
+    assert not kept.stray_light_subtracted
+    own = ESISLevel1Cube.from_esis(named_object(cube, cube.data), FLIGHT).subtract_stray_light()
+    for taken in (kept.subtract_stray_light(), ESISLevel1Cube.from_esis(obj, FLIGHT, subtract_stray_light=True)):
+        np.testing.assert_allclose(taken.data, own.data, atol=0.01)
+        np.testing.assert_allclose(np.subtract(taken.history[-1].parameters["levels"],
+                                               own.history[-1].parameters["levels"]), levels, atol=0.01)  # fmt: skip
+        assert [step.name for step in taken.history] == ["from_esis", "subtract_stray_light"]
+        np.testing.assert_array_equal(taken.uncertainty.array, kept.uncertainty.array)
+        # What is left in the strips is nothing, but in the brighter one.
+        strips = taken.data[:, :, [*range(6), *range(ROWS - 6, ROWS)]].reshape(3, 4, 2, -1)
+        np.testing.assert_allclose(np.median(strips, axis=-1).min(axis=-1), 0, atol=1.5)
+        with pytest.raises(ValueError, match="is subtracted already"):
+            taken.subtract_stray_light()
+    np.testing.assert_array_equal(kept.data, (cube.data + levels[..., None, None]).astype(np.float32))
+    with pytest.raises(ValueError, match="is subtracted already"):
+        cube.subtract_stray_light()
+    with pytest.raises(ValueError, match=r"got images of shape \(48, 50\), expected \(48, 60\): do it before"):
+        kept[:, :, :, 5:55].subtract_stray_light()
+
+
+def test_stray_light_of_missing_frames(cube):
+    images = np.array(cube.data)
+    images[1, 2] = np.nan
+    taken = ESISLevel1Cube.from_esis(named_object(cube, images), FLIGHT, subtract_stray_light=True)
+    assert np.isnan(taken.data[1, 2]).all()
+    assert np.isfinite(np.delete(taken.data.reshape(12, *SHAPE), 6, axis=0)).all()
+    assert taken.history[-1].parameters["levels"][1][2] is None
+
+
+def test_files_know_what_became_of_stray_light(cube, tmp_path):
+    cube.write_images(tmp_path / "raw")
+    assert ESISLevel1Cube.from_images(tmp_path / "raw", FLIGHT).stray_light_subtracted
+    kept = ESISLevel1Cube.from_esis(named_object(cube, cube.data + 10), FLIGHT)
+    kept.write_images(tmp_path / "team")
+    again = ESISLevel1Cube.from_images(tmp_path / "team", FLIGHT)
+    assert not again.stray_light_subtracted
+    np.testing.assert_array_equal(again.subtract_stray_light().data, kept.subtract_stray_light().data)
+    (tmp_path / "raw").joinpath(next((tmp_path / "raw").iterdir()).name).unlink()
+    for path in sorted((tmp_path / "team").iterdir())[1:]:
+        path.unlink()
+    with pytest.raises(ValueError, match=r"some files keep their stray light and others do not \(STRAYLT\)"):
+        ESISLevel1Cube.from_images([tmp_path / "raw" / "*_4.fits", tmp_path / "team"], FLIGHT)
+
+
 def test_object_of_esis_0_1(cube):
     """Attributes as in version 0.1.1: mid-exposure times, not flipped."""
     obj = SimpleNamespace(
