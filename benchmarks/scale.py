@@ -151,7 +151,7 @@ def measure(folder, *, exposures, size, scheduler, workers):
         return call
 
     pipeline.coalign = marked("align", pipeline.coalign, after=True)
-    pipeline.clean_means = marked("resample", pipeline.clean_means)
+    pipeline.image_means = marked("resample", pipeline.image_means)
     CubeFile.finish = marked("normalize", CubeFile.finish)
     with contextlib.ExitStack() as stack:
         client = None

@@ -9,17 +9,18 @@ from sunpy.util.exceptions import warn_user
 from esis_ndcube._checks import check_cube
 from esis_ndcube.cube import copy_meta
 from esis_ndcube.flags import Flag
-from esis_ndcube.mask import clean_region
 from esis_ndcube.operations._parts import make_uncertainty, rebuild, standard_deviation
 from esis_ndcube.provenance import ProcessingStep
 from esis_ndcube.resample import correlation_factor
 
-__all__ = ["clean_means", "masked_means", "normalization_factors", "normalize_intensities"]
+__all__ = ["factor_errors", "image_means", "masked_means", "normalization_factors", "normalize_intensities"]
 
 
-def clean_means(data, mask, flags):
+def image_means(data, mask, flags, *, region=None, error=None):
     """
-    Mean brightness of every image over the region that is clean in all of them.
+    Mean brightness of every image over one region, by default that which is clean in all of them.
+
+    All that is normalized is measured by it, while a cube is formed and afterwards.
 
     Parameters
     ----------
@@ -28,17 +29,25 @@ def clean_means(data, mask, flags):
     mask : `numpy.ndarray`
         True where invalid, of that shape.
     flags : `numpy.ndarray`
-        Bits of `~esis_ndcube.flags.Flag`, of that shape.
+        Bits of `~esis_ndcube.flags.Flag`, of that shape; not looked at where a region is given.
+    region : `numpy.ndarray` of `bool`, optional
+        True where to measure, shape (y, x).
+    error : callable, optional
+        Gives the error of an image's mean, of its index (time, channel) and the region.
 
     Returns
     -------
-    `numpy.ndarray`
-        Shape (time, channel); NaN for an image without valid pixels, which does not count for the region.
+    means, errors : `numpy.ndarray`
+        Shape (time, channel); NaN for an image without valid pixels, which does not count for the region. Errors are
+        NaN too where they are not known.
+    region : `numpy.ndarray` of `bool`
+        True where measured, shape (y, x).
 
     Raises
     ------
     ValueError
-        If the images have no valid region in common.
+        If the images have no valid region in common, or the given one has invalid pixels in an image that has valid
+        ones.
 
     Warns
     -----
@@ -48,10 +57,11 @@ def clean_means(data, mask, flags):
     Examples
     --------
     >>> import numpy as np
-    >>> from esis_ndcube.normalize import clean_means
+    >>> from esis_ndcube.normalize import image_means
     >>> data = np.arange(8.0).reshape(1, 2, 2, 2)
-    >>> clean_means(data, data == 0, np.zeros(data.shape, "u1"))
-    array([[2., 6.]])
+    >>> means, _, region = image_means(data, data == 0, np.zeros(data.shape, "u1"))
+    >>> means, region.sum()
+    (array([[2., 6.]]), np.int64(3))
     """
     # One region for all exposures, or else those that lack a channel would be measured on another part of the Sun.
     valid = np.ones(data.shape[-2:], dtype=bool)
@@ -62,20 +72,36 @@ def clean_means(data, mask, flags):
         present[index] = good.any()
         if present[index]:
             valid &= good
-            clean &= good & (np.asarray(flags[index]) & Flag.OVERLAP == 0)
-    if not (present.any() and valid.any()):
+            if region is None:
+                clean &= good & (np.asarray(flags[index]) & Flag.OVERLAP == 0)
+            elif count := int((region & ~good).sum()):
+                msg = (
+                    f"{count} of {region.sum()} pixels of the region are invalid in exposure {index[0]}, channel "
+                    f"index {index[1]}: clean_region() leaves such out"
+                )
+                raise ValueError(msg)
+    if region is None:
+        region = _common(valid if present.any() else ~valid, clean)
+    means, errors = np.full((2, *present.shape), np.nan)
+    for index in map(tuple, np.argwhere(present).tolist()):
+        means[index] = np.asarray(data[index])[region].mean(dtype=float)
+        if error is not None:
+            errors[index] = error(index, region)
+    return means, errors, region
+
+
+def _common(valid, clean):
+    """The region to measure: clean, or else valid in all images."""
+    if not valid.any():
         msg = "the images have no valid region in common: there is nothing to normalize by (normalize=False leaves it)"
         raise ValueError(msg)
-    if not clean.any():
-        warn_user(
-            "another line overlaps all of the region that the images have in common: they are normalized with its "
-            "light among them"
-        )
-        clean = valid
-    means = np.full(present.shape, np.nan)
-    for index in np.argwhere(present):
-        means[tuple(index)] = np.asarray(data[tuple(index)])[clean].mean(dtype=float)
-    return means
+    if clean.any():
+        return clean
+    warn_user(
+        "another line overlaps all of the region that the images have in common: they are normalized with its light "
+        "among them"
+    )
+    return valid
 
 
 def normalization_factors(means):
@@ -85,7 +111,7 @@ def normalization_factors(means):
     Parameters
     ----------
     means : `numpy.ndarray`
-        Shape (time, channel), as `clean_means` gives them.
+        Shape (time, channel), as `image_means` gives them.
 
     Returns
     -------
@@ -112,6 +138,37 @@ def normalization_factors(means):
     return np.nanmax(means) / means
 
 
+def factor_errors(means, errors):
+    """
+    Errors of the factors of `normalization_factors`.
+
+    Parameters
+    ----------
+    means, errors : `numpy.ndarray`
+        Shape (time, channel), as `image_means` gives them.
+
+    Returns
+    -------
+    `numpy.ndarray`
+        Of that shape: from the errors of the image and of the brightest one, which itself has the factor 1 and no
+        error; NaN where they are not known.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from esis_ndcube.normalize import factor_errors
+    >>> factor_errors(np.array([[1.0, 2.0]]), np.array([[0.03, 0.08]])).round(3)
+    array([[0.1, 0. ]])
+    """
+    factors = normalization_factors(means)
+    relative = errors / means
+    best = np.unravel_index(np.nanargmax(means), means.shape)
+    result = factors * np.hypot(relative, relative[best])
+    # The target itself has the factor 1, whatever its noise.
+    result[best] = 0 if np.isfinite(relative[best]) else np.nan
+    return result
+
+
 def masked_means(cube, *, region=None):
     """
     Mean brightness of every image over one region, with its error.
@@ -124,7 +181,7 @@ def masked_means(cube, *, region=None):
     cube : `~esis_ndcube.ESISLevel3Cube`
         Cube, shape (time, channel, y, x).
     region : `numpy.ndarray` of `bool`, optional
-        True where to measure, shape (y, x); by default `~esis_ndcube.mask.clean_region` of the cube.
+        True where to measure, shape (y, x); by default that of `image_means`.
 
     Returns
     -------
@@ -136,8 +193,13 @@ def masked_means(cube, *, region=None):
     Raises
     ------
     ValueError
-        If the cube has other axes, the region another shape or invalid pixels in an image that has valid ones, or the
-        images have no clean region in common.
+        If the cube has other axes or no flags, the region another shape or invalid pixels in an image that has valid
+        ones, or the images have no valid region in common.
+
+    Warns
+    -----
+    sunpy.util.exceptions.SunpyUserWarning
+        As `image_means`.
 
     Examples
     --------
@@ -150,29 +212,21 @@ def masked_means(cube, *, region=None):
     if cube.data.ndim != 4:
         msg = f"got a cube of shape {cube.data.shape}, expected (time, channel, y, x)"
         raise ValueError(msg)
-    region = clean_region(cube) if region is None else np.asarray(region)
-    if region.shape != cube.data.shape[-2:] or region.dtype != bool:
+    region = None if region is None else np.asarray(region)
+    if region is None and cube.flags is None:
+        msg = "got a cube without flags, expected them, or a region"
+        raise ValueError(msg)
+    if region is not None and (region.shape != cube.data.shape[-2:] or region.dtype != bool):
         msg = f"got a region of shape {region.shape} and type {region.dtype}, expected {cube.data.shape[-2:]} and bool"
         raise ValueError(msg)
-    if not region.any():
+    if region is not None and not region.any():
         msg = "got a region without a pixel, expected True where to measure"
         raise ValueError(msg)
     shape = cube.data.shape[:2]
-    means, errors = np.full((2, *shape), np.nan)
     sigma = standard_deviation(cube, cube.unit)
-    for index in np.ndindex(shape):
-        image = np.asarray(cube.data[index])
-        good = np.isfinite(image) & ~np.asarray(cube._mask_part(index))
-        if not good.any():
-            continue
-        if not good[region].all():
-            msg = (
-                f"{(~good[region]).sum()} of {region.sum()} pixels of the region are invalid in frame "
-                f"{_number(cube.frame, index[0])}, channel {cube.channel[index[1]]}: clean_region() leaves such out"
-            )
-            raise ValueError(msg)
-        means[index] = image[region].mean(dtype=float)
-        errors[index] = _mean_error(cube, sigma, index, region)
+    means, errors, region = image_means(
+        cube.data, _Masks(cube), cube.flags, region=region, error=lambda *place: _mean_error(cube, sigma, *place)
+    )
     rows = np.indices(shape).reshape(2, -1)
     unit = u.dimensionless_unscaled if cube.unit is None else cube.unit
     return QTable(
@@ -231,11 +285,7 @@ def normalize_intensities(cube, *, region=None):
     shape = cube.data.shape[:2]
     means, errors = (table[name].value.reshape(shape) for name in ("mean", "error"))
     factors = normalization_factors(means)
-    relative = errors / means
-    best = np.unravel_index(np.nanargmax(means), shape)
-    factor_errors = factors * np.hypot(relative, relative[best])
-    # The target itself has the factor 1, whatever its noise.
-    factor_errors[best] = 0 if np.isfinite(relative[best]) else np.nan
+    errors = factor_errors(means, errors)
     dtype = np.result_type(cube.data.dtype, np.float32)
     scale = factors[..., None, None].astype(dtype)
     unknown = np.broadcast_to(~np.isfinite(scale), cube.data.shape)
@@ -244,9 +294,9 @@ def normalize_intensities(cube, *, region=None):
     if cube.flags is not None:
         flags = cube.flags | np.where(unknown, np.array(Flag.MISSING, cube.flags.dtype), cube.flags.dtype.type(0))
     sigma = standard_deviation(cube, cube.unit)
-    step = ProcessingStep("normalize_intensities", {"pixels": int(table["pixels"][0])})
+    step = normalization_step(region)
     meta = copy_meta(cube.meta)
-    values = {"normalization": factors, "normalization_error": factor_errors}
+    values = {"normalization": factors, "normalization_error": errors}
     for name, value in values.items():
         meta.pop(name, None)
         meta.add(name, value, axes=(0, 1))
@@ -265,14 +315,38 @@ def _number(numbers, index):
     return -1 if numbers is None else int(numbers[index])
 
 
+class _Masks:
+    """The mask of each image of a cube, whatever the cube's mask is."""
+
+    def __init__(self, cube):
+        self._cube = cube
+
+    def __getitem__(self, index):
+        return self._cube._mask_part(index)
+
+
+def normalization_step(region=None):
+    """What the history says of a normalization over a region, by default the clean one."""
+    return ProcessingStep("normalize_intensities", {"region": "clean" if region is None else "given"})
+
+
+def mean_error(sigma, region, factor):
+    """Standard deviation of an image's mean over the region, where noise is correlated by a factor."""
+    sigma = np.asarray(sigma, dtype=float)[region]
+    return factor * np.sqrt(np.sum(sigma**2)) / sigma.size
+
+
 def _mean_error(cube, sigma, index, region):
-    """Standard deviation of an image's mean over the region."""
+    """The same of an image of a cube, NaN where it is not known."""
     alignments = cube.applied_alignment
     alignment = None if alignments is None else alignments[index]
     if sigma is None or alignment is None:
         return np.nan
-    sigma = np.asarray(sigma[index], dtype=float)[region]
-    rows, columns = np.nonzero(region)
     order = next((step.parameters["order"] for step in reversed(cube.history) if step.name == "resample"), "bicubic")
-    factor = correlation_factor(alignment, cube.wcs[index], order=order, position=(columns.mean(), rows.mean()))
-    return factor * np.sqrt(np.sum(sigma**2)) / sigma.size
+    factor = correlation_factor(alignment, cube.wcs[index], order=order, position=_middle(region))
+    return mean_error(sigma[index], region, factor)
+
+
+def _middle(region):
+    rows, columns = np.nonzero(region)
+    return columns.mean(), rows.mean()

@@ -18,12 +18,18 @@ from esis_ndcube.io.fits import check_output
 from esis_ndcube.level1_planes import complete_flags
 from esis_ndcube.level3 import ESISLevel3Cube
 from esis_ndcube.mask import line_region, overlapping_lines
-from esis_ndcube.normalize import clean_means, normalization_factors
+from esis_ndcube.normalize import (
+    factor_errors,
+    image_means,
+    mean_error,
+    normalization_factors,
+    normalization_step,
+)
 from esis_ndcube.operations._parts import standard_deviation
 from esis_ndcube.parallel import delayed, share, stream
 from esis_ndcube.provenance import ProcessingStep
 from esis_ndcube.registration import coalign
-from esis_ndcube.resample import detector_coordinates, interpolate, propagate_uncertainty
+from esis_ndcube.resample import correlation_factor, detector_coordinates, interpolate, propagate_uncertainty
 from esis_ndcube.vignetting import Vignetting
 from esis_ndcube.wcs import level3_wcs
 
@@ -175,7 +181,7 @@ def form_level3(
         slopes = {str(number): slope for number, slope in vignetting.slopes.items()}
         steps.append(ProcessingStep("correct_vignetting", {"slopes": slopes, "source": vignetting.source}))
     if normalize:
-        steps.append(ProcessingStep("normalize_intensities"))
+        steps.append(normalization_step())
 
     sigma = standard_deviation(level1, level1.unit)
     types = {name: dtype for name, dtype in _TYPES.items() if name != "UNCERT" or sigma is not None}
@@ -226,7 +232,7 @@ def _vignetting(vignetting, flight, line):
 
 def _unmeasured(shape, normalize):
     """Metadata that come out of the resampling, one value for each image, before it."""
-    names = ["field_stop_u", "field_stop_v", *(["normalization"] if normalize else [])]
+    names = ["field_stop_u", "field_stop_v", *(["normalization", "normalization_error"] if normalize else [])]
     return {name: np.full(shape, np.nan) for name in names}
 
 
@@ -254,7 +260,10 @@ def _fill(planes, *, level1, sigma, alignments, line, vignetting, order, normali
         planes["MASK"][index] = (images["FLAGS"] & Flag.INVALID).astype(bool)
     if not normalize:
         return measured
-    factors = normalization_factors(clean_means(planes["DATA"], planes["MASK"], planes["FLAGS"]))
+    means, errors, _ = image_means(
+        planes["DATA"], planes["MASK"], planes["FLAGS"], error=partial(_mean_error, planes["UNCERT"], alignments, order)
+    )
+    factors = normalization_factors(means)
     for index, factor in np.ndenumerate(factors):
         for name in measured_planes:
             planes[name][index] = planes[name][index] * np.float32(factor)
@@ -262,7 +271,14 @@ def _fill(planes, *, level1, sigma, alignments, line, vignetting, order, normali
             # An image that could not be measured has no factor, and is invalid.
             planes["MASK"][index] = True
             planes["FLAGS"][index] = planes["FLAGS"][index] | np.uint8(Flag.MISSING)
-    return measured | {"normalization": factors}
+    return measured | {"normalization": factors, "normalization_error": factor_errors(means, errors)}
+
+
+def _mean_error(sigma, alignments, order, index, region):
+    rows, columns = np.nonzero(region)
+    alignment = alignments[index]
+    factor = correlation_factor(alignment, alignment.grid, order=order, position=(columns.mean(), rows.mean()))
+    return mean_error(sigma[index], region, factor)
 
 
 def _resampling(level1, sigma, index, alignment, line, vignetting, order, workers):

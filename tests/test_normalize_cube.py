@@ -5,10 +5,11 @@ import pytest
 from helpers import assert_cubes_equal, make_cube
 
 from astropy.nddata import StdDevUncertainty
+from sunpy.util.exceptions import SunpyUserWarning
 
 from esis_ndcube import ESIS_1, ESISLevel3Cube
 from esis_ndcube.flags import Flag
-from esis_ndcube.normalize import masked_means, normalize_intensities
+from esis_ndcube.normalize import image_means, masked_means, normalization_factors, normalize_intensities
 from esis_ndcube.registration import Alignment
 from esis_ndcube.resample import detector_coordinates, interpolate, propagate_uncertainty
 
@@ -42,12 +43,30 @@ def test_factors_are_the_gains(cube):
     assert cube.normalization is None
     assert result.history[:-1] == cube.history
     assert result.history[-1].name == "normalize_intensities"
-    assert result.history[-1].parameters == {"pixels": 8 * 11}
+    assert result.history[-1].parameters == {"region": "clean"}
     np.testing.assert_allclose(result.data, cube.data / GAIN[..., None, None], rtol=1e-6)
     np.testing.assert_allclose(result.uncertainty.array, cube.uncertainty.array / GAIN[..., None, None], rtol=1e-6)
     np.testing.assert_array_equal(result.mask, cube.mask)
     np.testing.assert_array_equal(result.flags, cube.flags)
     assert (result.unit, result.line) == (cube.unit, cube.line)
+
+
+def test_where_another_line_is_everywhere(cube):
+    """As while a cube is formed: a warning, and the valid region."""
+    cube.flags[0, 0] = Flag.OVERLAP
+    with pytest.warns(SunpyUserWarning, match="another line overlaps all of the region"):
+        table = cube.masked_means()
+    assert set(table["pixels"]) == {12 * 11}
+    with pytest.warns(SunpyUserWarning, match="another line overlaps all of the region"):
+        result = cube.normalize_intensities()
+    means, *_ = image_means(cube.data, cube.mask, 0 * cube.flags)
+    np.testing.assert_array_equal(result.normalization, normalization_factors(means))
+
+
+def test_a_given_region_is_in_the_history(cube):
+    region = np.zeros((12, 14), bool)
+    region[6:, 6:] = True
+    assert cube.normalize_intensities(region=region).history[-1].parameters == {"region": "given"}
 
 
 def test_twice_is_an_error(cube):
@@ -102,7 +121,7 @@ def test_image_that_can_not_be_measured_is_masked(cube):
         (np.ones((3, 4), bool), r"shape \(3, 4\)"),
         (np.ones((12, 14)), "type float64"),
         (np.zeros((12, 14), bool), "without a pixel"),
-        (np.ones((12, 14), bool), "36 of 168 pixels of the region are invalid in frame 110, channel 1"),
+        (np.ones((12, 14), bool), "36 of 168 pixels of the region are invalid in exposure 1, channel index 0"),
     ],
 )
 def test_wrong_regions(cube, region, words):

@@ -103,6 +103,18 @@ def test_vignetting_and_normalization_are_factors(flight, level1, cube, plain):
         assert np.ptp(np.percentile(values, [1, 99])) == pytest.approx(slopes[channel + 1], rel=0.5)
 
 
+def test_one_normalization(flight, level1, cube):
+    """That of a formed cube is that of the method, with its errors, to the last bit of the images."""
+    after = form_level3(level1, flight.maps, normalize=False).normalize_intensities()
+    assert_bits_equal(after.normalization, cube.normalization)
+    assert_bits_equal(after.data, cube.data)
+    assert_bits_equal(after.uncertainty.array, cube.uncertainty.array)
+    assert after.history == cube.history
+    assert np.isfinite(cube.normalization_error).all()
+    assert (cube.normalization_error > 0).sum() == cube.normalization.size - 1
+    np.testing.assert_allclose(cube.normalization_error, after.normalization_error, rtol=1e-6)
+
+
 def test_linear_stage_is_the_first_fit(flight, level1, cube):
     linear = form_level3(level1, flight.maps, stage="linear")
     assert linear.stage == "linear"

@@ -180,13 +180,13 @@ def test_output_is_looked_at_before_any_work(flight, tmp_path, monkeypatch):
 
 
 def test_an_interrupted_run_leaves_nothing(flight, tmp_path, monkeypatch):
-    def interrupt(*args):
+    def interrupt(*args, **options):
         assert len(list(tmp_path.iterdir())) == 2
         raise KeyboardInterrupt
 
     path = tmp_path / "l3.fits"
     path.write_text("precious")
-    monkeypatch.setattr("esis_ndcube.pipeline.clean_means", interrupt)
+    monkeypatch.setattr("esis_ndcube.pipeline.image_means", interrupt)
     with pytest.raises(KeyboardInterrupt), pytest.warns(SunpyUserWarning, match="could not be aligned"):
         form_level3(flight.level1, flight.maps, output=path, overwrite=True)
     assert path.read_text() == "precious"

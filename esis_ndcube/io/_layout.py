@@ -11,6 +11,7 @@ COLUMNS = {
     "mid_time": ("JD1", "JD2"),
     "exposure": ("EXPTIME",),
     "normalization": ("NORM",),
+    "normalization_error": ("NORMERR",),
     "field_stop_u": ("STOP_U",),
     "field_stop_v": ("STOP_V",),
 }

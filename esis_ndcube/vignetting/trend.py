@@ -6,7 +6,7 @@ import numpy as np
 
 from astropy.table import Table
 
-from esis_ndcube.normalize import clean_means, normalization_factors
+from esis_ndcube.normalize import image_means, normalization_factors
 from esis_ndcube.operations._parts import invalid_pixels
 from esis_ndcube.vignetting._difference_slopes import slope_weights, window_columns
 from esis_ndcube.vignetting._images import check_cube, clean_pixels
@@ -48,7 +48,7 @@ def masked_difference_trend(cube):
     check_cube(cube)
     factors = np.ones(cube.data.shape[:2])
     if cube.normalization is None:
-        factors = normalization_factors(clean_means(cube.data, invalid_pixels(cube), cube.flags))
+        factors = normalization_factors(image_means(cube.data, invalid_pixels(cube), cube.flags)[0])
     columns = window_columns(cube)
     rows = []
     for time, frame in enumerate(np.atleast_1d(cube.frame)):
