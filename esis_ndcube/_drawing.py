@@ -10,6 +10,7 @@ from astropy.visualization import AsinhStretch, ImageNormalize
 
 from esis_ndcube.flags import Flag
 
+NOT_NORMALIZED = "not normalized: call cube.normalize_intensities() first"
 COLORMAP = "inferno"
 DIVERGING = "RdBu_r"
 _PERCENTILES = 0.5, 99.7
@@ -28,6 +29,28 @@ _JOINED = {
     "multiply": "times",
     "divide": "by",
 }
+
+
+def compares_unnormalized(cube):
+    """Whether a cube compares channels of Level 3 whose brightness is that of each: in itself, or as a difference."""
+    steps = {step.name for step in cube.history}
+    if cube._level != 3 or not steps or cube._get_meta("normalization") is not None or "normalize_intensities" in steps:
+        return False
+    if cube.channel is not None:
+        return np.size(cube.channel) > 1
+    # A difference has no factors of its own and tells that its channels had them.
+    had = any("normalization" in step.parameters.get("dropped", ()) for step in cube.history)
+    return made_of_channels(cube)[0] == "minus" and not had
+
+
+def good_images(cube):
+    """The images that scales follow from, of the shape of the leading axes: those not weakly aligned, if there are."""
+    alignments = getattr(cube, "applied_alignment", None)
+    if alignments is None:
+        return np.ones(cube.data.shape[:-2], dtype=bool)
+    alignments = np.array(alignments, dtype=object)
+    good = np.array([a is None or a.status != "weak" for a in alignments.flat], dtype=bool).reshape(alignments.shape)
+    return good if good.any() else ~good
 
 
 def invalid(cube):
@@ -83,7 +106,11 @@ def axis_names(cube):
 
 
 def valid_values(cube):
-    """Values that a scale may follow from: a sample of those that are valid and not of mended particle hits."""
+    """
+    Values that a scale may follow from.
+
+    A sample of those that are valid, not of mended particle hits, and of the images that `good_images` names.
+    """
     step = int(max(1, np.sqrt(np.prod(cube.data.shape[-2:], dtype=float) / _SAMPLE)))
     every = (..., *(slice(None, None, step) for _ in cube.data.shape[-2:]))
     bad = ~np.isfinite(cube.data[every])
@@ -93,6 +120,7 @@ def valid_values(cube):
     flags = getattr(cube, "flags", None)
     if flags is not None:
         bad = bad | (flags[every] & Flag.SPIKE != 0)
+    bad = bad | ~good_images(cube)[..., None, None]
     return cube.data[every][~bad]
 
 
@@ -172,11 +200,13 @@ def panel_title(cube):
         time = cube.image_time
         return name if time is None or np.ndim(time.mask) or time.mask else f"{name}, {str(time.utc.isot)[11:19]}"
     if cube.channel is not None and np.ndim(cube.channel) == 0:
-        return f"Channel {cube.channel}"
+        status = getattr(getattr(cube, "applied_alignment", None), "status", None)
+        return f"Channel {cube.channel}{', weak alignment' if status == 'weak' else ''}"
     word, numbers = made_of_channels(cube)
     if word == "minimum":
         return "Minimum of the channels"
-    return f" {word} ".join(f"channel {number}" for number in numbers).capitalize()
+    name = f" {word} ".join(f"channel {number}" for number in numbers).capitalize()
+    return f"{name}\n{NOT_NORMALIZED}" if compares_unnormalized(cube) else name
 
 
 def exposure_title(cube):

@@ -402,12 +402,15 @@ def _brief(value):
 def _print_exposures(cube):
     alignments = cube.alignment if cube.stage == "final" else cube.alignment_linear
     click.echo("\nExposures:")
-    click.echo("  frame  time                     aligned channels (score)")
+    click.echo("  frame  time                     channels (score)")
     for frame, time, row in zip(cube.frame, cube.time, alignments, strict=True):
-        scores = ", ".join(
-            f"{a.channel} ({a.score:.3f})" if a.converged else f"{a.channel} ({a.reason})" for a in row if a is not None
-        )
+        scores = ", ".join(f"{a.channel} ({_quality(a)})" for a in row if a is not None)
         click.echo(f"  {frame:5d}  {time.isot}  {scores}")
+
+
+def _quality(alignment):
+    weak = f", weak, stated error {alignment.error:.2f}" if alignment.status == "weak" else ""
+    return f"{alignment.score:.3f}{weak}" if alignment.converged else f"not aligned: {alignment.reason}"
 
 
 def _print_quality(cube):

@@ -5,6 +5,8 @@ import numpy as np
 import astropy.units as u
 from astropy.table import QTable
 
+from esis_ndcube._summary import image_status
+
 __all__ = ["pointing_table"]
 
 
@@ -36,8 +38,8 @@ def pointing_table(alignments, frames, times, *, flight, line, reference_frame=N
     -------
     `~astropy.table.QTable`
         A row for each exposure and channel with ``time``, ``frame``, ``channel``, ``dx`` and ``dy`` (arcsec
-        along solar x and y) and ``roll`` (deg, positive where the Sun's image turned counter-clockwise); NaN
-        where there is no alignment.
+        along solar x and y), ``roll`` (deg, positive where the Sun's image turned counter-clockwise) and
+        ``status``, as `Alignment.status <esis_ndcube.Alignment.status>`; NaN where there is no alignment.
 
     Raises
     ------
@@ -82,6 +84,7 @@ def pointing_table(alignments, frames, times, *, flight, line, reference_frame=N
     table["channel"] = np.tile(numbers, frames.size)
     for k, (name, unit) in enumerate({"dx": u.arcsec, "dy": u.arcsec, "roll": u.deg}.items()):
         table[name] = values[..., k].ravel() * unit
+    table["status"] = [image_status(alignment) for alignment in alignments.ravel()]
     table.meta["reference_frame"] = int(reference_frame)
     return table
 

@@ -119,7 +119,9 @@ def test_demo_of_a_field_that_is_too_small(tmp_path):
     assert demo.path == tmp_path / "l3.fits"
     assert demo.flight_file.read_text() == demo.simulated.flight.toml
     assert all(picture.parent == tmp_path and picture.exists() for picture in demo.pictures)
-    assert demo.quality["aligned"].tolist() == [sum(a.converged for a in row) for row in demo.cube.alignment]
+    assert (demo.quality["aligned"] + demo.quality["weak"]).tolist() == [
+        sum(a.converged for a in row) for row in demo.cube.alignment
+    ]
 
 
 # ----------------------------------------------------------------------------------------- error of coordinates
@@ -229,6 +231,7 @@ def test_second_flight_is_aligned(second, second_truth):
     # As the table says, which averages over the channels.
     table = summary(cube)
     assert table["aligned"].tolist() == [5, 5]
+    assert table["weak"].tolist() == [0, 0]
     said = [float(line.split()[-1]) for line in re.findall(r"^ +2[34] .*", second[1].stdout, re.M)]
     np.testing.assert_allclose(said, np.nanmean(final, axis=1), atol=6e-5)
 

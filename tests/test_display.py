@@ -3,15 +3,20 @@
 from dataclasses import replace
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from helpers import Page, make_context, make_cube, make_lazy, picture
 
 from ndcube.meta import NDMeta
 
-from esis_ndcube import Flight
+from esis_ndcube import ESIS_1, Flight
+from esis_ndcube._drawing import scale, valid_values
 from esis_ndcube.level3 import ESISLevel3Cube
+from esis_ndcube.registration import alignments_from_table, alignments_to_table
+from esis_ndcube.report._pictures import image_pictures
 from esis_ndcube.simulate import simulate_flight, true_cube
+from esis_ndcube.visualization import animation, plot_channels
 
 ALL = slice(None)
 SLICES = [
@@ -63,7 +68,7 @@ def test_a_whole_cube(cube, scores):
         "exposure": f"{seconds.min():.2f} to {seconds.max():.2f} s",
         "channel": "1, 2, 3, 4",
         "steps": "bias, despike",
-        "alignment": f"final, median score {np.median(known):.3f}, 10 of 12 images aligned",
+        "alignment": f"final, median score {np.median(known):.3f}, 10 of 12 images aligned, 2 not aligned",
         "reference": "flight pose",
     }
 
@@ -77,7 +82,92 @@ def test_per_exposure_values_follow_the_slice(cube, scores):
     assert facts["alignment"] == f"final, score {scores[2, 3]:.3f}"
     assert rows(cube[2, 1])[1]["alignment"] == f"final, score {scores[2, 1]:.3f}, not aligned"
     assert rows(cube[0, 0])[1]["alignment"] == "final, alignment not known"
-    assert rows(cube[2])[1]["alignment"].endswith(f"score {np.median(scores[2]):.3f}, 3 of 4 images aligned")
+    assert rows(cube[2])[1]["alignment"].endswith(
+        f"score {np.median(scores[2]):.3f}, 3 of 4 images aligned, 1 not aligned"
+    )
+
+
+def weak(cube):
+    """The same with the three states: the last exposure is aligned weakly, and one frame has no alignment."""
+    weak = cube[:]
+    for (i, j), alignment in np.ndenumerate(cube.alignment):
+        if alignment is None:
+            continue
+        size = alignment.transform.coefficients.size
+        error = 0.5 * (i + 1) * np.eye(size)[0]
+        known = {"stage": "final", "reason": "converged", "covariance": np.diag(error**2)}
+        if j != 1:
+            known |= {"reference": "channel 2", "reference_covariance": np.diag(error)}
+        known["score"] = 0.3 if i == 2 else 0.8
+        weak.meta["alignment"][i, j] = replace(alignment, **known)
+    return weak
+
+
+def test_weak_alignments_are_no_good_ones():
+    cube = weak(make_cube((3, 4, 12, 14), alignments=True))
+    states = cube.pointing(reference_frame=110)["status"].tolist()
+    # The reference channel is compared with another telescope.
+    assert states == ["not aligned", *["aligned"] * 7, "weak", "aligned", "weak", "weak"]
+    # A shift by 1.5 pixels along u: of the detector, and of 0.6 arcsec times the inverse of the pose's matrix.
+    shift = [1.5 * 0.6 * np.linalg.norm(np.linalg.inv(ESIS_1.pose(c)[:, :2])[:, 0]) for c in (1, 3, 4)]
+    errors = [cube.alignment[2, c].error.to_value("arcsec") for c in (0, 2, 3)]
+    np.testing.assert_allclose(errors, shift, rtol=1e-6)
+    least, most = min(errors), max(errors)
+    text = rows(cube)[1]["alignment"]
+    which = f"{least:.2f}" if f"{least:.2f}" == f"{most:.2f}" else f"{least:.2f} to {most:.2f}"
+    assert text.endswith(f", 8 of 12 images aligned, 3 weak (frame 111, error {which} arcsec or more), 1 not aligned")
+    assert rows(cube[2, 0])[1]["alignment"] == f"final, score 0.300, weak (error {errors[0]:.2f} arcsec or more)"
+    assert "(weak, error " in str(cube.alignment[2, 0])
+    table = alignments_to_table(cube.alignment)
+    assert table["status"].tolist() == states[1:]
+    np.testing.assert_allclose(table["error"][[7, 9, 10]], errors)
+    assert alignments_from_table(table)[2, 3].status == "weak"
+
+
+def test_scales_are_those_of_the_good_images():
+    """A weak exposure, as a nearly extinct one that was normalized, is shown and does not count."""
+    cube = weak(make_cube((3, 4, 12, 14), alignments=True))
+    bright = np.array(cube.data)
+    bright[2] *= 50
+    cube = ESISLevel3Cube(bright, wcs=cube.wcs, mask=cube.mask, flags=cube.flags, meta=cube.meta, unit=cube.unit)
+    # The reference channel of that exposure is not weak.
+    alone = cube[2]
+    np.testing.assert_array_equal(valid_values(alone), valid_values(alone[1]))
+    np.testing.assert_array_equal(valid_values(cube), np.concatenate([valid_values(cube[:2]), valid_values(alone[1])]))
+    # An image alone has a scale too.
+    assert valid_values(cube[2, 0]).size
+    panels = [axis for axis in plot_channels(cube, 111).axes if axis.get_images()]
+    assert [panel.get_title() for panel in panels] == [
+        "Channel 1, weak alignment",
+        "Channel 2",
+        "Channel 3, weak alignment",
+        "Channel 4, weak alignment",
+    ]
+    expected = np.percentile(valid_values(alone[1]), 99.7)
+    assert panels[0].get_images()[0].norm.vmax == pytest.approx(expected)
+
+
+def test_movies_and_sliders_are_scaled_to_good_exposures(tmp_path, monkeypatch):
+    """Also where the weak one is in the middle."""
+    alignments = weak(make_cube((3, 4, 12, 14), alignments=True)).alignment[[0, 2, 1]]
+    alignments[1, 1] = replace(alignments[1, 0], channel=2)
+    assert {alignment.status for alignment in alignments[1]} == {"weak"}
+    plain = make_cube((3, 4, 12, 14), alignments=True)
+    data = np.array(plain.data)
+    data[1] *= 50
+    meta = NDMeta({**plain.meta, "alignment": alignments}, axes=dict(plain.meta.axes))
+    cube = ESISLevel3Cube(data, wcs=plain.wcs, mask=plain.mask, flags=plain.flags, meta=meta, unit=plain.unit)
+    seen = []
+    monkeypatch.setattr(animation, "scale", lambda values, unit: seen.append(values) or scale(values, unit))
+    cube.animate(tmp_path / "movie.gif", dpi=30)
+    np.testing.assert_array_equal(seen[0], np.concatenate([valid_values(cube[0]), valid_values(cube[2])]))
+    norm, _ = scale(valid_values(cube[0]), cube.unit)
+    assert cube.plot().im.norm.vmax == norm.vmax
+    plt.close("all")
+    # The page of the report: what is too bright for the scale of the others has the color of its end.
+    shot = [[picture(source)[..., :3].astype(int) for source in row] for row in image_pictures(cube, None)][1]
+    shown = np.concatenate([image.reshape(-1, 3) for image in shot])
+    assert np.mean(shown.sum(axis=-1) > 600) > 0.3
 
 
 @pytest.mark.parametrize("level", [1, 3])

@@ -61,6 +61,15 @@ def test_coordinates_of_a_full_size_flight(full, aligned):
     assert np.median(linear) > 3 * np.median(final)
 
 
+def test_no_good_alignment_is_called_weak(aligned):
+    states = [alignment.status for alignment in aligned.final.flat]
+    assert states.count("weak") == 0
+    lost = states.count("not aligned")
+    text = str(aligned).splitlines()
+    assert text[0] == f"Coalignment with {aligned.reference}"
+    assert text[2].endswith(f"{len(states) - lost} of {len(states)} images aligned, {lost} not aligned")
+
+
 def test_channels_agree_better_than_with_the_reference(full, aligned):
     """What the channels have in common does not matter for the difference of two of them."""
     simulated = full[0]

@@ -3,6 +3,7 @@
 import builtins
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from sunpy.map import Map
 from esis_ndcube import Flight, fit_vignetting
 from esis_ndcube.cli import main
 from esis_ndcube.level3 import ESISLevel3Cube
+from esis_ndcube.provenance import ProcessingStep
 from esis_ndcube.quality import correlation_table, summary
 from esis_ndcube.report import write_report
 from esis_ndcube.report._pictures import image_pictures
@@ -120,6 +122,26 @@ def test_slider_has_every_exposure(path, cube):
     assert len({picture for item in data for picture in item["pictures"]}) == 3 * 5
     for item in data:
         assert "4 of 4 channels aligned" in item["note"]
+
+
+def test_what_is_weak_or_not_normalized_is_told(tmp_path):
+    cube = true_cube(simulate_flight(size=8, n_exposures=2))
+    for channel in (0, 2, 3):
+        alignment = cube.alignment[1, channel]
+        size = alignment.transform.coefficients.size
+        known = {"covariance": np.eye(size) / 4, "reference_covariance": np.eye(size) / 4, "score": 0.3}
+        cube.meta["alignment"][1, channel] = replace(alignment, **known)
+    cube.meta["history"] = (ProcessingStep("coalign"),)
+    page = Page(write_report(cube, tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert "not normalized: call cube.normalize_intensities() first" in page.text
+    assert "5 of 8" in page.text
+    assert "3 of 8" in page.text
+    table = page.table("Alignments (u, v: detector pixel of the grid's center)")
+    errors = [f"{alignment.error.value:.4f}" for alignment in cube.alignment[1, [0, 2, 3]]]
+    assert [row[-3] for row in table if row[-2] == "weak"] == errors
+    notes = [item["note"] for item in exposures((tmp_path / "report.html").read_text(encoding="utf-8"))]
+    assert "4 of 4 channels aligned, relative" in notes[0]
+    assert "1 of 4 channels aligned, 3 weak, relative" in notes[1]
 
 
 def test_six_channels_from_masks_to_report(tmp_path):

@@ -16,6 +16,7 @@ from sunpy.map import Map
 from esis_ndcube import ESIS_1, Flight
 from esis_ndcube.flags import Flag
 from esis_ndcube.level3 import ESISLevel3Cube
+from esis_ndcube.provenance import ProcessingStep
 from esis_ndcube.visualization import plot_channels, plot_difference, plot_with_reference
 
 LABELS = ["Helioprojective longitude [arcsec]", "Helioprojective latitude [arcsec]"]
@@ -105,6 +106,25 @@ def test_difference(cube):
     assert high == -low
     np.testing.assert_allclose(high, np.nanpercentile(np.abs(expected), 99.7), rtol=1e-6)
     assert labels(axis) == LABELS
+
+
+NOT_NORMALIZED = "not normalized: call cube.normalize_intensities() first"
+
+
+def test_a_difference_of_brightness_is_no_doppler_shift(cube):
+    """Where the channels are not normalized, text and picture say so and what to do."""
+    assert "brightness" not in f"{cube}{cube.difference(3, 1)}"
+    values = {key: value for key, value in cube.meta.items() if key != "normalization"}
+    axes = {key: axis for key, axis in cube.meta.axes.items() if key != "normalization"}
+    plain = changed(cube, meta=NDMeta(values, axes=axes))
+    for part in (plain, plain[0], plain.difference(3, 1), plain.difference(3, 1)[0]):
+        assert f"\n  brightness: {NOT_NORMALIZED}\n" in f"{part}\n"
+    assert draw(plot_difference(plain, 3, 1))[0].get_title() == f"Channel 3 minus channel 1\n{NOT_NORMALIZED}"
+    # One channel is compared with none.
+    assert "brightness" not in str(plain[:, 1])
+    step = ProcessingStep("normalize_intensities")
+    normalized = changed(plain, meta=NDMeta({**values, "history": (*cube.history, step)}, axes=axes))
+    assert "brightness" not in f"{normalized}{normalized.difference(3, 1)}"
 
 
 def test_with_reference(cube):

@@ -5,6 +5,7 @@ import numpy as np
 import astropy.units as u
 from astropy.table import Table
 
+from esis_ndcube._summary import image_status
 from esis_ndcube.quality._cube import check
 from esis_ndcube.quality.correlation import correlation_table
 from esis_ndcube.quality.shifts import tile_residual
@@ -25,7 +26,8 @@ def summary(cube):
     -------
     `~astropy.table.Table`
         A row per exposure: ``frame``, ``time``, mean ``correlation`` of the pairs of channels over the full frame and
-        over the field stop, RMS ``residual`` of the tiles in pixels, number of channels ``aligned``.
+        over the field stop, RMS ``residual`` of the tiles in pixels, number of channels ``aligned``,
+        and of those whose alignment is ``weak``.
 
     Raises
     ------
@@ -63,11 +65,11 @@ def summarize(cube, correlations, tiles):
         of_frame = tiles[tiles["frame"] == frame] if len(tiles) else tiles
         residual = np.sqrt(np.mean(of_frame["dx"] ** 2 + of_frame["dy"] ** 2)) if len(of_frame) else np.nan
         alignments = () if cube.alignment is None else cube.alignment[time]
-        aligned = sum(a is not None and a.converged for a in alignments)
+        states = [image_status(alignment) for alignment in alignments]
         pairs = correlations[correlations["frame"] == frame]
         means = [_mean(pairs[name]) for name in ("full", "octagon")]
-        rows.append((int(frame), cube.time[time].isot, *means, residual, aligned))
-    names = "frame", "time", "correlation full", "correlation octagon", "residual", "aligned"
+        rows.append((int(frame), cube.time[time].isot, *means, residual, states.count("aligned"), states.count("weak")))
+    names = "frame", "time", "correlation full", "correlation octagon", "residual", "aligned", "weak"
     table = Table(rows=rows, names=names)
     table["residual"].unit = u.pix
     for name in names[2:5]:

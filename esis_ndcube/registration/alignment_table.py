@@ -2,6 +2,7 @@
 
 import numpy as np
 
+import astropy.units as u
 from astropy.table import Table
 from astropy.time import Time
 
@@ -73,6 +74,10 @@ def alignments_to_table(alignments):
     table["index"] = index
     for name, kind in _SCALARS.items():
         table[name] = np.array([getattr(item, name) for _, item in items], dtype=kind)
+    # For readers of the file; they follow from the rest.
+    table["status"] = [item.status for _, item in items]
+    table["error"] = [item.error.to_value(u.arcsec) for _, item in items]
+    table["error"].unit = u.arcsec
     for name in _TIME:
         table[name] = [getattr(item.time, name) for _, item in items]
     size = max(item.transform.coefficients.shape[1] for _, item in items)

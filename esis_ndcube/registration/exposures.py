@@ -8,11 +8,12 @@ import numpy as np
 from sunpy.util.exceptions import warn_user
 
 from esis_ndcube._checks import check_cube
+from esis_ndcube._summary import alignment_text
 from esis_ndcube.flags import Flag
 from esis_ndcube.parallel import delayed, share, stream
 from esis_ndcube.registration._fitting import align_exposure, carry_exposure
 from esis_ndcube.registration._frame import Frame
-from esis_ndcube.registration.alignment import Alignment
+from esis_ndcube.registration.alignment import UNCONFIRMED, Alignment
 from esis_ndcube.registration.joint import fit_joint
 from esis_ndcube.registration.reference import Once, prepare_references
 
@@ -57,6 +58,10 @@ class Coalignment:
     reference_times: list
     reference_channel: int
     joint: object = None
+
+    def __str__(self):
+        rows = [f"  {name}: {alignment_text(getattr(self, name))}" for name in ("linear", "final")]
+        return "\n".join([f"Coalignment with {self.reference}", *rows])
 
 
 def coalign_frames(
@@ -123,6 +128,7 @@ def coalign_frames(
     -------
     `~esis_ndcube.registration.Coalignment`
         Alignments of both stages. A fit that failed is there with ``converged=False``; a warning names it.
+        `Alignment.status <esis_ndcube.Alignment.status>` tells weak ones from good ones.
 
     Raises
     ------
@@ -181,6 +187,7 @@ def coalign_frames(
         results = stream(_tasks(level1, line, references, weak, workers), total=len(weak), workers=workers)
         for t, row in zip(weak, results, strict=True):
             final[t] = _with_grid(row, references.grid)
+    final = _confirmed(final, channels.index(reference_channel))
     _report(final, channels.index(reference_channel))
     return Coalignment(linear, final, references.grid, references.name, references.times, reference_channel, joint)
 
@@ -238,6 +245,16 @@ def _call(function, poses, flight, images, bad, reference):
 def _with_grid(row, grid):
     """The alignments with one grid: those from another process have one each, which would add up."""
     return [replace(alignment, grid=grid) for alignment in row]
+
+
+def _confirmed(alignments, anchor):
+    """The alignments, with a note to those of the reference channel that no other channel confirms."""
+    result = alignments.copy()
+    for row, exposure in zip(result, alignments, strict=True):
+        others = {a.status for a in exposure if a.channel != exposure[anchor].channel and a.converged}
+        if others == {"weak"} and exposure[anchor].converged:
+            row[anchor] = replace(exposure[anchor], reason=UNCONFIRMED)
+    return result
 
 
 def _report(alignments, anchor):

@@ -4,7 +4,7 @@ import io
 
 import numpy as np
 
-from esis_ndcube._drawing import COLORMAP, DIVERGING, difference_limit, flagged, intensity_norm, invalid
+from esis_ndcube._drawing import COLORMAP, DIVERGING, difference_limit, flagged, good_images, intensity_norm, invalid
 from esis_ndcube._web_pictures import encode, shrink, source
 from esis_ndcube.flags import Flag
 
@@ -18,7 +18,7 @@ _SPARSE = 4
 
 def image_pictures(cube, pair):
     """
-    Every image of a cube, and in each exposure the difference of a pair of channels, on common scales.
+    Every image of a cube, and in each exposure the difference of a pair of channels, on the scales of the good ones.
 
     Parameters
     ----------
@@ -33,12 +33,15 @@ def image_pictures(cube, pair):
         For each exposure, a picture per channel and the difference.
     """
     # A slice at a time, or else several copies of the cube would stand in the memory.
-    sparse = [_values(cube, time, channel)[::_SPARSE, ::_SPARSE] for time, channel in np.ndindex(cube.shape[:2])]
+    good = good_images(cube)
+    sparse = [_values(cube, *index)[::_SPARSE, ::_SPARSE] for index in np.argwhere(good).tolist()]
     norm = intensity_norm(np.concatenate([a[np.isfinite(a)] for a in sparse]))
     indices = [] if pair is None else [list(cube.channel).index(number) for number in pair]
     limit = 1
     if indices:
-        sparse = [_difference(cube, time, indices)[::_SPARSE, ::_SPARSE] for time in range(cube.shape[0])]
+        both = good[:, indices].all(axis=1)
+        times = np.flatnonzero(both if both.any() else ~both)
+        sparse = [_difference(cube, time, indices)[::_SPARSE, ::_SPARSE] for time in times]
         limit = difference_limit(np.concatenate([a[np.isfinite(a)] for a in sparse]))
     for time in range(cube.shape[0]):
         pictures = [encode(norm(shrink(_values(cube, time, c), _SIDE)), COLORMAP) for c in range(cube.shape[1])]

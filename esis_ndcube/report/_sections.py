@@ -193,7 +193,20 @@ def provenance_tables(cube):
         tables.append(PageTable("Processing steps", ["Step", "Parameters", "Version"], rows))
     alignments = cube.applied_alignment
     if alignments is not None:
-        columns = ["Frame", "Channel", "Stage", "Score", "Rotation [deg]", "Scale x", "Scale y", "u", "v", "Result"]
+        columns = [
+            "Frame",
+            "Channel",
+            "Stage",
+            "Score",
+            "Rotation [deg]",
+            "Scale x",
+            "Scale y",
+            "u",
+            "v",
+            "Error",
+            "Status",
+            "Fit",
+        ]
         rows = [_alignment_row(item) for item in alignments.flat if item is not None]
         tables.append(PageTable("Alignments (u, v: detector pixel of the grid's center)", columns, rows))
     if cube.vignetting is not None:
@@ -223,4 +236,4 @@ def _alignment_row(alignment):
     shape = [cell(parts[name]) for name in ("rotation", "scale_x", "scale_y")]
     place = [cell(parts[name], ".2f") for name in ("u", "v")]
     names = [str(alignment.frame), str(alignment.channel), alignment.stage]
-    return [*names, cell(alignment.score), *shape, *place, alignment.reason]
+    return [*names, cell(alignment.score), *shape, *place, cell(alignment.error), alignment.status, alignment.reason]

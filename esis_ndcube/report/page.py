@@ -7,6 +7,8 @@ import numpy as np
 import astropy.units as u
 
 from esis_ndcube._checks import check_cube
+from esis_ndcube._drawing import NOT_NORMALIZED, compares_unnormalized
+from esis_ndcube._summary import image_status
 from esis_ndcube.io._output import check_output, write_text
 from esis_ndcube.quality.tables import summarize
 from esis_ndcube.report._pictures import image_pictures
@@ -106,7 +108,8 @@ def _content(cube, reference, source, progress):
     pair = _pair(cube, start)
     shots = tqdm(image_pictures(cube, pair), desc="Drawing", total=cube.shape[0], disable=not progress)
     panels = [f"Channel {number}" for number in cube.channel]
-    panels += [] if pair is None else [f"Channel {pair[0]} minus channel {pair[1]}"]
+    note = f", {NOT_NORMALIZED}" if compares_unnormalized(cube) else ""
+    panels += [] if pair is None else [f"Channel {pair[0]} minus channel {pair[1]}{note}"]
     return {
         "title": f"{cube.flight.instrument} {cube.line}, Level 3",
         "subtitle": cube.flight.title,
@@ -178,7 +181,8 @@ def _note(cube, tables, index):
         parts.append(f"correlation {cell(row['correlation full'])} (octagon {cell(row['correlation octagon'])})")
         parts.append(f"residual in tiles {cell(row['residual'], '.3f')} px")
         if cube.alignment is not None:
-            parts.append(f"{row['aligned']} of {len(cube.channel)} channels aligned")
+            weak = f", {row['weak']} weak" if row["weak"] else ""
+            parts.append(f"{row['aligned']} of {len(cube.channel)} channels aligned{weak}")
     if "throughput" in tables:
         here = tables["throughput"][tables["throughput"]["frame"] == cube.frame[index]]
         parts.append(f"relative brightness {cell(median(here['throughput'].value), '.3f')}")
@@ -198,10 +202,10 @@ def _facts(cube, source):
         ("Time (UTC)", f"{times[0].isot} to {times[-1].isot}"),
         ("Channels", ", ".join(map(str, cube.channel))),
         ("Images", f"{cube.shape[3]} × {cube.shape[2]} pixels of {scale} arcsec, {cube.unit or 'no unit'}"),
-        ("Alignment", cube.stage),
+        ("Alignment", cube._summary()["alignment"]),
         ("Pointing from", cube.reference),
         ("Vignetting", "not corrected" if cube.vignetting is None else f"corrected, {cube.vignetting.source}"),
-        ("Brightness", "as observed" if cube.normalization is None else "normalized"),
+        ("Brightness", NOT_NORMALIZED if cube.normalization is None else "normalized"),
         ("Steps", ", ".join(step.name for step in cube.history)),
         ("Made with", ", ".join(f"esis_ndcube {v}" for v in dict.fromkeys(step.version for step in cube.history))),
     ]
@@ -221,8 +225,10 @@ def _headlines(cube, tables):
             if np.isfinite(value):
                 found.append((f"{value:{digits}} {unit or ''}".rstrip(), f"{text}: median of the exposures"))
     if cube.alignment is not None:
-        aligned = sum(a is not None and a.converged for a in cube.alignment.flat)
-        found.append((f"{aligned} of {cube.alignment.size}", "images aligned"))
+        states = [image_status(alignment) for alignment in cube.alignment.flat]
+        found.append((f"{states.count('aligned')} of {len(states)}", "images aligned"))
+        if count := states.count("weak"):
+            found.append((f"{count} of {len(states)}", "images weakly aligned: noise for the most part"))
     return found
 
 

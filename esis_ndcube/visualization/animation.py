@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from esis_ndcube._checks import check_cube
-from esis_ndcube._drawing import axis_names, in_memory, scale, title, valid_values
+from esis_ndcube._drawing import axis_names, good_images, in_memory, scale, title, valid_values
 from esis_ndcube.io._output import check_output, temporary_output
 from esis_ndcube.visualization._panels import draw_panels, image_data, name_panel, split_images
 
@@ -77,9 +77,10 @@ def animate(cube, path, *, context=None, fps=5, norm=None, cmap=None, dpi=100, o
     bar = tqdm(total=count * (len(cubes) + 1), desc="Movie", disable=not progress)
     scales = []
     for index, item in enumerate(cubes):
-        sample = []
-        for exposure in _exposures(item):
-            sample.append(_thin(valid_values(exposure), count))
+        sample, good = [], good_images(item).reshape(count, -1).any(axis=1)
+        for exposure, counts in zip(_exposures(item), good, strict=True):
+            if counts:
+                sample.append(_thin(valid_values(exposure), count))
             bar.update()
         found = scale(np.concatenate(sample), item.unit)
         scales.append((norm or found[0], cmap or found[1]) if index == 0 else found)

@@ -11,6 +11,7 @@ from esis_ndcube._drawing import (
     axis_names,
     difference_limit,
     flagged,
+    good_images,
     image_and_sample,
     in_memory,
     intensity_norm,
@@ -58,6 +59,7 @@ def plot_channels(cube, frame=None, *, figure=None):
     images = split_images(exposure)
     # One after the other, so that masks and flags of only one are in memory; matplotlib copies what it is given.
     values, samples = map(list, zip(*map(image_and_sample, images), strict=True))
+    samples = [sample for sample, good in zip(samples, good_images(exposure), strict=True) if good]
     group = images, intensity_norm(np.concatenate(samples)), COLORMAP
     shown = (values.pop(0) for _ in images)
     return draw_panels([group], title(exposure), figure=figure, values=shown).figure

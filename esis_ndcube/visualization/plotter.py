@@ -6,7 +6,7 @@ import numpy as np
 from ndcube.visualization.mpl_plotter import MatplotlibPlotter
 from ndcube.visualization.plotting_utils import prep_plot_kwargs
 
-from esis_ndcube._drawing import axis_names, heading, in_memory, invalid, scale, valid_values, value_label
+from esis_ndcube._drawing import axis_names, good_images, heading, in_memory, invalid, scale, valid_values, value_label
 from esis_ndcube.visualization._panels import NO_DATA, PIXELS, coordinate_style, label_axes
 
 __all__ = ["ESISPlotter"]
@@ -183,11 +183,11 @@ def _image_options(cube, plot_axes, options):
 
 
 def _sample(cube):
-    """Values that the scale follows from: of the valid exposure nearest to the middle, if it is one of many."""
+    """Values that the scale follows from: of the good exposure nearest to the middle, if it is one of many."""
     if cube.data.ndim < 3 or axis_names(cube)[0] != "time":
         return valid_values(in_memory(cube))
-    count = cube.shape[0]
-    for index in sorted(range(count), key=lambda index: abs(index - (count - 1) // 2)):
+    count, good = cube.shape[0], good_images(cube).reshape(cube.shape[0], -1).any(axis=1)
+    for index in sorted(range(count), key=lambda index: (not good[index], abs(index - (count - 1) // 2))):
         values = valid_values(in_memory(cube[index]))
         if values.size:
             break
