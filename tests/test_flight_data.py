@@ -104,7 +104,7 @@ def test_correlation_of_the_channels(good):
 def test_residual_misalignment_in_tiles(good):
     tiles = tile_residual(good)
     squares = tiles["dx"] ** 2 + tiles["dy"] ** 2
-    assert np.sqrt(np.mean(squares)) <= 0.20
+    assert np.sqrt(np.mean(squares)) <= 0.165
     for frame in good.frame:
         assert np.sqrt(np.mean(squares[tiles["frame"] == frame])) <= 0.22
 
@@ -140,6 +140,23 @@ def test_offset_to_the_digitized_aia_image(cube, reference):
     assert len(pixels) == 4
     assert pixels.max() <= 0.3
     assert min(table["correlation"]) > 0.75
+
+
+def test_pointing_is_checked_with_any_images(cube, reference):
+    """An image whose header is off by some arcsec shows that the cube is off by as much, the other way."""
+    pointing = benchmark("pointing")
+    good = sunpy.map.Map(reference)
+    header = dict(good.meta)
+    header["crval1"], header["crval2"] = header["crval1"] + 1.5, header["crval2"] - 0.9
+    late = dict(header) | {"date-obs": "2019-09-30T18:30:00", "t_obs": "2019-09-30T18:30:00"}
+    maps = [good, sunpy.map.Map(good.data, header), sunpy.map.Map(good.data, late)]
+    table = pointing.pointing_offsets(cube, maps)
+    assert len(table) == 8
+    for name, moved in (("dx", -1.5), ("dy", 0.9)):
+        change = (table[name][4:] - table[name][:4]).to_value(u.arcsec)
+        np.testing.assert_allclose(change, moved, atol=0.15)
+    with_itself = np.hypot(table["dx"], table["dy"])[:4].to_value(u.arcsec)
+    assert with_itself.max() < 0.18
 
 
 def test_aia_on_the_grid_of_a_cube(cube, reference):
@@ -226,6 +243,18 @@ def test_weak_and_lost_frames_do_not_stop_the_run(cube):
             assert np.isnan(cube.data[-1, channel]).all()
             assert cube.mask[-1, channel].all()
     assert all(a.converged for row in cube.alignment[:-1] for a in row)
+
+
+def test_only_the_nearly_extinct_frame_is_weak(cube, path):
+    assert {a.status for row in cube.alignment[:-1] for a in row} == {"aligned"}
+    weak = cube.alignment[-1]
+    assert {a.status for a in weak} == {"weak"}
+    assert min(a.error.to_value(u.arcsec) for a in weak) > 0.1
+    assert ", 60 of 64 images aligned, 4 weak (frame 138, error 0." in str(cube)
+    result = CliRunner().invoke(main, ["info", str(path)])
+    assert result.output.count(", weak, stated error 0.") == 4
+    with fits.open(path) as hdulist:
+        assert set(hdulist["ALIGNMENT"].data["status"][-4:]) == {"weak"}
 
 
 def test_motion_of_the_sun_on_the_detectors(cube):
