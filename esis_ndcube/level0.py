@@ -317,7 +317,7 @@ def calibrate(raw, dark, channel, detector):
     >>> raw[500, 1500] = 3460
     >>> image, stray = calibrate(raw, np.zeros(ESIS_1.detector.shape), ESIS_1.channel(1), ESIS_1.detector)
     >>> image[1039 - 500, 1500 - 54], stray
-    (np.float32(250.0), 0.0)
+    (np.float32(253.0), 0.0)
     """
     image, _ = subtract_bias(raw, detector)
     image = (trim(image, detector) - np.asarray(dark, dtype=np.float32)) * gain_image(channel.gain, detector)

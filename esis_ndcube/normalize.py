@@ -60,8 +60,8 @@ def image_means(data, mask, flags, *, region=None, error=None):
     >>> from esis_ndcube.normalize import image_means
     >>> data = np.arange(8.0).reshape(1, 2, 2, 2)
     >>> means, _, region = image_means(data, data == 0, np.zeros(data.shape, "u1"))
-    >>> means, region.sum()
-    (array([[2., 6.]]), np.int64(3))
+    >>> means, int(region.sum())
+    (array([[2., 6.]]), 3)
     """
     # One region for all exposures, or else those that lack a channel would be measured on another part of the Sun.
     valid = np.ones(data.shape[-2:], dtype=bool)
