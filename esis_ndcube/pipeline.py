@@ -260,9 +260,8 @@ def _fill(planes, *, level1, sigma, alignments, line, vignetting, order, normali
         planes["MASK"][index] = (images["FLAGS"] & Flag.INVALID).astype(bool)
     if not normalize:
         return measured
-    means, errors, _ = image_means(
-        planes["DATA"], planes["MASK"], planes["FLAGS"], error=partial(_mean_error, planes["UNCERT"], alignments, order)
-    )
+    error = partial(_mean_error, planes["UNCERT"], alignments, order) if "UNCERT" in planes else None
+    means, errors, _ = image_means(planes["DATA"], planes["MASK"], planes["FLAGS"], error=error)
     factors = normalization_factors(means)
     for index, factor in np.ndenumerate(factors):
         for name in measured_planes:
