@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import numpy as np
 
 
-def normalize_item(item, shape):
+def normalize_item(item, shape, *, steps=False):
     """
     Make an index explicit, after the rules of numpy, or refuse it.
 
@@ -16,6 +16,8 @@ def normalize_item(item, shape):
         The index; negative numbers count from the end.
     shape : `tuple` of `int`
         Shape of what is indexed.
+    steps : `bool`, optional
+        Whether ranges may have a step, from 1.
 
     Returns
     -------
@@ -25,7 +27,7 @@ def normalize_item(item, shape):
     Raises
     ------
     IndexError
-        If the index is anything else, out of range, has a step, or selects nothing.
+        If the index is anything else, out of range, has a step where it may not, or selects nothing.
 
     Examples
     --------
@@ -46,23 +48,24 @@ def normalize_item(item, shape):
         msg = f"got {len(items)} indices, expected at most {len(shape)}, the number of axes"
         raise IndexError(msg)
     items += (slice(None),) * (len(shape) - len(items))
-    return tuple(_normalize_one(x, n, axis) for axis, (x, n) in enumerate(zip(items, shape, strict=True)))
+    return tuple(_normalize_one(x, n, axis, steps) for axis, (x, n) in enumerate(zip(items, shape, strict=True)))
 
 
-def _normalize_one(item, length, axis):
+def _normalize_one(item, length, axis, steps):
     if isinstance(item, slice):
-        if item.step not in (None, 1):
-            msg = f"got a step of {item.step} along axis {axis}, expected a range without step"
+        if item.step not in (None, 1) and not (steps and hasattr(item.step, "__index__") and item.step > 0):
+            expected = "with one from 1" if steps else "without step"
+            msg = f"got a step of {item.step} along axis {axis}, expected a range {expected}"
             raise IndexError(msg)
         try:
-            start, stop, _ = item.indices(length)
+            start, stop, step = item.indices(length)
         except TypeError:
             msg = f"got {item} along axis {axis}, expected a range of integers"
             raise IndexError(msg) from None
         if stop <= start:
             msg = f"got {item.start}:{item.stop} along axis {axis} of length {length}, which selects nothing"
             raise IndexError(msg)
-        return slice(start, stop)
+        return slice(start, stop, None if step == 1 else step)
     try:
         if isinstance(item, (bool, np.bool_, Iterable)):
             raise TypeError

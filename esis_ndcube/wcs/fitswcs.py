@@ -150,8 +150,9 @@ class ESISWCS(WCS):
 
         Parameters
         ----------
-        view : `int`, `slice` or `tuple` of them
-            As for `normalize_item`.
+        view : `int`, `slice`, or `tuple` or `list` of them
+            As for `normalize_item`; a `list` has a range in it.
+            A step along other axes than time and channel makes larger pixels, as that of `~astropy.wcs.WCS.slice`.
         numpy_order : `bool`, optional
             Whether the view is in array order (time, channel, y, x) or in FITS order.
 
@@ -164,6 +165,8 @@ class ESISWCS(WCS):
         ------
         IndexError
             As `normalize_item`.
+        ValueError
+            If no range is left.
 
         Examples
         --------
@@ -174,14 +177,26 @@ class ESISWCS(WCS):
         >>> tuple(wcs[0, 1, 100:700, 200:900].wcs.crpix.tolist())
         (413.5, 568.5)
         """
-        if self.pixel_shape is None:
+        if isinstance(view, list) and any(isinstance(item, slice) for item in view):
+            # A list of numbers only would be read as an array of indices by others.
+            view = tuple(view)
+        single = [axis for axis in (self._axis(TIME), self._axis(CHANNEL)) if axis is not None]
+        if self.pixel_shape is None or (not single and _has_fractions(view)):
             return super().slice(view, numpy_order=numpy_order)
-        view = normalize_item(view, self.array_shape if numpy_order else self.pixel_shape)
+        view = normalize_item(view, self.array_shape if numpy_order else self.pixel_shape, steps=True)
         view = view[::-1] if numpy_order else view
         drop = [axis for axis, item in enumerate(view) if not isinstance(item, slice)]
         if len(drop) == self.naxis:
-            msg = f"got the index {view[::-1]} of a single value, expected at least one range (or index .data)"
-            raise IndexError(msg)
+            msg = (
+                "Cannot slice WCS: the resulting WCS should have at least one pixel and one world dimension, "
+                f"got the index {view[::-1]} of a single value: index .data"
+            )
+            raise ValueError(msg)
+        for axis in single:
+            if isinstance(view[axis], slice) and view[axis].step:
+                name = self.array_axis_names[::-1][axis]
+                msg = f"got a step of {view[axis].step} along {name}, expected one along x and y only"
+                raise IndexError(msg)
         ranges = [item if isinstance(item, slice) else slice(item, item + 1) for item in view]
         coupled = [axis for axis in drop if not self._is_separate(axis)]
         separate = [axis for axis in drop if axis not in coupled]
@@ -443,6 +458,13 @@ class ESISWCS(WCS):
             nearest = np.abs(seconds - average).argmin()
             prm.aux.hgln_obs, prm.aux.hglt_obs, prm.aux.dsun_obs = exposures.observer[nearest].tolist()
         return self
+
+
+def _has_fractions(view):
+    """Whether a range is not one of whole pixels, which astropy takes with a warning."""
+    items = view if isinstance(view, tuple) else (view,)
+    bounds = [part for item in items if isinstance(item, slice) for part in (item.start, item.stop)]
+    return any(not hasattr(bound, "__index__") for bound in bounds if bound is not None)
 
 
 def from_header(header, tables, pixel_shape, exposures, channels, dropped=()):
