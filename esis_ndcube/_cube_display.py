@@ -11,6 +11,9 @@ class CubeDisplay:
 
     def plot(self, *args, **kwargs):
         """Plot the cube; the descriptor below puts the text of `ESISPlotter.plot` here."""
+        if self.plotter is None:
+            msg = "got a cube without plotter, so that no default plotting functionality is available: set cube.plotter"
+            raise NotImplementedError(msg)
         return self.plotter.plot(*args, **kwargs)
 
     plotter = PlotterDescriptor(default_type=ESISPlotter)

@@ -1,8 +1,15 @@
 """The operations of cubes as methods and signs; the work is done in `esis_ndcube.operations`."""
 
+import copy
+import numbers
+
 import numpy as np
 
-from esis_ndcube.wcs import normalize_item
+import astropy.units as u
+from astropy.nddata import NDData
+from ndcube.utils.exceptions import warn_user
+
+from esis_ndcube.wcs import ESISWCS, SlicedESISWCS, normalize_item
 
 
 class CubeOperations:
@@ -86,7 +93,16 @@ class CubeOperations:
         """
         return super().crop_by_values(*points, units=units, wcs=wcs, keepdims=keepdims)
 
-    def rebin(self, bin_shape, operation=np.mean, **options):
+    def rebin(
+        self,
+        bin_shape,
+        operation=np.mean,
+        operation_ignores_mask=False,
+        handle_mask=np.all,
+        propagate_uncertainties=True,
+        new_unit=None,
+        **options,
+    ):
         """
         Join pixels, or exposures, in bins.
 
@@ -96,18 +112,32 @@ class CubeOperations:
             Pixels in a bin along each array axis; -1 for all.
         operation : callable, optional
             What gives the value of a bin, as for `esis_ndcube.operations.rebin`.
-        **options
+        operation_ignores_mask : `bool`, optional
             As there.
+        handle_mask : callable, optional
+            As there.
+        propagate_uncertainties : `bool` or callable, optional
+            Whether the result has an uncertainty; other than that of `ndcube.NDCube.rebin` it has one by default.
+            A function is called as there.
+        new_unit : `~astropy.units.Unit`, optional
+            Unit of the result, if the operation changes it.
+        **options
+            ``correlation_factor``, as there, or options of ``propagate_uncertainties`` if that is a function.
 
         Returns
         -------
         `ESISCube`
             As `esis_ndcube.operations.rebin`: mask, flags, uncertainty and a FITS WCS go along.
+            A bin without valid pixels is NaN, masked and of unknown uncertainty.
 
         Raises
         ------
         ValueError
             If the bins do not divide the shape, or would join channels.
+
+        Notes
+        -----
+        Masked pixels do not count, in medians as little as in means, unless ``operation_ignores_mask`` is true.
 
         Examples
         --------
@@ -117,15 +147,29 @@ class CubeOperations:
         """
         from esis_ndcube.operations import rebin
 
-        return rebin(self, bin_shape, operation, **options)
+        uncertainty, cube = None, self
+        same = operation_ignores_mask, handle_mask
+        if callable(propagate_uncertainties):
+            uncertainty = (
+                super().rebin(bin_shape, operation, *same, propagate_uncertainties, new_unit, **options).uncertainty
+            )
+            options = {}
+        if propagate_uncertainties is not True:
+            cube = copy.copy(self)
+            cube.uncertainty = None
+        names = "operation_ignores_mask", "handle_mask"
+        new = rebin(cube, bin_shape, operation, **dict(zip(names, same, strict=True)), new_unit=new_unit, **options)
+        if uncertainty is not None:
+            new.uncertainty = type(uncertainty)(uncertainty.array, unit=uncertainty.unit)
+        return new
 
-    def to(self, unit, *, equivalencies=()):
+    def to(self, new_unit, *, equivalencies=()):
         """
         Convert to another unit.
 
         Parameters
         ----------
-        unit : `~astropy.units.Unit` or `str`
+        new_unit : `~astropy.units.Unit` or `str`
             The unit; also one per second, or per solid angle, for values per exposure and pixel.
         equivalencies : `list`, optional
             As for `astropy.units.Unit.to`.
@@ -149,9 +193,9 @@ class CubeOperations:
         """
         from esis_ndcube.operations import convert_unit
 
-        return convert_unit(self, unit, equivalencies=equivalencies)
+        return convert_unit(self, new_unit, equivalencies=equivalencies)
 
-    def reproject_to(self, target_wcs, algorithm="interpolation", **options):
+    def reproject_to(self, target_wcs, algorithm="interpolation", shape_out=None, return_footprint=False, **options):
         """
         Resample all images onto another grid of the sky.
 
@@ -161,6 +205,10 @@ class CubeOperations:
             The grid.
         algorithm : `str`, optional
             ``"interpolation"``, ``"adaptive"`` or ``"exact"``, as for `esis_ndcube.operations.reproject_to`.
+        shape_out : `tuple` of `int`, optional
+            As there.
+        return_footprint : `bool`, optional
+            As there.
         **options
             As there.
 
@@ -169,11 +217,17 @@ class CubeOperations:
         `ESISCube`
             As `esis_ndcube.operations.reproject_to`: unit, mask, flags, uncertainty, times, channels and metadata go
             along.
+            A cube whose WCS is none of this package is resampled by `ndcube.NDCube.reproject_to`, with metadata only.
 
         Raises
         ------
         ValueError
             As `esis_ndcube.operations.reproject_to`.
+
+        Warns
+        -----
+        ndcube.utils.exceptions.NDCubeUserWarning
+            If `ndcube.NDCube.reproject_to` loses something.
 
         Examples
         --------
@@ -184,7 +238,14 @@ class CubeOperations:
         """
         from esis_ndcube.operations import reproject_to
 
-        return reproject_to(self, target_wcs, algorithm, **options)
+        if isinstance(self.wcs, (ESISWCS, SlicedESISWCS)):
+            return reproject_to(
+                self, target_wcs, algorithm, shape_out=shape_out, return_footprint=return_footprint, **options
+            )
+        result = super().reproject_to(target_wcs, algorithm, shape_out, return_footprint, **options)
+        if lost := [name for name in ("unit", "mask", "flags", "uncertainty") if getattr(self, name) is not None]:
+            warn_user(f"ndcube resamples cubes whose WCS is not of esis_ndcube, without their {', '.join(lost)}")
+        return result
 
     # These two are what cubes crop by, and sequences of them, which want ranges along all axes.
     def _get_crop_item(self, *points, wcs=None, keepdims=True):
@@ -208,25 +269,25 @@ class CubeOperations:
         return self._combine("multiply", -1)
 
     def __add__(self, value):
-        return self._combine("add", value)
+        return self._combine("add", value, "__radd__")
 
     def __radd__(self, value):
         return self._combine("add", value, reflected=True)
 
     def __sub__(self, value):
-        return self._combine("subtract", value)
+        return self._combine("subtract", value, "__rsub__")
 
     def __rsub__(self, value):
         return self._combine("subtract", value, reflected=True)
 
     def __mul__(self, value):
-        return self._combine("multiply", value)
+        return self._combine("multiply", value, "__rmul__")
 
     def __rmul__(self, value):
         return self._combine("multiply", value, reflected=True)
 
     def __truediv__(self, value):
-        return self._combine("divide", value)
+        return self._combine("divide", value, "__rtruediv__")
 
     def __rtruediv__(self, value):
         return self._combine("divide", value, reflected=True)
@@ -234,9 +295,17 @@ class CubeOperations:
     def __pow__(self, value):
         from esis_ndcube.operations import raise_to
 
-        return raise_to(self, value)
+        return NotImplemented if _knows_better(value, "__rpow__") else raise_to(self, value)
 
-    def _combine(self, operation, value, **options):
+    def _combine(self, operation, value, other=None, **options):
         from esis_ndcube.operations import combine
 
+        if other and _knows_better(value, other):
+            return NotImplemented
         return combine(self, operation, value, **options)
+
+
+def _knows_better(value, method):
+    """Whether it is an object of another kind, which may know what to do with a cube on its left."""
+    known = numbers.Number, np.ndarray, np.generic, list, tuple, str, u.UnitBase, NDData
+    return hasattr(value, method) and not isinstance(value, known) and not hasattr(value, "dask")

@@ -1,6 +1,7 @@
 """The parts of a cube, taken out and put together again."""
 
 import copy
+import warnings
 from functools import partial
 
 import numpy as np
@@ -8,7 +9,8 @@ import numpy as np
 import astropy.units as u
 from astropy.nddata import InverseVariance, StdDevUncertainty, UnknownUncertainty, VarianceUncertainty
 from ndcube import ExtraCoords
-from sunpy.util.exceptions import warn_user
+from ndcube.utils.exceptions import NDCubeUserWarning
+from sunpy.util.exceptions import SunpyUserWarning
 
 from esis_ndcube.cube import copy_meta
 from esis_ndcube.provenance import ProcessingStep
@@ -117,8 +119,12 @@ def warn_without_uncertainty(why):
     _warn_dropped(why)
 
 
+class LostUncertaintyWarning(NDCubeUserWarning, SunpyUserWarning):
+    """A result has no uncertainty: users of ndcube and of sunpy filter it as they filter theirs."""
+
+
 def _warn_dropped(why):
-    warn_user(f"the result has no uncertainty: {why}")
+    warnings.warn(f"the result has no uncertainty: {why}", LostUncertaintyWarning, stacklevel=2)
 
 
 def invalid_pixels(cube, *, ignore_mask=False):

@@ -1,6 +1,5 @@
 """Arithmetic of cubes with numbers, Quantities, arrays and cubes, and conversion of units."""
 
-import numbers
 import operator
 from functools import partial
 from typing import NamedTuple
@@ -138,8 +137,9 @@ def raise_to(cube, exponent):
     ----------
     cube : `~esis_ndcube.cube.ESISCube`
         The cube.
-    exponent : number
-        The exponent, which is exact.
+    exponent : number or array-like
+        The exponent, which is exact; an array, of a shape that can be broadcast to the cube's, only for a cube without
+        unit.
 
     Returns
     -------
@@ -150,7 +150,9 @@ def raise_to(cube, exponent):
     Raises
     ------
     TypeError
-        If the exponent is no number.
+        If the exponent is neither, or the unit would differ from pixel to pixel.
+    ValueError
+        If its shape does not fit.
 
     Examples
     --------
@@ -164,26 +166,37 @@ def raise_to(cube, exponent):
     array([[[[9., 9.]]]])
     """
     check_cube(cube)
-    if not isinstance(exponent, numbers.Real):
-        msg = f"got an exponent of type {type(exponent).__name__}, expected a number"
-        raise TypeError(msg)
-    # A number of numpy would change the type of the data.
-    exponent = getattr(exponent, "item", lambda: exponent)()
+    exponent, described = _parse_exponent(cube, exponent)
     data = cube.data.astype(float) if cube.data.dtype.kind in "biu" else wide(cube.data)
     sigma = standard_deviation(cube, cube.unit)
     if sigma is not None:
-        sigma = elementwise(partial(_sigma_of_power, exponent), data, sigma)
+        sigma = elementwise(_sigma_of_power, data, sigma, exponent)
     return rebuild(
         cube,
-        ProcessingStep("power", {"exponent": float(exponent)}),
+        ProcessingStep("power", described),
         data=data**exponent,
-        unit=None if cube.unit is None else cube.unit**exponent,
+        unit=cube.unit if np.ndim(exponent) or cube.unit is None else cube.unit**exponent,
         uncertainty=make_uncertainty(cube.uncertainty, sigma),
     )
 
 
-def _sigma_of_power(exponent, data, sigma):
+def _sigma_of_power(data, sigma, exponent):
     return abs(exponent * data ** (exponent - 1)) * sigma
+
+
+def _parse_exponent(cube, exponent):
+    """The exponent, and what stands of it in the history."""
+    other = None if isinstance(exponent, NDData) else _parse(cube, exponent)
+    if other is None or other.unit is not None or other.mask is not None:
+        msg = f"got an exponent of type {type(exponent).__name__}, expected a number or a plain array"
+        raise TypeError(msg)
+    if np.ndim(other.data) == 0:
+        return other.data, {"exponent": float(other.data)}
+    if cube.unit not in (None, u.dimensionless_unscaled):
+        msg = f"got an array of exponents for a cube in {cube.unit}, expected a number: the unit would not be one"
+        raise TypeError(msg)
+    _check_shape(cube, other)
+    return other.data, {"shape": list(map(int, np.shape(other.data)))}
 
 
 def convert_unit(cube, unit, *, equivalencies=()):
@@ -295,7 +308,10 @@ def _parse(cube, value):
 
 def _parse_cube(cube, value):
     names, own = value._from_wcs("array_axis_names"), cube._from_wcs("array_axis_names")
-    if names is None or own is None or not set(names) <= set(own):
+    if names is None or own is None:
+        msg = "got a cube whose WCS is not of esis_ndcube, so that its axes have no names, expected none: use its .data"
+        raise TypeError(msg)
+    if not set(names) <= set(own):
         msg = f"got a cube with axes {names}, expected some of {own}: put the cube that has more axes on the left"
         raise ValueError(msg)
     lengths = dict(zip(own, cube.shape, strict=True))
@@ -405,7 +421,11 @@ def _scale(own, other):
     except u.UnitConversionError as error:
         names = [unit.to_string() or "no unit" for unit in (own, other)]
         msg = f"got values in {names[0]} and in {names[1]}, expected units that fit: multiply what has none by the unit"
-        raise u.UnitConversionError(msg) from error
+        raise UnitsDoNotFit(msg) from error
+
+
+class UnitsDoNotFit(u.UnitConversionError, TypeError):
+    """What ndcube raises for operands whose units do not fit, and what astropy raises for units."""
 
 
 def _unite(cube, one, other):
