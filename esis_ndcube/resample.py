@@ -2,6 +2,7 @@
 
 import itertools
 
+import dask.array as da
 import numpy as np
 
 from astropy.wcs import WCS
@@ -34,15 +35,18 @@ def reproject_alignment(
     input_data,
     output_projection,
     shape_out=None,
-    *,
     hdu_in=0,
     order="bicubic",
+    roundtrip_coords=True,
     output_array=None,
     output_footprint=None,
     return_footprint=True,
-    return_uncertainty=False,
     block_size=None,
     parallel=False,
+    return_type=None,
+    dask_method=None,
+    *,
+    return_uncertainty=False,
 ):
     """
     Resample Level-1 frames on the Sun, once, through their alignment.
@@ -74,17 +78,24 @@ def reproject_alignment(
         Passed on to `reproject.reproject_interp`, if that does the work.
     order : `int` or `str`, optional
         Order of the spline: 0 to 3, or ``"nearest-neighbor"``, ``"bilinear"``, ``"biquadratic"``, ``"bicubic"``.
+    roundtrip_coords : `bool`, optional
+        Passed on to `reproject.reproject_interp`, if that does the work: through an alignment there is one way only.
     output_array, output_footprint : `numpy.ndarray`, optional
         Arrays of a floating type to put the result in, for example memory maps.
     return_footprint : `bool`, optional
         Whether to return the footprint as well.
-    return_uncertainty : `bool`, optional
-        Whether to return the uncertainty as well, for an `~astropy.nddata.NDData` that has one.
     block_size : `tuple` of `int` or ``"auto"``, optional
         Rows and columns of the blocks of the output that are done one by one, or a size along each axis of the
         output; -1 is all of an axis. Coordinates are held of one block for each thread. By default there is one block.
     parallel : `bool`, `int` or ``"current-scheduler"``, optional
         Whether to do the blocks in parallel, on that number of threads or with Dask's active scheduler.
+    return_type : {"numpy", "dask"}, optional
+        Kind of the arrays; those of Dask hold what is computed already, unless `reproject.reproject_interp` does the
+        work.
+    dask_method : {"memmap", "none"}, optional
+        Passed on to `reproject.reproject_interp`, if that does the work.
+    return_uncertainty : `bool`, optional
+        Whether to return the uncertainty as well, for an `~astropy.nddata.NDData` that has one.
 
     Returns
     -------
@@ -101,7 +112,8 @@ def reproject_alignment(
     TypeError
         If ``input_data`` is none of the above, or ``output_projection`` is no WCS.
     ValueError
-        If the frame does not have the alignment's shape, the order, block size or number of threads is not possible,
+        If the frame does not have the alignment's shape, the order, block size, number of threads or kind of the
+        arrays is not possible,
         no output shape is given, or the uncertainty is wanted of what has none.
 
     See Also
@@ -130,17 +142,24 @@ def reproject_alignment(
     True
     """
     order = parse_order(order)
+    later = {"return_type": return_type, "dask_method": dask_method}
+    if return_type not in (None, "numpy", "dask"):
+        msg = f"got return_type={return_type!r}, expected 'numpy' or 'dask'"
+        raise ValueError(msg)
     source = parse_input(input_data)
     if return_uncertainty and (source is None or source.sigma is None):
         msg = "got no uncertainty with an alignment, expected that of an NDData: or leave return_uncertainty out"
         raise ValueError(msg)
     if source is None:
         options = {
+            "roundtrip_coords": roundtrip_coords,
             "output_array": output_array,
             "output_footprint": output_footprint,
             "return_footprint": return_footprint,
             "block_size": block_size,
             "parallel": parallel,
+            # What older versions do not know they are not given.
+            **{name: value for name, value in later.items() if value is not None},
         }
         return _reproject_image(input_data, output_projection, shape_out, hdu_in=hdu_in, order=order, **options)
     data, leading = source.data, source.data.shape[:-2]
@@ -170,6 +189,8 @@ def reproject_alignment(
         run_blocks(_resample_block, store, (splines, variances), wcs, source.alignment, [rows, columns], parallel)
     wanted = True, return_footprint, return_uncertainty
     results = tuple(output for output, want in zip(outputs, wanted, strict=True) if want)
+    if return_type == "dask":
+        results = tuple(map(da.from_array, results))
     return results if len(results) > 1 else results[0]
 
 
