@@ -183,6 +183,8 @@ def test_cubes_with_a_foreign_wcs():
     result = ours.reproject_to(target)
     assert type(result) is ESISCube
     assert_bits_equal(result.data, expected.data)
+    points = [[theirs[2].wcs.pixel_to_world(pixel)] for pixel in (2, 5)]
+    np.testing.assert_array_equal(ours[2].crop(*points).data, theirs[2].crop(*points).data)
     with_unit = ESISCube(data, wcs=foreign(), unit="ct", mask=data < 15)
     with pytest.warns(NDCubeUserWarning, match="without their unit, mask"):
         with_unit.reproject_to(target)

@@ -96,7 +96,9 @@ def _check_pairs(kinds, points):
 
 def _check_positions(wcs, positions):
     """Refuse positions that the Sun hides, and those that are not on the sky that the WCS describes."""
-    frames = [kwargs["frame"] for kind, _, kwargs, *_ in wcs.world_axis_object_classes.values() if kind is SkyCoord]
+    # A WCS of another kind may be wrapped.
+    classes = getattr(wcs, "low_level_wcs", wcs).world_axis_object_classes
+    frames = [kwargs["frame"] for kind, _, kwargs, *_ in classes.values() if kind is SkyCoord]
     for position in positions if frames else ():
         there = position.transform_to(frames[0])
         known = np.isfinite(there.spherical.lon) & np.isfinite(there.spherical.lat)
