@@ -339,8 +339,8 @@ class ESISLevel1Cube(ESISCube):
         Returns
         -------
         `ESISLevel1Cube`
-            Less `~esis_ndcube.level0.stray_light` of each image, in the unit of the cube; the history has the levels.
-            The uncertainty stays, because stray light has noise too.
+            Less `~esis_ndcube.level0.stray_light` of the valid pixels of each image, in the unit of the cube; the
+            history has the levels. The uncertainty stays, because stray light has noise too.
 
         Raises
         ------
@@ -353,6 +353,8 @@ class ESISLevel1Cube(ESISCube):
         >>> cube = ESISLevel1Cube.from_images("ESIS_Level1/", unit="electron")  # doctest: +SKIP
         >>> cube.subtract_stray_light().history[-1].parameters["levels"]  # doctest: +SKIP
         """
+        from esis_ndcube.operations._parts import rebuild, wide
+
         if self.stray_light_subtracted:
             msg = "the stray light of this cube is subtracted already (see cube.history): use the cube as it is"
             raise ValueError(msg)
@@ -360,16 +362,16 @@ class ESISLevel1Cube(ESISCube):
         if self.data.shape[-2:] != detector.shape:
             msg = f"got images of shape {self.data.shape[-2:]}, expected {detector.shape}: do it before cropping"
             raise ValueError(msg)
-        data = np.array(self.data)
-        levels = np.empty(data.shape[:-2])
+        levels = np.empty(self.data.shape[:-2])
         for index in np.ndindex(levels.shape):
-            levels[index] = stray_light(data[index], detector.stray_light_rows)
-            data[index] -= data.dtype.type(levels[index])
+            # An image at a time, because they may be lazy.
+            image = np.asarray(np.where(self._mask_part(index), np.nan, self.data[index]))
+            levels[index] = stray_light(image, detector.stray_light_rows)
         known = np.where(np.isfinite(levels), np.round(levels, 3), None).tolist()
-        meta = NDMeta(dict(self.meta), axes=dict(self.meta.axes), key_comments=dict(self.meta.key_comments))
+        data = wide(self.data)
+        values = levels.astype(data.dtype if data.dtype.kind == "f" else float)
         step = ProcessingStep("subtract_stray_light", {"levels": known})
-        meta.add("history", (*self.history, step), None, None, overwrite=True)
-        return self._new_instance(data=data, meta=meta)
+        return rebuild(self, step, data=data - values[..., None, None])
 
     @classmethod
     def from_esis(cls, obj, flight=ESIS_1, *, frames=None, subtract_stray_light=False):

@@ -176,9 +176,14 @@ LEVEL3 = METHODS | {
         cube.wcs.celestial.pixel_to_world(9, 9), frame=cube.frame[0], channel=1
     ),
 }
-LEVEL1 = METHODS | {"to_photons": lambda cube: cube.to_photons("O V")}
+LEVEL1 = METHODS | {
+    "to_electrons": lambda cube: [cube.to_electrons(), cube.to_photons("O V").to_electrons()],
+    "to_photons": lambda cube: cube.to_photons("O V"),
+}
 # Of detector pixels.
 NOT_LEVEL1 = {"crop", "crop_by_values", "reproject_to"}
+# Of frames of the whole detector, which test_level1.py has.
+OF_FRAMES = {"subtract_stray_light"}
 # They ask archives for images, and do then what ``context`` does.
 NEED_ARCHIVES = {"context_query", "to_aia", "to_hmi"}
 # Functions that methods of one name call.
@@ -394,7 +399,7 @@ def attributes(cls):
     ("cls", "tested"),
     [
         (ESISLevel3Cube, {*LEVEL3} | NEED_ARCHIVES),
-        (ESISLevel1Cube, {*LEVEL1} | {name for name in METHODS if name in NOT_LEVEL1}),
+        (ESISLevel1Cube, {*LEVEL1} | OF_FRAMES),
         (ContextCube, {*METHODS}),
     ],
 )

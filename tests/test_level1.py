@@ -2,9 +2,11 @@
 
 from types import SimpleNamespace
 
+import dask.array as da
 import numpy as np
 import pytest
 from rawframes import COLUMNS, ROWS, dark_pattern, raw_image, tiny_flight, write_flight, write_frame
+from scipy.stats import trim_mean
 
 import astropy.units as u
 from astropy.io import fits
@@ -566,6 +568,29 @@ def test_stray_light_of_missing_frames(cube):
     assert np.isnan(taken.data[1, 2]).all()
     assert np.isfinite(np.delete(taken.data.reshape(12, *SHAPE), 6, axis=0)).all()
     assert taken.history[-1].parameters["levels"][1][2] is None
+
+
+@pytest.mark.parametrize("kind", ["integers", "lazy", "masked", "big-endian"])
+def test_stray_light_of_odd_images(cube, kind):
+    data = np.round(cube.data + 12).astype(np.float32)
+    bad = np.zeros(data.shape, dtype=bool)
+    bad[..., :2, :] = kind == "masked"
+    odd = {
+        "integers": data.astype(np.int16),
+        "lazy": da.from_array(data, chunks=(1, 2, -1, -1)),
+        "masked": np.where(bad, np.float32(9e9), data),
+        "big-endian": data.astype(">f4"),
+    }[kind]
+    level1 = ESISLevel1Cube(odd, wcs=cube.wcs, mask=bad, meta={"flight": FLIGHT}, unit="electron")
+    rows = FLIGHT.detector.stray_light_rows
+    taken = level1.subtract_stray_light()
+    assert isinstance(taken.data, da.Array) == (kind == "lazy")
+    for index in np.ndindex(data.shape[:2]):
+        image = np.where(bad[index], np.nan, data[index])
+        strips = [strip[np.isfinite(strip)] for strip in (image[:rows], image[-rows:])]
+        level = min(trim_mean(strip, 0.3) for strip in strips if strip.size)
+        expected = np.where(bad[index], 0, data[index] - level)
+        np.testing.assert_allclose(np.where(bad[index], 0, taken.data[index]), expected, rtol=1e-5, atol=1e-4)
 
 
 def test_files_know_what_became_of_stray_light(cube, tmp_path):

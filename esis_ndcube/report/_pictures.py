@@ -94,7 +94,8 @@ def _values(cube, time, channel):
 
 
 def _difference(cube, time, indices):
-    clean = [
-        np.where(flagged(cube[time, index], Flag.OVERLAP), np.nan, _values(cube, time, index)) for index in indices
-    ]
-    return clean[0] - clean[1]
+    overlap = [np.asarray(flagged(cube[time, index], Flag.OVERLAP)) for index in indices]
+    first, second = (
+        np.where(lit, np.nan, _values(cube, time, index)) for lit, index in zip(overlap, indices, strict=True)
+    )
+    return first - second
