@@ -9,6 +9,8 @@ is bright or new: brightenings of the Sun that last for one frame stay.
 
 import numpy as np
 
+from esis_ndcube._arrays import plain_arrays
+
 __all__ = ["estimate_noise", "find_spikes", "mend_spikes"]
 
 _HALF = 3  # windows are 7 x 7: wide enough for a level beside a track, narrow enough to follow the Sun
@@ -20,6 +22,7 @@ _STEPS = ((0, 1), (1, 0), (1, 1), (1, -1))
 _SIDES = ((0,), (1,), (2,), (3,), (0, 1), (0, 1, 2, 3))
 
 
+@plain_arrays("image")
 def estimate_noise(image, *, bins=32):
     """
     Measure how the noise of a frame grows with its signal.
@@ -54,6 +57,7 @@ def estimate_noise(image, *, bins=32):
     >>> bool(abs(floor - 36) < 9), bool(abs(slope - 2) < 0.1)
     (True, True)
     """
+    image = _floating(image)
     level = (_opposite(image, 0, 1) + _opposite(image, 1, 0)) / 2
     residual = image[1:-1, 1:-1] - level
     # A few hundred thousand pixels say it as well as all of them.
@@ -76,6 +80,7 @@ def estimate_noise(image, *, bins=32):
     return float(max(floor, variance.min() / 2)), float(max(slope, 0))
 
 
+@plain_arrays("image")
 def find_spikes(image, sigma=4.5, *, fwhm=2.3, grow=3.0, iterations=8, noise=None):
     """
     Find the pixels of a frame that a particle has hit.
@@ -147,6 +152,7 @@ def find_spikes(image, sigma=4.5, *, fwhm=2.3, grow=3.0, iterations=8, noise=Non
     return _inside(spikes)
 
 
+@plain_arrays("image", "spikes")
 def mend_spikes(image, spikes):
     """
     Replace pixels by what their good neighbors say.
@@ -179,7 +185,7 @@ def mend_spikes(image, spikes):
     >>> mended[2, 2], variance
     (np.float64(1.0), array([0.]))
     """
-    mended = np.array(image)
+    mended = np.array(_floating(image))
     padded, only = np.pad(mended, _HALF, mode="reflect"), np.pad(spikes, _HALF)
     rim = _inside(_dilate(only, 1))
     value, variance = _interpolate(padded, np.pad(rim, _HALF, mode="reflect"), width=1.5, only=only)
@@ -188,6 +194,11 @@ def mend_spikes(image, spikes):
         value[alone], variance[alone] = near[0][alone], near[1][alone]
     mended[spikes] = value
     return mended, variance
+
+
+def _floating(image):
+    """Sums of integers would overflow, and there is no NaN among them."""
+    return image.astype(np.result_type(image, np.float32), copy=False)
 
 
 def _opposite(image, dy, dx):

@@ -9,6 +9,7 @@ from scipy.ndimage import map_coordinates
 import astropy.units as u
 from astropy.table import QTable
 
+from esis_ndcube._arrays import plain_arrays
 from esis_ndcube._checks import check_cube
 from esis_ndcube._edge_profile import RiseFinder
 from esis_ndcube.flags import Flag
@@ -243,6 +244,7 @@ def find_edges(cube, *, line=None, reach=_REACH, workers=None):
     return FieldStopEdges(flight, line.name, tuple(map(int, cube.frame)), tuple(map(int, cube.channel)), *parts)
 
 
+@plain_arrays("image", "flags")
 def find_shift(image, flags, *, flight, channel, line, first_column=0):
     """
     The shift to place the field stop of one image with.

@@ -13,6 +13,7 @@ import numpy as np
 from scipy.ndimage import distance_transform_edt
 from scipy.stats import trim_mean
 
+from esis_ndcube._arrays import plain_array, plain_arrays
 from esis_ndcube.instrument import ByQuadrant
 
 __all__ = [
@@ -60,6 +61,7 @@ def quadrants(shape, split_column):
     return ByQuadrant(low_low=(low, left), high_low=(low, right), high_high=(high, right), low_high=(high, left))
 
 
+@plain_arrays("raw")
 def subtract_bias(raw, detector):
     """
     Subtract the bias of each quadrant.
@@ -92,11 +94,12 @@ def subtract_bias(raw, detector):
     bias = np.empty(4)
     for i, (rows, columns) in enumerate(quadrants(detector.raw_shape, detector.split_column)):
         side = blank[columns.start >= detector.split_column]
-        bias[i] = trim_mean(raw[rows, side], _BIAS_CUT, axis=None)
+        bias[i] = _trimmed_mean(raw[rows, side], _BIAS_CUT)
         image[rows, columns] -= np.float32(bias[i])
     return image, bias
 
 
+@plain_arrays("image")
 def trim(image, detector):
     """
     Keep the pixels that see light.
@@ -124,6 +127,7 @@ def trim(image, detector):
     return np.concatenate([image[:, slice(*columns)] for columns in detector.active_columns], axis=1)
 
 
+@plain_arrays("image")
 def orient(image, detector):
     """
     Undo the flip of the optics.
@@ -206,7 +210,7 @@ def master_dark(darks):
     >>> float(dark[0, 0]), round(weight, 2)
     (2.0, 0.44)
     """
-    stack = np.stack([np.asarray(dark, dtype=np.float32) for dark in darks])
+    stack = np.stack([np.asarray(plain_array(dark, "a dark"), dtype=np.float32) for dark in darks])
     count = len(stack)
     cut = max(int(_DARK_CUT * count), 1) if count >= 3 else 0
     stack.sort(axis=0)
@@ -248,6 +252,7 @@ def measure_read_noise(darks, detector):
     if len(darks) < 2:
         msg = f"got {len(darks)} dark, expected at least 2 to measure the read noise from their differences"
         raise ValueError(msg)
+    darks = [plain_array(dark, "a dark") for dark in darks]
     variance = np.zeros(4)
     for first, second in pairwise(darks):
         difference = np.subtract(first, second, dtype=np.float32)
@@ -255,6 +260,7 @@ def measure_read_noise(darks, detector):
     return np.sqrt(variance / (len(darks) - 1))
 
 
+@plain_arrays("image")
 def stray_light(image, rows):
     """
     Level of stray light: what is seen where the Sun is not.
@@ -281,10 +287,10 @@ def stray_light(image, rows):
     """
     if not rows:
         return 0.0
-    strips = (strip[np.isfinite(strip)] for strip in (image[:rows], image[-rows:]))
-    return float(min((trim_mean(strip, _STRAY_CUT) for strip in strips if strip.size), default=np.nan))
+    return float(np.fmin(*(_trimmed_mean(strip, _STRAY_CUT) for strip in (image[:rows], image[-rows:]))))
 
 
+@plain_arrays("raw", "dark")
 def calibrate(raw, dark, channel, detector):
     """
     Turn a raw frame into electrons.
@@ -354,6 +360,7 @@ def line_factors(flight):
     return factors[nearest[0]]
 
 
+@plain_arrays("electrons", "factors", "read_noise")
 def electron_variance(electrons, factors, read_noise, fano):
     """
     Variance of a number of electrons that photons have freed.
@@ -387,12 +394,21 @@ def electron_variance(electrons, factors, read_noise, fano):
     return np.maximum(electrons, 0) * (factors + np.float32(fano)) + np.square(read_noise)
 
 
+def _trimmed_mean(values, cut):
+    """Of the finite values; NaN if there are none."""
+    values = values[np.isfinite(values)]
+    return trim_mean(values, cut) if values.size else np.nan
+
+
 def _active_quadrants(detector):
     left = detector.active_columns[0]
     return quadrants(detector.shape, left[1] - left[0])
 
 
 def _clipped_variance(values):
+    values = values[np.isfinite(values)]
+    if not values.size:
+        return np.nan
     values = values - np.median(values)
     # Digital numbers are whole: the quartiles are coarse, and serve only to clip.
     spread = max(1.4826 * np.median(np.abs(values)), 1.0)

@@ -3,6 +3,7 @@
 import numpy as np
 from scipy.ndimage import binary_dilation
 
+from esis_ndcube._arrays import plain_arrays
 from esis_ndcube._checks import check_cube
 from esis_ndcube.flags import Flag
 from esis_ndcube.instrument import line_key
@@ -16,6 +17,7 @@ _DARK = 0.04
 _BRIGHT = 95
 
 
+@plain_arrays("x", "y")
 def distance_inside(vertices, x, y):
     """
     Distance from the sides of a convex polygon, positive inside.
@@ -54,6 +56,7 @@ def _sides(vertices):
     return np.column_stack([-dy, dx, dy * vertices[:, 0] - dx * vertices[:, 1]])
 
 
+@plain_arrays("x", "y")
 def line_region(flight, channel, line, x, y, *, margin=0.0, shift=(0.0, 0.0)):
     """
     Which detector positions show a line: inside its field stop and in its columns.
@@ -99,6 +102,7 @@ def line_region(flight, channel, line, x, y, *, margin=0.0, shift=(0.0, 0.0)):
     return inside
 
 
+@plain_arrays("image", "valid")
 def lit_region(image, valid):
     """
     Where light reaches the detector at all.
@@ -130,6 +134,7 @@ def lit_region(image, valid):
     >>> lit_region(image, np.ones(image.shape, dtype=bool)).any(axis=0).nonzero()[0].max()
     np.int64(47)
     """
+    valid = valid.astype(bool) & np.isfinite(image)
     count = _block_sums(valid.astype(np.int32))
     known = count >= _BLOCK**2 // 4
     if not known.any():
@@ -219,6 +224,9 @@ def clean_region(cube, *, channels=None, lines=None, frames=None):
     if cube.data.ndim != 4 or cube.flags is None:
         flags = "no flags" if cube.flags is None else "flags"
         msg = f"got a cube of shape {cube.data.shape} with {flags}, expected (time, channel, y, x) with flags"
+        raise ValueError(msg)
+    if cube.channel is None:
+        msg = "got a cube without channel numbers, expected one with the WCS of form_level3 or level3_wcs"
         raise ValueError(msg)
     pick_channels = _pick("channel", cube.channel, channels)
     pick_frames = range(cube.data.shape[0]) if frames is None else _pick("frame", cube.frame, frames)

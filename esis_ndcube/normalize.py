@@ -6,6 +6,7 @@ import astropy.units as u
 from astropy.table import QTable
 from sunpy.util.exceptions import warn_user
 
+from esis_ndcube._arrays import plain_arrays
 from esis_ndcube._checks import check_cube
 from esis_ndcube.cube import copy_meta
 from esis_ndcube.flags import Flag
@@ -104,6 +105,7 @@ def _common(valid, clean):
     return valid
 
 
+@plain_arrays("means")
 def normalization_factors(means):
     """
     Factors that bring all images to the brightest exposure of the brightest channel.

@@ -7,6 +7,7 @@ import numpy as np
 
 from astropy.wcs import WCS
 
+from esis_ndcube._arrays import plain_arrays
 from esis_ndcube._reproject import parse_blocks, parse_image, parse_input, parse_output, parse_output_array, run_blocks
 from esis_ndcube._screen import seen_pixels
 from esis_ndcube._spline import (
@@ -309,6 +310,7 @@ def _observation(wcs):
     return aux.hgln_obs, aux.crln_obs, aux.hglt_obs, aux.dsun_obs, prm.dateavg, prm.dateobs
 
 
+@plain_arrays("frame", "u", "v", "valid")
 def interpolate(frame, u, v, *, order="bicubic", valid=None):
     """
     Interpolate a frame at detector pixels.
@@ -350,6 +352,7 @@ def interpolate(frame, u, v, *, order="bicubic", valid=None):
     return evaluate(prepare(np.asarray(frame), order, valid), u, v)
 
 
+@plain_arrays("sigma", "u", "v")
 def propagate_uncertainty(sigma, u, v, *, order="bicubic"):
     r"""
     Standard deviation of interpolated values whose input pixels are independent.
@@ -445,13 +448,15 @@ def correlation_factor(alignment, wcs=None, *, order="bicubic", position=None):
     jacobian = _jacobian(alignment, wcs, position)
     inverse = np.linalg.inv(jacobian)
     # The response beyond 8 cycles per pixel is nothing; k = J^T f.
-    reach = int(np.ceil(8 * np.nanmax(np.abs(jacobian).sum((-2, -1)))))
+    reach = int(np.ceil(8 * np.max(np.nan_to_num(np.abs(jacobian).sum((-2, -1))))))
     k = np.stack(np.meshgrid(*2 * [np.arange(-reach, reach + 1)]), axis=-1).reshape(-1, 2)
     frequency = np.einsum("ki,...ij->...kj", k, inverse)
     aliases = np.prod(response(frequency, order) ** 2, axis=-1).sum(-1)
     # Both ends of the table are the same phase.
     single = squared_weights(order)[:-1].mean()
-    factor = np.sqrt(aliases / np.abs(np.linalg.det(jacobian))) / single
+    with np.errstate(invalid="ignore"):
+        # Where the position is NaN.
+        factor = np.sqrt(aliases / np.abs(np.linalg.det(jacobian))) / single
     return float(factor) if np.ndim(factor) == 0 else factor
 
 

@@ -198,7 +198,7 @@ class PolygonMask:
 
         shape, own = cube.data.shape[2:], "sky" if hasattr(cube, "alignment") else "detector"
         if self.coordinates == own:
-            wcs = cube.wcs[index]
+            wcs = cube[index].wcs.low_level_wcs
             world = (self.vertices[:, axis].to_value(unit) for axis, unit in enumerate(wcs.world_axis_units))
             vertices = np.stack(wcs.world_to_pixel_values(*world), axis=-1)
             y, x = np.indices(shape)
@@ -235,6 +235,7 @@ def image_coordinates(wcs, pixels):
     `~astropy.units.Quantity`
         Of that shape.
     """
+    wcs = wcs.low_level_wcs
     values = wcs.pixel_to_world_values(*pixels.T)
     world = [np.asarray(v) * u.Unit(unit) for v, unit in zip(values, wcs.world_axis_units, strict=True)]
     if world[0].unit != u.pix:

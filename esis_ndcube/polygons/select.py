@@ -54,12 +54,14 @@ class PolygonSelection:
             import matplotlib.pyplot as plt
 
             axes = plt.figure().add_subplot(projection=image.wcs)
-            axes.imshow(image.data, origin="lower", vmax=np.nanpercentile(image.data, 99.7))
+            seen = image.data[np.isfinite(image.data)]
+            axes.imshow(image.data, origin="lower", vmax=np.percentile(seen, 99.7) if seen.size else None)
         self.selector = PolygonSelector(axes, lambda vertices: None)
         if polygon is not None:
-            units = image.wcs.world_axis_units
+            wcs = image.wcs.low_level_wcs
+            units = wcs.world_axis_units
             world = (polygon.vertices[:, axis].to_value(unit) for axis, unit in enumerate(units))
-            self.selector.verts = np.stack(image.wcs.world_to_pixel_values(*world), axis=-1)
+            self.selector.verts = np.stack(wcs.world_to_pixel_values(*world), axis=-1)
 
     def polygon(self, *, channels=None, frames=None):
         """

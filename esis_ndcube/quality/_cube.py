@@ -16,6 +16,9 @@ def check(cube, *, flags=False):
     if cube.data.ndim != 4:
         msg = f"got a cube of shape {cube.data.shape}, expected (time, channel, y, x): slice with ranges"
         raise ValueError(msg)
+    if cube.frame is None or cube.channel is None:
+        msg = "got a cube without frame or channel numbers, expected one of form_level3"
+        raise ValueError(msg)
     if flags and cube.flags is None:
         msg = "got a cube without flags, which say where the field stop and overlapping lines are"
         raise ValueError(msg)

@@ -7,6 +7,7 @@ from scipy.ndimage import binary_erosion
 
 from astropy.table import Table
 
+from esis_ndcube._arrays import plain_arrays
 from esis_ndcube.quality._cube import check, field_stop, filtered, invalid
 
 __all__ = ["image_shift", "pair_offset", "tile_residual"]
@@ -140,6 +141,7 @@ def _pairs(cube):
                 yield (int(frame), int(cube.channel[i]), int(cube.channel[j])), images[i], images[j], inside
 
 
+@plain_arrays("first", "second", "inside")
 def image_shift(first, second, *, inside=None):
     """
     Shift of one image from another, to a fraction of a pixel.

@@ -62,6 +62,9 @@ def coalign(image, reference=None, **options):
     >>> coalign(scene[5:105, 8:108], scene[:100, :100], transform="shift").converged
     True
     """
+    if hasattr(image, "__array__"):
+        # Lazy, for example.
+        return coalign_images(image, reference, **options)
     msg = f"got {type(image).__name__} to be aligned, expected an ESISLevel1Cube, or {ACCEPTED}"
     raise TypeError(msg)
 

@@ -10,6 +10,7 @@ from astropy.io import fits
 from astropy.time import Time
 from astropy.wcs import WCS
 
+from esis_ndcube._arrays import plain_array, plain_arrays
 from esis_ndcube.registration.transform import PolynomialTransform
 from esis_ndcube.wcs._digits import write_all_digits
 
@@ -208,7 +209,10 @@ class Alignment:
         (1477.9, 602.7)
         """
         units = self.grid.world_axis_units
-        world = (u.Quantity(q).to_value(unit) for q, unit in zip((longitude, latitude), units, strict=True))
+        world = (
+            plain_array(u.Quantity(q, subok=True).to_value(unit), "a coordinate")
+            for q, unit in zip((longitude, latitude), units, strict=True)
+        )
         return self.transform(*self.grid.world_to_pixel_values(*world))
 
     def detector_to_world(self, u_pixel, v_pixel):
@@ -237,6 +241,7 @@ class Alignment:
         lon, lat = (w * u.Unit(unit) for w, unit in zip(world, self.grid.world_axis_units, strict=True))
         return _wrap(lon), lat.to(u.arcsec)
 
+    @plain_arrays("x", "y")
     def coordinate_uncertainty(self, x, y, *, relative=False):
         """
         How uncertain the coordinates of the frame are.

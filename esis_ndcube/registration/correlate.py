@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from esis_ndcube._arrays import plain_arrays
 from esis_ndcube.registration._errors import block_covariance
 from esis_ndcube.registration.transform import PolynomialTransform
 
@@ -84,6 +85,7 @@ class _State:
     normal: np.ndarray
 
 
+@plain_arrays("reference", "image", "mask", "valid")
 def maximize_correlation(
     reference, image, start, *, mask, valid, degree=None, stride=1, tolerance=0.005, max_iterations=30, min_pixels=200
 ):

@@ -4,6 +4,8 @@ from functools import lru_cache
 
 import numpy as np
 
+from esis_ndcube._arrays import plain_arrays
+
 __all__ = ["log_difference_of_gaussians"]
 
 # The logarithm is taken of the image plus this fraction of its median, so that noise in the dark does not blow up.
@@ -12,6 +14,7 @@ _TRUNCATE = 3.0
 _LARGE = 100_000
 
 
+@plain_arrays("image", "valid")
 def log_difference_of_gaussians(image, fine, coarse, *, valid=None):
     r"""
     Filter an image for registration.

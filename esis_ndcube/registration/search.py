@@ -6,6 +6,7 @@ import numpy as np
 import scipy.fft
 from scipy.ndimage import map_coordinates
 
+from esis_ndcube._arrays import plain_arrays
 from esis_ndcube.registration.transform import PolynomialTransform
 
 __all__ = ["coarse_search"]
@@ -13,6 +14,7 @@ __all__ = ["coarse_search"]
 _LEAST_OVERLAP = 0.3
 
 
+@plain_arrays("reference", "image", "mask", "valid")
 def coarse_search(reference, image, start, *, mask, valid, rolls, scales, shift):
     """
     Find roll, scale and shift of an image by trying them.
@@ -59,6 +61,12 @@ def coarse_search(reference, image, start, *, mask, valid, rolls, scales, shift)
     >>> [float(round(value)) for value in found(40, 50)]
     [40.0, 50.0]
     """
+    # Products of integers would overflow, and NaN would be in every sum.
+    mask, valid = (np.asarray(good, dtype=bool) & np.isfinite(a) for good, a in ((mask, reference), (valid, image)))
+    reference, image = (
+        np.where(good, a, 0).astype(np.result_type(a, np.float32), copy=False)
+        for good, a in ((mask, reference), (valid, image))
+    )
     rows, columns = reference.shape
     shape = [scipy.fft.next_fast_len(2 * n, real=True) for n in (rows, columns)]
     mask = np.asarray(mask, dtype=np.float32)

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.fft
 
+from esis_ndcube._arrays import plain_arrays
+
 __all__ = ["CorrelationSurface", "chance_score", "correlation_surface"]
 
 # Shifts at which less than this part of the overlap is left tell nothing.
@@ -53,6 +55,7 @@ class CorrelationSurface:
         return self.dx[column] + offsets[0], self.dy[row] + offsets[1], height
 
 
+@plain_arrays("reference", "image", "mask", "valid")
 def correlation_surface(reference, image, *, reach, mask=None, valid=None):
     """
     Correlate two images of one shape at all shifts up to a reach.

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from esis_ndcube._arrays import plain_array
+
 __all__ = ["PolynomialTransform"]
 
 
@@ -95,8 +97,8 @@ class PolynomialTransform:
         return exponents(self.degree)
 
     def _basis(self, x, y):
-        x = (np.asarray(x, dtype=float) - self.origin[0]) / self.scale
-        y = (np.asarray(y, dtype=float) - self.origin[1]) / self.scale
+        x = (np.asarray(plain_array(x, "x"), dtype=float) - self.origin[0]) / self.scale
+        y = (np.asarray(plain_array(y, "y"), dtype=float) - self.origin[1]) / self.scale
         return x, y
 
     def __call__(self, x, y):
@@ -207,7 +209,8 @@ class PolynomialTransform:
         >>> bool(abs(x - 300) < 1e-9)
         True
         """
-        u, v = np.broadcast_arrays(np.asarray(u, dtype=float), np.asarray(v, dtype=float))
+        u, v = (np.asarray(plain_array(values, name), dtype=float) for values, name in ((u, "u"), (v, "v")))
+        u, v = np.broadcast_arrays(u, v)
         linear = self.coefficients[:, 1:3] / self.scale
         start = np.linalg.solve(linear, np.stack([u, v]).reshape(2, -1) - self.coefficients[:, :1])
         x, y = (start + self.origin[:, None]).reshape(2, *u.shape)

@@ -8,6 +8,7 @@ import numpy as np
 import astropy.constants as const
 import astropy.units as u
 
+from esis_ndcube._arrays import plain_arrays
 from esis_ndcube.flight import Flight, Line
 from esis_ndcube.instrument import line_key
 from esis_ndcube.simulate.config import SimulationConfig
@@ -221,6 +222,7 @@ class Truth:
         """
         return self.flight.channel(channel).vignetting_slope if self.config.vignetting else 0.0
 
+    @plain_arrays("x")
     def vignetting(self, channel, x, *, line=None):
         """
         True vignetting: data are the Sun times this.
@@ -261,6 +263,7 @@ class Truth:
         angle = rng.uniform(0, 2 * np.pi, _WAVES)
         return k * np.cos(angle), k * np.sin(angle), rng.uniform(0, 2 * np.pi, _WAVES)
 
+    @plain_arrays("x", "y")
     def velocity(self, x, y):
         """
         The smooth velocity field, away from the observer.
@@ -290,6 +293,7 @@ class Truth:
         waves = sum(np.cos(a * sx + b * sy + c) for a, b, c in zip(kx, ky, phase, strict=True))
         return waves * (self.config.velocity.to_value(u.km / u.s) / _WAVES)
 
+    @plain_arrays("x", "y")
     def doppler_shift(self, x, y, *, line=None):
         """
         Displacement along the dispersion by the smooth velocity field.
@@ -317,6 +321,7 @@ class Truth:
         factor = (line.wavelength / const.c / self.flight.detector.dispersion).to_value(u.s / u.km)
         return self._speed(x, y) * factor
 
+    @plain_arrays("x", "y")
     def to_detector(self, frame, channel, x, y, *, line=None, doppler=False):
         """
         Detector pixels of output-grid pixels.
@@ -376,6 +381,7 @@ class Truth:
             bent[0] = bent[0] + self.doppler_shift(x, y, line=line)
         return bent[0], bent[1]
 
+    @plain_arrays("column", "row")
     def to_grid(self, frame, channel, column, row, *, line=None, doppler=False):
         """
         Output-grid pixels of detector pixels: the inverse of `to_detector`.
@@ -410,6 +416,7 @@ class Truth:
         (80.0, 70.0)
         """
         column, row = np.broadcast_arrays(np.asarray(column, dtype=float), np.asarray(row, dtype=float))
+        known = np.isfinite(column) & np.isfinite(row)
         pose = self.flight.pose(channel, find_line(self.flight, line))
         inverse = np.linalg.inv(pose[:, :2])
         x, y = np.tensordot(inverse, np.stack([column - pose[0, 2], row - pose[1, 2]]), axes=1)
@@ -418,7 +425,7 @@ class Truth:
             at = self.to_detector(frame, channel, x, y, line=line, doppler=doppler)
             dx, dy = np.tensordot(inverse, np.stack([column - at[0], row - at[1]]), axes=1)
             x, y = x + dx, y + dy
-            if max(np.abs(dx).max(), np.abs(dy).max()) < 1e-10:
+            if (np.maximum(np.abs(dx), np.abs(dy))[known] < 1e-10).all():
                 return x, y
         msg = "the simulated distortion can not be inverted: use less of it"
         raise ValueError(msg)

@@ -7,6 +7,8 @@ import numpy as np
 import astropy.units as u
 from astropy.table import Table
 
+from esis_ndcube._arrays import plain_array
+
 __all__ = ["Vignetting", "stop_position"]
 
 
@@ -40,7 +42,7 @@ def stop_position(flight, channel, line, x):
     """
     stop = flight.field_stop(channel, line)[:, 0]
     center = (stop.min() + stop.max()) / 2
-    distance = (center - np.asarray(x)) * flight.detector.pixel_scale[0].to_value(u.arcsec)
+    distance = (center - plain_array(x, "x")) * flight.detector.pixel_scale[0].to_value(u.arcsec)
     zero, width = (q.to_value(u.arcsec) for q in (flight.vignetting_zero, flight.vignetting_width))
     return (distance + zero) / width
 

@@ -1,0 +1,85 @@
+"""The one door through which arrays of any kind come to functions that work on plain ones."""
+
+import functools
+import inspect
+
+import numpy as np
+
+import astropy.units as u
+from astropy.utils.masked import Masked
+
+
+def plain_array(values, name):
+    """
+    The numbers that are meant: NaN where they are masked, computed if lazy, in the byte order of this machine.
+
+    Parameters
+    ----------
+    values : array-like
+        A number, numbers, or a plain, masked or lazy array of them; what has a unit only without dimension.
+    name : `str`
+        What errors call it.
+
+    Returns
+    -------
+    `numpy.ndarray`
+        Not copied unless it must be.
+
+    Raises
+    ------
+    TypeError
+        If it has a unit, or is no array.
+    """
+    if isinstance(values, u.Quantity):
+        if values.unit != u.dimensionless_unscaled:
+            msg = f"got {name} in {values.unit}, expected plain numbers: take `.to_value(unit)`"
+            raise TypeError(msg)
+        values = values.value
+    mask = None
+    if isinstance(values, Masked):
+        values, mask = values.unmasked, values.mask
+    elif isinstance(values, np.ma.MaskedArray):
+        values, mask = values.data, np.ma.getmaskarray(values)
+    array = np.asarray(values)
+    if array.dtype.kind not in "buif":
+        msg = f"got {name} of type {type(values).__name__}, expected an array of real numbers: take its `.data`"
+        raise TypeError(msg)
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
+    if mask is None:
+        return array
+    if array.dtype.kind == "b":
+        # Of flags and choices: what is masked is not chosen.
+        return array & ~mask
+    return np.where(mask, np.array(np.nan, dtype=np.result_type(array, np.float32)), array)
+
+
+def plain_arrays(*names):
+    """
+    A decorator: the named arguments come as `plain_array` makes them, those that are None as they are.
+
+    Parameters
+    ----------
+    *names : `str`
+        Parameters of the function.
+
+    Returns
+    -------
+    callable
+        The decorator.
+    """
+
+    def decorate(function):
+        signature = inspect.signature(function)
+
+        @functools.wraps(function)
+        def wrapper(*args, **kwargs):
+            bound = signature.bind(*args, **kwargs)
+            for name in names:
+                if bound.arguments.get(name) is not None:
+                    bound.arguments[name] = plain_array(bound.arguments[name], name)
+            return function(*bound.args, **bound.kwargs)
+
+        return wrapper
+
+    return decorate
