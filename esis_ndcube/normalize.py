@@ -140,6 +140,7 @@ def normalization_factors(means):
     return np.nanmax(means) / means
 
 
+@plain_arrays("means", "errors")
 def factor_errors(means, errors):
     """
     Errors of the factors of `normalization_factors`.
