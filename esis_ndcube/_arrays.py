@@ -9,6 +9,35 @@ import astropy.units as u
 from astropy.utils.masked import Masked
 
 
+def split_mask(array):
+    """
+    Take apart an array and its mask.
+
+    Parameters
+    ----------
+    array : array-like
+        The array, perhaps a `numpy.ma.MaskedArray` or an astropy ``Masked`` array, quantity or column.
+
+    Returns
+    -------
+    array : array-like
+        What there is without the mask.
+    mask : `numpy.ndarray` of `bool`
+        The mask, or one value for all, or None.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from astropy.utils.masked import Masked
+    >>> from esis_ndcube._arrays import split_mask
+    >>> split_mask(Masked([1, 2], mask=[False, True]))
+    (array([1, 2]), array([False,  True]))
+    """
+    if isinstance(array, np.ma.MaskedArray):
+        return np.ma.getdata(array), np.ma.getmask(array)
+    return (array.unmasked, array.mask) if isinstance(array, Masked) else (array, None)
+
+
 def plain_array(values, name):
     """
     The numbers that are meant: NaN where they are masked, computed if lazy, in the byte order of this machine.
@@ -30,16 +59,12 @@ def plain_array(values, name):
     TypeError
         If it has a unit, or is no array.
     """
+    values, mask = split_mask(values)
     if isinstance(values, u.Quantity):
         if values.unit != u.dimensionless_unscaled:
             msg = f"got {name} in {values.unit}, expected plain numbers: take `.to_value(unit)`"
             raise TypeError(msg)
         values = values.value
-    mask = None
-    if isinstance(values, Masked):
-        values, mask = values.unmasked, values.mask
-    elif isinstance(values, np.ma.MaskedArray):
-        values, mask = values.data, np.ma.getmaskarray(values)
     array = np.asarray(values)
     if array.dtype.kind not in "buif":
         msg = f"got {name} of type {type(values).__name__}, expected an array of real numbers: take its `.data`"

@@ -14,10 +14,10 @@ from scipy.ndimage import distance_transform_edt
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.nddata import NDDataBase, StdDevUncertainty, UnknownUncertainty
-from astropy.utils.masked import Masked
 from astropy.wcs import WCS
 from astropy.wcs.wcsapi import BaseHighLevelWCS, BaseLowLevelWCS, HighLevelWCSWrapper
 
+from esis_ndcube._arrays import split_mask
 from esis_ndcube.parallel import compute, share
 from esis_ndcube.registration.alignment import Alignment
 
@@ -67,15 +67,12 @@ def parse_input(input_data):
 
 def _split_mask(given):
     """The values of an array or NDData, and its mask or None."""
-    masks = []
-    if isinstance(given, NDDataBase):
-        masks.append(given.mask)
-        given = given.data
-    if isinstance(given, (np.ma.MaskedArray, Masked)):
-        masks.append(np.ma.getmaskarray(given) if isinstance(given, np.ma.MaskedArray) else given.mask)
-        given = given.data if isinstance(given, np.ma.MaskedArray) else given.unmasked
-    masks = [np.asarray(mask, dtype=bool) for mask in masks if mask is not None]
-    return np.asarray(given), np.logical_or.reduce(np.broadcast_arrays(*masks)) if masks else None
+    inside = given.data if isinstance(given, NDDataBase) else given
+    array, mask = split_mask(inside)
+    masks = [mask, given.mask if isinstance(given, NDDataBase) else None]
+    masks = [np.asarray(one, dtype=bool) for one in masks if one is not None]
+    array = np.asarray(array)
+    return array, np.logical_or.reduce([np.broadcast_to(one, array.shape) for one in masks]) if masks else None
 
 
 def parse_image(input_data, hdu_in):

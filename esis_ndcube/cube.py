@@ -5,11 +5,11 @@ import copy
 import numpy as np
 
 from astropy.nddata import NDData, NDUncertainty
-from astropy.utils.masked import Masked
 from astropy.wcs.wcsapi import SlicedLowLevelWCS
 from ndcube import ExtraCoords, NDCube, NDCubeSequence
 from ndcube.meta import NDMeta
 
+from esis_ndcube._arrays import split_mask
 from esis_ndcube._cube_display import CubeDisplay
 from esis_ndcube._cube_operations import CubeOperations
 from esis_ndcube.io import CubeIO
@@ -294,35 +294,6 @@ def forget_channel(wcs):
     inner._dropped = tuple(entry for entry in inner._dropped if entry[0] != "channel")
     inner._channels = None
     return wcs
-
-
-def split_mask(array):
-    """
-    Take apart an array and its mask.
-
-    Parameters
-    ----------
-    array : array-like
-        The array, perhaps a `numpy.ma.MaskedArray` or an astropy ``Masked`` array, quantity or column.
-
-    Returns
-    -------
-    array : array-like
-        What there is without the mask.
-    mask : `numpy.ndarray` of `bool`
-        The mask, or one value for all, or None.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from astropy.utils.masked import Masked
-    >>> from esis_ndcube.cube import split_mask
-    >>> split_mask(Masked([1, 2], mask=[False, True]))
-    (array([1, 2]), array([False,  True]))
-    """
-    if isinstance(array, np.ma.MaskedArray):
-        return np.ma.getdata(array), np.ma.getmask(array)
-    return (array.unmasked, array.mask) if isinstance(array, Masked) else (array, None)
 
 
 def parse_mask(mask):

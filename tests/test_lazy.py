@@ -337,7 +337,7 @@ def real():
 def small(cls):
     if cls is ContextCube:
         return make_context(make_cube((3, 2, 12, 14)))
-    cube = make_cube((3, 4, 12, 14), level=3 if cls is ESISLevel3Cube else 1, alignments=cls is ESISLevel3Cube)
+    cube = make_cube((2, 3, 12, 14), level=3 if cls is ESISLevel3Cube else 1, alignments=cls is ESISLevel3Cube)
     return cube
 
 

@@ -10,8 +10,9 @@ import astropy.units as u
 from astropy.nddata import NDData
 from ndcube import NDCube
 
+from esis_ndcube._arrays import split_mask
 from esis_ndcube._checks import check_cube
-from esis_ndcube.cube import ESISCube, forget_channel, parse_mask, split_mask
+from esis_ndcube.cube import ESISCube, forget_channel, parse_mask
 from esis_ndcube.operations._parts import (
     elementwise,
     is_lazy,
