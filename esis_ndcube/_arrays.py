@@ -1,4 +1,4 @@
-"""The one door through which arrays of any kind come to functions that work on plain ones."""
+"""Arrays of any kind: the door through which they come to functions of plain ones, and what works on all of them."""
 
 import functools
 import inspect
@@ -108,3 +108,48 @@ def plain_arrays(*names):
         return wrapper
 
     return decorate
+
+
+def is_lazy(*arrays):
+    """Whether any of the arrays is a Dask array."""
+    return any(hasattr(array, "dask") for array in arrays)
+
+
+def wide_type(dtype):
+    """
+    A type that holds sums, differences and products of values of a type.
+
+    Whole numbers become 64 bits long, unsigned ones that are so already floating numbers, as numpy has it for
+    these together with signed ones; floating numbers of 16 bits become 32 bits long. Others stay, in native byte order.
+    """
+    if dtype.kind in "biu":
+        return np.dtype(float if dtype == np.uint64 else np.int64)
+    return np.result_type(dtype, np.float32) if dtype.kind == "f" else dtype
+
+
+def wide(array):
+    """The array in its `wide_type`."""
+    return array.astype(wide_type(array.dtype), copy=False)
+
+
+def elementwise(function, *arrays):
+    """
+    Call a function of arrays that can be broadcast, lazily if one of them is lazy.
+
+    No warnings of what comes out infinite or unknown; None and numbers are passed on.
+    """
+    if not is_lazy(*arrays):
+        return _quietly(function, *arrays)
+    import dask.array as da
+
+    ndim = max(np.ndim(array) for array in arrays if array is not None)
+    pairs = []
+    for array in arrays:
+        single = array is None or np.ndim(array) == 0
+        pairs += (array, None) if single else (da.asarray(array), tuple(range(ndim - np.ndim(array), ndim)))
+    return da.blockwise(functools.partial(_quietly, function), tuple(range(ndim)), *pairs)
+
+
+def _quietly(function, *arrays):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        return function(*arrays)

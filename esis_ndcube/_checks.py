@@ -39,3 +39,43 @@ def check_cube(cube, *levels):
     if levels and cube._level not in levels:
         msg = f"got an {kind}, expected {expected}{mend}"
         raise ValueError(msg)
+
+
+def named_axes(cube):
+    """
+    The names of a cube's array axes, or a refusal of one whose WCS does not tell them.
+
+    Parameters
+    ----------
+    cube : `~esis_ndcube.cube.ESISCube`
+        The cube.
+
+    Returns
+    -------
+    `list` of `str`
+        Of ``"time"``, ``"channel"``, ``"y"`` and ``"x"``.
+
+    Raises
+    ------
+    ValueError
+        If its WCS is of another class than those of this package.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from astropy.wcs import WCS
+    >>> from esis_ndcube import ESISLevel3Cube
+    >>> from esis_ndcube._checks import named_axes
+    >>> named_axes(ESISLevel3Cube(np.zeros((2, 2)), wcs=WCS(naxis=2)))
+    Traceback (most recent call last):
+        ...
+    ValueError: got a cube with a WCS that does not tell exposures and channels, expected an ESISWCS, as that of ...
+    """
+    names = cube._from_wcs("array_axis_names")
+    if names is None:
+        msg = (
+            f"got a cube with a {type(cube.wcs).__name__} that does not tell exposures and channels, expected an "
+            "ESISWCS, as that of form_level3: make one with esis_ndcube.wcs.level3_wcs"
+        )
+        raise ValueError(msg)
+    return names

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from esis_ndcube._checks import named_axes
 from esis_ndcube._screen import celestial_frame, is_hidden
 from esis_ndcube.pointing import pointing_table
 
@@ -40,6 +41,7 @@ class CoordinateMethods:
         if alignments is None or self.frame is None:
             msg = "this cube carries no alignments: cubes of form_level3, and parts of them, have a pointing"
             raise ValueError(msg)
+        named_axes(self)
         frames, channels = np.atleast_1d(self.frame), np.atleast_1d(self.channel)
         array = np.empty(alignments.shape if isinstance(alignments, np.ndarray) else (), dtype=object)
         array[...] = alignments

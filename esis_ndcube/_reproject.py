@@ -13,11 +13,12 @@ from scipy.ndimage import distance_transform_edt
 
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
-from astropy.nddata import NDDataBase, StdDevUncertainty, UnknownUncertainty
+from astropy.nddata import NDDataBase, UnknownUncertainty
 from astropy.wcs import WCS
 from astropy.wcs.wcsapi import BaseHighLevelWCS, BaseLowLevelWCS, HighLevelWCSWrapper
 
 from esis_ndcube._arrays import split_mask
+from esis_ndcube._uncertainty import standard_deviation
 from esis_ndcube.parallel import compute, share
 from esis_ndcube.registration.alignment import Alignment
 
@@ -52,6 +53,9 @@ def parse_input(input_data):
         return None
     data, mask = _split_mask(frame)
     valid, sigma = None, None
+    if data.dtype.kind not in "buif":
+        msg = f"got input_data of type ({type(frame).__name__}, {type(wcs).__name__}), expected {_ACCEPTED}"
+        raise TypeError(msg)
     if data.ndim < 2 or data.shape[-2:] != alignment.shape:
         msg = (
             f"got data of shape {data.shape}, expected that of the alignment's detector, {alignment.shape}, at its end"
@@ -61,7 +65,7 @@ def parse_input(input_data):
         valid = np.broadcast_to(~mask, data.shape)
     uncertainty = frame.uncertainty if isinstance(frame, NDDataBase) else None
     if uncertainty is not None and not isinstance(uncertainty, UnknownUncertainty):
-        sigma = np.broadcast_to(uncertainty.represent_as(StdDevUncertainty).array, data.shape)
+        sigma = np.broadcast_to(standard_deviation(frame, frame.unit), data.shape)
     return Source(data, alignment, valid, sigma)
 
 

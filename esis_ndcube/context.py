@@ -15,9 +15,10 @@ from sunpy.coordinates import Helioprojective
 from sunpy.map import GenericMap
 from sunpy.util.exceptions import warn_user
 
-from esis_ndcube._checks import check_cube
+from esis_ndcube._checks import check_cube, named_axes
 from esis_ndcube._drawing import map_name
 from esis_ndcube._screen import seen_pixels
+from esis_ndcube._uncertainty import standard_deviation
 from esis_ndcube.aia import POINTING_KEYWORD, add_uncertainty, point_map
 from esis_ndcube.cube import ESISCube, forget_channel
 from esis_ndcube.io._planes import image_data
@@ -273,7 +274,7 @@ def _check_maps(maps):
 
 def _one_channel(cube):
     """The cube's first channel, with axes (time, y, x) or (y, x)."""
-    names = cube.wcs.array_axis_names
+    names = named_axes(cube)
     if names[-2:] != ["y", "x"] or cube.time is None:
         msg = f"got a cube with axes {names}, expected y and x to be the last: context is made for whole images"
         raise ValueError(msg)
@@ -314,9 +315,9 @@ def _resample(item, wcs, order):
     position = seen_pixels(wcs, item.wcs, x, y, screen=item.observer_coordinate)
     image = np.asarray(item.data, dtype=np.float32)
     data, _ = interpolate(image, *position, order=order, valid=None if item.mask is None else ~item.mask)
-    if item.uncertainty is None:
+    noise = standard_deviation(item, item.unit)
+    if noise is None:
         return data, nothing
-    noise = item.uncertainty.represent_as(StdDevUncertainty).array
     sigma = propagate_uncertainty(np.asarray(noise, dtype=np.float32), *position, order=order)
     return data, np.where(np.isfinite(data), sigma, np.nan)
 

@@ -8,6 +8,8 @@ import astropy.units as u
 from astropy.nddata import StdDevUncertainty
 from ndcube.meta import NDMeta
 
+from esis_ndcube._arrays import wide
+from esis_ndcube._uncertainty import make_uncertainty, standard_deviation
 from esis_ndcube.cube import ESISCube, copy_meta
 from esis_ndcube.flags import Flag
 from esis_ndcube.flight import ESIS_1
@@ -241,8 +243,7 @@ class ESISLevel1Cube(ESISCube):
             return self.to_electrons().to_photons(line)
         factor = self.flight.electrons_per_photon(line).value
         step = ProcessingStep("to_photons", {"line": line.name, "electrons_per_photon": factor})
-        factor, sigma = np.float32(factor), self._sigma()
-        return self._with(self.data / factor, None if sigma is None else sigma / factor, PHOTONS, step, line.name)
+        return self._scaled(lambda values: values / np.float32(factor), PHOTONS, step, line.name)
 
     def to_electrons(self):
         """
@@ -296,17 +297,8 @@ class ESISLevel1Cube(ESISCube):
                 raise ValueError(msg)
             seconds = np.asarray(self.exposure.to_value(u.s), dtype=np.float32)
             factor = factor * seconds.reshape(seconds.shape + (1,) * (self.data.ndim - seconds.ndim))
-        sigma = self._sigma()
         step = ProcessingStep("to_electrons", {"from": unit.to_string()})
-        return self._with(self.data * factor, None if sigma is None else sigma * factor, u.electron, step, None)
-
-    def _sigma(self):
-        """Standard deviation in the cube's unit, whatever kind of uncertainty it has, or None."""
-        from esis_ndcube.operations._parts import standard_deviation
-
-        # Of inverse variance 0 the standard deviation is infinite.
-        with np.errstate(divide="ignore"):
-            return standard_deviation(self, self.unit)
+        return self._scaled(lambda values: values * factor, u.electron, step, None)
 
     def _known_flight(self):
         if self.flight is None:
@@ -314,15 +306,18 @@ class ESISLevel1Cube(ESISCube):
             raise ValueError(msg)
         return self.flight
 
-    def _with(self, data, sigma, unit, step, line):
+    def _with(self, step, *, line, data, **parts):
         """The cube with other values."""
-        from esis_ndcube.operations._parts import make_uncertainty
-
         meta = copy_meta(self.meta) or {}
         meta.pop("line", None)
         meta.update({"history": (*self.history, step)} | ({} if line is None else {"line": line}))
-        uncertainty = make_uncertainty(self.uncertainty, sigma)
-        return self._new_instance(data=data, uncertainty=uncertainty, meta=meta, unit=unit)
+        return self._new_instance(data=data, meta=meta, **parts)
+
+    def _scaled(self, scale, unit, step, line):
+        """The cube in another unit; ``scale`` is called with its data and standard deviation."""
+        sigma = standard_deviation(self, self.unit)
+        uncertainty = make_uncertainty(self.uncertainty, None if sigma is None else scale(sigma))
+        return self._with(step, line=line, data=scale(self.data), uncertainty=uncertainty, unit=unit)
 
     @property
     def stray_light_subtracted(self):
@@ -353,8 +348,6 @@ class ESISLevel1Cube(ESISCube):
         >>> cube = ESISLevel1Cube.from_images("ESIS_Level1/", unit="electron")  # doctest: +SKIP
         >>> cube.subtract_stray_light().history[-1].parameters["levels"]  # doctest: +SKIP
         """
-        from esis_ndcube.operations._parts import rebuild, wide
-
         if self.stray_light_subtracted:
             msg = "the stray light of this cube is subtracted already (see cube.history): use the cube as it is"
             raise ValueError(msg)
@@ -371,7 +364,7 @@ class ESISLevel1Cube(ESISCube):
         data = wide(self.data)
         values = levels.astype(data.dtype if data.dtype.kind == "f" else float)
         step = ProcessingStep("subtract_stray_light", {"levels": known})
-        return rebuild(self, step, data=data - values[..., None, None])
+        return self._with(step, line=self.line, data=data - values[..., None, None])
 
     @classmethod
     def from_esis(cls, obj, flight=ESIS_1, *, frames=None, subtract_stray_light=False):

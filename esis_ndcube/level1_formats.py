@@ -7,10 +7,10 @@ import numpy as np
 
 import astropy.units as u
 from astropy.io import fits
-from astropy.nddata import StdDevUncertainty
 from astropy.time import Time
 
 from esis_ndcube import level0
+from esis_ndcube._uncertainty import standard_deviation
 from esis_ndcube.flags import Flag
 from esis_ndcube.frames import FrameError, list_files, stamp_to_middle
 from esis_ndcube.io._planes import image_data
@@ -262,19 +262,14 @@ def _image_hdus(cube, i, j, channel, stamp):
     if cube.line is not None:
         header["LINE"] = cube.line
     hdus = [fits.PrimaryHDU(image_data(level0.orient(cube.data[i, j], detector)), header)]
-    planes = {"UNCERT": _sigma(cube, i, j), "FLAGS": None if cube.flags is None else cube.flags[i, j]}
+    planes = {
+        "UNCERT": standard_deviation(cube[i, j], cube.unit),
+        "FLAGS": None if cube.flags is None else cube.flags[i, j],
+    }
     for name, plane in planes.items():
         if plane is not None:
             hdus.append(fits.ImageHDU(image_data(level0.orient(plane, detector), name), name=name))
     return fits.HDUList(hdus)
-
-
-def _sigma(cube, i, j):
-    """The standard deviation of an image in its unit, whatever kind of uncertainty the cube has, or None."""
-    if getattr(cube.uncertainty, "array", None) is None:
-        return None
-    sigma = cube.uncertainty[i, j].represent_as(StdDevUncertainty)
-    return sigma.array if sigma.unit in (None, cube.unit) else sigma.array * sigma.unit.to(cube.unit)
 
 
 def _read_image(path, flight, unit):

@@ -7,10 +7,11 @@ from astropy.table import QTable
 from sunpy.util.exceptions import warn_user
 
 from esis_ndcube._arrays import plain_arrays
-from esis_ndcube._checks import check_cube
+from esis_ndcube._checks import check_cube, named_axes
+from esis_ndcube._uncertainty import make_uncertainty, standard_deviation
 from esis_ndcube.cube import copy_meta
 from esis_ndcube.flags import Flag
-from esis_ndcube.operations._parts import make_uncertainty, rebuild, standard_deviation
+from esis_ndcube.operations._parts import rebuild
 from esis_ndcube.provenance import ProcessingStep
 from esis_ndcube.resample import correlation_factor
 
@@ -212,6 +213,7 @@ def masked_means(cube, *, region=None):
     >>> masked_means(cube)["mean"].max()  # doctest: +SKIP
     """
     check_cube(cube, 3)
+    named_axes(cube)
     if cube.data.ndim != 4:
         msg = f"got a cube of shape {cube.data.shape}, expected (time, channel, y, x)"
         raise ValueError(msg)

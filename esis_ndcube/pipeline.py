@@ -11,6 +11,7 @@ from ndcube.meta import NDMeta
 
 from esis_ndcube._checks import check_cube
 from esis_ndcube._spline import nearest
+from esis_ndcube._uncertainty import standard_deviation
 from esis_ndcube.edges import find_shift
 from esis_ndcube.flags import Flag
 from esis_ndcube.io._file import cube_file
@@ -25,7 +26,6 @@ from esis_ndcube.normalize import (
     normalization_factors,
     normalization_step,
 )
-from esis_ndcube.operations._parts import standard_deviation
 from esis_ndcube.parallel import delayed, share, stream
 from esis_ndcube.provenance import ProcessingStep
 from esis_ndcube.registration import coalign

@@ -723,8 +723,8 @@ NO_DATA = {
 
 # What is not tried here, and why.
 NOT_TRIED = {
-    "registration.exposures.coalign_frames": "seconds for each call",
-    "pipeline.form_level3": "seconds for each call",
+    "registration.exposures.coalign_frames": "part of form_level3",
+    "pipeline.form_level3": "seconds for each call: test_level1_inputs.py has its strangers",
     "visualization.animation.animate": "draws what plot_channels draws, a file for each call",
     "level1.ESISLevel1Cube.animate": "is animate",
     "report.page.write_report": "shows what quality measures, seconds for each call",
@@ -736,43 +736,11 @@ NOT_TRIED = {
     "level3.ESISLevel3Cube.to_hmi": "is context after a download",
 }
 
-# Faults that are known: (function, stranger) and what is wrong.
-KNOWN = {
-    ("normalize.masked_means / level3.ESISLevel3Cube.masked_means", "astropy WCS"): "TypeError: normalize.py",
-    ("normalize.masked_means / level3.ESISLevel3Cube.masked_means", "sliced wrapper"): "TypeError: normalize.py",
-    (
-        "resample.reproject_alignment",
-        "HDU",
-    ): "refused as an array without shape, expected a TypeError that says what is taken: _reproject.py",
-    (
-        "vignetting.correct.correct_vignetting / level3.ESISLevel3Cube.correct_vignetting",
-        "astropy WCS",
-    ): "AttributeError: vignetting/correct.py",
-    (
-        "vignetting.correct.correct_vignetting / level3.ESISLevel3Cube.correct_vignetting",
-        "sliced wrapper",
-    ): "AttributeError: vignetting/correct.py",
-    (
-        "vignetting.correct.uncorrect_vignetting / level3.ESISLevel3Cube.uncorrect_vignetting",
-        "astropy WCS",
-    ): "AttributeError: vignetting/correct.py",
-    (
-        "vignetting.correct.uncorrect_vignetting / level3.ESISLevel3Cube.uncorrect_vignetting",
-        "sliced wrapper",
-    ): "AttributeError: vignetting/correct.py",
-    ("level3.ESISLevel3Cube.pointing", "astropy WCS"): "a message of numpy: _level3_coordinates.py",
-    ("level3.ESISLevel3Cube.pointing", "sliced wrapper"): "a message of numpy: _level3_coordinates.py",
-    ("context.context_cube / level3.ESISLevel3Cube.context", "astropy WCS"): "AttributeError: context.py",
-    ("context.context_cube / level3.ESISLevel3Cube.context", "sliced wrapper"): "AttributeError: context.py",
-}
-
 
 def cells():
     for name, entry in TABLE.items():
         for stranger in entry.rows:
-            fault = KNOWN.get((name, stranger.name))
-            marks = [pytest.mark.xfail(strict=True, reason=fault)] if fault else []
-            yield pytest.param(name, entry, stranger, id=f"{name}-{stranger.name}", marks=marks)
+            yield pytest.param(entry, stranger, id=f"{name}-{stranger.name}")
 
 
 def outcome(call):
@@ -822,8 +790,8 @@ def closed():
     plt.close("all")
 
 
-@pytest.mark.parametrize(("name", "entry", "stranger"), list(cells()))
-def test_stranger(plain, known, name, entry, stranger):
+@pytest.mark.parametrize(("entry", "stranger"), list(cells()))
+def test_stranger(plain, known, entry, stranger):
     judge(entry, stranger, plain, known)
 
 
@@ -848,10 +816,6 @@ def test_every_function_is_there():
     gone = (tried | NO_DATA | NOT_TRIED.keys()) - {name for names in public for name in names}
     assert not gone, "these functions are no longer there"
     assert not tried & (NO_DATA | NOT_TRIED.keys())
-
-
-def test_known_faults_are_cells():
-    assert KNOWN.keys() <= {(name, stranger.name) for name, entry in TABLE.items() for stranger in entry.rows}
 
 
 # Functions with a fault each, and strangers that tell.

@@ -1,130 +1,15 @@
 """The parts of a cube, taken out and put together again."""
 
 import copy
-import warnings
-from functools import partial
 
 import numpy as np
 
 import astropy.units as u
-from astropy.nddata import InverseVariance, StdDevUncertainty, UnknownUncertainty, VarianceUncertainty
 from ndcube import ExtraCoords
-from ndcube.utils.exceptions import NDCubeUserWarning
-from sunpy.util.exceptions import SunpyUserWarning
 
+from esis_ndcube._arrays import is_lazy
 from esis_ndcube.cube import copy_meta
 from esis_ndcube.provenance import ProcessingStep
-
-
-def _same(x):
-    return x
-
-
-def _inverse_square(x):
-    return 1 / np.square(x)
-
-
-def _inverse_root(x):
-    return 1 / np.sqrt(x)
-
-
-# From the standard deviation to what each kind of uncertainty holds, and back.
-_KINDS = {
-    StdDevUncertainty: (_same, _same),
-    VarianceUncertainty: (np.square, np.sqrt),
-    InverseVariance: (_inverse_square, _inverse_root),
-}
-
-
-def standard_deviation(nddata, unit=None):
-    """
-    Standard deviations of the data, in ``unit`` if that is given, or None if there are none.
-
-    An uncertainty of unknown kind gives None too, with a warning. An inverse variance of 0 is an infinite error, and
-    that of a negative variance is not known, which is NaN.
-    """
-    uncertainty = nddata.uncertainty
-    if uncertainty is None or uncertainty.array is None:
-        return None
-    if type(uncertainty) not in _KINDS:
-        _warn_dropped(f"it is an {UnknownUncertainty.__name__}, of which nothing is known")
-        return None
-    sigma = elementwise(_KINDS[type(uncertainty)][1], _floats(uncertainty.array))
-    own = uncertainty.unit
-    if unit is None or own is None:
-        return sigma
-    factor = _KINDS[type(uncertainty)][1]((1 * own).to_value(_unit_of(type(uncertainty), unit)))
-    return sigma if factor == 1 else sigma * factor
-
-
-def _unit_of(kind, unit):
-    return {StdDevUncertainty: unit, VarianceUncertainty: unit**2}.get(kind, unit**-2)
-
-
-def make_uncertainty(like, sigma):
-    """An uncertainty of the kind of another one, or None."""
-    if sigma is None:
-        return None
-    kind = type(like) if type(like) in _KINDS else StdDevUncertainty
-    return kind(elementwise(_KINDS[kind][0], sigma), copy=False)
-
-
-def _floats(array):
-    """The array in floating numbers that its squares fit into."""
-    return array.astype(float) if array.dtype.kind in "biu" else wide(array)
-
-
-def wide_type(dtype):
-    """
-    A type that holds sums, differences and products of values of a type.
-
-    Whole numbers become 64 bits long, unsigned ones that are so already floating numbers, as numpy has it for
-    these together with signed ones; floating numbers of 16 bits become 32 bits long. Others stay, in native byte order.
-    """
-    if dtype.kind in "biu":
-        return np.dtype(float if dtype == np.uint64 else np.int64)
-    return np.result_type(dtype, np.float32) if dtype.kind == "f" else dtype
-
-
-def wide(array):
-    """The array in its `wide_type`."""
-    return array.astype(wide_type(array.dtype), copy=False)
-
-
-def elementwise(function, *arrays):
-    """
-    Call a function of arrays that can be broadcast, lazily if one of them is lazy.
-
-    No warnings of what comes out infinite or unknown; None and numbers are passed on.
-    """
-    if not is_lazy(*arrays):
-        return _quietly(function, *arrays)
-    import dask.array as da
-
-    ndim = max(np.ndim(array) for array in arrays if array is not None)
-    pairs = []
-    for array in arrays:
-        single = array is None or np.ndim(array) == 0
-        pairs += (array, None) if single else (da.asarray(array), tuple(range(ndim - np.ndim(array), ndim)))
-    return da.blockwise(partial(_quietly, function), tuple(range(ndim)), *pairs)
-
-
-def _quietly(function, *arrays):
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        return function(*arrays)
-
-
-def warn_without_uncertainty(why):
-    """Tell that a result has no uncertainty."""
-    _warn_dropped(why)
-
-
-class LostUncertaintyWarning(NDCubeUserWarning, SunpyUserWarning):
-    """A result has no uncertainty: users of ndcube and of sunpy filter it as they filter theirs."""
-
-
-def _warn_dropped(why):
-    warnings.warn(f"the result has no uncertainty: {why}", LostUncertaintyWarning, stacklevel=2)
 
 
 def invalid_pixels(cube, *, ignore_mask=False):
@@ -186,11 +71,6 @@ def _extra_axes(cube):
         return [(np.atleast_1d(axes).tolist(), table.names) for axes, table in coordinates._lookup_tables]
     # Pixel axes are counted from the other end.
     return [([cube.data.ndim - 1 - int(pixel) for pixel in coordinates.mapping], list(coordinates.keys()))]
-
-
-def is_lazy(*arrays):
-    """Whether any of the arrays is a Dask array."""
-    return any(hasattr(array, "dask") for array in arrays)
 
 
 def apply_to_blocks(function, arrays, chunks, new_chunks, dtype):

@@ -10,19 +10,11 @@ import astropy.units as u
 from astropy.nddata import NDData
 from ndcube import NDCube
 
-from esis_ndcube._arrays import split_mask
+from esis_ndcube._arrays import elementwise, is_lazy, split_mask, wide, wide_type
 from esis_ndcube._checks import check_cube
+from esis_ndcube._uncertainty import make_uncertainty, standard_deviation, warn_without_uncertainty
 from esis_ndcube.cube import ESISCube, forget_channel, parse_mask
-from esis_ndcube.operations._parts import (
-    elementwise,
-    is_lazy,
-    make_uncertainty,
-    rebuild,
-    standard_deviation,
-    warn_without_uncertainty,
-    wide,
-    wide_type,
-)
+from esis_ndcube.operations._parts import rebuild
 from esis_ndcube.provenance import ProcessingStep
 
 __all__ = ["combine", "convert_unit", "raise_to"]

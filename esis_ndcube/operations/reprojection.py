@@ -17,20 +17,15 @@ from astropy.wcs.utils import proj_plane_pixel_scales, wcs_to_celestial_frame
 from astropy.wcs.wcsapi import BaseHighLevelWCS, HighLevelWCSWrapper
 from ndcube.meta import NDMeta
 
+from esis_ndcube._arrays import wide_type
 from esis_ndcube._checks import check_cube
 from esis_ndcube._reproject import fill_invalid
 from esis_ndcube._screen import SeenWCS, observer, seen_pixels
 from esis_ndcube._spline import parse_order
+from esis_ndcube._uncertainty import make_uncertainty, standard_deviation
 from esis_ndcube.cube import copy_meta
 from esis_ndcube.flags import Flag
-from esis_ndcube.operations._parts import (
-    apply_to_blocks,
-    invalid_pixels,
-    make_uncertainty,
-    rebuild,
-    standard_deviation,
-    wide_type,
-)
+from esis_ndcube.operations._parts import apply_to_blocks, invalid_pixels, rebuild
 from esis_ndcube.provenance import ProcessingStep
 from esis_ndcube.resample import propagate_uncertainty
 from esis_ndcube.wcs import ESISWCS

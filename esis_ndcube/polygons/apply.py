@@ -4,9 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
+from esis_ndcube._arrays import is_lazy
 from esis_ndcube._checks import check_cube
 from esis_ndcube.flags import Flag
-from esis_ndcube.operations._parts import is_lazy, rebuild
+from esis_ndcube.operations._parts import rebuild
 from esis_ndcube.polygons.files import read_polygons
 from esis_ndcube.polygons.model import PolygonMask
 from esis_ndcube.provenance import ProcessingStep

@@ -267,10 +267,11 @@ def warn_of_gap(images, gap, argument=None):
         What says that this is wanted; by default ``max_gap``.
     """
     if gap > _LONG_GAP:
-        minutes = gap.to_value(u.min)
-        argument = argument or f"max_gap={np.ceil(minutes):.0f} * u.min"
+        unit, name = (u.min, "minutes") if gap < 2 * u.day else (u.day, "days")
+        number = gap.to_value(unit)
+        argument = argument or f"max_gap={np.ceil(number):.0f} * u.{unit}"
         warn_user(
-            f"the {images} are up to {minutes:.0f} minutes away from the exposures, in which the Sun turns and "
+            f"the {images} are up to {number:.0f} {name} away from the exposures, in which the Sun turns and "
             f"changes: is the date right? If this is wanted, give {argument}"
         )
 

@@ -9,9 +9,11 @@ from dask.utils import SerializableLock
 
 from sunpy.util.exceptions import warn_user
 
-from esis_ndcube._checks import check_cube
+from esis_ndcube._arrays import is_lazy
+from esis_ndcube._checks import check_cube, named_axes
+from esis_ndcube._uncertainty import make_uncertainty, standard_deviation
 from esis_ndcube.cube import copy_meta
-from esis_ndcube.operations._parts import is_lazy, make_uncertainty, rebuild, standard_deviation
+from esis_ndcube.operations._parts import rebuild
 from esis_ndcube.provenance import ProcessingStep
 from esis_ndcube.vignetting._images import chosen_alignments, image_positions, on_grid
 from esis_ndcube.vignetting.fit import fit_vignetting
@@ -132,7 +134,7 @@ def _parse(cube, vignetting):
 
 def _apply(cube, vignetting, operation, left, step):
     """A new cube whose images are divided or multiplied by the vignetting."""
-    axes = cube.wcs.array_axis_names
+    axes = named_axes(cube)
     if cube.channel is None or not {"y", "x"} <= set(axes):
         msg = f"got a cube with the axes {', '.join(axes)}, expected images of known channels"
         raise ValueError(msg)
