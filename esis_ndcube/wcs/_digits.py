@@ -1,5 +1,7 @@
 """Headers with every digit of their numbers, which astropy cuts to 20 characters."""
 
+import copy
+
 import numpy as np
 
 from astropy.io import fits
@@ -23,9 +25,9 @@ def set_number(header, keyword, value, comment=""):
     header._cards[header.index(keyword)] = _card(keyword, value, comment)
 
 
-def all_digits(wcs):
-    """The header of the core of a WCS as text, with 17 digits, which are all."""
-    return wcs.wcs.to_header(WCSHDO_all | WCSHDO_P17)
+def all_digits(core):
+    """The header of the core of a WCS, its attribute ``wcs``, as text, with 17 digits, which are all."""
+    return core.to_header(WCSHDO_all | WCSHDO_P17)
 
 
 def _card(keyword, value, comment):
@@ -36,14 +38,11 @@ def _card(keyword, value, comment):
 
 def _exact_values(wcs, key):
     """Keyword to number."""
-    values, own = {}, wcs.wcs.alt
-    try:
-        if key is not None:
-            wcs.wcs.alt = key
-        text = all_digits(wcs)
-    finally:
-        if key is not None:
-            wcs.wcs.alt = own
+    values, core = {}, wcs.wcs
+    if key is not None:
+        core = copy.deepcopy(core)
+        core.alt = key
+    text = all_digits(core)
     for card in (text[start : start + _CARD] for start in range(0, len(text), _CARD)):
         number = card[10:].split("/")[0]
         if card[8:10] == "= " and "'" not in number and ("." in number or "E" in number):

@@ -287,7 +287,7 @@ class ESISWCS(WCS):
             for table in (self.cpdis1, self.cpdis2, self.det2im1, self.det2im2)
         ]
         place = self.wcs.obsgeo.copy()
-        return _unpickle, (type(self), all_digits(self), self.wcs.alt, tables, sip, lookup, place, state)
+        return _unpickle, (type(self), all_digits(self.wcs), self.wcs.alt, tables, sip, lookup, place, state)
 
     def to_fits(self, relax=False, key=None):
         """
