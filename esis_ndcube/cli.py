@@ -396,6 +396,9 @@ def _read_maps(paths):
 def _brief(value):
     if isinstance(value, list) and len(value) > _LONG:
         return f"[{value[0]!r}, ..., {value[-1]!r}: {len(value)} in all]"
+    if isinstance(value, dict) and any(isinstance(part, dict) for part in value.values()):
+        key, part = next(iter(value.items()))
+        return f"{{{key!r}: {part!r}, ...: {len(value)} in all}}"
     return repr(value)
 
 

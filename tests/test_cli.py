@@ -454,7 +454,7 @@ def test_saturated_and_zero_frames_are_kept_and_masked(raw, folder, tmp_path):
     assert lost.tolist() == [[False] * 4, [True, False, True, False]]
     assert cube.mask[lost].all()
     assert not cube.mask[~lost].all((1, 2)).any()
-    assert "1 (no valid pixels)" in run_well("info", output).output
+    assert "1 (not aligned: no valid pixels)" in run_well("info", output).output
 
 
 @pytest.mark.parametrize("content", [b"text", b""])

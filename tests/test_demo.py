@@ -58,7 +58,7 @@ def test_demo_writes_and_says_what(first):
     assert str(path / "l3.fits") in result.output
     table = result.output.split("Quality")[1]
     assert all(name in table for name in ("correlation", "residual", "aligned", "error"))
-    assert re.search(r"^ +123 2019-09-30T18:08:25.000 .* 3 +0\.\d{4}", table, re.M)
+    assert re.search(r"^ +123 2019-09-30T18:08:25.000 .* 3 +0 +0\.\d{4}", table, re.M)
     # One frame was never written and another one has no light; nothing else is wrong, and each is told once.
     assert result.stderr.count("Warning: ") == 2
     assert "frame 123 is missing in channels [3]" in result.stderr
@@ -196,7 +196,8 @@ def test_second_flight_through_the_command_line(second, second_truth):
     np.testing.assert_allclose(seconds, [0, 6], atol=1e-3)
     information = invoke("info", path / "l3.fits", "--quality").output
     assert "flight: SECOND" in information
-    assert re.search(r"^ +23  2027-08-14T\S+  1 \(0\.\d+\), .* 5 \(no valid pixels\), 6 \(0\.\d+\)$", information, re.M)
+    row = r"^ +23  2027-08-14T\S+  1 \(0\.\d+\), .* 5 \(not aligned: no valid pixels\), 6 \(0\.\d+\)$"
+    assert re.search(row, information, re.M)
     assert "171" in cube.reference
 
 

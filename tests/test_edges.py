@@ -1,10 +1,11 @@
 """The sides of the field stop, found in frames whose truth is known."""
 
-import types
-
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
+
+import astropy.units as u
+from astropy.time import Time
 
 from esis_ndcube import ESIS_1, ESISLevel1Cube, Flight, form_level3
 from esis_ndcube.edges import find_edges
@@ -13,6 +14,7 @@ from esis_ndcube.mask import distance_inside, line_region, overlapping_lines
 from esis_ndcube.resample import detector_coordinates
 from esis_ndcube.simulate import simulate_flight
 from esis_ndcube.simulate.truth import find_line
+from esis_ndcube.wcs import level1_wcs
 
 SECOND = "data/second_flight.toml"
 
@@ -36,10 +38,10 @@ def frames(flight, images):
     """What `find_edges` needs of a cube."""
     data = np.asarray(images)
     numbers = [channel.number for channel in flight.channels][: data.shape[1]]
-    return types.SimpleNamespace(
-        flight=flight, data=data, flags=np.zeros(data.shape, "u1"), frame=np.arange(1, len(data) + 1),
-        channel=np.array(numbers), line=None,
-    )  # fmt: skip
+    times = Time("2019-09-30T18:08:00") + 10 * np.arange(len(data)) * u.s
+    meta = {"flight": flight, "frame": np.arange(1, len(data) + 1)}
+    wcs = level1_wcs(data.shape[2:], times, numbers)
+    return ESISLevel1Cube(data, wcs=wcs, flags=np.zeros(data.shape, "u1"), meta=meta, unit="electron")
 
 
 @pytest.fixture(scope="module")

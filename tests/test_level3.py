@@ -107,7 +107,7 @@ def test_pointing_finds_known_motion(cube):
     meta = type(meta)({**meta, "alignment": alignments}, axes=dict(meta.axes))
     moved = ESISLevel3Cube(cube.data, wcs=cube.wcs, meta=meta)
     table = moved.pointing()
-    assert table.colnames == ["time", "frame", "channel", "dx", "dy", "roll"]
+    assert table.colnames == ["time", "frame", "channel", "dx", "dy", "roll", "status"]
     assert (table["dx"].unit, table["roll"].unit) == (u.arcsec, u.deg)
     assert table.meta["reference_frame"] == 111
     for row in table:

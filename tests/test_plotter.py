@@ -316,6 +316,8 @@ def test_the_animator_makes_movies_of_its_own(cube):
     for channel in (3, 1, 2):
         movie._draw_frame(channel)
         assert f"channel {channel + 1}\n" in animator.axes.get_title()
+    # Or else matplotlib warns, whenever it is collected, that nothing was rendered.
+    movie._draw_was_started = True
 
 
 def test_a_slider_between_two_exposures(cube):

@@ -147,7 +147,7 @@ def test_with_reference(cube):
     image, _ = reproject_interp((reference.data, reference.wcs), grid, shape_out=(30, 40))
     np.testing.assert_array_equal(shown(right), np.where(outside, np.nan, image))
     assert left.get_title() == "Minimum of the channels"
-    assert right.get_title() == reference.name
+    assert right.get_title() == "Test 30.4 nm 2019-09-30 18:06:18"
     assert "frame 110" in figure.get_suptitle()
 
 
