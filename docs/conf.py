@@ -127,7 +127,7 @@ else:
 # Every name must be found, but those of other packages, which may be left out.
 nitpicky = True
 nitpick_ignore_regex = [
-    (r"py:.*", rf"({'|'.join((*(inventories.keys() - {'python'}), 'enum', 'parfive', 'pathlib'))})(\..*)?"),
+    (r"py:.*", rf"({'|'.join((*(inventories.keys() - {'python'}), 'datetime', 'enum', 'parfive', 'pathlib'))})(\..*)?"),
     # Mixins that are not public, whose methods are documented with the classes that have them
     (r"py:class", r"esis_ndcube\._\w+\.\w+"),
 ]

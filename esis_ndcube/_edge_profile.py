@@ -36,7 +36,9 @@ class RiseFinder:
                 bases.append(basis)
                 # Coefficients are inverse @ (basis.T @ profile); the second is the height of the rise.
                 rows.append(np.linalg.inv(triangle)[1])
-        self._bases, self._rows = np.array(bases), np.array(rows)
+        # A row for each base of each step.
+        self._bases = np.ascontiguousarray(np.array(bases).transpose(0, 2, 1).reshape(-1, distance.size))
+        self._rows = np.array(rows)
 
     def __call__(self, profiles):
         """
@@ -50,7 +52,8 @@ class RiseFinder:
             return place, error, contrast
         # The squares of what the fit leaves must not drown in those of the mean.
         centered = profiles[good] - profiles[good].mean(axis=1, keepdims=True)
-        parts = np.einsum("bdk,nd->nbk", self._bases, centered, optimize=True)
+        # Not by BLAS, whose last bits depend on its number of threads, which differs between processes.
+        parts = np.einsum("md,nd->nm", self._bases, centered).reshape(len(centered), len(self._rows), -1)
         squares = (centered**2).sum(axis=1)[:, None] - (parts**2).sum(axis=2)
         squares = squares.reshape(len(centered), len(_WIDTHS), -1)
         width = squares.min(axis=2).argmin(axis=1)
