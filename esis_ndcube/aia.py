@@ -10,6 +10,8 @@ from astropy.nddata import StdDevUncertainty
 from sunpy.map import contains_full_disk
 from sunpy.map.sources import AIAMap
 
+from esis_ndcube.parallel import own_warnings
+
 __all__ = ["POINTING_KEYWORD", "add_uncertainty", "can_be_pointed", "point_map"]
 
 POINTING_KEYWORD = "PNT_SRC"
@@ -93,7 +95,7 @@ def point_map(item, table):
             "pointing table is"
         )
         raise ValueError(msg)
-    with warnings.catch_warnings():
+    with own_warnings():
         # What the table does not know, aiapy leaves as it is, with a warning.
         warnings.filterwarnings("error", "Missing value in pointing table")
         try:

@@ -2,6 +2,8 @@
 
 import contextlib
 import sys
+import threading
+import warnings
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -10,9 +12,28 @@ from itertools import islice
 import dask
 from dask.system import CPU_COUNT
 
-__all__ = ["compute", "delayed", "share", "stream"]
+__all__ = ["compute", "delayed", "own_warnings", "share", "stream"]
 
 _SERIAL = "sync", "synchronous", "single-threaded"
+_FILTERS = threading.RLock()
+
+
+@contextlib.contextmanager
+def own_warnings():
+    """
+    Set the filters of warnings aside, as `warnings.catch_warnings`, in one thread at a time.
+
+    The filters are those of all threads: two that set them aside at the same time would leave them so.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> from esis_ndcube.parallel import own_warnings
+    >>> with own_warnings():
+    ...     warnings.simplefilter("ignore")
+    """
+    with _FILTERS, warnings.catch_warnings():
+        yield
 
 
 def delayed(function, *arguments):

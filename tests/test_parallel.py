@@ -1,8 +1,11 @@
 """Many tasks, on threads and on the workers of a cluster."""
 
 import os
+import sys
 import threading
 import time
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import dask
@@ -10,7 +13,10 @@ import dask.array as da
 import distributed
 import numpy as np
 import pytest
+from helpers import assert_cubes_equal, make_cube
 
+from esis_ndcube import ESISLevel3Cube
+from esis_ndcube.operations.binning import _Values
 from esis_ndcube.parallel import compute, delayed, share, stream
 
 
@@ -138,3 +144,35 @@ def test_progress_bar(capsys):
     assert "0/4" in text
     assert "Again:" in text
     assert "0/2" in text
+
+
+def in_threads(function):
+    """What many calls give in threads that take turns often, and the filters of warnings that they leave."""
+    filters, interval = list(warnings.filters), sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(lambda _: function(), range(24)))
+    sys.setswitchinterval(interval)
+    left, warnings.filters[:] = list(warnings.filters), filters
+    return results, [one for one in left if one not in filters]
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_reading_in_threads_leaves_the_filters_of_warnings(lazy, tmp_path):
+    cube = make_cube((2, 2, 12, 14))
+    cube.write(tmp_path / "l3.fits")
+    results, left = in_threads(lambda: ESISLevel3Cube.read(tmp_path / "l3.fits", lazy=lazy))
+    assert not left
+    for result in results:
+        assert_cubes_equal(result, cube)
+
+
+def test_medians_in_threads_leave_the_filters_of_warnings():
+    data = np.ones((6, 8), dtype=np.float32)
+    bad = np.zeros(data.shape, dtype=bool)
+    bad[:2, :2] = True
+    results, left = in_threads(lambda: _Values((2, 2), np.median)(data, bad))
+    # Others are those that numpy itself leaves.
+    assert not [one for one in left if "All-NaN" in str(one)]
+    for result in results:
+        np.testing.assert_array_equal(result, np.where([[1, 0, 0, 0], [0] * 4, [0] * 4], np.nan, 1))

@@ -13,6 +13,7 @@ from esis_ndcube.io._file import cube_file, write_arrays
 from esis_ndcube.io._layout import LAYOUT
 from esis_ndcube.io._output import check_output
 from esis_ndcube.io._reading import cube_parts, verify_checksums
+from esis_ndcube.parallel import own_warnings
 
 __all__ = ["CubeFileError", "check_output", "exposure_header", "read_fits", "write_fits"]
 
@@ -127,9 +128,10 @@ def read_fits(path, cls=None, *, lazy=False, verify=None, outline=False):
         raise ValueError(msg)
     # Damage can meet astropy anywhere; nothing of it may pass as a warning.
     damage = (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, fits.VerifyError, Warning)
-    with contextlib.ExitStack() as stack:
+    # All of it, because astropy too sets the filters of warnings aside while it reads.
+    with own_warnings(), contextlib.ExitStack() as stack:
         try:
-            with warnings.catch_warnings():
+            with own_warnings():
                 warnings.simplefilter("error", AstropyUserWarning)
                 # Opened here, because astropy leaves a file open that it can not read.
                 stream = stack.enter_context(path.open("rb"))

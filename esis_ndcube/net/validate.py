@@ -2,7 +2,6 @@
 
 import gzip
 import io
-import threading
 import warnings
 from pathlib import Path
 
@@ -10,12 +9,12 @@ import numpy as np
 
 from astropy.io import fits
 
+from esis_ndcube.parallel import own_warnings
+
 __all__ = ["DamagedFileError", "check_image"]
 
 _GZIP = b"\x1f\x8b"
 _ONES = 0xFFFFFFFF
-# Python's filters of warnings are those of all threads: two that set them aside at a time would leave them so.
-_QUIET = threading.Lock()
 
 
 class DamagedFileError(ValueError):
@@ -74,7 +73,7 @@ def check_image(path, *, expected=None):
         if not content.startswith(b"SIMPLE  ="):
             msg = f"begins with {content[:20]!r}, expected a FITS file"
             raise DamagedFileError(msg)
-        with _QUIET, warnings.catch_warnings():
+        with own_warnings():
             # What astropy would warn of is checked here, and is an error.
             warnings.simplefilter("ignore")
             with fits.open(io.BytesIO(content), disable_image_compression=True, lazy_load_hdus=False) as hdul:

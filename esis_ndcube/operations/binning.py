@@ -1,7 +1,6 @@
 """Cubes with larger pixels and longer exposures."""
 
 import copy
-import warnings
 
 import numpy as np
 
@@ -187,9 +186,8 @@ class _Values:
         elif self.operation in (*_LOWEST, *_HIGHEST):
             values = np.take_along_axis(data, _extreme(data, bad, self.operation)[..., None], -1)[..., 0]
         elif self.operation in _MEDIANS:
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", "All-NaN slice")
-                values = np.nanmedian(np.where(bad, np.nan, data), -1)
+            # numpy would warn of bins without valid pixels.
+            values = np.nanmedian(np.where(bad & (good > 0)[..., None], np.nan, np.where(bad, 0, data)), -1)
         else:
             values = np.ma.filled(self.operation(np.ma.array(data, mask=bad), axis=-1).astype(dtype), 0)
         if dtype.kind == "f":
