@@ -86,6 +86,9 @@ def parse_image(input_data, hdu_in):
     elif isinstance(input_data, NDDataBase):
         array, wcs = input_data, input_data.wcs
     else:
+        if str(input_data).lower().endswith((".png", ".jpg", ".jpeg")):
+            # Pictures with their coordinates inside have no invalid pixels.
+            return input_data, None
         if isinstance(input_data, (str, Path)):
             array, wcs = fits.getdata(input_data, hdu_in, header=True)
         else:
