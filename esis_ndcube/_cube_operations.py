@@ -148,17 +148,14 @@ class CubeOperations:
         from esis_ndcube.operations import rebin
 
         uncertainty, cube = None, self
-        same = operation_ignores_mask, handle_mask
+        masks = {"operation_ignores_mask": operation_ignores_mask, "handle_mask": handle_mask}
         if callable(propagate_uncertainties):
-            uncertainty = (
-                super().rebin(bin_shape, operation, *same, propagate_uncertainties, new_unit, **options).uncertainty
-            )
-            options = {}
+            own = {**masks, "propagate_uncertainties": propagate_uncertainties, "new_unit": new_unit, **options}
+            uncertainty, options = super().rebin(bin_shape, operation, **own).uncertainty, {}
         if propagate_uncertainties is not True:
             cube = copy.copy(self)
             cube.uncertainty = None
-        names = "operation_ignores_mask", "handle_mask"
-        new = rebin(cube, bin_shape, operation, **dict(zip(names, same, strict=True)), new_unit=new_unit, **options)
+        new = rebin(cube, bin_shape, operation, **masks, new_unit=new_unit, **options)
         if uncertainty is not None:
             new.uncertainty = type(uncertainty)(uncertainty.array, unit=uncertainty.unit)
         return new
