@@ -21,7 +21,7 @@ from astropy.table import Table
 from ndcube.meta import NDMeta
 
 from esis_ndcube import ESIS_1, ESISLevel1Cube, Flight, coalign
-from esis_ndcube.mask import line_region
+from esis_ndcube.field_stop.region import line_region
 from esis_ndcube.registration import _frame, fit_joint
 from esis_ndcube.registration import reference as reference_module
 from esis_ndcube.simulate import simulate_flight

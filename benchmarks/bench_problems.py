@@ -13,7 +13,7 @@ import astropy.units as u
 import sunpy.map
 
 from esis_ndcube import ESISLevel1Cube
-from esis_ndcube.mask import line_region
+from esis_ndcube.field_stop.region import line_region
 from esis_ndcube.registration import PolynomialTransform, log_difference_of_gaussians
 from esis_ndcube.registration.reference import bin_image, observed_grid, pixel_size
 from esis_ndcube.simulate import simulate_flight

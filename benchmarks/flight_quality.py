@@ -15,8 +15,8 @@ import sunpy.map
 from astropy.table import join
 
 from esis_ndcube import ESIS_1, ESISLevel1Cube, ESISLevel3Cube, coalign, form_level3
+from esis_ndcube.field_stop.region import line_region
 from esis_ndcube.flags import Flag
-from esis_ndcube.mask import line_region
 from esis_ndcube.quality import image_shift, offset_to_map, pair_correlation, pair_offset, tile_residual
 from esis_ndcube.registration import log_difference_of_gaussians
 from esis_ndcube.resample import interpolate

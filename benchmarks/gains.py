@@ -6,9 +6,9 @@ from itertools import permutations
 import numpy as np
 
 from esis_ndcube import ESIS_1
-from esis_ndcube.frames import find_frames, read_frame, sort_frames
-from esis_ndcube.instrument import ByQuadrant
-from esis_ndcube.level0 import master_dark, subtract_bias, trim
+from esis_ndcube.flight.instrument import ByQuadrant
+from esis_ndcube.level1.calibration import master_dark, subtract_bias, trim
+from esis_ndcube.level1.frames import find_frames, read_frame, sort_frames
 
 FRAMES = range(109, 134)  # the bright ones
 BORDERS = ("low_low", "low_high"), ("high_low", "high_high"), ("low_low", "high_low"), ("low_high", "high_high")

@@ -16,7 +16,7 @@ import sunpy.map
 from astropy.table import vstack
 
 from esis_ndcube import ESIS_1, ESISLevel1Cube, form_level3
-from esis_ndcube.frames import find_frames, sort_frames
+from esis_ndcube.level1.frames import find_frames, sort_frames
 from esis_ndcube.quality import offset_to_map
 
 REFERENCE = "aia_304_20190930_1808_digitized.fits"

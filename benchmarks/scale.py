@@ -131,8 +131,9 @@ def measure(folder, *, exposures, size, scheduler, workers):
     """Form one cube in this process, and say how long each stage took and how much memory the processes had."""
     import contextlib
 
-    from esis_ndcube import ESISLevel1Cube, form_level3, pipeline
+    from esis_ndcube import ESISLevel1Cube, form_level3
     from esis_ndcube.io._file import CubeFile
+    from esis_ndcube.level3 import form
 
     (path,) = folder.glob(f"level1_{float(size):g}_*.fits")
     base = ESISLevel1Cube.read(path, lazy=True)
@@ -150,8 +151,8 @@ def measure(folder, *, exposures, size, scheduler, workers):
 
         return call
 
-    pipeline.coalign = marked("align", pipeline.coalign, after=True)
-    pipeline.image_means = marked("resample", pipeline.image_means)
+    form.coalign = marked("align", form.coalign, after=True)
+    form.image_means = marked("resample", form.image_means)
     CubeFile.finish = marked("normalize", CubeFile.finish)
     with contextlib.ExitStack() as stack:
         client = None
@@ -181,7 +182,7 @@ def measure(folder, *, exposures, size, scheduler, workers):
 
 def warm():
     """What every process imports is not the flight's memory or time."""
-    import esis_ndcube.pipeline  # noqa: F401
+    import esis_ndcube.level3.form  # noqa: F401
 
 
 def peak():

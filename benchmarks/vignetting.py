@@ -25,11 +25,11 @@ import astropy.units as u
 from astropy.table import Table, vstack
 
 from esis_ndcube import ESIS_1, ESISLevel3Cube, Flight
+from esis_ndcube.corrections.vignetting import Vignetting, correct_vignetting, fit_vignetting, masked_difference_trend
+from esis_ndcube.corrections.vignetting._blocks import block_means
+from esis_ndcube.corrections.vignetting._images import chosen_alignments
+from esis_ndcube.corrections.vignetting._joint import _LENGTH, _Model
 from esis_ndcube.simulate import simulate_flight, true_cube
-from esis_ndcube.vignetting import Vignetting, correct_vignetting, fit_vignetting, masked_difference_trend
-from esis_ndcube.vignetting._blocks import block_means
-from esis_ndcube.vignetting._images import chosen_alignments
-from esis_ndcube.vignetting._joint import _LENGTH, _Model
 
 METHODS = "difference-slopes", "joint"
 SECOND = "Mg X 624"

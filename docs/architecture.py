@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[1] / "esis_ndcube"
 
 
 def read_plan(path=PLAN):
-    """The plan: ``layers`` and ``facade`` as the file has them."""
+    """The plan: ``layers`` and ``function_level`` as the file has them."""
     return tomllib.loads(path.read_text(encoding="utf-8"))
 
 
@@ -23,33 +23,28 @@ def rooms_of(plan):
     return [room for layer in plan["layers"] for room in layer["rooms"]]
 
 
-def facade_of(plan):
-    """Allowed imports against the order, as pairs of rooms."""
-    return {(entry["from"], room) for entry in plan["facade"] for room in entry["to"]}
+def find_modules(package=PACKAGE):
+    """The source file of each module, by its dotted name."""
+    modules = {}
+    for path in sorted(package.rglob("*.py")):
+        parts = path.relative_to(package.parent).with_suffix("").parts
+        modules[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return modules
 
 
-def find_rooms(package=PACKAGE):
-    """The source files of each room; the package's own ``__init__.py`` is a room of its name."""
-    rooms = {package.name: [package / "__init__.py"]}
-    for path in sorted(package.iterdir()):
-        if path.suffix == ".py" and path.stem not in ("__init__", "_version"):
-            rooms[path.stem] = [path]
-        elif (path / "__init__.py").exists() and (files := sorted(path.rglob("*.py"))):
-            rooms[path.name] = files
-    return {name: files for name, files in rooms.items() if name != "flights"}
+def room_of(module):
+    """The room of a module; the package's own ``__init__.py`` is a room of its name."""
+    return [*module.split(".")[1:2], module][0]
 
 
 def find_imports(package=PACKAGE):
-    """Pairs of rooms (importer, imported): those at the top of modules, and those inside of functions."""
-    rooms = find_rooms(package)
-    top, inside = set(), set()
-    for room, files in rooms.items():
-        for path in files:
-            for name, in_function in _imported(ast.parse(path.read_text(encoding="utf-8"))):
-                target = _room(name, package.name, rooms)
-                if target is not None and target != room:
-                    (inside if in_function else top).add((room, target))
-    return top, inside
+    """Triples (importer, imported, whether in a function): dotted names of modules, and of packages of others."""
+    modules = find_modules(package)
+    return {
+        (module, _longest(name, modules) or name, within)
+        for module, path in modules.items()
+        for name, within in _imported(ast.parse(path.read_text(encoding="utf-8")))
+    }
 
 
 def _imported(node, in_function=False):
@@ -63,30 +58,59 @@ def _imported(node, in_function=False):
         yield from _imported(child, within)
 
 
-def _room(name, package, rooms):
-    first, *rest = name.split(".")
-    if first != package:
-        return None
-    return rest[0] if rest and rest[0] in rooms else package
+def _longest(name, modules):
+    """The module that a dotted name is, or is in."""
+    parts = name.split(".")
+    return next((found for n in range(len(parts), 0, -1) if (found := ".".join(parts[:n])) in modules), None)
 
 
 def find_faults(plan, package=PACKAGE):
     """What of the source is not as planned, a sentence for each fault."""
     order = {room: place for place, room in enumerate(rooms_of(plan))}
-    found = find_rooms(package)
-    faults = [f"room {room} has no place in architecture.toml" for room in sorted(found.keys() - order.keys())]
-    faults += [f"architecture.toml has a room {room} that is not there" for room in sorted(order.keys() - found.keys())]
+    modules = find_modules(package)
+    found = {room_of(module) for module in modules}
+    faults = [f"room {room} has no place in architecture.toml" for room in sorted(found - order.keys())]
+    faults += [f"architecture.toml has a room {room} that is not there" for room in sorted(order.keys() - found)]
     if faults:
         return faults
-    top, inside = find_imports(package)
-    allowed = facade_of(plan)
-    for one, other in sorted(top):
-        if order[one] < order[other]:
-            faults.append(f"{one} imports {other}, which comes later")
-    upward = {(one, other) for one, other in inside if order[one] < order[other]}
-    faults += [f"{one} imports {other}, which comes later, in a function: no facade" for one, other in upward - allowed]
-    faults += [f"facade of {one} for {other} is not there" for one, other in allowed - upward]
+    imports = find_imports(package)
+    own = {(one, other) for one, other, _ in imports if other in modules and one != other}
+    rooms = {(room_of(one), room_of(other)) for one, other in own}
+    faults = [f"{one} imports {other}, which comes later" for one, other in rooms if order[one] < order[other]]
+    faults += [f"{' and '.join(circle)} import each other" for circle in find_circles(own)]
+    slow = find_slow(plan, imports)
+    for one, other, within in imports:
+        if within and other not in slow:
+            faults.append(f"{one} imports {other} in a function, and neither is slow or optional: do it at the top")
+        if not within and other.split(".")[0] != package.name and other in slow and one == package.name:
+            faults.append(f"{one} imports {other} at its top")
     return sorted(faults)
+
+
+def find_circles(pairs):
+    """Groups of modules that import each other, of pairs (importer, imported)."""
+    after = {}
+    for one, other in pairs:
+        after.setdefault(one, set()).add(other)
+    reach = {}
+    for start in after:
+        seen, todo = set(), [start]
+        while todo:
+            new = after.get(todo.pop(), set()) - seen
+            seen |= new
+            todo += new
+        reach[start] = seen
+    circles = {frozenset(x for x in reach[one] if one in reach.get(x, ())) for one in after if one in reach[one]}
+    return sorted(sorted(circle) for circle in circles)
+
+
+def find_slow(plan, imports):
+    """What may be imported in functions: packages of the plan, and modules that import one at their tops."""
+    names = tuple(plan["function_level"])
+    slow = {other for _, other, _ in imports if other in names or other.startswith(tuple(f"{name}." for name in names))}
+    while more := {one for one, other, within in imports if not within and other in slow} - slow:
+        slow |= more
+    return slow
 
 
 def job(room, package=PACKAGE):
@@ -120,17 +144,15 @@ def _rooms(plan):
     return lines
 
 
-def _facade(plan):
-    lines = [".. list-table::", "   :header-rows: 1", "   :widths: 20 25 55", ""]
-    lines += ["   * - Room", "     - imports", "     - because"]
-    for entry in plan["facade"]:
-        links = ", ".join(_link(room) for room in entry["to"])
-        lines += [f"   * - {_link(entry['from'])}", f"     - {links}", f"     - {entry['why']}"]
+def _function_level(plan):
+    lines = [".. list-table::", "   :widths: 30 70", ""]
+    for name, why in plan["function_level"].items():
+        lines += [f"   * - ``{name}``", f"     - {why}"]
     return lines
 
 
 def setup(app):
-    """Make the directive known to Sphinx: it draws the ``diagram``, the ``rooms`` or the ``facade``."""
+    """Make the directive known to Sphinx: it draws the ``diagram``, the ``rooms`` or the list ``function_level``."""
     # The tests that compare the plan with the imports do without docutils.
     from docutils import nodes
     from docutils.parsers.rst import Directive
@@ -141,7 +163,9 @@ def setup(app):
 
         def run(self):
             # Written as reStructuredText and parsed, so that names are links that Sphinx checks.
-            lines = {"diagram": _diagram, "rooms": _rooms, "facade": _facade}[self.arguments[0]](read_plan())
+            lines = {"diagram": _diagram, "rooms": _rooms, "function_level": _function_level}[self.arguments[0]](
+                read_plan()
+            )
             self.state.document.settings.env.note_dependency(str(PLAN))
             node = nodes.container(classes=["architecture"])
             self.state.nested_parse(StringList(lines, source=str(PLAN)), self.content_offset, node)

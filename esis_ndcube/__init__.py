@@ -1,16 +1,16 @@
 """Level-3 data of the EUV Snapshot Imaging Spectrograph (ESIS), and of flights like it."""
 
+from esis_ndcube.corrections.vignetting import Vignetting, fit_vignetting, reproject_vignetting
 from esis_ndcube.flight import ESIS_1, Flight, FlightError
 from esis_ndcube.level1 import ESISLevel1Cube
 from esis_ndcube.level3 import ESISLevel3Cube
-from esis_ndcube.maps import ESISMap
-from esis_ndcube.pipeline import form_level3
-from esis_ndcube.provenance import package_version as _package_version
+from esis_ndcube.level3.form import form_level3
+from esis_ndcube.level3.map import ESISMap
 from esis_ndcube.registration._coalign import coalign
 from esis_ndcube.registration.alignment import Alignment
 from esis_ndcube.registration.exposures import Coalignment
 from esis_ndcube.resample import reproject_alignment
-from esis_ndcube.vignetting import Vignetting, fit_vignetting, reproject_vignetting
+from esis_ndcube.utils.provenance import package_version as _package_version
 
 __version__ = _package_version()
 

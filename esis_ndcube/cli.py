@@ -9,8 +9,24 @@ import warnings
 from pathlib import Path
 
 import click
+from tqdm import tqdm
 
-from esis_ndcube.provenance import package_version
+import astropy.units as u
+import sunpy.map
+from sunpy import log as sunpy_log
+from sunpy.coordinates import Helioprojective
+
+from esis_ndcube.flight import ESIS_1, Flight
+from esis_ndcube.io.fits import check_output
+from esis_ndcube.level1 import ESISLevel1Cube
+from esis_ndcube.level1.frames import list_files
+from esis_ndcube.level3 import ESISLevel3Cube
+from esis_ndcube.level3.form import form_level3
+from esis_ndcube.net.pointing import point_maps
+from esis_ndcube.quality import summary
+from esis_ndcube.report import write_report
+from esis_ndcube.simulate.demo import run_demo
+from esis_ndcube.utils.provenance import package_version
 
 __all__ = ["main"]
 
@@ -41,11 +57,8 @@ class _Command(click.Command):
 @contextlib.contextmanager
 def _messages(verbose):
     """Print every warning once, on a line of its own, and with ``verbose`` what the package logs."""
+
     # astropy and sunpy take over all warnings when they are first imported, each for its own log.
-    from tqdm import tqdm
-
-    from sunpy import log as sunpy_log
-
     def show(message, category, filename, lineno, file=None, line=None):
         lines = str(message).splitlines() or [category.__name__]
         text = f"{message} ({category.__name__}, {filename}:{lineno})" if verbose else lines[0]
@@ -185,13 +198,6 @@ def level3(
         esis-ndcube level3 frames/ --reference aia_304.fits --output l3.fits
         esis-ndcube level3 "frames/*_0012?.fit.gz" darks/ --line "He I" -o he.fits
     """
-    import astropy.units as u
-
-    from esis_ndcube.frames import list_files
-    from esis_ndcube.io.fits import check_output
-    from esis_ndcube.level1 import ESISLevel1Cube
-    from esis_ndcube.pipeline import form_level3
-
     # Nothing that takes time is done before what can be wrong has been looked at.
     check_output(output, overwrite, inputs=[flight_file])
     flight = _read_flight(flight_file)
@@ -213,8 +219,6 @@ def level3(
     check_output(output, overwrite, inputs=inputs)
     maps = _read_maps(references)
     if fetch and maps and not own_references:
-        from esis_ndcube.net.pointing import point_maps
-
         maps = point_maps(maps)
     progress = sys.stderr.isatty()
     level1 = ESISLevel1Cube.from_raw(
@@ -258,8 +262,6 @@ def info(path, quality):
     Example:
         esis-ndcube info l3.fits --quality
     """
-    from esis_ndcube.level3 import ESISLevel3Cube
-
     # Only the measurement needs the images.
     cube = ESISLevel3Cube.read(path, outline=not quality)
     click.echo(str(cube))
@@ -289,10 +291,6 @@ def report(path, output, reference, overwrite):
     Example:
         esis-ndcube report l3.fits --reference aia_304.fits --output report.html
     """
-    from esis_ndcube.io.fits import check_output
-    from esis_ndcube.level3 import ESISLevel3Cube
-    from esis_ndcube.report import write_report
-
     check_output(output, overwrite, inputs=[path, reference])
     maps = _read_maps([reference]) if reference else [None]
     if len(maps) > 1:
@@ -323,8 +321,6 @@ def demo(directory, exposures, size, seed, flight_file, workers, overwrite):
         esis-ndcube demo demo_output
         esis-ndcube demo quick_look --size 3 --exposures 2
     """
-    from esis_ndcube.demo import run_demo
-
     click.echo(f"Simulating {exposures} exposures, to be processed in {directory} ...", err=True)
     result = run_demo(
         directory,
@@ -351,8 +347,6 @@ def demo(directory, exposures, size, seed, flight_file, workers, overwrite):
 
 
 def _read_flight(path):
-    from esis_ndcube.flight import ESIS_1, Flight
-
     return ESIS_1 if path is None else Flight.read(path)
 
 
@@ -371,9 +365,6 @@ def _fetch(name, flight, paths, references, folder, vso):
 
 
 def _read_maps(paths):
-    import sunpy.map
-    from sunpy.coordinates import Helioprojective
-
     maps = []
     for path in paths:
         try:
@@ -417,7 +408,5 @@ def _quality(alignment):
 
 
 def _print_quality(cube):
-    from esis_ndcube.quality import summary
-
     click.echo("\nQuality:")
     click.echo("\n".join(summary(cube).pformat(max_width=-1)))

@@ -1,24 +1,32 @@
 """The base of both cubes: slices keep everything, and the WCS stays FITS."""
 
 import copy
+import numbers
 
 import numpy as np
 
+import astropy.units as u
+from astropy.io import registry
 from astropy.nddata import NDData, NDUncertainty
 from astropy.wcs.wcsapi import SlicedLowLevelWCS
 from ndcube import ExtraCoords, NDCube, NDCubeSequence
 from ndcube.meta import NDMeta
+from ndcube.utils.exceptions import warn_user
+from ndcube.visualization import PlotterDescriptor
 
-from esis_ndcube._arrays import split_mask
-from esis_ndcube._cube_display import CubeDisplay
-from esis_ndcube._cube_operations import CubeOperations
-from esis_ndcube.io import CubeIO
+from esis_ndcube.io.connect import CubeRead, CubeWrite, register_formats
+from esis_ndcube.operations import clip_points, combine, convert_unit, raise_to, rebin, reproject_to
+from esis_ndcube.utils.arrays import parse_mask, split_mask
+from esis_ndcube.visualization import ESISPlotter, animate
+from esis_ndcube.visualization._html import cube_html
+from esis_ndcube.visualization.text import heading_line, summarize_cube
 from esis_ndcube.wcs import ESISWCS, SlicedESISWCS, normalize_item
+from esis_ndcube.wcs.meta import copy_meta, slice_meta
 
 __all__ = ["ESISCube"]
 
 
-class ESISCube(CubeIO, CubeOperations, CubeDisplay, NDCube):
+class ESISCube(NDCube):
     """
     Cube of exposures and channels.
 
@@ -67,6 +75,14 @@ class ESISCube(CubeIO, CubeOperations, CubeDisplay, NDCube):
 
     # Level of processing that `read` expects in a file; None for any.
     _level = None
+
+    read = registry.UnifiedReadWriteMethod(CubeRead)
+    write = registry.UnifiedReadWriteMethod(CubeWrite)
+    plotter = PlotterDescriptor(default_type=ESISPlotter)
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        register_formats(cls)
 
     def __init__(
         self,
@@ -174,7 +190,7 @@ class ESISCube(CubeIO, CubeOperations, CubeDisplay, NDCube):
 
     @property
     def history(self):
-        """What was done to the data (`tuple` of `~esis_ndcube.provenance.ProcessingStep`)."""
+        """What was done to the data (`tuple` of `~esis_ndcube.utils.provenance.ProcessingStep`)."""
         return tuple(self._get_meta("history") or ())
 
     def __getitem__(self, item):
@@ -187,7 +203,7 @@ class ESISCube(CubeIO, CubeOperations, CubeDisplay, NDCube):
         if not any(isinstance(x, slice) for x in item):
             msg = f"got the index {item} of a single value, expected at least one range: index `.data` instead"
             raise IndexError(msg)
-        meta = _slice_meta(self.meta, item, self.data.shape) if isinstance(self.meta, NDMeta) else copy_meta(self.meta)
+        meta = slice_meta(self.meta, item, self.data.shape) if isinstance(self.meta, NDMeta) else copy_meta(self.meta)
         sliced = type(self)(**{**self._slice(item), "meta": meta})
         sliced._global_coords._internal_coords = copy.copy(self._global_coords._internal_coords)
         sliced._extra_coords = self._slice_extra_coords(item)
@@ -224,6 +240,328 @@ class ESISCube(CubeIO, CubeOperations, CubeDisplay, NDCube):
         before = (slice(None),) * (axis % self.data.ndim)
         parts = [self[(*before, index)] for index in range(self.shape[axis])]
         return NDCubeSequence(parts, meta=copy_meta(self.meta))
+
+    def crop(self, *points, wcs=None, keepdims=False):
+        """
+        Cut out the smallest part that contains some points, as `ndcube.NDCube.crop`.
+
+        Parameters
+        ----------
+        *points : sequences
+            Coordinates of each point in world order: position on the Sun, channel and time, of which those that do
+            not matter are None. Times before the first exposure or after the last are taken for these; channels may
+            be plain numbers.
+        wcs : `~astropy.wcs.wcsapi.BaseHighLevelWCS`, optional
+            Another WCS or the extra coordinates of the cube, to crop by.
+        keepdims : `bool`, optional
+            Whether to keep axes of which one pixel is left.
+
+        Returns
+        -------
+        `ESISCube`
+            The part, of the same class.
+
+        Raises
+        ------
+        ValueError
+            If the points lie outside of the cube altogether.
+
+        Examples
+        --------
+        >>> from astropy.time import Time
+        >>> from esis_ndcube import ESISLevel3Cube
+        >>> cube = ESISLevel3Cube.read("l3.fits")  # doctest: +SKIP
+        >>> start, stop = Time("2019-09-30T18:08:00"), Time("2019-09-30T18:09:00")
+        >>> cube.crop([None, 2, start], [None, 3, stop]).channel  # doctest: +SKIP
+        array([2, 3])
+        """
+        return super().crop(*points, wcs=wcs, keepdims=keepdims)
+
+    def crop_by_values(self, *points, units=None, wcs=None, keepdims=False):
+        """
+        Cut out the smallest part that contains some points, as `ndcube.NDCube.crop_by_values`.
+
+        Parameters
+        ----------
+        *points : sequences
+            Values of each point in world order: longitude, latitude, channel and time, the last in seconds since the
+            midnight before the first exposure; those that do not matter are None. Times and channels are clipped as
+            by `crop`.
+        units : sequence, optional
+            Units of values that have none.
+        wcs : `~astropy.wcs.wcsapi.BaseHighLevelWCS`, optional
+            Another WCS or the extra coordinates of the cube, to crop by.
+        keepdims : `bool`, optional
+            Whether to keep axes of which one pixel is left.
+
+        Returns
+        -------
+        `ESISCube`
+            The part, of the same class.
+
+        Raises
+        ------
+        ValueError
+            If the points lie outside of the cube altogether.
+
+        Examples
+        --------
+        >>> import astropy.units as u
+        >>> from esis_ndcube import ESISLevel3Cube
+        >>> cube = ESISLevel3Cube.read("l3.fits")  # doctest: +SKIP
+        >>> cube.crop_by_values([-300 * u.arcsec, -300 * u.arcsec, None, None],
+        ...                     [0 * u.arcsec, 0 * u.arcsec, None, None]).shape  # doctest: +SKIP
+        (28, 4, 501, 501)
+        """
+        return super().crop_by_values(*points, units=units, wcs=wcs, keepdims=keepdims)
+
+    def rebin(
+        self,
+        bin_shape,
+        operation=np.mean,
+        operation_ignores_mask=False,
+        handle_mask=np.all,
+        propagate_uncertainties=True,
+        new_unit=None,
+        **options,
+    ):
+        """
+        Join pixels, or exposures, in bins.
+
+        Parameters
+        ----------
+        bin_shape : sequence of `int` or `~astropy.units.Quantity`
+            Pixels in a bin along each array axis; -1 for all.
+        operation : callable, optional
+            What gives the value of a bin, as for `esis_ndcube.operations.rebin`.
+        operation_ignores_mask : `bool`, optional
+            As there.
+        handle_mask : callable, optional
+            As there.
+        propagate_uncertainties : `bool` or callable, optional
+            Whether the result has an uncertainty; other than that of `ndcube.NDCube.rebin` it has one by default.
+            A function is called as there.
+        new_unit : `~astropy.units.Unit`, optional
+            Unit of the result, if the operation changes it.
+        **options
+            ``correlation_factor``, as there, or options of ``propagate_uncertainties`` if that is a function.
+
+        Returns
+        -------
+        `ESISCube`
+            As `esis_ndcube.operations.rebin`: mask, flags, uncertainty and a FITS WCS go along.
+            A bin without valid pixels is NaN, masked and of unknown uncertainty.
+
+        Raises
+        ------
+        ValueError
+            If the bins do not divide the shape, or would join channels.
+
+        Notes
+        -----
+        Masked pixels do not count, in medians as little as in means, unless ``operation_ignores_mask`` is true.
+
+        Examples
+        --------
+        >>> from esis_ndcube import ESISLevel3Cube
+        >>> cube = ESISLevel3Cube.read("l3.fits")  # doctest: +SKIP
+        >>> cube.rebin((1, 1, 2, 2)).wcs.wcs.cdelt[:2]  # doctest: +SKIP
+        """
+        uncertainty, cube = None, self
+        masks = {"operation_ignores_mask": operation_ignores_mask, "handle_mask": handle_mask}
+        if callable(propagate_uncertainties):
+            own = {**masks, "propagate_uncertainties": propagate_uncertainties, "new_unit": new_unit, **options}
+            uncertainty, options = super().rebin(bin_shape, operation, **own).uncertainty, {}
+        if propagate_uncertainties is not True:
+            cube = copy.copy(self)
+            cube.uncertainty = None
+        new = rebin(cube, bin_shape, operation, **masks, new_unit=new_unit, **options)
+        if uncertainty is not None:
+            new.uncertainty = type(uncertainty)(uncertainty.array, unit=uncertainty.unit)
+        return new
+
+    def to(self, new_unit, *, equivalencies=()):
+        """
+        Convert to another unit.
+
+        Parameters
+        ----------
+        new_unit : `~astropy.units.Unit` or `str`
+            The unit; also one per second, or per solid angle, for values per exposure and pixel.
+        equivalencies : `list`, optional
+            As for `astropy.units.Unit.to`.
+
+        Returns
+        -------
+        `ESISCube`
+            As `esis_ndcube.operations.convert_unit`.
+
+        Raises
+        ------
+        ~astropy.units.UnitConversionError
+            If the units do not fit.
+
+        Examples
+        --------
+        >>> from esis_ndcube import ESISLevel3Cube
+        >>> cube = ESISLevel3Cube.read("l3.fits")  # doctest: +SKIP
+        >>> cube.to("ph / (s arcsec2)").unit  # doctest: +SKIP
+        Unit("ph / (arcsec2 s)")
+        """
+        return convert_unit(self, new_unit, equivalencies=equivalencies)
+
+    def reproject_to(self, target_wcs, algorithm="interpolation", shape_out=None, return_footprint=False, **options):
+        """
+        Resample all images onto another grid of the sky.
+
+        Parameters
+        ----------
+        target_wcs : `~astropy.wcs.WCS` or `~astropy.io.fits.Header`
+            The grid.
+        algorithm : `str`, optional
+            ``"interpolation"``, ``"adaptive"`` or ``"exact"``, as for `esis_ndcube.operations.reproject_to`.
+        shape_out : `tuple` of `int`, optional
+            As there.
+        return_footprint : `bool`, optional
+            As there.
+        **options
+            As there.
+
+        Returns
+        -------
+        `ESISCube`
+            As `esis_ndcube.operations.reproject_to`: unit, mask, flags, uncertainty, times, channels and metadata go
+            along.
+            A cube whose WCS is none of this package is resampled by `ndcube.NDCube.reproject_to`, with metadata only.
+
+        Raises
+        ------
+        ValueError
+            As `esis_ndcube.operations.reproject_to`.
+
+        Warns
+        -----
+        ndcube.utils.exceptions.NDCubeUserWarning
+            If `ndcube.NDCube.reproject_to` loses something.
+
+        Examples
+        --------
+        >>> from esis_ndcube import ESISLevel3Cube
+        >>> cube = ESISLevel3Cube.read("l3.fits")  # doctest: +SKIP
+        >>> other = ESISLevel3Cube.read("other.fits")  # doctest: +SKIP
+        >>> cube.reproject_to(other.wcs).shape  # doctest: +SKIP
+        """
+        if isinstance(self.wcs, (ESISWCS, SlicedESISWCS)):
+            return reproject_to(
+                self, target_wcs, algorithm, shape_out=shape_out, return_footprint=return_footprint, **options
+            )
+        result = super().reproject_to(target_wcs, algorithm, shape_out, return_footprint, **options)
+        if lost := [name for name in ("unit", "mask", "flags", "uncertainty") if getattr(self, name) is not None]:
+            warn_user(f"ndcube resamples cubes whose WCS is not of esis_ndcube, without their {', '.join(lost)}")
+        return result
+
+    # These two are what cubes crop by, and sequences of them, which want ranges along all axes.
+    def _get_crop_item(self, *points, wcs=None, keepdims=True):
+        points = clip_points(self, points) if self._is_own(wcs) else points
+        item = super()._get_crop_item(*points, wcs=wcs, keepdims=keepdims)
+        return normalize_item(item, self.data.shape)
+
+    def _get_crop_by_values_item(self, *points, units=None, wcs=None, keepdims=True):
+        points = clip_points(self, points, units=units, values=True) if self._is_own(wcs) else points
+        item = super()._get_crop_by_values_item(*points, units=units, wcs=wcs, keepdims=keepdims)
+        return normalize_item(item, self.data.shape)
+
+    def _is_own(self, wcs):
+        return wcs is None or wcs is self.wcs
+
+    def __neg__(self):
+        return self._combine("multiply", -1)
+
+    def __add__(self, value):
+        return self._combine("add", value, "__radd__")
+
+    def __radd__(self, value):
+        return self._combine("add", value, reflected=True)
+
+    def __sub__(self, value):
+        return self._combine("subtract", value, "__rsub__")
+
+    def __rsub__(self, value):
+        return self._combine("subtract", value, reflected=True)
+
+    def __mul__(self, value):
+        return self._combine("multiply", value, "__rmul__")
+
+    def __rmul__(self, value):
+        return self._combine("multiply", value, reflected=True)
+
+    def __truediv__(self, value):
+        return self._combine("divide", value, "__rtruediv__")
+
+    def __rtruediv__(self, value):
+        return self._combine("divide", value, reflected=True)
+
+    def __pow__(self, value):
+        return NotImplemented if _knows_better(value, "__rpow__") else raise_to(self, value)
+
+    def _combine(self, operation, value, other=None, **options):
+        if other and _knows_better(value, other):
+            return NotImplemented
+        return combine(self, operation, value, **options)
+
+    def plot(self, *args, **kwargs):
+        """Plot the cube; the descriptor puts the text of `ESISPlotter.plot` here."""
+        if self.plotter is None:
+            msg = "got a cube without plotter, so that no default plotting functionality is available: set cube.plotter"
+            raise NotImplementedError(msg)
+        return self.plotter.plot(*args, **kwargs)
+
+    def animate(self, path, **options):
+        """
+        Write a movie of the exposures.
+
+        Parameters
+        ----------
+        path : path-like
+            The file, ``.gif`` or ``.mp4``.
+        **options
+            As for `esis_ndcube.visualization.animate`: ``context``, ``fps``, ``norm``, ``cmap``, ``dpi``,
+            ``overwrite`` and ``progress``.
+
+        Returns
+        -------
+        `pathlib.Path`
+            The file.
+
+        Raises
+        ------
+        OSError
+            As `esis_ndcube.visualization.animate`, for one if the file exists.
+        ValueError
+            As `esis_ndcube.visualization.animate`, for one if there is only one exposure.
+
+        Examples
+        --------
+        >>> from esis_ndcube import ESISLevel3Cube
+        >>> cube = ESISLevel3Cube.read("l3.fits", lazy=True)  # doctest: +SKIP
+        >>> cube.animate("flight.mp4", progress=True)  # doctest: +SKIP
+        >>> cube[:, 0].animate("channel_1.gif", context=cube.to_aia())  # doctest: +SKIP
+        """
+        return animate(self, path, **options)
+
+    def __str__(self):
+        rows = [f"  {name}: {text}" for name, text in self._summary().items() if text]
+        return "\n".join([heading_line(self), *rows])
+
+    def __repr__(self):
+        return f"<{self}>"
+
+    def _repr_html_(self):
+        return cube_html(self, heading_line(self), self._summary())
+
+    def _summary(self):
+        """What `str` prints, by name."""
+        return summarize_cube(self)
 
     def _slice(self, item):
         kwargs = super()._slice(item)
@@ -275,111 +613,10 @@ class ESISCube(CubeIO, CubeOperations, CubeDisplay, NDCube):
         return None if self.meta is None else self.meta.get(key)
 
 
-def forget_channel(wcs):
-    """
-    Take the memory of a channel off the WCS of a cube that is of no single one.
-
-    Parameters
-    ----------
-    wcs : `~esis_ndcube.wcs.ESISWCS` or `~esis_ndcube.wcs.SlicedESISWCS`
-        The WCS of a cube whose channel was sliced away.
-
-    Returns
-    -------
-    `~esis_ndcube.wcs.ESISWCS` or `~esis_ndcube.wcs.SlicedESISWCS`
-        A copy.
-    """
-    wcs = wcs.deepcopy() if isinstance(wcs, ESISWCS) else wcs
-    inner = wcs if isinstance(wcs, ESISWCS) else wcs._wcs
-    inner._dropped = tuple(entry for entry in inner._dropped if entry[0] != "channel")
-    inner._channels = None
-    return wcs
+register_formats(ESISCube)
 
 
-def parse_mask(mask):
-    """
-    Make a mask one of `bool`.
-
-    Parameters
-    ----------
-    mask : array-like of `bool` or `int`
-        The mask, perhaps lazy, or one value, or None.
-
-    Returns
-    -------
-    array-like of `bool`
-        The same array, if it is one of `bool`; of integers, where they are not 0.
-
-    Raises
-    ------
-    ValueError
-        If it is of another type.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from esis_ndcube.cube import parse_mask
-    >>> parse_mask(np.array([0, 1, 64]))
-    array([False,  True,  True])
-    """
-    if mask is None or isinstance(mask, bool):
-        return mask
-    mask = mask if hasattr(mask, "dtype") else np.asarray(mask)
-    if mask.dtype.kind not in "biu":
-        msg = f"got a mask of type {mask.dtype}, expected bool, True where data are invalid: compare it with a value"
-        raise ValueError(msg)
-    return mask if mask.dtype == bool else mask != 0
-
-
-class _Meta(NDMeta):
-    """Metadata that can be pickled: ndcube's set their items before they are ready."""
-
-    def __reduce__(self):
-        return type(self), (dict(self), self.key_comments, self.axes, self.data_shape)
-
-
-def copy_meta(meta):
-    """
-    Copy metadata, the container and not the values.
-
-    Parameters
-    ----------
-    meta : `~ndcube.meta.NDMeta` or `dict`
-        The metadata.
-
-    Returns
-    -------
-    `~ndcube.meta.NDMeta` or `dict`
-        The copy; of an `~ndcube.meta.NDMeta` with its axes and comments.
-
-    Examples
-    --------
-    >>> from esis_ndcube.cube import copy_meta
-    >>> copy_meta({"line": "O V"})
-    {'line': 'O V'}
-    """
-    if not isinstance(meta, NDMeta):
-        return copy.copy(meta)
-    return _Meta(dict(meta), key_comments=dict(meta.key_comments), axes=dict(meta.axes), data_shape=meta.data_shape)
-
-
-def _slice_meta(meta, item, shape):
-    """Slice the values that belong to axes."""
-    kept = [axis for axis, x in enumerate(item) if isinstance(x, slice)]
-    values, axes = dict(meta), {}
-    for key, of in meta.axes.items():
-        of = [int(axis) for axis in of]
-        value = values[key]
-        if tuple(np.shape(value)) != tuple(shape[axis] for axis in of):
-            msg = f"got metadata {key!r} of shape {np.shape(value)}, expected one for each index of axes {of}"
-            raise ValueError(msg)
-        values[key] = value[tuple(item[axis] for axis in of)]
-        if left := [kept.index(axis) for axis in of if axis in kept]:
-            axes[key] = left
-    comments = {key: text for key, text in meta.key_comments.items() if key in values}
-    return _Meta(
-        values,
-        key_comments=comments,
-        axes=axes,
-        data_shape=[item[axis].stop - item[axis].start for axis in kept],
-    )
+def _knows_better(value, method):
+    """Whether it is an object of another kind, which may know what to do with a cube on its left."""
+    known = numbers.Number, np.ndarray, np.generic, list, tuple, str, u.UnitBase, NDData
+    return hasattr(value, method) and not isinstance(value, known) and not hasattr(value, "dask")

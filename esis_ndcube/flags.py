@@ -2,7 +2,10 @@
 
 from enum import IntFlag
 
-__all__ = ["Flag"]
+import dask
+import numpy as np
+
+__all__ = ["Flag", "complete_flags", "frame_flags"]
 
 
 class Flag(IntFlag):
@@ -47,3 +50,60 @@ class Flag(IntFlag):
     OVERLAP_FAINT = 64
 
     INVALID = OUTSIDE | BAD_PIXEL | SATURATED | MISSING
+
+
+def complete_flags(flags, data, mask):
+    """
+    Flags of an image that say of every pixel that it is invalid which the mask or the data say it of.
+
+    Parameters
+    ----------
+    flags : array-like of unsigned integers, or None
+        Bits of `~esis_ndcube.flags.Flag`.
+    data : array-like
+        The image.
+    mask : array-like of `bool`, or None
+        True where invalid; may be one value for all pixels.
+
+    Returns
+    -------
+    `numpy.ndarray`
+        The flags, with ``Flag.BAD_PIXEL`` where they had nothing of it.
+
+    Examples
+    --------
+    >>> from esis_ndcube.flags import complete_flags
+    >>> complete_flags(None, [1.0, 2.0, float("nan")], [True, False, False])
+    array([2, 0, 2], dtype=uint16)
+    """
+    bad = ~np.isfinite(np.asarray(data))
+    if mask is not None:
+        bad |= np.asarray(mask, dtype=bool)
+    flags = np.zeros(bad.shape, np.uint16) if flags is None else np.asarray(flags)
+    return np.where(bad & (flags & int(Flag.INVALID) == 0), flags | flags.dtype.type(Flag.BAD_PIXEL), flags)
+
+
+def frame_flags(cube, index):
+    """
+    Complete flags of one image of a Level-1 cube, as `complete_flags` makes them.
+
+    Parameters
+    ----------
+    cube : `~esis_ndcube.level1.ESISLevel1Cube`
+        The cube.
+    index : `tuple` of `int`
+        Indices of exposure and channel.
+
+    Returns
+    -------
+    `numpy.ndarray`
+        Shape (y, x).
+
+    Examples
+    --------
+    >>> from esis_ndcube.flags import frame_flags
+    >>> bad = frame_flags(level1, (0, 1)) & int(Flag.INVALID) != 0  # doctest: +SKIP
+    """
+    parts = (part[index] if np.ndim(part) else part for part in (cube.flags, cube.data, cube.mask))
+    # Together, because the parts of a lazy frame are made together.
+    return complete_flags(*dask.compute(*parts))

@@ -17,7 +17,7 @@ from ndcube.meta import NDMeta
 
 from esis_ndcube import ESIS_1
 from esis_ndcube.level3 import ESISLevel3Cube
-from esis_ndcube.provenance import ProcessingStep
+from esis_ndcube.utils.provenance import ProcessingStep
 from esis_ndcube.wcs import level1_wcs, level3_wcs
 
 START = Time("2019-09-30T18:06:08.123456789")
@@ -72,7 +72,7 @@ def make_cube(shape=(5, 3, 12, 14), *, level=3, channels=None, dtype=np.float32,
         }
         axes["normalization"] = (0, 1)
         if alignments:
-            from esis_ndcube.vignetting import Vignetting
+            from esis_ndcube.corrections.vignetting import Vignetting
 
             meta["alignment"] = make_alignments(meta["frame"], channels, times)
             meta["alignment_linear"] = meta["alignment"].copy()

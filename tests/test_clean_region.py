@@ -5,7 +5,7 @@ import pytest
 from helpers import make_cube
 
 from esis_ndcube import ESISLevel3Cube
-from esis_ndcube.mask import clean_region
+from esis_ndcube.corrections.masks import clean_region
 
 
 @pytest.fixture(scope="module")

@@ -17,8 +17,8 @@ from astropy.time import Time
 from sunpy.coordinates import HeliographicStonyhurst, Helioprojective, get_earth
 
 from esis_ndcube import ESIS_1, ESISLevel3Cube
-from esis_ndcube.context import ContextCube, context_cube
 from esis_ndcube.io.fits import CubeFileError
+from esis_ndcube.level3.context import ContextCube, context_cube
 from esis_ndcube.registration._reference_sources import _map_source
 from esis_ndcube.wcs import level3_wcs
 

@@ -14,7 +14,7 @@ from astropy.time import Time
 from esis_ndcube.cube import ESISCube
 from esis_ndcube.flags import Flag
 from esis_ndcube.level3 import ESISLevel3Cube
-from esis_ndcube.provenance import ProcessingStep
+from esis_ndcube.utils.provenance import ProcessingStep
 from esis_ndcube.wcs import ESISWCS, SlicedESISWCS
 
 ITEMS = [

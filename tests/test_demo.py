@@ -14,10 +14,10 @@ import astropy.units as u
 
 from esis_ndcube import Alignment, ESISLevel3Cube, Flight
 from esis_ndcube.cli import main
-from esis_ndcube.demo import coordinate_error, run_demo
-from esis_ndcube.mask import line_region
+from esis_ndcube.field_stop.region import line_region
 from esis_ndcube.quality import summary
 from esis_ndcube.simulate import simulate_flight
+from esis_ndcube.simulate.demo import coordinate_error, run_demo
 
 SECOND_FILE = Path(__file__).parent / "data" / "second_flight.toml"
 FAULTS = "is missing in channels", "could not be aligned"

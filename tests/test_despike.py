@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from esis_ndcube import ESIS_1, level0
-from esis_ndcube.despike import estimate_noise, find_spikes, mend_spikes
-from esis_ndcube.frames import find_frames, read_frame, sort_frames
+from esis_ndcube import ESIS_1
+from esis_ndcube.level1 import calibration
+from esis_ndcube.level1.despike import estimate_noise, find_spikes, mend_spikes
+from esis_ndcube.level1.frames import find_frames, read_frame, sort_frames
 
 FWHM_TO_SIGMA = 1 / 2.3548
 
@@ -165,10 +166,10 @@ def test_flight_frames_keep_the_sun(flight_data, channel):
     detector = ESIS_1.detector
     light, dark = sort_frames(find_frames(str(folder / f"ESIS{channel}_*"), ESIS_1), ESIS_1)
     frames = {f.frame: f for f in light}
-    darks = [level0.subtract_bias(read_frame(frame, ESIS_1), detector)[0] for frame in dark[:4]]
-    dark, _ = level0.master_dark([level0.trim(image, detector) for image in darks])
+    darks = [calibration.subtract_bias(read_frame(frame, ESIS_1), detector)[0] for frame in dark[:4]]
+    dark, _ = calibration.master_dark([calibration.trim(image, detector) for image in darks])
     before, image, after = (
-        level0.calibrate(read_frame(frames[n], ESIS_1), dark, ESIS_1.channel(channel), detector)[0]
+        calibration.calibrate(read_frame(frames[n], ESIS_1), dark, ESIS_1.channel(channel), detector)[0]
         for n in (123, 124, 125)
     )
     spikes = find_spikes(image)

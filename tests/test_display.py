@@ -11,12 +11,12 @@ from helpers import Page, make_context, make_cube, make_lazy, picture
 from ndcube.meta import NDMeta
 
 from esis_ndcube import ESIS_1, Flight
-from esis_ndcube._drawing import scale, valid_values
 from esis_ndcube.level3 import ESISLevel3Cube
 from esis_ndcube.registration import alignments_from_table, alignments_to_table
 from esis_ndcube.report._pictures import image_pictures
 from esis_ndcube.simulate import simulate_flight, true_cube
 from esis_ndcube.visualization import animation, plot_channels
+from esis_ndcube.visualization.style import scale, valid_values
 
 ALL = slice(None)
 SLICES = [

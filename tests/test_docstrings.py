@@ -37,8 +37,7 @@ def public_modules():
 
 def other_modules():
     found = pkgutil.walk_packages(esis_ndcube.__path__, "esis_ndcube.")
-    # _version is written by setuptools_scm.
-    return sorted({module.name for module in found} - {*public_modules(), "esis_ndcube._version"})
+    return sorted({module.name for module in found} - set(public_modules()))
 
 
 def public_objects():

@@ -8,9 +8,9 @@ import astropy.units as u
 from astropy.time import Time
 
 from esis_ndcube import ESIS_1, ESISLevel1Cube, Flight, form_level3
-from esis_ndcube.edges import find_edges
+from esis_ndcube.field_stop.edges import find_edges
+from esis_ndcube.field_stop.region import distance_inside, line_region, overlapping_lines
 from esis_ndcube.flags import Flag
-from esis_ndcube.mask import distance_inside, line_region, overlapping_lines
 from esis_ndcube.resample import detector_coordinates
 from esis_ndcube.simulate import simulate_flight
 from esis_ndcube.simulate.truth import find_line

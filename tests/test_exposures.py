@@ -12,11 +12,11 @@ import sunpy.map
 from ndcube.meta import NDMeta
 
 from esis_ndcube import Alignment, ESISLevel1Cube, Flight, coalign
-from esis_ndcube.demo import coordinate_error
 from esis_ndcube.registration import PolynomialTransform
 from esis_ndcube.registration._frame import Frame
 from esis_ndcube.registration.reference import bin_image, pixel_size, prepare_references
 from esis_ndcube.simulate import simulate_flight
+from esis_ndcube.simulate.demo import coordinate_error
 
 
 def make(tmp_path_factory, **settings):

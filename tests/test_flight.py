@@ -16,7 +16,7 @@ import astropy.units as u
 from astropy.time import Time
 
 from esis_ndcube import ESIS_1, Flight, FlightError
-from esis_ndcube.instrument import ByQuadrant, Line
+from esis_ndcube.flight.instrument import ByQuadrant, Line
 
 SECOND_FILE = Path(__file__).parent / "data" / "second_flight.toml"
 SECOND = Flight.read(SECOND_FILE)

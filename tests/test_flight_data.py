@@ -17,13 +17,13 @@ from astropy.wcs import WCS
 
 from esis_ndcube import ESIS_1, Alignment, ESISLevel1Cube, ESISLevel3Cube, coalign, form_level3
 from esis_ndcube.cli import main
-from esis_ndcube.edges import find_edges
+from esis_ndcube.corrections.vignetting import fit_vignetting, masked_difference_trend
+from esis_ndcube.field_stop.edges import find_edges
+from esis_ndcube.field_stop.region import line_region
 from esis_ndcube.flags import Flag
-from esis_ndcube.mask import line_region
 from esis_ndcube.quality import offset_to_map, pair_correlation, pair_offset, tile_residual
 from esis_ndcube.registration import maximize_correlation
 from esis_ndcube.resample import interpolate, reproject_alignment
-from esis_ndcube.vignetting import fit_vignetting, masked_difference_trend
 
 pytestmark = [
     pytest.mark.flight_data,

@@ -25,8 +25,8 @@ from sunpy.map import Map
 from esis_ndcube import ESIS_1, ESISLevel1Cube, ESISLevel3Cube, Flight, Vignetting
 from esis_ndcube.cube import ESISCube
 from esis_ndcube.io.fits import CubeFileError
-from esis_ndcube.provenance import ProcessingStep
 from esis_ndcube.registration import alignments_from_table, alignments_to_table
+from esis_ndcube.utils.provenance import ProcessingStep
 
 asdf = pytest.importorskip("asdf")
 

@@ -22,10 +22,10 @@ from ndcube import NDCube
 from sunpy.util.exceptions import SunpyUserWarning
 
 from esis_ndcube import ESIS_1, ESISLevel1Cube, ESISLevel3Cube, Flight, reproject_alignment
-from esis_ndcube.context import ContextCube
 from esis_ndcube.cube import ESISCube
 from esis_ndcube.io.fits import CubeFileError
 from esis_ndcube.io.legacy import read_legacy_alignments
+from esis_ndcube.level3.context import ContextCube
 
 LEVEL3 = "esis.data.level_3"
 COALIGNMENT = "kgpy.img.coalignment.image_coalignment"

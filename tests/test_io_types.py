@@ -22,9 +22,9 @@ from astropy.wcs.wcsapi import HighLevelWCSWrapper, SlicedLowLevelWCS
 from ndcube.meta import NDMeta
 
 from esis_ndcube import ESIS_1, ESISLevel1Cube, ESISLevel3Cube
-from esis_ndcube.context import ContextCube
 from esis_ndcube.cube import ESISCube
 from esis_ndcube.io.fits import CubeFileError
+from esis_ndcube.level3.context import ContextCube
 from esis_ndcube.wcs import level3_wcs
 
 SHAPE = 2, 2, 3, 4

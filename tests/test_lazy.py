@@ -26,13 +26,14 @@ from ndcube import NDCube, NDCubeSequence
 from sunpy.map import Map
 
 from esis_ndcube import ESISLevel1Cube, ESISLevel3Cube, coalign, fit_vignetting
-from esis_ndcube.context import ContextCube
-from esis_ndcube.edges import find_edges
+from esis_ndcube.corrections.masks import PolygonMask
+from esis_ndcube.corrections.vignetting import masked_difference_trend
+from esis_ndcube.field_stop.edges import find_edges
 from esis_ndcube.io.asdf import write_asdf
 from esis_ndcube.io.fits import exposure_header
 from esis_ndcube.io.images import image_header
+from esis_ndcube.level3.context import ContextCube
 from esis_ndcube.operations import clip_points, combine, raise_to
-from esis_ndcube.polygons import PolygonMask
 from esis_ndcube.quality import (
     correlation_ratio,
     correlation_table,
@@ -46,7 +47,6 @@ from esis_ndcube.quality import (
 from esis_ndcube.registration import coalign_images
 from esis_ndcube.report import write_report
 from esis_ndcube.simulate import simulate_flight, true_cube
-from esis_ndcube.vignetting import masked_difference_trend
 from esis_ndcube.visualization import plot_channels, plot_difference, plot_with_reference
 
 SLOPES = [0.44, 0.57, 0.52, 0.46]

@@ -12,8 +12,9 @@ from rawframes import BIAS, COLUMNS, ROWS, raw_image, tiny_flight, write_frame
 from astropy.io import fits
 from sunpy.util.exceptions import SunpyUserWarning
 
-from esis_ndcube import ESIS_1, level0
-from esis_ndcube.frames import FrameError, find_frames, read_frame, sort_frames
+from esis_ndcube import ESIS_1
+from esis_ndcube.level1 import calibration
+from esis_ndcube.level1.frames import FrameError, find_frames, read_frame, sort_frames
 
 FLIGHT = tiny_flight()
 DETECTOR = FLIGHT.detector
@@ -171,7 +172,7 @@ def test_bias_withstands_hits_in_the_blank_columns():
     raw = raw_image(np.full((ROWS, COLUMNS), 500.0), FLIGHT.channel(1))
     raw[3:7, 2:10] = 20000
     raw[30, 75:80] = 65535
-    image, bias = level0.subtract_bias(raw, DETECTOR)
+    image, bias = calibration.subtract_bias(raw, DETECTOR)
     np.testing.assert_allclose(bias, BIAS)
     assert image[0, 0] == 0
     assert raw[0, 0] == BIAS[0]  # the input is left alone
@@ -191,7 +192,7 @@ def test_calibration_undoes_the_camera(channel, bias, stray, seed):
     dark = rng.uniform(-2, 40, (ROWS, COLUMNS))
     channel = FLIGHT.channel(channel)
     raw = raw_image(truth, channel, dark=dark, stray=stray, bias=bias)
-    image, found = level0.calibrate(raw, dark, channel, DETECTOR)
+    image, found = calibration.calibrate(raw, dark, channel, DETECTOR)
     np.testing.assert_allclose(image, truth, atol=0.01)
     assert found == pytest.approx(stray, abs=0.01)
 
@@ -201,14 +202,14 @@ def test_calibration_without_flip():
     truth = np.random.default_rng(1).uniform(0, 2000, (ROWS, COLUMNS))
     truth[:6] = 0
     raw = raw_image(truth[::-1], flight.channel(1))
-    image, _ = level0.calibrate(raw, np.zeros((ROWS, COLUMNS)), flight.channel(1), flight.detector)
+    image, _ = calibration.calibrate(raw, np.zeros((ROWS, COLUMNS)), flight.channel(1), flight.detector)
     np.testing.assert_allclose(image, truth, atol=0.01)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 7, 19])
 def test_master_dark_weight_is_its_variance(count):
     darks = np.random.default_rng(2).normal(5, 3, (count, 100, 200))
-    dark, weight = level0.master_dark(darks)
+    dark, weight = calibration.master_dark(darks)
     assert dark.mean() == pytest.approx(5, abs=0.1)
     assert dark.var() / 9 == pytest.approx(weight, rel=0.08)
 
@@ -216,7 +217,7 @@ def test_master_dark_weight_is_its_variance(count):
 def test_master_dark_shows_no_hits():
     darks = np.zeros((3, 10, 10))
     darks[0, 2, 2] = darks[1, 5, 5] = 30000
-    assert level0.master_dark(darks)[0].max() == 0
+    assert calibration.master_dark(darks)[0].max() == 0
 
 
 def test_read_noise_by_quadrant_despite_hits_and_rounding():
@@ -229,12 +230,12 @@ def test_read_noise_by_quadrant_despite_hits_and_rounding():
     darks[1][rng.random(shape) < 2e-4] += 3000
     # Rounding adds a variance of 1/12.
     expected = np.sqrt(noise**2 + 1 / 12)
-    np.testing.assert_allclose(level0.measure_read_noise(darks, ESIS_1.detector), expected, rtol=0.01)
+    np.testing.assert_allclose(calibration.measure_read_noise(darks, ESIS_1.detector), expected, rtol=0.01)
 
 
 def test_read_noise_needs_two_darks():
     with pytest.raises(ValueError, match="got 1 dark, expected at least 2"):
-        level0.measure_read_noise([np.zeros(DETECTOR.shape)], DETECTOR)
+        calibration.measure_read_noise([np.zeros(DETECTOR.shape)], DETECTOR)
 
 
 def test_stray_light_is_that_of_the_darker_strip():
@@ -242,8 +243,8 @@ def test_stray_light_is_that_of_the_darker_strip():
     image[:4] = 40
     image[-4:] = 30
     image[-4:, :2] = 900  # the field stop reaches in
-    assert level0.stray_light(image, 4) == pytest.approx(30)
-    assert level0.stray_light(image, 0) == 0
+    assert calibration.stray_light(image, 4) == pytest.approx(30)
+    assert calibration.stray_light(image, 0) == 0
 
 
 def test_variance_of_electrons_against_photons_thrown_one_by_one():
@@ -252,12 +253,12 @@ def test_variance_of_electrons_against_photons_thrown_one_by_one():
     number = rng.poisson(photons, 200_000)
     electrons = rng.normal(number * per_photon, np.sqrt(number * per_photon * fano))
     electrons += rng.normal(0, read_noise, number.size)
-    variance = level0.electron_variance(np.array(photons * per_photon), per_photon, read_noise, fano)
+    variance = calibration.electron_variance(np.array(photons * per_photon), per_photon, read_noise, fano)
     assert electrons.var() == pytest.approx(variance, rel=0.02)
 
 
 def test_each_column_counts_for_its_line():
-    factors = level0.line_factors(FLIGHT)
+    factors = calibration.line_factors(FLIGHT)
     he, o = (FLIGHT.electrons_per_photon(line).value for line in ("He I", "O V"))
     expected = np.where(np.arange(COLUMNS) <= 26, he, o)
     np.testing.assert_allclose(np.delete(factors, 26), np.delete(expected, 26), rtol=1e-6)
@@ -273,14 +274,14 @@ def test_master_dark_of_the_flight(flight_data, channel):
         pytest.skip(f"no {reference.name}")
     detector = ESIS_1.detector
     _, dark = sort_frames(find_frames(str(folder / f"ESIS{channel}_*"), ESIS_1), ESIS_1)
-    images = [level0.subtract_bias(read_frame(frame, ESIS_1), detector)[0] for frame in dark]
-    images = [level0.trim(image, detector) for image in images]
-    noise = level0.measure_read_noise(images, detector)
+    images = [calibration.subtract_bias(read_frame(frame, ESIS_1), detector)[0] for frame in dark]
+    images = [calibration.trim(image, detector) for image in images]
+    noise = calibration.measure_read_noise(images, detector)
     assert (noise > 2.1).all()
     assert (noise < 3.2).all()
-    master, weight = level0.master_dark(images)
+    master, weight = calibration.master_dark(images)
     with fits.open(reference) as hdul:
-        expected = level0.trim(hdul[1].data * hdul[1].header["SCALE"], detector)
+        expected = calibration.trim(hdul[1].data * hdul[1].header["SCALE"], detector)
     difference = (master - expected)[np.abs(expected) < 20]
     # Seven darks against nineteen, of which these are a part: they agree but for the noise of few darks, and
     # for the wander of the bias, a tenth of a DN from frame to frame.

@@ -15,9 +15,9 @@ from sunpy.util.exceptions import SunpyUserWarning
 
 from esis_ndcube import ESIS_1
 from esis_ndcube.flags import Flag
-from esis_ndcube.frames import FrameError, find_frames
 from esis_ndcube.io.fits import read_fits, write_fits
 from esis_ndcube.level1 import ESISLevel1Cube
+from esis_ndcube.level1.frames import FrameError, find_frames
 
 FLIGHT = tiny_flight()
 QUADRANTS = "low_low", "high_low", "high_high", "low_high"

@@ -9,7 +9,7 @@ from astropy.nddata import InverseVariance, StdDevUncertainty, UnknownUncertaint
 from sunpy.util.exceptions import SunpyUserWarning
 
 from esis_ndcube import ESISLevel1Cube, form_level3
-from esis_ndcube.edges import find_edges
+from esis_ndcube.field_stop.edges import find_edges
 from esis_ndcube.flags import Flag
 from esis_ndcube.simulate import simulate_flight
 

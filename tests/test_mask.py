@@ -12,8 +12,8 @@ from matplotlib.path import Path
 import astropy.units as u
 
 from esis_ndcube import ESIS_1
-from esis_ndcube.instrument import Line
-from esis_ndcube.mask import distance_inside, line_region, lit_region, overlapping_lines
+from esis_ndcube.field_stop.region import distance_inside, line_region, lit_region, overlapping_lines
+from esis_ndcube.flight.instrument import Line
 from esis_ndcube.simulate import shrink
 
 

@@ -30,7 +30,7 @@ from sunpy.net.vso import vso
 
 from esis_ndcube import ESIS_1, ESISLevel1Cube, ESISLevel3Cube, Flight, FlightError
 from esis_ndcube.cli import main
-from esis_ndcube.frames import find_frames, sort_frames
+from esis_ndcube.level1.frames import find_frames, sort_frames
 from esis_ndcube.net import ArchiveError, ESISContextClient, ESISFlightClient, RetryPolicy, attrs
 from esis_ndcube.net.fetch import fetch_flight
 from esis_ndcube.simulate import simulate_flight

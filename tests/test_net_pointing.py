@@ -11,9 +11,9 @@ from jsoc_server import EMAIL, FAULTS_OF_ANSWERS, JsocServer, Record, aia_conten
 import astropy.units as u
 import sunpy.map
 
-from esis_ndcube.aia import POINTING_KEYWORD, can_be_pointed, point_map
 from esis_ndcube.net import ESISContextClient, RetryPolicy
 from esis_ndcube.net.pointing import find_pointing_table, point_maps
+from esis_ndcube.registration.aia import POINTING_KEYWORD, can_be_pointed, point_map
 
 pytest.importorskip("aiapy")
 pytestmark = pytest.mark.usefixtures("closed_loops")

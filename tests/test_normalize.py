@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from sunpy.util.exceptions import SunpyUserWarning
 
+from esis_ndcube.corrections.normalize import image_means, normalization_factors
 from esis_ndcube.flags import Flag
-from esis_ndcube.normalize import image_means, normalization_factors
 
 
 def clean_means(*arrays):

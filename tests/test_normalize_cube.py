@@ -8,8 +8,8 @@ from astropy.nddata import StdDevUncertainty
 from sunpy.util.exceptions import SunpyUserWarning
 
 from esis_ndcube import ESIS_1, ESISLevel3Cube
+from esis_ndcube.corrections.normalize import image_means, masked_means, normalization_factors, normalize_intensities
 from esis_ndcube.flags import Flag
-from esis_ndcube.normalize import image_means, masked_means, normalization_factors, normalize_intensities
 from esis_ndcube.registration import Alignment
 from esis_ndcube.resample import detector_coordinates, interpolate, propagate_uncertainty
 

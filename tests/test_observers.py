@@ -21,9 +21,9 @@ from sunpy.coordinates import (
 )
 
 from esis_ndcube import ESIS_1, coalign
-from esis_ndcube.context import context_cube
+from esis_ndcube.corrections.masks import PolygonMask
 from esis_ndcube.level3 import ESISLevel3Cube
-from esis_ndcube.polygons import PolygonMask
+from esis_ndcube.level3.context import context_cube
 from esis_ndcube.registration import Alignment
 from esis_ndcube.registration._image_inputs import map_pixels
 from esis_ndcube.registration._view import _turn

@@ -12,7 +12,7 @@ from ndcube import ExtraCoords
 from sunpy.util.exceptions import SunpyUserWarning
 
 from esis_ndcube import ESISLevel3Cube, coalign
-from esis_ndcube.vignetting import Vignetting
+from esis_ndcube.corrections.vignetting import Vignetting
 
 SHAPE = (2, 3, 12, 14)
 BAD = np.arange(12 * 14).reshape(12, 14) % 5 == 0
@@ -401,7 +401,7 @@ def test_what_is_made_of_channels_says_so(make, channels, title, cube):
     assert f"\n  channel: {channels}\n" in str(result)
     assert "\n  alignment: final\n" in str(result)
     assert channels in result._repr_html_()
-    from esis_ndcube._drawing import panel_title
+    from esis_ndcube.visualization.style import panel_title
 
     assert panel_title(result) == title
 

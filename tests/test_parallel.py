@@ -17,7 +17,7 @@ from helpers import assert_cubes_equal, make_cube
 
 from esis_ndcube import ESISLevel3Cube
 from esis_ndcube.operations.binning import _Values
-from esis_ndcube.parallel import compute, delayed, share, stream
+from esis_ndcube.utils.parallel import compute, delayed, share, stream
 
 
 class Counted:

@@ -13,9 +13,9 @@ import sunpy.map
 from sunpy.util.exceptions import SunpyUserWarning
 
 from esis_ndcube import ESIS_1, ESISLevel1Cube, Vignetting, form_level3
-from esis_ndcube.demo import coordinate_error
 from esis_ndcube.flags import Flag
 from esis_ndcube.simulate import simulate_flight
+from esis_ndcube.simulate.demo import coordinate_error
 
 
 class Folder:
@@ -291,8 +291,8 @@ def test_import_is_cheap_and_silent():
     result = subprocess.run([sys.executable, "-c", _IMPORT], capture_output=True, text=True, check=True)
     assert not result.stderr
     new = result.stdout.split()
-    assert "esis_ndcube.pipeline" in new
+    assert "esis_ndcube.level3.form" in new
     heavy = ("numba", "llvmlite", "astroscrappy", "sunpy.net", "aiapy", "distributed", "click", "drms", "asdf")
     assert not [name for name in new if name.startswith(heavy)]
-    late = ("esis_ndcube.cli", "esis_ndcube.demo", "esis_ndcube.simulate")
+    late = ("esis_ndcube.cli", "esis_ndcube.simulate.demo", "esis_ndcube.simulate")
     assert not [name for name in new if name.startswith(late)]

@@ -11,8 +11,7 @@ from astropy.coordinates import SkyCoord
 from sunpy.util.exceptions import SunpyUserWarning
 
 from esis_ndcube import ESISLevel3Cube
-from esis_ndcube.flags import Flag
-from esis_ndcube.polygons import (
+from esis_ndcube.corrections.masks import (
     PolygonMask,
     PolygonSelection,
     mask_pixels,
@@ -20,6 +19,7 @@ from esis_ndcube.polygons import (
     read_polygons,
     write_polygons,
 )
+from esis_ndcube.flags import Flag
 from esis_ndcube.resample import detector_coordinates
 
 STAR = np.array([(3.3, 2.2), (9.1, 3.6), (14.7, 1.4), (12.2, 8.3), (15.8, 14.1), (8.4, 11.2), (1.7, 15.3), (4.9, 8.8)])

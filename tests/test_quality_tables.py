@@ -9,9 +9,9 @@ from helpers import make_cube
 from ndcube.meta import NDMeta
 
 from esis_ndcube import quality
+from esis_ndcube.corrections.vignetting import masked_difference_trend
 from esis_ndcube.level3 import ESISLevel3Cube
 from esis_ndcube.quality import correlation_ratio, correlation_table, pair_correlation, throughput
-from esis_ndcube.vignetting import masked_difference_trend
 
 
 @pytest.fixture

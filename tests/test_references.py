@@ -20,10 +20,10 @@ from sunpy.coordinates import HeliographicStonyhurst, Helioprojective, get_earth
 from sunpy.sun.models import differential_rotation
 
 from esis_ndcube import ESISLevel1Cube, coalign, form_level3
-from esis_ndcube.demo import coordinate_error
 from esis_ndcube.registration import _view
 from esis_ndcube.registration.reference import Once, Reference, observed_grid, prepare_references
 from esis_ndcube.simulate import simulate_flight
+from esis_ndcube.simulate.demo import coordinate_error
 
 
 @pytest.fixture(scope="module")

@@ -16,11 +16,11 @@ from sunpy.map import Map
 from esis_ndcube import Flight, fit_vignetting
 from esis_ndcube.cli import main
 from esis_ndcube.level3 import ESISLevel3Cube
-from esis_ndcube.provenance import ProcessingStep
 from esis_ndcube.quality import correlation_table, summary
 from esis_ndcube.report import write_report
 from esis_ndcube.report._pictures import image_pictures
 from esis_ndcube.simulate import simulate_flight, true_cube
+from esis_ndcube.utils.provenance import ProcessingStep
 
 SECOND = Path(__file__).parent / "data" / "second_flight.toml"
 

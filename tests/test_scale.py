@@ -13,8 +13,8 @@ from astropy.io import fits
 from sunpy.util.exceptions import SunpyUserWarning
 
 from esis_ndcube import ESISLevel1Cube, ESISLevel3Cube, form_level3
-from esis_ndcube.frames import FrameError
 from esis_ndcube.io.fits import CubeFileError
+from esis_ndcube.level1.frames import FrameError
 from esis_ndcube.simulate import simulate_flight
 
 FAULTS = ["frame 123 is missing in channels [1]", "2 of 8 frames could not be aligned"]
@@ -88,10 +88,10 @@ def test_lazy_level1_has_the_same_bits(flight, lazy):
 
 
 def test_a_frame_is_calibrated_once_for_all_its_planes(lazy, monkeypatch):
-    from esis_ndcube import level1_raw
+    from esis_ndcube.level1 import raw
 
-    read, real = [], level1_raw.read_frame
-    monkeypatch.setattr(level1_raw, "read_frame", lambda *args: read.append(args[0].frame) or real(*args))
+    read, real = [], raw.read_frame
+    monkeypatch.setattr(raw, "read_frame", lambda *args: read.append(args[0].frame) or real(*args))
     dask.compute(lazy.data[0, 1], lazy.uncertainty.array[0, 1], lazy.mask[0, 1], lazy.flags[0, 1])
     assert read == [123]
 
@@ -99,15 +99,15 @@ def test_a_frame_is_calibrated_once_for_all_its_planes(lazy, monkeypatch):
 def test_frames_are_calibrated_once_in_each_pass(flight, lazy, monkeypatch, tmp_path):
     from collections import Counter
 
-    from esis_ndcube import level1_raw
+    from esis_ndcube.level1 import raw
 
-    read, real = Counter(), level1_raw.read_frame
+    read, real = Counter(), raw.read_frame
 
     def count(frame, *args):
         read[frame.frame, frame.channel] += 1
         return real(frame, *args)
 
-    monkeypatch.setattr(level1_raw, "read_frame", count)
+    monkeypatch.setattr(raw, "read_frame", count)
     expected(form_level3, lazy, flight.maps, output=tmp_path / "l3.fits", workers=1)
     # The blank one, which is not resampled, only once.
     assert read == {(f, c): 2 for f in (123, 124) for c in range(1, 5) if (f, c) != (123, 1)} | {(124, 3): 1}
@@ -170,7 +170,7 @@ def test_a_compressed_file_is_read_at_once(flight, tmp_path):
 
 
 def test_output_is_looked_at_before_any_work(flight, tmp_path, monkeypatch):
-    monkeypatch.setattr("esis_ndcube.pipeline.coalign", lambda *args, **kwargs: pytest.fail("worked"))
+    monkeypatch.setattr("esis_ndcube.level3.form.coalign", lambda *args, **kwargs: pytest.fail("worked"))
     (tmp_path / "there.fits").write_text("precious")
     with pytest.raises(FileExistsError, match="overwrite=True"):
         form_level3(flight.level1, output=tmp_path / "there.fits")
@@ -186,7 +186,7 @@ def test_an_interrupted_run_leaves_nothing(flight, tmp_path, monkeypatch):
 
     path = tmp_path / "l3.fits"
     path.write_text("precious")
-    monkeypatch.setattr("esis_ndcube.pipeline.image_means", interrupt)
+    monkeypatch.setattr("esis_ndcube.level3.form.image_means", interrupt)
     with pytest.raises(KeyboardInterrupt), pytest.warns(SunpyUserWarning, match="could not be aligned"):
         form_level3(flight.level1, flight.maps, output=path, overwrite=True)
     assert path.read_text() == "precious"

@@ -55,33 +55,29 @@ from sunpy.map import GenericMap, Map
 
 from esis_ndcube import (
     ESISLevel1Cube,
-    aia,
     coalign,
-    despike,
-    edges,
+    field_stop,
     form_level3,
-    level0,
-    mask,
-    normalize,
     operations,
-    polygons,
     quality,
     registration,
     resample,
     visualization,
 )
-from esis_ndcube.context import context_cube
-from esis_ndcube.io import fits as io_fits
-from esis_ndcube.io import images as io_images
-from esis_ndcube.io.asdf import read_asdf, write_asdf
-from esis_ndcube.io.fits import exposure_header
-from esis_ndcube.registration import PolynomialTransform
-from esis_ndcube.simulate import simulate_flight, true_alignment, true_cube
-from esis_ndcube.vignetting import (
+from esis_ndcube.corrections import masks, normalize
+from esis_ndcube.corrections.vignetting import (
     Vignetting,
     fit_vignetting,
     masked_difference_trend,
 )
+from esis_ndcube.io import fits as io_fits
+from esis_ndcube.io import images as io_images
+from esis_ndcube.io.asdf import read_asdf, write_asdf
+from esis_ndcube.io.fits import exposure_header
+from esis_ndcube.level1 import calibration, despike
+from esis_ndcube.level3.context import context_cube
+from esis_ndcube.registration import PolynomialTransform, aia
+from esis_ndcube.simulate import simulate_flight, true_alignment, true_cube
 
 
 class Data:
@@ -97,7 +93,7 @@ class Data:
         self.scene, self.moved = (scene[a : a + 60, a : a + 70].astype(np.float32) for a in (4, 3))
         self.image = rng.uniform(50, 3e4, self.detector.shape).astype(np.float32)
         rows, columns = np.indices(self.detector.shape)
-        inside = mask.line_region(self.flight, 1, "O V", columns, rows, shift=(1, -2))
+        inside = field_stop.line_region(self.flight, 1, "O V", columns, rows, shift=(1, -2))
         self.stop = (inside * 100 + 5 * gaussian_filter(self.image / 3e4, 1)).astype(np.float32)
         # Its left third is dark.
         self.dim = np.where(columns < 90, self.image * 0.001, self.image).astype(np.float32)
@@ -126,7 +122,7 @@ class Data:
         self.target.array_shape = 11, 12
         self.corners = cube.wcs.celestial.pixel_to_world([3, 9, 8], [2, 7, 9])
         pixels = cube.wcs.celestial.pixel_to_world_values([3, 9, 8], [2, 3, 9])
-        self.polygon = polygons.PolygonMask(((np.array(pixels).T + 180) % 360 - 180) * u.deg)
+        self.polygon = masks.PolygonMask(((np.array(pixels).T + 180) % 360 - 180) * u.deg)
         sun = true_cube(self.simulated)[:, :2, 20:140, 20:140]
         seen = np.isfinite(sun.data)
         self.sun = rebuild(sun, data=np.where(seen, sun.data, 0).astype(np.float32), mask=sun.mask | ~seen)
@@ -348,31 +344,39 @@ CONTEXT = FOREIGN_REFUSED | {
 STORED_ROWS = only("big-endian", "Fortran", "Dask", "variance")
 
 TABLE = {
-    "level0.subtract_bias": arrays(lambda s, d: level0.subtract_bias(s(d.raw), d.detector), nearly, few, few),
-    "level0.trim": arrays(lambda s, d: level0.trim(s(d.raw), d.detector), elsewhere, few, few),
-    "level0.orient": arrays(lambda s, d: level0.orient(s(d.image), d.detector), elsewhere, few, few),
-    "level0.stray_light": arrays(lambda s, d: level0.stray_light(s(d.image), 8), nearly, few, few),
-    "level0.master_dark": arrays(lambda s, d: level0.master_dark([s(dark) for dark in d.darks])[0]),
-    "level0.measure_read_noise": arrays(
-        lambda s, d: level0.measure_read_noise([s(x) for x in d.darks], d.detector), nearly, few, few
+    "level1.calibration.subtract_bias": arrays(
+        lambda s, d: calibration.subtract_bias(s(d.raw), d.detector), nearly, few, few
     ),
-    "level0.calibrate": arrays(
-        lambda s, d: level0.calibrate(s(d.raw), s(d.darks[0]), d.flight.channel(1), d.detector), nearly, few, few
+    "level1.calibration.trim": arrays(lambda s, d: calibration.trim(s(d.raw), d.detector), elsewhere, few, few),
+    "level1.calibration.orient": arrays(lambda s, d: calibration.orient(s(d.image), d.detector), elsewhere, few, few),
+    "level1.calibration.stray_light": arrays(lambda s, d: calibration.stray_light(s(d.image), 8), nearly, few, few),
+    "level1.calibration.master_dark": arrays(lambda s, d: calibration.master_dark([s(dark) for dark in d.darks])[0]),
+    "level1.calibration.measure_read_noise": arrays(
+        lambda s, d: calibration.measure_read_noise([s(x) for x in d.darks], d.detector), nearly, few, few
     ),
-    "level0.electron_variance": arrays(lambda s, d: level0.electron_variance(s(d.image), 5.4, 6.0, 0.1)),
-    "despike.estimate_noise": arrays(
+    "level1.calibration.calibrate": arrays(
+        lambda s, d: calibration.calibrate(s(d.raw), s(d.darks[0]), d.flight.channel(1), d.detector), nearly, few, few
+    ),
+    "level1.calibration.electron_variance": arrays(
+        lambda s, d: calibration.electron_variance(s(d.image), 5.4, 6.0, 0.1)
+    ),
+    "level1.despike.estimate_noise": arrays(
         lambda s, d: despike.estimate_noise(s(d.image)), nearly, constant(0.0), constant(0.0)
     ),
-    "despike.find_spikes": arrays(lambda s, d: despike.find_spikes(s(d.image))),
-    "despike.mend_spikes": arrays(
+    "level1.despike.find_spikes": arrays(lambda s, d: despike.find_spikes(s(d.image))),
+    "level1.despike.mend_spikes": arrays(
         lambda s, d: despike.mend_spikes(s(d.image), s(d.image > 29900))[0],
         pointwise(block, 3),
         pointwise(all_but_one, 3),
         pointwise(everything, 3),
     ),
-    "mask.distance_inside": xy(lambda d, x, y: mask.distance_inside([(0, 0), (90, 0), (90, 65)], x, y)),
-    "mask.line_region": xy(lambda d, x, y: mask.line_region(d.flight, 1, "O V", x, y)),
-    "mask.lit_region": arrays(lambda s, d: mask.lit_region(s(d.dim), s(d.image > 1000)), rows=MASKED),
+    "field_stop.region.distance_inside": xy(
+        lambda d, x, y: field_stop.distance_inside([(0, 0), (90, 0), (90, 65)], x, y)
+    ),
+    "field_stop.region.line_region": xy(lambda d, x, y: field_stop.line_region(d.flight, 1, "O V", x, y)),
+    "field_stop.region.lit_region": arrays(
+        lambda s, d: field_stop.lit_region(s(d.dim), s(d.image > 1000)), rows=MASKED
+    ),
     "registration.prefilter.log_difference_of_gaussians": arrays(
         lambda s, d: registration.log_difference_of_gaussians(s(d.scene), 1.0, 4.0, valid=s(d.good)), rows=MASKED
     ),
@@ -428,29 +432,31 @@ TABLE = {
     "registration.alignment.Alignment.coordinate_uncertainty": xy(
         lambda d, x, y: d.alignment.coordinate_uncertainty(x, y)
     ),
-    "resample.interpolate": arrays(
+    "resample.alignment.interpolate": arrays(
         lambda s, d: resample.interpolate(s(d.scene), s(d.x - 30.2), s(d.y - 30.7)), pointwise(), few, few
     ),
-    "resample.propagate_uncertainty": arrays(
+    "resample.alignment.propagate_uncertainty": arrays(
         lambda s, d: resample.propagate_uncertainty(s(d.scene), s(d.x - 30.2), s(d.y - 30.7)), pointwise(), few, few
     ),
-    "resample.correlation_factor": xy(lambda d, x, y: resample.correlation_factor(d.alignment, position=(x, y))),
-    "resample.reproject_alignment": arrays(
+    "resample.alignment.correlation_factor": xy(
+        lambda d, x, y: resample.correlation_factor(d.alignment, position=(x, y))
+    ),
+    "resample.alignment.reproject_alignment": arrays(
         lambda s, d: resample.reproject_alignment((s(d.image), d.alignment), d.flight.grid),
         bits,
         few,
         few,
         but=IMAGE,
     ),
-    "vignetting.model.Vignetting.evaluate": arrays(lambda s, d: d.vignetting.evaluate(1, s(d.x))),
-    "normalize.image_means": arrays(
+    "corrections.vignetting.model.Vignetting.evaluate": arrays(lambda s, d: d.vignetting.evaluate(1, s(d.x))),
+    "corrections.normalize.image_means": arrays(
         lambda s, d: normalize.image_means(s(d.images), ~s(d.images > 20), s((d.images < 30).astype("u1"))),
         rows=LAYOUTS + TYPES + HIDING,
     ),
-    "normalize.factor_errors": arrays(
+    "corrections.normalize.factor_errors": arrays(
         lambda s, d: normalize.factor_errors(s(d.scene[:9, :8]), s(d.scene[:9, :8] / 90)), rows=LAYOUTS + TYPES[:1]
     ),
-    "normalize.normalization_factors": arrays(
+    "corrections.normalize.normalization_factors": arrays(
         lambda s, d: normalize.normalization_factors(s(d.scene[:9, :8])),
         pointwise(),
         few,
@@ -463,8 +469,8 @@ TABLE = {
         constant(np.nan),
         but=ORDER,
     ),
-    "edges.find_shift": arrays(
-        lambda s, d: edges.find_shift(
+    "field_stop.edges.find_shift": arrays(
+        lambda s, d: field_stop.find_shift(
             s(d.stop), s((d.image < 900).astype("u1")), flight=d.flight, channel=1, line="O V"
         ),
         bits,
@@ -477,8 +483,8 @@ TABLE = {
     "simulate.truth.Truth.to_detector": xy(lambda d, x, y: d.truth.to_detector(d.frames[0], 1, x, y)),
     "simulate.truth.Truth.to_grid": xy(lambda d, x, y: d.truth.to_grid(d.frames[0], 1, x, y)),
     "cube.ESISCube / level3.ESISLevel3Cube": cubes(lambda s, d: s(d.cube), rows=CUBES + CONTENTS),
-    "level1.ESISLevel1Cube": cubes(lambda s, d: s(d.level1), rows=FRAMES + CONTENTS),
-    "context.ContextCube": cubes(lambda s, d: s(d.context), rows=SHARED + CONTENTS),
+    "level1.cube.ESISLevel1Cube": cubes(lambda s, d: s(d.level1), rows=FRAMES + CONTENTS),
+    "level3.context.ContextCube": cubes(lambda s, d: s(d.context), rows=SHARED + CONTENTS),
     "cube.ESISCube.explode_along_axis": cubes(lambda s, d: s(d.cube).explode_along_axis(-2)[5], rows=FEW + PLACES[1:]),
     "cube.ESISCube.crop": cubes(lambda s, d: (c := s(d.cube)).crop(*corners(c, d)), PLACED, rows=FEW + PLACES[1:]),
     "cube.ESISCube.crop_by_values": cubes(lambda s, d: (c := s(d.cube)).crop_by_values(*values(c, d)), rows=PLACES),
@@ -516,11 +522,11 @@ TABLE = {
     "cube.ESISCube.plot / visualization.plotter.ESISPlotter.plot": cubes(
         lambda s, d: image(s(d.cube)).plot(), DRAWN, rows=FEW + PLACES[4:]
     ),
-    "level3.ESISLevel3Cube.difference": cubes(lambda s, d: s(d.cube).difference(1, 2), CHANNELS | JOINED),
-    "level3.ESISLevel3Cube.min_images": cubes(
+    "level3.cube.ESISLevel3Cube.difference": cubes(lambda s, d: s(d.cube).difference(1, 2), CHANNELS | JOINED),
+    "level3.cube.ESISLevel3Cube.min_images": cubes(
         lambda s, d: s(d.cube).min_images(), {"one channel": not_lower, "one image": NO_CHANNEL} | JOINED
     ),
-    "level3.ESISLevel3Cube.to_map": cubes(lambda s, d: image(s(d.cube)).to_map(), ONE | FOREIGN_REFUSED),
+    "level3.cube.ESISLevel3Cube.to_map": cubes(lambda s, d: image(s(d.cube)).to_map(), ONE | FOREIGN_REFUSED),
     "maps.ESISMap / maps.ESISMap.plot": cubes(
         lambda s, d: fresh(image(s(d.cube)).to_map()),
         ONE | FOREIGN_REFUSED | DRAWN,
@@ -529,10 +535,10 @@ TABLE = {
     "io.images.write_images / level3.ESISLevel3Cube.write_images": cubes(
         lambda s, d: stored(s(d.cube).write_images(d.new())), STORED, rows=FEW
     ),
-    "level1.ESISLevel1Cube.write_images": cubes(
+    "level1.cube.ESISLevel1Cube.write_images": cubes(
         lambda s, d: stored(s(d.level1).write_images(d.new())), STORED, rows=FEW
     ),
-    "context.ContextCube.write_images": cubes(
+    "level3.context.ContextCube.write_images": cubes(
         lambda s, d: stored(s(d.context).write_images(d.new())), STORED, rows=FEW
     ),
     "io.images.image_header": cubes(
@@ -541,9 +547,9 @@ TABLE = {
     "io._cards.exposure_header": cubes(
         lambda s, d: cards(exposure_header(image(s(d.cube)))), SEEN | ONE | FOREIGN_REFUSED, rows=PLACES
     ),
-    "level1.ESISLevel1Cube.to_photons": cubes(lambda s, d: s(d.level1).to_photons("O V"), rows=FRAMES),
-    "level1.ESISLevel1Cube.to_electrons": cubes(lambda s, d: s(d.level1).to_electrons(), rows=FRAMES),
-    "level1.ESISLevel1Cube.subtract_stray_light": cubes(lambda s, d: s(d.level1).subtract_stray_light(), rows=FEW),
+    "level1.cube.ESISLevel1Cube.to_photons": cubes(lambda s, d: s(d.level1).to_photons("O V"), rows=FRAMES),
+    "level1.cube.ESISLevel1Cube.to_electrons": cubes(lambda s, d: s(d.level1).to_electrons(), rows=FRAMES),
+    "level1.cube.ESISLevel1Cube.subtract_stray_light": cubes(lambda s, d: s(d.level1).subtract_stray_light(), rows=FEW),
     "io.fits.write_fits": cubes(
         lambda s, d: io_fits.read_fits(put(io_fits.write_fits, s(d.cube), d.new(".fits"))), rows=STORED_ROWS
     ),
@@ -554,20 +560,22 @@ TABLE = {
     "polygons.apply.mask_polygons / level3.ESISLevel3Cube.mask_polygons": cubes(
         lambda s, d: s(d.cube).mask_polygons(d.polygon), FOUR_AXES
     ),
-    "polygons.model.PolygonMask.evaluate": cubes(lambda s, d: d.polygon.evaluate(s(d.cube)), FOUR_AXES, rows=PLACES),
-    "polygons.model.PolygonMask.from_skycoord": cubes(
-        lambda s, d: polygons.PolygonMask.from_skycoord(d.corners[[0, 1, 2]], image(s(d.cube))),
+    "corrections.masks.model.PolygonMask.evaluate": cubes(
+        lambda s, d: d.polygon.evaluate(s(d.cube)), FOUR_AXES, rows=PLACES
+    ),
+    "corrections.masks.model.PolygonMask.from_skycoord": cubes(
+        lambda s, d: masks.PolygonMask.from_skycoord(d.corners[[0, 1, 2]], image(s(d.cube))),
         SEEN | ONE | dict.fromkeys(FOREIGN, roughly),
         rows=PLACES,
     ),
-    "polygons.select.PolygonSelection / polygons.select.PolygonSelection.polygon": cubes(
-        lambda s, d: polygons.PolygonSelection(image(s(d.cube)), polygon=d.polygon).polygon(), ONE, rows=PLACES
+    "polygons.select.PolygonSelection / masks.select.PolygonSelection.polygon": cubes(
+        lambda s, d: masks.PolygonSelection(image(s(d.cube)), polygon=d.polygon).polygon(), ONE, rows=PLACES
     ),
     "polygons.apply.mask_pixels / level3.ESISLevel3Cube.mask_pixels": cubes(
         lambda s, d: (c := s(d.cube)).mask_pixels(block(c.shape))
     ),
     "polygons.apply.mask_pixels: mask": arrays(
-        lambda s, d: polygons.mask_pixels(d.cube, s(block(d.cube.shape))), rows=LAYOUTS
+        lambda s, d: masks.mask_pixels(d.cube, s(block(d.cube.shape))), rows=LAYOUTS
     ),
     "normalize.masked_means / level3.ESISLevel3Cube.masked_means": cubes(
         lambda s, d: s(d.unaligned).masked_means(),
@@ -583,11 +591,13 @@ TABLE = {
     "vignetting.correct.uncorrect_vignetting / level3.ESISLevel3Cube.uncorrect_vignetting": cubes(
         lambda s, d: s(d.corrected).uncorrect_vignetting(), FOREIGN_REFUSED
     ),
-    "vignetting.fit.fit_vignetting": cubes(
+    "corrections.vignetting.fit.fit_vignetting": cubes(
         lambda s, d: fit_vignetting(s(d.sun), "difference-slopes").slopes, rows=STORED_ROWS
     ),
-    "vignetting.trend.masked_difference_trend": cubes(lambda s, d: masked_difference_trend(s(d.sun)), ORDER, rows=FEW),
-    "pipeline.form_level3": cubes(
+    "corrections.vignetting.trend.masked_difference_trend": cubes(
+        lambda s, d: masked_difference_trend(s(d.sun)), ORDER, rows=FEW
+    ),
+    "level3.form.form_level3": cubes(
         lambda s, d: form_level3(s(d.raw_frames), stage="linear", vignetting=False, normalize=False), rows=STORED_ROWS
     ),
     "registration.exposures.coalign_frames": cubes(
@@ -598,14 +608,14 @@ TABLE = {
         lambda s, d: np.frombuffer(put(type(d.cube).animate, s(d.cube)[:, :1], d.new(".gif")).read_bytes(), "u1"),
         rows=only("big-endian"),
     ),
-    "level3.ESISLevel3Cube.pointing": cubes(lambda s, d: s(d.cube).pointing(), FOREIGN_REFUSED, rows=PLACES),
-    "level3.ESISLevel3Cube.detector_to_world": cubes(
+    "level3.cube.ESISLevel3Cube.pointing": cubes(lambda s, d: s(d.cube).pointing(), FOREIGN_REFUSED, rows=PLACES),
+    "level3.cube.ESISLevel3Cube.detector_to_world": cubes(
         lambda s, d: s(d.cube).detector_to_world(d.x, d.y, frame=109, channel=1), ONE | NO_PLACE, rows=PLACES
     ),
-    "level3.ESISLevel3Cube.world_to_detector": cubes(
+    "level3.cube.ESISLevel3Cube.world_to_detector": cubes(
         lambda s, d: s(d.cube).world_to_detector(d.corners, frame=109, channel=1), ONE | NO_PLACE, rows=PLACES
     ),
-    "level3.ESISLevel3Cube.context_query": cubes(
+    "level3.cube.ESISLevel3Cube.context_query": cubes(
         lambda s, d: words(s(d.cube).context_query("AIA 304")),
         ONE | NO_TIME | {"one exposure": another, "one image": another},
         rows=PLACES,
@@ -616,7 +626,7 @@ TABLE = {
     "context.context_cube: map": arrays(
         lambda s, d: context_cube(d.sun[0, 0], Map(s(d.map.data), d.map.meta)), but={}, rows=LAYOUTS + TYPES
     ),
-    "edges.find_edges": cubes(lambda s, d: edges.find_edges(s(d.sun)).shift, rows=FEW),
+    "field_stop.edges.find_edges": cubes(lambda s, d: field_stop.find_edges(s(d.sun)).shift, rows=FEW),
     "quality.throughput.throughput": cubes(lambda s, d: quality.throughput(s(d.unaligned)), rows=FEW),
     "quality.correlation.correlation_ratio": cubes(
         lambda s, d: quality.correlation_ratio(s(d.sun), d.corrected, region="octagon"), rows=FEW
@@ -639,7 +649,9 @@ TABLE = {
     "registration.image_alignment.ImageAlignment.align_map": arrays(
         lambda s, d: d.placed.align_map(Map(s(d.map.data), d.map.meta)), rows=LAYOUTS + TYPES
     ),
-    "aia.can_be_pointed": arrays(lambda s, d: aia.can_be_pointed(Map(s(d.map.data), d.map.meta)), rows=LAYOUTS),
+    "registration.aia.can_be_pointed": arrays(
+        lambda s, d: aia.can_be_pointed(Map(s(d.map.data), d.map.meta)), rows=LAYOUTS
+    ),
     "visualization.images.plot_channels": cubes(lambda s, d: visualization.plot_channels(s(d.cube)), DRAWN, rows=FEW),
     "visualization.images.plot_difference": cubes(
         lambda s, d: visualization.plot_difference(s(d.cube), 1, 2), DRAWN, rows=FEW
@@ -652,41 +664,49 @@ TABLE = {
 # ---------------------------------------------------------------------------------------------------- the tests
 
 # Take paths, names, numbers, tables or nothing, or give what others take: no arrays, images, cubes or maps.
-NO_DATA_IN = ("flight.", "instrument.", "provenance.", "net.", "quality.figures.", "wcs.", "demo.")
+NO_DATA_IN = (
+    "flight.flight.",
+    "flight.instrument.",
+    "utils.provenance.",
+    "net.",
+    "quality.figures.",
+    "wcs.",
+    "simulate.demo.",
+)
 NO_DATA = {
     "registration.alignment.Alignment",
     "registration.alignment.Alignment.from_pose",
     "registration.alignment.Alignment.to_gwcs",
     "registration.exposures.Coalignment",
-    "level1.ESISLevel1Cube.from_raw",
-    "level1.ESISLevel1Cube.from_images",
-    "maps.ESISMap.is_datasource_for",
-    "vignetting.model.Vignetting",
-    "vignetting.model.Vignetting.of_flight",
-    "vignetting.model.Vignetting.check",
-    "vignetting.model.Vignetting.to_table",
-    "vignetting.model.Vignetting.from_table",
-    "vignetting.reproject.reproject_vignetting",
+    "level1.cube.ESISLevel1Cube.from_raw",
+    "level1.cube.ESISLevel1Cube.from_images",
+    "level3.map.ESISMap.is_datasource_for",
+    "corrections.vignetting.model.Vignetting",
+    "corrections.vignetting.model.Vignetting.of_flight",
+    "corrections.vignetting.model.Vignetting.check",
+    "corrections.vignetting.model.Vignetting.to_table",
+    "corrections.vignetting.model.Vignetting.from_table",
+    "corrections.vignetting.reproject.reproject_vignetting",
     "flags.Flag",
     "io.CubeIO",
     "io.fits.CubeFileError",
-    "io._output.check_output",
+    "utils.output.check_output",
     "io.fits.read_fits",
     "io.asdf.read_asdf",
     "io.images.write_image_files",
     "io.legacy.read_legacy",
     "io.legacy.read_legacy_alignments",
-    "frames.FrameError",
-    "frames.RawFrame",
-    "frames.RawFrame.mid_time",
-    "frames.find_frames",
-    "frames.list_files",
-    "frames.read_frame",
-    "frames.sort_frames",
-    "frames.stamp_to_middle",
-    "level0.gain_image",
-    "level0.line_factors",
-    "level0.quadrants",
+    "level1.frames.FrameError",
+    "level1.frames.RawFrame",
+    "level1.frames.RawFrame.mid_time",
+    "level1.frames.find_frames",
+    "level1.frames.list_files",
+    "level1.frames.read_frame",
+    "level1.frames.sort_frames",
+    "level1.frames.stamp_to_middle",
+    "level1.calibration.gain_image",
+    "level1.calibration.line_factors",
+    "level1.calibration.quadrants",
     "registration.surface.CorrelationSurface",
     "registration.correlate.Fit",
     "registration.image_alignment.ImageAlignment",
@@ -703,17 +723,17 @@ NO_DATA = {
     "registration.alignment_table.alignments_to_table",
     "registration.joint.fit_joint",
     "registration.sunkit.register",
-    "resample.detector_coordinates",
-    "mask.overlapping_lines",
-    "polygons.model.PolygonMask",
-    "polygons.model.PolygonMask.to_dict",
-    "polygons.files.read_polygons",
-    "polygons.files.write_polygons",
-    "edges.FieldStopEdges",
-    "edges.FieldStopEdges.shift_of",
-    "edges.FieldStopEdges.placement",
-    "edges.FieldStopEdges.table",
-    "pointing.pointing_table",
+    "resample.alignment.detector_coordinates",
+    "field_stop.region.overlapping_lines",
+    "corrections.masks.model.PolygonMask",
+    "corrections.masks.model.PolygonMask.to_dict",
+    "corrections.masks.files.read_polygons",
+    "corrections.masks.files.write_polygons",
+    "field_stop.edges.FieldStopEdges",
+    "field_stop.edges.FieldStopEdges.shift_of",
+    "field_stop.edges.FieldStopEdges.placement",
+    "field_stop.edges.FieldStopEdges.table",
+    "registration.pointing.pointing_table",
     "visualization.plotter.ESISPlotter",
     "simulate.truth.ExplosiveEvent",
     "simulate.flight.SimulatedFiles",
@@ -740,11 +760,11 @@ NO_DATA = {
 NOT_TRIED = {
     "report.page.write_report": "shows what quality measures, ten seconds for each call: test_lazy.py has a lazy one",
     "registration.sunkit.coalign_arrays": "is coalign_images, and needs sunkit-image",
-    "aia.point_map": "needs aiapy and its tables",
-    "aia.add_uncertainty": "needs aiapy and its tables",
-    "level1.ESISLevel1Cube.from_esis": "needs what esis makes",
-    "level3.ESISLevel3Cube.to_aia": "is context after a download",
-    "level3.ESISLevel3Cube.to_hmi": "is context after a download",
+    "registration.aia.point_map": "needs aiapy and its tables",
+    "registration.aia.add_uncertainty": "needs aiapy and its tables",
+    "level1.cube.ESISLevel1Cube.from_esis": "needs what esis makes",
+    "level3.cube.ESISLevel3Cube.to_aia": "is context after a download",
+    "level3.cube.ESISLevel3Cube.to_hmi": "is context after a download",
 }
 
 

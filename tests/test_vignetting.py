@@ -12,11 +12,11 @@ from astropy.io import fits
 from astropy.table import Table
 
 from esis_ndcube import ESIS_1, ESISLevel3Cube, Vignetting
+from esis_ndcube.corrections.vignetting import correct_vignetting, reproject_vignetting, uncorrect_vignetting
+from esis_ndcube.field_stop.region import line_region
 from esis_ndcube.flags import Flag
-from esis_ndcube.mask import line_region
-from esis_ndcube.provenance import ProcessingStep
 from esis_ndcube.simulate import simulate_flight, true_cube
-from esis_ndcube.vignetting import correct_vignetting, reproject_vignetting, uncorrect_vignetting
+from esis_ndcube.utils.provenance import ProcessingStep
 
 SLOPES = {1: 0.35, 2: 0.28, 3: 0.34, 4: 0.6}
 

@@ -13,10 +13,10 @@ from scipy.optimize import minimize
 from ndcube.meta import NDMeta
 
 from esis_ndcube import ESIS_1, ESISLevel3Cube, Flight, Vignetting
+from esis_ndcube.corrections.vignetting import fit_vignetting, masked_difference_trend
+from esis_ndcube.corrections.vignetting._difference_slopes import objective, reduce_images, slope_weights, solve
 from esis_ndcube.flags import Flag
 from esis_ndcube.simulate import simulate_flight, true_cube
-from esis_ndcube.vignetting import fit_vignetting, masked_difference_trend
-from esis_ndcube.vignetting._difference_slopes import objective, reduce_images, slope_weights, solve
 from esis_ndcube.wcs import level3_wcs
 
 SECOND = Path(__file__).parent / "data" / "second_flight.toml"

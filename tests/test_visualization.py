@@ -16,7 +16,7 @@ from sunpy.map import Map
 from esis_ndcube import ESIS_1, Flight
 from esis_ndcube.flags import Flag
 from esis_ndcube.level3 import ESISLevel3Cube
-from esis_ndcube.provenance import ProcessingStep
+from esis_ndcube.utils.provenance import ProcessingStep
 from esis_ndcube.visualization import plot_channels, plot_difference, plot_with_reference
 
 LABELS = ["Helioprojective longitude [arcsec]", "Helioprojective latitude [arcsec]"]

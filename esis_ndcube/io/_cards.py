@@ -7,9 +7,9 @@ import numpy as np
 
 import astropy.units as u
 
-from esis_ndcube._checks import check_cube
 from esis_ndcube.io._values import escape, unit_text
-from esis_ndcube.provenance import package_version
+from esis_ndcube.utils.checks import check_cube
+from esis_ndcube.utils.provenance import package_version
 from esis_ndcube.wcs import ESISWCS
 from esis_ndcube.wcs._digits import set_number
 

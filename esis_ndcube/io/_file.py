@@ -11,10 +11,10 @@ import numpy as np
 
 from astropy.io import fits
 
-from esis_ndcube.io._output import check_output
 from esis_ndcube.io._planes import Plane
 from esis_ndcube.io._writing import ImageHDU, cube_arrays, cube_hdus
-from esis_ndcube.parallel import delayed, stream
+from esis_ndcube.utils.output import check_output
+from esis_ndcube.utils.parallel import delayed, stream
 
 _FITS_BLOCK = 2880
 

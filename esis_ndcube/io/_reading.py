@@ -2,6 +2,7 @@
 
 import json
 
+import dask.array as da
 import numpy as np
 
 import astropy.units as u
@@ -9,12 +10,14 @@ from astropy.io import fits
 from astropy.nddata import InverseVariance, StdDevUncertainty, UnknownUncertainty, VarianceUncertainty
 from ndcube.meta import NDMeta
 
-from esis_ndcube._flight_file import name_quadrants
+from esis_ndcube.corrections.vignetting import Vignetting
 from esis_ndcube.flight import Flight
+from esis_ndcube.flight.file import name_quadrants
 from esis_ndcube.io._layout import ALIGNMENTS, COLUMNS, OBSERVER
 from esis_ndcube.io._planes import Plane
 from esis_ndcube.io._values import decode, table_from_hdu, time_from_jd
-from esis_ndcube.provenance import ProcessingStep
+from esis_ndcube.registration.alignment_table import alignments_from_table
+from esis_ndcube.utils.provenance import ProcessingStep
 from esis_ndcube.wcs._axes import Exposures
 from esis_ndcube.wcs.fitswcs import from_header
 
@@ -94,8 +97,6 @@ def _type(header):
 
 def _lazy(hdulist, name, path, dtype):
     """A Dask array with a chunk for each image."""
-    import dask.array as da
-
     index = hdulist.index_of(name)
     hdu = hdulist[index]
     if dtype is None:
@@ -129,13 +130,9 @@ def _read_value(key, kind, text, read, exposure, values):
         steps = read("PROCESSING")["STEP"] if text else ()
         return tuple(ProcessingStep.from_json(str(step)) for step in steps)
     if kind == "alignment":
-        from esis_ndcube.registration.alignment_table import alignments_from_table
-
         array = alignments_from_table(read(ALIGNMENTS[key])).reshape(text)
         return array if text else array[()]
     if kind == "vignetting":
-        from esis_ndcube.vignetting import Vignetting
-
         return Vignetting.from_table(read("VIGNETTING"), values["flight"])
     index = tuple(slice(None) if axis in text["axes"] else 0 for axis in ("time", "channel"))
     parts = [np.array(exposure[name]).reshape(exposure.meta["shape"])[index] for name in COLUMNS[key]]

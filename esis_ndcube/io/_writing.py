@@ -14,7 +14,8 @@ from esis_ndcube.io._cards import add_cards, add_file_cards
 from esis_ndcube.io._layout import ALIGNMENTS, COLUMNS, LAYOUT, OBSERVER
 from esis_ndcube.io._planes import stored_type
 from esis_ndcube.io._values import encode, exact_jd, hdu_from_table, unit_text
-from esis_ndcube.provenance import ProcessingStep
+from esis_ndcube.registration.alignment_table import alignments_to_table
+from esis_ndcube.utils.provenance import ProcessingStep
 from esis_ndcube.wcs import ESISWCS, SlicedESISWCS
 from esis_ndcube.wcs._axes import TABLES
 
@@ -166,8 +167,6 @@ def _meta_rows(cube):
             if value:
                 tables["PROCESSING"] = Table({"STEP": [step.to_json() for step in value]})
         elif key in ALIGNMENTS and value is not None:
-            from esis_ndcube.registration.alignment_table import alignments_to_table
-
             kind = "alignment"
             # Not np.shape: an alignment has a `shape` of its own, that of the detector.
             array = np.empty(value.shape if isinstance(value, np.ndarray) else (), dtype=object)

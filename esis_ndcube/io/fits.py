@@ -7,13 +7,13 @@ from pathlib import Path
 from astropy.io import fits
 from astropy.utils.exceptions import AstropyUserWarning
 
-from esis_ndcube._checks import check_cube
 from esis_ndcube.io._cards import exposure_header
 from esis_ndcube.io._file import cube_file, write_arrays
 from esis_ndcube.io._layout import LAYOUT
-from esis_ndcube.io._output import check_output
 from esis_ndcube.io._reading import cube_parts, verify_checksums
-from esis_ndcube.parallel import own_warnings
+from esis_ndcube.utils.checks import check_cube
+from esis_ndcube.utils.output import check_output
+from esis_ndcube.utils.parallel import own_warnings
 
 __all__ = ["CubeFileError", "check_output", "exposure_header", "read_fits", "write_fits"]
 
@@ -24,10 +24,10 @@ class CubeFileError(OSError):
 
     Examples
     --------
-    >>> from esis_ndcube.io.fits import read_fits
+    >>> from esis_ndcube import ESISLevel3Cube
     >>> path = getfixture("tmp_path") / "letter.fits"
     >>> size = path.write_text("Dear colleagues")
-    >>> read_fits(path)
+    >>> ESISLevel3Cube.read(path)
     Traceback (most recent call last):
         ...
     esis_ndcube.io.fits.CubeFileError: ... can not be read as FITS: ...
@@ -79,7 +79,7 @@ def write_fits(cube, path, *, overwrite=False):
         file.finish(cube)
 
 
-def read_fits(path, cls=None, *, lazy=False, verify=None, outline=False):
+def read_fits(path, cls, *, lazy=False, verify=None, outline=False):
     """
     Read a cube from a FITS file; ``ESISLevel3Cube.read(path)`` does the same.
 
@@ -87,8 +87,8 @@ def read_fits(path, cls=None, *, lazy=False, verify=None, outline=False):
     ----------
     path : path-like
         A file that `write_fits` wrote.
-    cls : `type`, optional
-        Class of the cube; by default `~esis_ndcube.cube.ESISCube`, which reads any level.
+    cls : `type`
+        Class of the cube; `~esis_ndcube.cube.ESISCube` reads any level.
     lazy : `bool`, optional
         Whether to leave the arrays in the file until they are used: the cube then has Dask arrays with a chunk for
         each image. The file must stay where and as it is.
@@ -114,12 +114,11 @@ def read_fits(path, cls=None, *, lazy=False, verify=None, outline=False):
 
     Examples
     --------
+    >>> from esis_ndcube import ESISLevel3Cube
     >>> from esis_ndcube.io.fits import read_fits
-    >>> cube = read_fits("l3.fits", lazy=True)  # doctest: +SKIP
+    >>> cube = read_fits("l3.fits", ESISLevel3Cube, lazy=True)  # doctest: +SKIP
     >>> cube[15, 0].plot()  # doctest: +SKIP
     """
-    if cls is None:
-        from esis_ndcube.cube import ESISCube as cls
     path = Path(path)
     if lazy and path.is_file() and _is_packed(path):
         msg = (
@@ -158,7 +157,7 @@ def read_fits(path, cls=None, *, lazy=False, verify=None, outline=False):
                 verify_checksums(hdulist, count, images=not outline)
             kind, level = primary["CUBETYPE"], primary.get("LVL_NUM")
             parts = None
-            if _takes(cls, kind, level):
+            if can_read(cls, kind, level):
                 parts = cube_parts(hdulist, path if lazy else None, outline=outline)
         except damage as error:
             msg = f"{path} is damaged, get it again: {error}"
@@ -183,13 +182,12 @@ def _load_tables(hdulist):
             hdu.data  # noqa: B018
 
 
-def _takes(cls, kind, level):
+def can_read(cls, kind, level):
     """Whether a class reads cubes of a class, which is known by its name, and of a level, which may not be known."""
-    from esis_ndcube.cube import ESISCube
-
-    if cls is ESISCube or (level is not None and level == getattr(cls, "_level", None)):
+    # ESISCube is the last, and takes all.
+    *bases, most = [base for base in cls.__mro__ if hasattr(base, "_level")]
+    if cls is most or (level is not None and level == cls._level):
         return True
-    bases = [base for base in cls.__mro__ if issubclass(base, ESISCube) and base is not ESISCube]
     return kind in {each.__name__ for each in (*bases, *_descendants(cls))}
 
 

@@ -9,10 +9,10 @@ import numpy as np
 import astropy.units as u
 from astropy.io import fits
 
-from esis_ndcube._checks import check_cube
 from esis_ndcube.io._cards import add_file_cards, exposure_header
-from esis_ndcube.io._output import check_output, temporary_output
 from esis_ndcube.io._planes import image_data
+from esis_ndcube.utils.checks import check_cube
+from esis_ndcube.utils.output import check_output, temporary_output
 from esis_ndcube.wcs._digits import set_number
 
 __all__ = ["image_header", "write_image_files", "write_images"]

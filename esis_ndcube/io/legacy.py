@@ -14,10 +14,13 @@ from astropy.wcs import WCS
 from ndcube.meta import NDMeta
 from sunpy.util.exceptions import warn_user
 
+from esis_ndcube.corrections.vignetting import Vignetting
 from esis_ndcube.flight import ESIS_1, Flight
 from esis_ndcube.io import _unpickle
-from esis_ndcube.io.fits import CubeFileError
-from esis_ndcube.provenance import ProcessingStep
+from esis_ndcube.io.fits import CubeFileError, can_read
+from esis_ndcube.registration.alignment import Alignment
+from esis_ndcube.registration.transform import PolynomialTransform
+from esis_ndcube.utils.provenance import ProcessingStep
 from esis_ndcube.wcs import level3_wcs
 
 __all__ = ["read_legacy", "read_legacy_alignments"]
@@ -31,7 +34,7 @@ _AXES = ["HPLN-TAN", "HPLT-TAN", "CAMERA_ID", "UTC"]
 _ERRORS = (ValueError, TypeError, KeyError, IndexError, AttributeError, OSError)
 
 
-def read_legacy(path, cls=None, *, flight=ESIS_1, transforms=None, observer=None):
+def read_legacy(path, cls, *, flight=ESIS_1, transforms=None, observer=None):
     r"""
     Read a Level-3 object that the ESIS team pickled; ``ESISLevel3Cube.read("ov_Level3_final.pickle")`` does the same.
 
@@ -44,8 +47,8 @@ def read_legacy(path, cls=None, *, flight=ESIS_1, transforms=None, observer=None
     ----------
     path : path-like
         The pickle.
-    cls : `type`, optional
-        Class of the cube; by default `~esis_ndcube.ESISLevel3Cube`.
+    cls : `type`
+        Class of the cube, as `~esis_ndcube.ESISLevel3Cube`.
     flight : `~esis_ndcube.Flight`, optional
         The flight; the file's sequence 0 is its first light frame.
     transforms : path-like, optional
@@ -78,10 +81,8 @@ def read_legacy(path, cls=None, *, flight=ESIS_1, transforms=None, observer=None
     >>> cube = ESISLevel3Cube.read("ov_Level3_final.pickle")  # doctest: +SKIP
     >>> print(*cube.history, sep="\n")  # doctest: +SKIP
     """
-    from esis_ndcube.level3 import ESISLevel3Cube
-
-    cls, path = ESISLevel3Cube if cls is None else cls, Path(path)
-    if not (issubclass(cls, ESISLevel3Cube) or issubclass(ESISLevel3Cube, cls)):
+    path = Path(path)
+    if not can_read(cls, "ESISLevel3Cube", 3):
         msg = f"{path} is a pickle, expected a file of an {cls.__name__}: read Level-3 pickles with ESISLevel3Cube.read"
         raise CubeFileError(msg)
     state = _unpickle.load(path, _LEVEL3)
@@ -172,8 +173,6 @@ class _Images:
 
 def _read_transforms(path, images, *, part=False):
     """Alignments of images, shape (time, channel); with ``part``, of as many exposures as there are transforms."""
-    from esis_ndcube.registration.alignment import Alignment
-
     state = _unpickle.load(path, f"{_COALIGNMENT}.TransformCube")
     try:
         rows = [[_parse_transform(item) for item in row] for row in state["transform_cube"]]
@@ -318,8 +317,6 @@ def _line(flight, name):
 def _vignetting(slopes, channels, flight, line):
     if slopes is None:
         return None
-    from esis_ndcube.vignetting import Vignetting
-
     slopes = _unpickle.to_array(slopes)
     return Vignetting(dict(zip(channels.tolist(), slopes.tolist(), strict=True)), flight, line, source="legacy pickle")
 
@@ -332,8 +329,6 @@ def _parse_transform(record):
     about ``origin``), puts it in the corner of an image of ``post_transform_size``, rolls it by
     ``post_transform_translation`` and cuts out ``post_transform_crop``.
     """
-    from esis_ndcube.registration.transform import PolynomialTransform
-
     state = _unpickle.state_of(record, f"{_COALIGNMENT}.ImageTransform")
     origin = _unpickle.to_array(state["origin"]).astype(float)
     numbers = _unpickle.to_array(state["transform"]).astype(float)

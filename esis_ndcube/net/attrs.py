@@ -209,7 +209,7 @@ def known_flights():
     `list` of `~esis_ndcube.Flight`
         The flights, in the order of their files.
     """
-    folder = resources.files("esis_ndcube") / "flights"
+    folder = resources.files("esis_ndcube.flight")
     return [flight_module.Flight.read(path) for path in sorted(folder.iterdir()) if path.name.endswith(".toml")]
 
 

@@ -3,12 +3,13 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import sunpy.map
 from sunpy import config
 from sunpy.net import Fido
 from sunpy.net import attrs as a
 from sunpy.net.attr import Attr
 
-from esis_ndcube.frames import find_frames
+from esis_ndcube.level1.frames import find_frames
 from esis_ndcube.net import jsoc
 from esis_ndcube.net.attrs import Context, Exposures, MaxGap, attrs_by_type
 from esis_ndcube.net.attrs import Flight as FlightAttr
@@ -178,8 +179,6 @@ def fetch_maps(query, *, path=None, provider="jsoc", point=True, progress=False)
     >>> cube = ESISLevel3Cube.read("l3.fits")  # doctest: +SKIP
     >>> maps, _ = fetch_maps(cube.context_query("AIA 304"))  # doctest: +SKIP
     """
-    import sunpy.map
-
     if not isinstance(query, Attr):
         msg = (
             f"got {type(query).__name__}, expected a query, as cube.context_query(name) makes it, or sunpy Maps: read "

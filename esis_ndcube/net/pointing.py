@@ -6,8 +6,8 @@ import logging
 import astropy.units as u
 from sunpy.util.exceptions import warn_user
 
-from esis_ndcube.aia import can_be_pointed, point_map
 from esis_ndcube.net.retry import ArchiveError, RetryPolicy
+from esis_ndcube.registration.aia import can_be_pointed, point_map
 
 __all__ = ["find_pointing_table", "point_maps"]
 

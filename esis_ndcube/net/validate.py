@@ -9,7 +9,7 @@ import numpy as np
 
 from astropy.io import fits
 
-from esis_ndcube.parallel import own_warnings
+from esis_ndcube.utils.parallel import own_warnings
 
 __all__ = ["DamagedFileError", "check_image"]
 

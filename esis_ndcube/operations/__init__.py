@@ -8,7 +8,17 @@ The methods and operators of the cubes call them.
 
 from esis_ndcube.operations.arithmetic import combine, convert_unit, raise_to
 from esis_ndcube.operations.binning import rebin
+from esis_ndcube.operations.channels import difference, min_images
 from esis_ndcube.operations.cropping import clip_points
 from esis_ndcube.operations.reprojection import reproject_to
 
-__all__ = ["clip_points", "combine", "convert_unit", "raise_to", "rebin", "reproject_to"]
+__all__ = [
+    "clip_points",
+    "combine",
+    "convert_unit",
+    "difference",
+    "min_images",
+    "raise_to",
+    "rebin",
+    "reproject_to",
+]

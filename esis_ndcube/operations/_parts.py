@@ -2,14 +2,15 @@
 
 import copy
 
+import dask.array as da
 import numpy as np
 
 import astropy.units as u
 from ndcube import ExtraCoords
 
-from esis_ndcube._arrays import is_lazy
-from esis_ndcube.cube import copy_meta
-from esis_ndcube.provenance import ProcessingStep
+from esis_ndcube.utils.arrays import is_lazy
+from esis_ndcube.utils.provenance import ProcessingStep
+from esis_ndcube.wcs.meta import copy_meta
 
 
 def invalid_pixels(cube, *, ignore_mask=False):
@@ -77,8 +78,6 @@ def apply_to_blocks(function, arrays, chunks, new_chunks, dtype):
     """Call a function of arrays of one shape, lazily and by blocks if one of them is lazy."""
     if not is_lazy(*arrays):
         return function(*arrays)
-    import dask.array as da
-
     arrays = [da.asarray(array).rechunk(chunks) for array in arrays]
     return da.map_blocks(function, *arrays, dtype=dtype, chunks=new_chunks, meta=np.empty((0,) * len(chunks), dtype))
 

@@ -10,12 +10,12 @@ import astropy.units as u
 from astropy.nddata import NDData
 from ndcube import NDCube
 
-from esis_ndcube._arrays import elementwise, is_lazy, split_mask, wide, wide_type
-from esis_ndcube._checks import check_cube
-from esis_ndcube._uncertainty import make_uncertainty, standard_deviation, warn_without_uncertainty
-from esis_ndcube.cube import ESISCube, forget_channel, parse_mask
 from esis_ndcube.operations._parts import rebuild
-from esis_ndcube.provenance import ProcessingStep
+from esis_ndcube.utils.arrays import elementwise, is_lazy, parse_mask, split_mask, wide, wide_type
+from esis_ndcube.utils.checks import check_cube, is_cube
+from esis_ndcube.utils.provenance import ProcessingStep
+from esis_ndcube.utils.uncertainty import make_uncertainty, standard_deviation, warn_without_uncertainty
+from esis_ndcube.wcs._derived import forget_channel
 
 __all__ = ["combine", "convert_unit", "raise_to"]
 
@@ -85,8 +85,7 @@ def combine(cube, operation, value, *, reflected=False):
     >>> import astropy.units as u
     >>> from astropy.nddata import StdDevUncertainty
     >>> from astropy.time import Time
-    >>> from esis_ndcube.cube import ESISCube
-    >>> from esis_ndcube.wcs import level1_wcs
+    >>>     >>> from esis_ndcube.wcs import level1_wcs
     >>> wcs = level1_wcs((1, 2), Time(["2019-09-30T18:08:00"]), [1, 2])
     >>> cube = ESISCube([[[[1.0, 2]], [[3, 4]]]], wcs=wcs, uncertainty=StdDevUncertainty(np.ones((1, 2, 1, 2))))
     >>> difference = cube[:, 1] - cube[:, 0]
@@ -105,7 +104,7 @@ def combine(cube, operation, value, *, reflected=False):
         warn_without_uncertainty("that of the cube is of unknown kind")
     step = _describe(value, other) | ({"reflected": True} if reflected else {})
     wcs = None
-    numbers = [cube.channel, value.channel] if isinstance(value, ESISCube) else []
+    numbers = [cube.channel, value.channel] if is_cube(value) else []
     if numbers and np.ndim(numbers[0]) == np.ndim(numbers[1]) == 0 and numbers[0] != numbers[1]:
         wcs = forget_channel(cube.wcs)
         if None not in numbers:
@@ -151,8 +150,7 @@ def raise_to(cube, exponent):
     --------
     >>> import numpy as np
     >>> from astropy.time import Time
-    >>> from esis_ndcube.cube import ESISCube
-    >>> from esis_ndcube.operations import raise_to
+    >>>     >>> from esis_ndcube.operations import raise_to
     >>> from esis_ndcube.wcs import level1_wcs
     >>> cube = ESISCube(np.full((1, 1, 1, 2), 3.0), wcs=level1_wcs((1, 2), Time(["2019-09-30T18:08:00"]), [1]))
     >>> raise_to(cube, 2).data
@@ -275,7 +273,7 @@ def _exposures(cube):
 
 def _parse(cube, value):
     """The other operand, with axes that fit those of the cube."""
-    if isinstance(value, ESISCube):
+    if is_cube(value):
         return _parse_cube(cube, value)
     if isinstance(value, NDCube) or (isinstance(value, NDData) and value.wcs is not None):
         msg = f"got a {type(value).__name__} with coordinates, expected cubes of this package, or data without a WCS"
@@ -434,7 +432,7 @@ def _unite(cube, one, other):
 
 def _describe(value, operand):
     """What stands in the history."""
-    if isinstance(value, ESISCube):
+    if is_cube(value):
         parts = {"frame": value.frame, "channel": value.channel}
         return {name: np.asarray(part).tolist() for name, part in parts.items() if part is not None}
     unit = {} if operand.unit is None else {"unit": operand.unit.to_string()}

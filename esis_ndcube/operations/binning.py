@@ -9,14 +9,14 @@ from ndcube import ExtraCoords
 from ndcube.meta import NDMeta
 from ndcube.wcs.wrappers import ResampledLowLevelWCS
 
-from esis_ndcube._arrays import wide_type
-from esis_ndcube._checks import check_cube
-from esis_ndcube._uncertainty import make_uncertainty, standard_deviation, warn_without_uncertainty
-from esis_ndcube.cube import copy_meta
 from esis_ndcube.operations._parts import apply_to_blocks, by_bin, invalid_pixels, join_values, rebuild
-from esis_ndcube.provenance import ProcessingStep
+from esis_ndcube.utils.arrays import wide_type
+from esis_ndcube.utils.checks import check_cube
+from esis_ndcube.utils.provenance import ProcessingStep
+from esis_ndcube.utils.uncertainty import make_uncertainty, standard_deviation, warn_without_uncertainty
 from esis_ndcube.wcs import ESISWCS, SlicedESISWCS
 from esis_ndcube.wcs._derived import bin_wcs
+from esis_ndcube.wcs.meta import copy_meta
 
 __all__ = ["rebin"]
 

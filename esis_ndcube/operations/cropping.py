@@ -6,9 +6,9 @@ import astropy.units as u
 from astropy.coordinates import SkyCoord
 from astropy.time import Time
 
-from esis_ndcube._checks import check_cube
-from esis_ndcube._screen import is_hidden
+from esis_ndcube.utils.checks import check_cube
 from esis_ndcube.wcs import ESISWCS
+from esis_ndcube.wcs._sun import is_hidden
 
 __all__ = ["clip_points"]
 

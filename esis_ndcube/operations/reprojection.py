@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+import reproject
 from dask.utils import SerializableLock
 
 from astropy.coordinates import SkyCoord
@@ -16,20 +17,21 @@ from astropy.wcs import WCS
 from astropy.wcs.utils import proj_plane_pixel_scales, wcs_to_celestial_frame
 from astropy.wcs.wcsapi import BaseHighLevelWCS, HighLevelWCSWrapper
 from ndcube.meta import NDMeta
+from sunpy.coordinates import HeliographicStonyhurst
 
-from esis_ndcube._arrays import wide_type
-from esis_ndcube._checks import check_cube
-from esis_ndcube._reproject import fill_invalid
-from esis_ndcube._screen import SeenWCS, observer, seen_pixels
-from esis_ndcube._spline import parse_order
-from esis_ndcube._uncertainty import make_uncertainty, standard_deviation
-from esis_ndcube.cube import copy_meta
 from esis_ndcube.flags import Flag
 from esis_ndcube.operations._parts import apply_to_blocks, invalid_pixels, rebuild
-from esis_ndcube.provenance import ProcessingStep
 from esis_ndcube.resample import propagate_uncertainty
+from esis_ndcube.resample._reproject import fill_invalid
+from esis_ndcube.utils._spline import parse_order
+from esis_ndcube.utils.arrays import wide_type
+from esis_ndcube.utils.checks import check_cube
+from esis_ndcube.utils.provenance import ProcessingStep
+from esis_ndcube.utils.uncertainty import make_uncertainty, standard_deviation
 from esis_ndcube.wcs import ESISWCS
 from esis_ndcube.wcs._derived import replace_celestial
+from esis_ndcube.wcs._sun import SeenWCS, observer, seen_pixels
+from esis_ndcube.wcs.meta import copy_meta
 
 __all__ = ["reproject_to"]
 
@@ -160,8 +162,6 @@ def reproject_to(cube, target_wcs, algorithm="interpolation", *, shape_out=None,
 
 def _check_options(algorithm, options):
     """Refuse at once what would be refused when a lazy cube is computed."""
-    import reproject
-
     inspect.signature(getattr(reproject, _ALGORITHMS[algorithm])).bind_partial(**options)
     if algorithm == "interpolation":
         parse_order(options.get("order", "bilinear"))
@@ -199,8 +199,6 @@ def _parse_target(target, shape_out):
 
 def _observer(target):
     """Stonyhurst longitude and latitude in deg and distance in m of the target's observer, or None."""
-    from sunpy.coordinates import HeliographicStonyhurst
-
     own = getattr(wcs_to_celestial_frame(target), "observer", None)
     if own is None or isinstance(own, str):
         return None
@@ -232,8 +230,6 @@ class _Grid:
 
     def call(self, images, name=None, **options):
         """Images and footprint by the algorithm, or another function."""
-        import reproject
-
         name = name or _ALGORITHMS[self.algorithm]
         options = options or self.options
         source, target = self._own_wcs()

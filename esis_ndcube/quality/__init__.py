@@ -1,11 +1,11 @@
 """Numbers that say how good a Level-3 cube is, and figures of them."""
 
+from esis_ndcube.corrections.vignetting.trend import masked_difference_trend
 from esis_ndcube.quality.correlation import correlation_ratio, correlation_table, pair_correlation
 from esis_ndcube.quality.reference import offset_to_map
 from esis_ndcube.quality.shifts import image_shift, pair_offset, tile_residual
 from esis_ndcube.quality.tables import summary
 from esis_ndcube.quality.throughput import throughput
-from esis_ndcube.vignetting.trend import masked_difference_trend
 
 __all__ = [
     "correlation_ratio",

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from esis_ndcube._checks import check_cube
 from esis_ndcube.flags import Flag
 from esis_ndcube.registration import log_difference_of_gaussians
+from esis_ndcube.utils.checks import check_cube
 
 # All offsets are measured on images filtered with Gaussians of these widths in pixels.
 FINE, COARSE = 1.0, 8.0

@@ -1,6 +1,9 @@
 """Figures of the measures of quality: each takes the table of one and draws it."""
 
 import numpy as np
+from matplotlib import colormaps
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 __all__ = [
     "plot_correlation",
@@ -128,7 +131,7 @@ def plot_difference_trend(table, *, axes=None):
     Parameters
     ----------
     table : `~astropy.table.Table`
-        As `~esis_ndcube.vignetting.masked_difference_trend` gives it.
+        As `~esis_ndcube.corrections.vignetting.masked_difference_trend` gives it.
     axes : `~matplotlib.axes.Axes`, optional
         Where to draw; by default in a new figure.
 
@@ -226,8 +229,6 @@ def plot_tiles(tiles, frame=None, *, figure=None):
     >>> from esis_ndcube.quality.figures import plot_tiles
     >>> figure = plot_tiles(tile_residual(ESISLevel3Cube.read("l3.fits")), 124)  # doctest: +SKIP
     """
-    from matplotlib.figure import Figure
-
     keys = "first", "second", "x", "y"
     _check(tiles, "frame", *keys, "dx", "dy")
     if frame is not None:
@@ -344,15 +345,11 @@ def _check(table, *columns):
 def _new_axes(axes, width=6.6, height=3.8):
     if axes is not None:
         return axes
-    from matplotlib.figure import Figure
-
     return Figure(figsize=(width, height), layout="constrained").add_subplot()
 
 
 def _groups(table, keys):
     """Label, style and rows of every channel or pair of channels."""
-    from matplotlib import colormaps
-
     numbers = [tuple(int(row[key]) for key in keys) for row in table]
     labels = sorted(set(numbers))
     # The ten colors differ most; more are told apart by their markers too.
@@ -364,8 +361,6 @@ def _groups(table, keys):
 
 
 def _plot_groups(axes, table, keys, column, *, error=None):
-    from matplotlib.ticker import MaxNLocator
-
     _check(table, "frame", *keys, column, *([] if error is None else [error]))
     axes = _new_axes(axes)
     for label, style, rows in _groups(table, keys):

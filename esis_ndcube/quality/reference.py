@@ -1,6 +1,7 @@
 """How well a cube fits on other images of the Sun."""
 
 import numpy as np
+from reproject import reproject_interp
 
 import astropy.units as u
 from astropy.table import QTable
@@ -45,8 +46,6 @@ def offset_to_map(cube, reference, *, frame=None):
     >>> cube = ESISLevel3Cube.read("l3.fits")  # doctest: +SKIP
     >>> table = offset_to_map(cube, sunpy.map.Map("aia_304.fits"))  # doctest: +SKIP
     """
-    from reproject import reproject_interp
-
     check(cube, flags=True)
     if frame is None:
         gaps = abs((cube.time - reference.reference_date).to(u.s))

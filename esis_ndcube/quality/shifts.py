@@ -7,8 +7,8 @@ from scipy.ndimage import binary_erosion
 
 from astropy.table import Table
 
-from esis_ndcube._arrays import plain_arrays
 from esis_ndcube.quality._cube import check, field_stop, filtered, invalid
+from esis_ndcube.utils.arrays import plain_arrays
 
 __all__ = ["image_shift", "pair_offset", "tile_residual"]
 

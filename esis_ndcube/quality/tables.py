@@ -5,10 +5,10 @@ import numpy as np
 import astropy.units as u
 from astropy.table import Table
 
-from esis_ndcube._summary import image_status
 from esis_ndcube.quality._cube import check
 from esis_ndcube.quality.correlation import correlation_table
 from esis_ndcube.quality.shifts import tile_residual
+from esis_ndcube.registration._status import image_status
 
 __all__ = ["summary"]
 

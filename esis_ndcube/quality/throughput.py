@@ -4,7 +4,7 @@ import numpy as np
 
 import astropy.units as u
 
-from esis_ndcube.normalize import masked_means
+from esis_ndcube.corrections.normalize import masked_means
 
 __all__ = ["throughput"]
 
@@ -21,18 +21,18 @@ def throughput(cube, *, region=None):
     cube : `~esis_ndcube.ESISLevel3Cube`
         Shape (time, channel, y, x).
     region : `numpy.ndarray` of `bool`, optional
-        True where to measure, shape (y, x), as for `~esis_ndcube.normalize.masked_means`.
+        True where to measure, shape (y, x), as for `~esis_ndcube.corrections.normalize.masked_means`.
 
     Returns
     -------
     `~astropy.table.QTable`
         A row per image: ``frame``, ``time``, ``channel``, ``throughput`` and ``error`` by photon and read noise of
-        both exposures, which is 0 for the brightest one; NaN as in `~esis_ndcube.normalize.masked_means`.
+        both exposures, which is 0 for the brightest one; NaN as in `~esis_ndcube.corrections.normalize.masked_means`.
 
     Raises
     ------
     ValueError
-        As `~esis_ndcube.normalize.masked_means`.
+        As `~esis_ndcube.corrections.normalize.masked_means`.
 
     Examples
     --------

@@ -1,20 +1,15 @@
 """One name for the alignment of whole flights and of any two images."""
 
-from functools import singledispatch
-
-import numpy as np
-
 from astropy.nddata import NDData
 
-from esis_ndcube.level1 import ESISLevel1Cube
 from esis_ndcube.registration._image_inputs import ACCEPTED
 from esis_ndcube.registration.exposures import coalign_frames
 from esis_ndcube.registration.images import coalign_images
+from esis_ndcube.utils.checks import is_cube
 
 __all__ = ["coalign"]
 
 
-@singledispatch
 def coalign(image, reference=None, **options):
     """
     Align images with a reference: all frames of a flight, or any one image.
@@ -62,13 +57,9 @@ def coalign(image, reference=None, **options):
     >>> coalign(scene[5:105, 8:108], scene[:100, :100], transform="shift").converged
     True
     """
-    if hasattr(image, "__array__"):
-        # Lazy, for example.
+    if is_cube(image, 1):
+        return coalign_frames(image, reference, **options)
+    if isinstance(image, tuple | NDData) or hasattr(image, "__array__"):
         return coalign_images(image, reference, **options)
     msg = f"got {type(image).__name__} to be aligned, expected an ESISLevel1Cube, or {ACCEPTED}"
     raise TypeError(msg)
-
-
-coalign.register(ESISLevel1Cube, coalign_frames)
-for _kind in (np.ndarray, tuple, NDData):
-    coalign.register(_kind, coalign_images)

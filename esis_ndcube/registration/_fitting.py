@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from esis_ndcube.mask import line_region
+from esis_ndcube.field_stop.region import line_region
 from esis_ndcube.registration._frame import on_grid
 from esis_ndcube.registration.correlate import correlation, maximize_correlation
 from esis_ndcube.registration.joint import carried

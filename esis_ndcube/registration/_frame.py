@@ -5,7 +5,7 @@ from scipy.ndimage import binary_erosion, map_coordinates
 
 import astropy.units as u
 
-from esis_ndcube.mask import line_region, lit_region
+from esis_ndcube.field_stop.region import line_region, lit_region
 from esis_ndcube.registration.prefilter import log_difference_of_gaussians
 from esis_ndcube.registration.reference import bin_image
 from esis_ndcube.registration.transform import PolynomialTransform

@@ -5,6 +5,8 @@ import numpy as np
 import astropy.units as u
 from astropy.coordinates import SkyCoord
 from astropy.time import Time
+from sunpy.coordinates import HeliographicStonyhurst
+from sunpy.sun import constants
 
 
 def pixel_size(wcs):
@@ -58,9 +60,6 @@ def observed_grid(flight, observer, time):
     >>> grid.wcs.dateavg
     '2019-09-30T00:00:00.000'
     """
-    from sunpy.coordinates import HeliographicStonyhurst
-    from sunpy.sun import constants
-
     time = Time(time)
     position = SkyCoord(observer).transform_to(HeliographicStonyhurst(obstime=time))
     grid = flight.grid.deepcopy()

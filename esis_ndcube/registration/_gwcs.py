@@ -6,7 +6,7 @@ import numpy as np
 
 import astropy.units as u
 from astropy.modeling import Model, models
-from sunpy.coordinates import Helioprojective
+from sunpy.coordinates import HeliographicStonyhurst, Helioprojective, get_earth
 
 
 class _Map(Model):
@@ -68,8 +68,6 @@ def alignment_gwcs(alignment):
 
 
 def _observer(grid, time):
-    from sunpy.coordinates import HeliographicStonyhurst, get_earth
-
     aux = grid.wcs.aux
     if aux is None or aux.hgln_obs is None:
         return get_earth(time)

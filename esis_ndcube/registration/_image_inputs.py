@@ -8,10 +8,9 @@ from astropy.coordinates import ConvertError, SkyCoord
 from astropy.nddata import NDData
 from astropy.wcs.wcsapi import BaseHighLevelWCS, BaseLowLevelWCS, HighLevelWCSWrapper
 
-from esis_ndcube._arrays import split_mask
-from esis_ndcube._screen import observer, seen_pixels
-from esis_ndcube.cube import parse_mask
 from esis_ndcube.registration.transform import PolynomialTransform, exponents
+from esis_ndcube.utils.arrays import parse_mask, split_mask
+from esis_ndcube.wcs._sun import observer, seen_pixels
 
 ACCEPTED = "an array with axes (y, x), (array, WCS), a sunpy Map, or an NDData or NDCube with axes (y, x)"
 

@@ -10,15 +10,17 @@ import astropy.units as u
 from astropy.coordinates import SkyCoord
 from astropy.time import Time
 from astropy.wcs.wcsapi import HighLevelWCSWrapper
+from ndcube import NDCube
+from sunpy.coordinates import Helioprojective, get_earth
+from sunpy.map import GenericMap
 
-from esis_ndcube._drawing import map_name
-from esis_ndcube._spline import evaluate, prepare
-from esis_ndcube.cube import ESISCube
-from esis_ndcube.flags import Flag
-from esis_ndcube.level1_planes import frame_flags
-from esis_ndcube.mask import line_region
+from esis_ndcube.field_stop.region import line_region
+from esis_ndcube.flags import Flag, frame_flags
 from esis_ndcube.registration._grid import observed_grid, pixel_size
+from esis_ndcube.registration.aia import POINTING_KEYWORD
 from esis_ndcube.registration.alignment import Alignment
+from esis_ndcube.utils._spline import evaluate, prepare
+from esis_ndcube.utils.checks import is_cube
 
 # Images with pixels larger than this many of the grid's are interpolated by a spline, others linearly.
 _COARSE = 1.5
@@ -122,9 +124,6 @@ def reference_sources(level1, reference, *, line, reference_channel):
 
 
 def _flatten(reference):
-    from ndcube import NDCube
-    from sunpy.map import GenericMap
-
     if isinstance(reference, GenericMap):
         yield _map_source(reference)
     elif isinstance(reference, NDCube):
@@ -138,10 +137,6 @@ def _flatten(reference):
 
 
 def _map_source(item):
-    from sunpy.coordinates import Helioprojective
-
-    from esis_ndcube.aia import POINTING_KEYWORD
-
     label = map_name((item.observatory, item.instrument, item.nickname), item.wavelength)
     if item.data.ndim != 2 or not isinstance(item.coordinate_frame, Helioprojective):
         msg = f"got the reference {label!r}, expected an image of the Sun in helioprojective coordinates"
@@ -155,7 +150,7 @@ def _map_source(item):
 
 
 def _cube_sources(cube):
-    if isinstance(cube, ESISCube):
+    if is_cube(cube):
         cube = _one_channel(cube)
     if cube.data.ndim not in (2, 3):
         msg = f"got a reference cube of shape {cube.data.shape}, expected axes (y, x) or (time, y, x)"
@@ -215,7 +210,7 @@ def _image_time(image, frame):
 
 
 def _cube_name(image):
-    if not isinstance(image, ESISCube):
+    if not is_cube(image):
         return type(image).__name__
     if getattr(image, "name", None):
         return image.name
@@ -228,8 +223,6 @@ def _cube_name(image):
 
 
 def _observer(frame, time):
-    from sunpy.coordinates import get_earth
-
     observer = getattr(frame, "observer", None)
     return get_earth(time) if observer is None or isinstance(observer, str) else observer
 
@@ -254,8 +247,6 @@ def _resolution(low, shape):
 
 def _frame_source(level1, line, number):
     """A channel in the exposure nearest to that of the flight's pose, pointed by the pose."""
-    from sunpy.coordinates import get_earth
-
     numbers = [int(channel) for channel in np.atleast_1d(level1.channel)]
     if number not in numbers:
         msg = f"got channel {number} as the reference, expected one of the cube's channels {numbers}"
@@ -278,3 +269,9 @@ def _frame_source(level1, line, number):
     pose = Alignment.from_pose(flight, number, frame=frame, line=line, time=mid_time, grid=grid)
     name = f"flight pose, channel {number} of frame {frame}"
     return FrameSource(name, mid_time, earth, pixel_size(grid), image, pose)
+
+
+def map_name(names, measurement):
+    """What a Map is: the first of the names that it has, and what was measured."""
+    known = [next(filter(None, names), ""), "" if measurement is None else str(measurement)]
+    return " ".join(filter(None, known)) or "image"

@@ -5,8 +5,10 @@ from scipy.ndimage import map_coordinates
 
 import astropy.units as u
 from astropy.coordinates import SkyCoord
+from sunpy.coordinates import HeliocentricInertial, HeliographicStonyhurst, Helioprojective, get_earth
+from sunpy.sun.models import differential_rotation
 
-from esis_ndcube._screen import seen
+from esis_ndcube.wcs._sun import seen
 
 # An observer no farther from the Earth than this, as a satellite, sees the Sun as the Earth does, to within 0.7 arcsec.
 _NEAR_EARTH = 1e5 * u.km
@@ -20,8 +22,6 @@ def place_near_earth(source, time):
 
     What is near the Earth is taken to stay where it is relative to it.
     """
-    from sunpy.coordinates import get_earth
-
     earth = get_earth(time)
     there, then = _place(source.observer, source.time), get_earth(source.time)
     if there.separation_3d(then) > _NEAR_EARTH:
@@ -32,14 +32,10 @@ def place_near_earth(source, time):
 
 
 def _place(observer, time):
-    from sunpy.coordinates import HeliographicStonyhurst
-
     return SkyCoord(observer).transform_to(HeliographicStonyhurst(obstime=time))
 
 
 def _stonyhurst(lon, lat, radius, time):
-    from sunpy.coordinates import HeliographicStonyhurst
-
     return SkyCoord(lon, lat, radius, frame=HeliographicStonyhurst(obstime=time))
 
 
@@ -62,8 +58,6 @@ def shifts(source, flight, *, turned_to=None):
         Shifts in longitude and latitude (deg) at every `_STEP`-th row and column, shape (2, rows, columns), NaN where
         the image did not see the place; None if there are none at all.
     """
-    from sunpy.coordinates import Helioprojective
-
     view = place_near_earth(source, source.time)
     own = _place(source.observer, source.time)
     same = own.separation_3d(view) < 1 * u.km
@@ -104,8 +98,6 @@ def _world(grid, x, y):
 
 
 def _sky(world, observer, time):
-    from sunpy.coordinates import Helioprojective
-
     return SkyCoord(Helioprojective(*(world * u.deg), observer=observer, obstime=time))
 
 
@@ -115,9 +107,6 @@ def _turn(sky, time):
 
     As with `sunpy.coordinates.propagate_with_solar_surface`, which is a setting that all threads share.
     """
-    from sunpy.coordinates import HeliographicStonyhurst
-    from sunpy.sun.models import differential_rotation
-
     then = seen(sky, HeliographicStonyhurst(obstime=sky.obstime))
     rotation = differential_rotation((time - sky.obstime).to(u.day), then.lat, model="howard", frame_time="sidereal")
     lon = then.lon + rotation + _meridian(sky.obstime) - _meridian(time)
@@ -126,8 +115,6 @@ def _turn(sky, time):
 
 def _meridian(time):
     """Inertial longitude of the meridian from which Stonyhurst longitudes count."""
-    from sunpy.coordinates import HeliocentricInertial
-
     return _stonyhurst(0 * u.deg, 0 * u.deg, 1 * u.AU, time).transform_to(HeliocentricInertial(obstime=time)).lon
 
 

@@ -10,8 +10,9 @@ from astropy.io import fits
 from astropy.time import Time
 from astropy.wcs import WCS
 
-from esis_ndcube._arrays import plain_array, plain_arrays
+from esis_ndcube.registration._gwcs import alignment_gwcs
 from esis_ndcube.registration.transform import PolynomialTransform
+from esis_ndcube.utils.arrays import plain_array, plain_arrays
 from esis_ndcube.wcs._digits import write_all_digits
 
 __all__ = ["Alignment", "grid_from_header", "grid_header"]
@@ -334,8 +335,6 @@ class Alignment:
         >>> alignment.to_gwcs().pixel_to_world(1476.8, 600.0).Tx.round(1)
         <Longitude 13.2 arcsec>
         """
-        from esis_ndcube.registration._gwcs import alignment_gwcs
-
         return alignment_gwcs(self)
 
 

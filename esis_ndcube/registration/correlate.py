@@ -4,9 +4,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from esis_ndcube._arrays import plain_arrays
 from esis_ndcube.registration._errors import block_covariance
 from esis_ndcube.registration.transform import PolynomialTransform
+from esis_ndcube.utils.arrays import plain_arrays
 
 __all__ = ["Fit", "correlation", "maximize_correlation"]
 

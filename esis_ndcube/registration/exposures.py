@@ -7,15 +7,15 @@ import numpy as np
 
 from sunpy.util.exceptions import warn_user
 
-from esis_ndcube._checks import check_cube
-from esis_ndcube._summary import alignment_text
 from esis_ndcube.flags import Flag
-from esis_ndcube.parallel import delayed, share, stream
 from esis_ndcube.registration._fitting import align_exposure, carry_exposure
 from esis_ndcube.registration._frame import Frame
+from esis_ndcube.registration._status import alignment_text
 from esis_ndcube.registration.alignment import UNCONFIRMED, Alignment
 from esis_ndcube.registration.joint import fit_joint
 from esis_ndcube.registration.reference import Once, prepare_references
+from esis_ndcube.utils.checks import check_cube
+from esis_ndcube.utils.parallel import delayed, share, stream
 
 __all__ = ["Coalignment", "coalign_frames"]
 

@@ -4,12 +4,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+import sunpy.map
 from astropy.wcs import WCS
 
-from esis_ndcube._spline import evaluate, parse_order, prepare
 from esis_ndcube.registration._image_inputs import map_pixels, parse_image, parse_wcs, sample_pixels
 from esis_ndcube.registration.surface import CorrelationSurface
 from esis_ndcube.registration.transform import PolynomialTransform
+from esis_ndcube.utils._spline import evaluate, parse_order, prepare
 
 __all__ = ["ImageAlignment"]
 
@@ -258,8 +259,6 @@ class ImageAlignment:
         >>> image, reference = sunpy.map.Map("eit.fits"), sunpy.map.Map("trace.fits")  # doctest: +SKIP
         >>> coalign(image, reference).align_map(image).reproject_to(reference.wcs)  # doctest: +SKIP
         """
-        import sunpy.map
-
         if not isinstance(image, sunpy.map.GenericMap):
             msg = f"got {type(image).__name__}, expected a sunpy Map: corrected_wcs() is for other images"
             raise TypeError(msg)

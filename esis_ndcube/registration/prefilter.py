@@ -4,7 +4,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from esis_ndcube._arrays import plain_arrays
+from esis_ndcube.utils.arrays import plain_arrays
 
 __all__ = ["log_difference_of_gaussians"]
 

@@ -12,7 +12,7 @@ from astropy.time import Time
 from astropy.wcs import WCS
 from sunpy.util.exceptions import warn_user
 
-from esis_ndcube.mask import line_region
+from esis_ndcube.field_stop.region import line_region
 from esis_ndcube.registration._grid import observed_grid, pixel_size
 from esis_ndcube.registration._reference_sources import FrameSource, reference_sources
 from esis_ndcube.registration._view import longitude_latitude, place_near_earth, shifts

@@ -6,8 +6,8 @@ import numpy as np
 import scipy.fft
 from scipy.ndimage import map_coordinates
 
-from esis_ndcube._arrays import plain_arrays
 from esis_ndcube.registration.transform import PolynomialTransform
+from esis_ndcube.utils.arrays import plain_arrays
 
 __all__ = ["coarse_search"]
 

@@ -1,5 +1,7 @@
 """The alignment of two images as a method of sunkit-image."""
 
+from importlib.metadata import PackageNotFoundError, version
+
 import numpy as np
 
 from esis_ndcube.registration.images import coalign_images
@@ -61,8 +63,6 @@ def register(name="log_dog"):
 
 
 def _installed():
-    from importlib.metadata import PackageNotFoundError, version
-
     try:
         return f"sunkit-image {version('sunkit-image')}"
     except PackageNotFoundError:

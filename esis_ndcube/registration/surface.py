@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.fft
 
-from esis_ndcube._arrays import plain_arrays
+from esis_ndcube.utils.arrays import plain_arrays
 
 __all__ = ["CorrelationSurface", "chance_score", "correlation_surface"]
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from esis_ndcube._arrays import plain_array
+from esis_ndcube.utils.arrays import plain_array
 
 __all__ = ["PolynomialTransform"]
 

@@ -3,10 +3,20 @@
 import io
 
 import numpy as np
+from matplotlib import style
+from PIL import Image
 
-from esis_ndcube._drawing import COLORMAP, DIVERGING, difference_limit, flagged, good_images, intensity_norm, invalid
-from esis_ndcube._web_pictures import encode, shrink, source
 from esis_ndcube.flags import Flag
+from esis_ndcube.visualization.style import (
+    COLORMAP,
+    DIVERGING,
+    difference_limit,
+    flagged,
+    good_images,
+    intensity_norm,
+    invalid,
+)
+from esis_ndcube.visualization.web import encode, shrink, source
 
 # Images are averaged in blocks to at most this many pixels along a side, so that some 30 exposures stay a few MB.
 _SIDE = 480
@@ -71,9 +81,6 @@ def figure_picture(draw, dark, *, lossless):
     width, height : `int`
         Its size in pixels.
     """
-    from matplotlib import style
-    from PIL import Image
-
     with style.context(["default", "dark_background"] if dark else "default"):
         figure = draw().get_figure()
         for axes in figure.axes:

@@ -9,10 +9,10 @@ import numpy as np
 from astropy.table import Table
 
 from esis_ndcube import quality
-from esis_ndcube.provenance import package_version
 from esis_ndcube.quality import figures
 from esis_ndcube.report._pictures import figure_picture
 from esis_ndcube.report._tables import PageTable, cell
+from esis_ndcube.utils.provenance import package_version
 
 _PACKAGES = "numpy", "scipy", "astropy", "sunpy", "ndcube", "reproject"
 _EVERY = "Every exposure"

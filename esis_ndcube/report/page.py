@@ -3,18 +3,19 @@
 from datetime import UTC, datetime
 
 import numpy as np
+from tqdm import tqdm
 
 import astropy.units as u
 
-from esis_ndcube._checks import check_cube
-from esis_ndcube._drawing import NOT_NORMALIZED, compares_unnormalized
-from esis_ndcube._summary import image_status
-from esis_ndcube.io._output import check_output, write_text
 from esis_ndcube.quality.tables import summarize
+from esis_ndcube.registration._status import image_status
 from esis_ndcube.report._pictures import image_pictures
 from esis_ndcube.report._sections import MEASURES, median, page_figure, provenance_tables, quality_section
 from esis_ndcube.report._tables import cell
+from esis_ndcube.utils.checks import check_cube
+from esis_ndcube.utils.output import check_output, write_text
 from esis_ndcube.visualization import plot_channels, plot_difference, plot_with_reference
+from esis_ndcube.visualization.style import NOT_NORMALIZED, compares_unnormalized
 
 __all__ = ["write_report"]
 
@@ -98,8 +99,6 @@ def _template():
 
 def _content(cube, reference, source, progress):
     """All that the template shows."""
-    from tqdm import tqdm
-
     measured = _measure(cube, reference, progress)
     tables = {name: table for name, table in measured.items() if not isinstance(table, str)}
     if "correlations" in tables and "tiles" in tables:
@@ -134,8 +133,6 @@ def _content(cube, reference, source, progress):
 
 def _measure(cube, reference, progress):
     """The table of every measure, or why there is none."""
-    from tqdm import tqdm
-
     measured = {}
     for name, item in tqdm(MEASURES.items(), desc="Measuring", disable=not progress):
         if name == "reference" and reference is None:

@@ -29,7 +29,7 @@ def line_photons(truth, sky, scene, frame, channel, line):
         The line's scene.
     frame, channel : `int`
         Raw frame number and channel number.
-    line : `~esis_ndcube.instrument.Line`
+    line : `~esis_ndcube.flight.Line`
         The line.
 
     Returns

@@ -8,9 +8,9 @@ from astropy.time import Time
 from ndcube.meta import NDMeta
 from sunpy.coordinates import get_earth
 
+from esis_ndcube.field_stop.region import line_region, overlapping_lines
 from esis_ndcube.flags import Flag
 from esis_ndcube.level3 import ESISLevel3Cube
-from esis_ndcube.mask import line_region, overlapping_lines
 from esis_ndcube.registration import Alignment, PolynomialTransform
 from esis_ndcube.registration.reference import observed_grid
 from esis_ndcube.resample import detector_coordinates, reproject_alignment

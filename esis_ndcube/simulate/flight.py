@@ -196,7 +196,7 @@ class SimulatedFlight:
         ----------
         frame, channel : `int`
             Raw frame number of an exposure, and channel number.
-        line : `str` or `~esis_ndcube.instrument.Line`, optional
+        line : `str` or `~esis_ndcube.flight.Line`, optional
             One line only, by default all.
 
         Returns

@@ -5,6 +5,7 @@ import numpy as np
 import astropy.units as u
 from astropy.io import fits
 from astropy.wcs import WCS
+from sunpy.coordinates import get_earth, sun
 
 __all__ = ["image"]
 
@@ -72,8 +73,6 @@ def _wcs(shape, step, center):
 
 def _header(flight, time, wcs):
     # Importing sunpy.coordinates is slow, and only images need it.
-    from sunpy.coordinates import get_earth, sun
-
     earth = get_earth(time)
     header = fits.Header()
     header["TELESCOP"] = _TELESCOPES.get(flight.reference_instrument, flight.reference_instrument)

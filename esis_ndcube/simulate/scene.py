@@ -65,7 +65,7 @@ def recipe(flight, line):
     ----------
     flight : `~esis_ndcube.Flight`
         The flight.
-    line : `~esis_ndcube.instrument.Line`
+    line : `~esis_ndcube.flight.Line`
         The line.
 
     Returns

@@ -8,10 +8,10 @@ import numpy as np
 import astropy.constants as const
 import astropy.units as u
 
-from esis_ndcube._arrays import plain_arrays
 from esis_ndcube.flight import Flight, Line
-from esis_ndcube.instrument import line_key
+from esis_ndcube.flight.instrument import line_key
 from esis_ndcube.simulate.config import SimulationConfig
+from esis_ndcube.utils.arrays import plain_arrays
 
 __all__ = ["ExplosiveEvent", "Truth", "find_line"]
 
@@ -28,12 +28,12 @@ def find_line(flight, line):
     ----------
     flight : `~esis_ndcube.Flight`
         The flight.
-    line : `str` or `~esis_ndcube.instrument.Line`, optional
+    line : `str` or `~esis_ndcube.flight.Line`, optional
         The line; the flight's pose line by default.
 
     Returns
     -------
-    `~esis_ndcube.instrument.Line`
+    `~esis_ndcube.flight.Line`
         The line.
 
     Raises
@@ -180,7 +180,7 @@ class Truth:
         ----------
         channel : `int`
             Channel number.
-        line : `str` or `~esis_ndcube.instrument.Line`, optional
+        line : `str` or `~esis_ndcube.flight.Line`, optional
             The line, by default the flight's pose line.
 
         Returns
@@ -233,7 +233,7 @@ class Truth:
             Channel number.
         x : `numpy.ndarray`
             Detector pixels.
-        line : `str` or `~esis_ndcube.instrument.Line`, optional
+        line : `str` or `~esis_ndcube.flight.Line`, optional
             The line, by default the flight's pose line.
 
         Returns
@@ -302,7 +302,7 @@ class Truth:
         ----------
         x, y : `numpy.ndarray`
             Output-grid pixels.
-        line : `str` or `~esis_ndcube.instrument.Line`, optional
+        line : `str` or `~esis_ndcube.flight.Line`, optional
             The line, by default the flight's pose line.
 
         Returns
@@ -334,7 +334,7 @@ class Truth:
             Channel number.
         x, y : `float` or `numpy.ndarray`
             Output-grid pixels, 0-based centers.
-        line : `str` or `~esis_ndcube.instrument.Line`, optional
+        line : `str` or `~esis_ndcube.flight.Line`, optional
             The line, by default the flight's pose line.
         doppler : `bool`, optional
             Whether to add the displacement by the smooth velocity field.
@@ -392,7 +392,7 @@ class Truth:
             Raw frame number and channel number.
         column, row : `float` or `numpy.ndarray`
             Pixels of the active detector area, as `to_detector` returns them.
-        line : `str` or `~esis_ndcube.instrument.Line`, optional
+        line : `str` or `~esis_ndcube.flight.Line`, optional
             As `to_detector`.
         doppler : `bool`, optional
             As `to_detector`.

@@ -2,15 +2,15 @@
 
 from html import escape
 
-from esis_ndcube._drawing import (
+from esis_ndcube.visualization._panels import image_data, name_panel, split_images
+from esis_ndcube.visualization.style import (
     axis_names,
     exposure_title,
     middle_exposure,
     scale,
     valid_values,
 )
-from esis_ndcube._web_pictures import encode, shrink
-from esis_ndcube.visualization._panels import image_data, name_panel, split_images
+from esis_ndcube.visualization.web import encode, shrink
 
 # Pixels of a picture along its longer side, and how wide it is shown.
 _SIDE = 240

@@ -4,10 +4,11 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from matplotlib.figure import Figure
 
 import astropy.units as u
 
-from esis_ndcube._drawing import invalid, panel_title, value_label
+from esis_ndcube.visualization.style import invalid, panel_title, value_label
 from esis_ndcube.wcs import ESISWCS, SlicedESISWCS
 
 # Gray, which neither color map has.
@@ -95,8 +96,6 @@ def image_data(image):
 
 def new_figure(figure, width, height):
     """A figure of a size in inches where none is given."""
-    from matplotlib.figure import Figure
-
     return Figure(figsize=(width, height), layout="constrained") if figure is None else figure
 
 

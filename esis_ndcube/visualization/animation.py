@@ -4,11 +4,13 @@ from itertools import chain
 from pathlib import Path
 
 import numpy as np
+from matplotlib.animation import FFMpegWriter, PillowWriter
+from tqdm import tqdm
 
-from esis_ndcube._checks import check_cube
-from esis_ndcube._drawing import axis_names, good_images, in_memory, scale, title, valid_values
-from esis_ndcube.io._output import check_output, temporary_output
+from esis_ndcube.utils.checks import check_cube, is_cube
+from esis_ndcube.utils.output import check_output, temporary_output
 from esis_ndcube.visualization._panels import draw_panels, image_data, name_panel, split_images
+from esis_ndcube.visualization.style import axis_names, good_images, in_memory, scale, title, valid_values
 
 __all__ = ["animate"]
 
@@ -25,7 +27,7 @@ def animate(cube, path, *, context=None, fps=5, norm=None, cmap=None, dpi=100, o
         Array axes (time, channel, y, x), or (time, y, x).
     path : path-like
         The file; ``.gif`` needs nothing else, ``.mp4`` needs ffmpeg.
-    context : `~esis_ndcube.context.ContextCube`, optional
+    context : `~esis_ndcube.level3.context.ContextCube`, optional
         Images of another telescope to show beside, of the same exposures, as ``cube.context`` gives them.
     fps : `float`, optional
         Exposures per second.
@@ -66,8 +68,6 @@ def animate(cube, path, *, context=None, fps=5, norm=None, cmap=None, dpi=100, o
     True
     """
     check_cube(cube)
-    from tqdm import tqdm
-
     path = Path(path)
     writer = _writer(path, fps)
     _check(cube, context)
@@ -107,8 +107,6 @@ def animate(cube, path, *, context=None, fps=5, norm=None, cmap=None, dpi=100, o
 
 def _writer(path, fps):
     """Matplotlib's writer of such files."""
-    from matplotlib.animation import FFMpegWriter, PillowWriter
-
     suffix = path.suffix.lower()
     if suffix not in (".gif", ".mp4"):
         msg = f"got the file {path.name}, expected a name that ends with .gif or .mp4"
@@ -131,9 +129,7 @@ def _check(cube, context):
         raise ValueError(msg)
     if context is None:
         return
-    from esis_ndcube.cube import ESISCube
-
-    if not isinstance(context, ESISCube):
+    if not is_cube(context):
         msg = f"got a context of type {type(context).__name__}, expected a ContextCube: use cube.context(...)"
         raise TypeError(msg)
     expected = cube.shape[:1] + cube.shape[-2:]

@@ -1,11 +1,15 @@
 """Images of one exposure: all channels, two of them, and the reference."""
 
 import numpy as np
+from reproject import reproject_interp
 
 from astropy.visualization import ImageNormalize
 
-from esis_ndcube._checks import check_cube
-from esis_ndcube._drawing import (
+from esis_ndcube.flags import Flag
+from esis_ndcube.registration._reference_sources import map_name
+from esis_ndcube.utils.checks import check_cube
+from esis_ndcube.visualization._panels import NO_DATA, PIXELS, draw_panels, label_axes, new_figure, split_images
+from esis_ndcube.visualization.style import (
     COLORMAP,
     DIVERGING,
     axis_names,
@@ -16,11 +20,8 @@ from esis_ndcube._drawing import (
     in_memory,
     intensity_norm,
     invalid,
-    map_name,
     title,
 )
-from esis_ndcube.flags import Flag
-from esis_ndcube.visualization._panels import NO_DATA, PIXELS, draw_panels, label_axes, new_figure, split_images
 
 __all__ = ["plot_channels", "plot_difference", "plot_with_reference"]
 
@@ -140,8 +141,6 @@ def plot_with_reference(cube, reference, frame=None, *, figure=None):
     >>> figure = plot_with_reference(cube, sunpy.map.Map("aia_304.fits"), 124)  # doctest: +SKIP
     """
     check_cube(cube)
-    from reproject import reproject_interp
-
     exposure = in_memory(_exposure(cube, frame))
     image = exposure[0]
     # A bad pixel of one channel is no loss, but the minimum is taken only where all channels looked.

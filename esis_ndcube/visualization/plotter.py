@@ -6,8 +6,17 @@ import numpy as np
 from ndcube.visualization.mpl_plotter import MatplotlibPlotter
 from ndcube.visualization.plotting_utils import prep_plot_kwargs
 
-from esis_ndcube._drawing import axis_names, good_images, heading, in_memory, invalid, scale, valid_values, value_label
 from esis_ndcube.visualization._panels import NO_DATA, PIXELS, coordinate_style, label_axes
+from esis_ndcube.visualization.style import (
+    axis_names,
+    good_images,
+    heading,
+    in_memory,
+    invalid,
+    scale,
+    valid_values,
+    value_label,
+)
 
 __all__ = ["ESISPlotter"]
 

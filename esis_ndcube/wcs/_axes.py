@@ -9,6 +9,7 @@ import astropy.units as u
 from astropy.coordinates import BaseCoordinateFrame, SkyCoord
 from astropy.io import fits
 from astropy.time import Time, TimeDelta
+from sunpy.coordinates import HeliographicStonyhurst, get_earth
 
 from esis_ndcube.wcs._digits import set_number
 
@@ -51,8 +52,6 @@ def exposures_of(times, exposure, *, observer=None, earth=False):
 
 def _observer_values(observer, times):
     """Stonyhurst longitude and latitude in deg and distance in m, one row for each time; Earth's for None."""
-    from sunpy.coordinates import HeliographicStonyhurst, get_earth
-
     if observer is None:
         observer = get_earth(times)
     elif not isinstance(observer, (SkyCoord, BaseCoordinateFrame)):

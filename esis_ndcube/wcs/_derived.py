@@ -5,7 +5,7 @@ import numpy as np
 from esis_ndcube.wcs._axes import TIME, Exposures, time_cards
 from esis_ndcube.wcs._digits import set_number
 from esis_ndcube.wcs._sliced import SlicedESISWCS
-from esis_ndcube.wcs.fitswcs import from_header
+from esis_ndcube.wcs.fitswcs import ESISWCS, from_header
 
 # What another grid says of the celestial pair, and of the frame that it is in.
 _AXIS_CARDS = ("CTYPE", "CUNIT", "CRPIX", "CRVAL", "CDELT", "CNAME")
@@ -75,3 +75,24 @@ def replace_celestial(wcs, celestial, shape, observer=None):
         exposures = Exposures(exposures.seconds, exposures.duration, places)
     pixel_shape = (*shape[::-1], *wcs.pixel_shape[2:])
     return from_header(header, wcs.table_hdus(), pixel_shape, exposures, wcs._channels, wcs._dropped)._stamp()
+
+
+def forget_channel(wcs):
+    """
+    Take the memory of a channel off the WCS of a cube that is of no single one.
+
+    Parameters
+    ----------
+    wcs : `~esis_ndcube.wcs.ESISWCS` or `~esis_ndcube.wcs.SlicedESISWCS`
+        The WCS of a cube whose channel was sliced away.
+
+    Returns
+    -------
+    `~esis_ndcube.wcs.ESISWCS` or `~esis_ndcube.wcs.SlicedESISWCS`
+        A copy.
+    """
+    wcs = wcs.deepcopy() if isinstance(wcs, ESISWCS) else wcs
+    inner = wcs if isinstance(wcs, ESISWCS) else wcs._wcs
+    inner._dropped = tuple(entry for entry in inner._dropped if entry[0] != "channel")
+    inner._channels = None
+    return wcs

@@ -5,6 +5,7 @@ import numpy as np
 import astropy.units as u
 from astropy.io import fits
 from astropy.time import Time
+from sunpy.sun import constants
 
 from esis_ndcube.wcs._axes import TABLES, channel_cards, exposures_of, set_axis, table_hdu, time_cards
 from esis_ndcube.wcs.fitswcs import from_header
@@ -69,8 +70,6 @@ def level3_wcs(celestial, times, channels, *, observer=None, exposure=None, rsun
     header = fits.Header([card for card in celestial.to_header().cards if card.keyword.startswith(_CELESTIAL)])
     if rsun is None:
         if prm.aux.rsun_ref is None:
-            from sunpy.sun import constants
-
             rsun = constants.radius
         else:
             rsun = prm.aux.rsun_ref * u.m

@@ -15,8 +15,8 @@ import numpy as np
 import sunpy.map
 
 from esis_ndcube import ESISLevel1Cube, coalign
-from esis_ndcube.demo import coordinate_error
 from esis_ndcube.simulate import simulate_flight
+from esis_ndcube.simulate.demo import coordinate_error
 
 # %%
 # Smooth velocities on the Sun look like distortions, and are no part of the error bar: here they are left out.

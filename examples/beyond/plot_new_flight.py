@@ -16,8 +16,8 @@ import numpy as np
 import sunpy.map
 
 from esis_ndcube import ESISLevel1Cube, Flight, form_level3
-from esis_ndcube.demo import coordinate_error
 from esis_ndcube.simulate import simulate_flight
+from esis_ndcube.simulate.demo import coordinate_error
 from esis_ndcube.visualization import plot_channels
 
 # %%

@@ -12,8 +12,8 @@ from matplotlib.colors import ListedColormap
 
 import astropy.units as u
 
+from esis_ndcube.corrections.masks import PolygonMask
 from esis_ndcube.flags import Flag
-from esis_ndcube.polygons import PolygonMask
 from esis_ndcube.simulate import simulate_flight, true_cube
 
 cube = true_cube(simulate_flight(size="small", n_exposures=2))

@@ -21,7 +21,7 @@ import pytest
 from astropy.wcs import WCS
 
 from esis_ndcube.level3 import ESISLevel3Cube
-from esis_ndcube.maps import ESISMap
+from esis_ndcube.level3.map import ESISMap
 from esis_ndcube.wcs import ESISWCS
 
 REASONS = Path(__file__).with_name("reasons.toml")

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-from esis_ndcube._checks import check_cube
-from esis_ndcube.io._output import temporary_output
+from esis_ndcube.io.asdf.entry_points import get_extensions
 from esis_ndcube.io.fits import CubeFileError
+from esis_ndcube.utils.checks import check_cube, is_cube
+from esis_ndcube.utils.output import temporary_output
 
 __all__ = ["read_asdf", "write_asdf"]
 
@@ -54,7 +55,7 @@ def write_asdf(cube, path, *, overwrite=False):
         asdf.AsdfFile({"cube": cube}).write_to(temporary)
 
 
-def read_asdf(path, cls=None, *, outline=False):
+def read_asdf(path, cls, *, outline=False):
     """
     Read a cube from an ASDF file; ``ESISLevel3Cube.read("cube.asdf")`` does the same.
 
@@ -62,8 +63,8 @@ def read_asdf(path, cls=None, *, outline=False):
     ----------
     path : path-like
         A file that `write_asdf` wrote, or any other with a cube under the key ``cube``.
-    cls : `type`, optional
-        Class of the cube; by default `~esis_ndcube.cube.ESISCube`, which reads any.
+    cls : `type`
+        Class of the cube; `~esis_ndcube.cube.ESISCube` reads any.
     outline : `bool`, optional
         Whether to leave out the arrays, to see what a file holds: those of the cube are zeros and take no memory.
         Checksums are not verified.
@@ -84,26 +85,23 @@ def read_asdf(path, cls=None, *, outline=False):
 
     Examples
     --------
+    >>> from esis_ndcube import ESISLevel3Cube
     >>> from esis_ndcube.io.asdf import read_asdf
-    >>> cube = read_asdf("l3.asdf")  # doctest: +SKIP
+    >>> cube = read_asdf("l3.asdf", ESISLevel3Cube)  # doctest: +SKIP
     """
-    from esis_ndcube.cube import ESISCube
-
     asdf = _asdf()
-    cls, path = ESISCube if cls is None else cls, Path(path)
+    path = Path(path)
     with path.open("rb") as stream:
         try:
             options = {"lazy_load": outline, "validate_checksums": not outline}
             if outline:
-                from esis_ndcube.io.asdf.entry_points import get_extensions
-
                 options["extensions"] = get_extensions(outline=True)
             with asdf.open(stream, memmap=False, **options) as file:
                 cube = file.tree.get("cube")
         except Exception as error:  # damage can meet asdf, and the YAML parser under it, anywhere
             msg = f"{path} is damaged or not ASDF: {error}"
             raise CubeFileError(msg) from error
-    if not isinstance(cube, ESISCube):
+    if not is_cube(cube):
         msg = f"{path} is not a cube of esis_ndcube: it holds no cube under the key 'cube'"
         raise CubeFileError(msg)
     if not isinstance(cube, cls):

@@ -1,14 +1,20 @@
 """Converters of cubes and of their WCS."""
 
+import pkgutil
+
 import numpy as np
 
 import astropy.nddata
 from asdf.extension import Converter
+from astropy.io import fits
 from ndcube.meta import NDMeta
 
 from esis_ndcube.io._values import decode, encode, unit_text
 from esis_ndcube.io._writing import check_wcs
+from esis_ndcube.registration.alignment_table import alignments_from_table, alignments_to_table
 from esis_ndcube.wcs import SlicedESISWCS
+from esis_ndcube.wcs._axes import Exposures, table_hdu
+from esis_ndcube.wcs.fitswcs import from_header
 
 # Values that have a converter, or a table, of their own; the others are small.
 _TAGGED = ("flight", "vignetting")
@@ -30,9 +36,9 @@ class CubeConverter(Converter):
     tags = ("asdf://esis-ndcube/tags/cube-*",)
     types = (
         "esis_ndcube.cube.ESISCube",
-        "esis_ndcube.level1.ESISLevel1Cube",
-        "esis_ndcube.level3.ESISLevel3Cube",
-        "esis_ndcube.context.ContextCube",
+        "esis_ndcube.level1.cube.ESISLevel1Cube",
+        "esis_ndcube.level3.cube.ESISLevel3Cube",
+        "esis_ndcube.level3.context.ContextCube",
     )
 
     def to_yaml_tree(self, obj, tag, ctx):
@@ -71,7 +77,9 @@ class CubeConverter(Converter):
             parts["flags"] = self._read(node["flags"])
         if "meta" in node:
             parts["meta"] = _meta_from_tree(node["meta"], parts["data"].shape)
-        cube = _cube_class(node["class"])(**parts)
+        # Of the types above, which are classes of later rooms, and are there when a file is read.
+        (name,) = (name for name in self.types if name.rpartition(".")[2] == node["class"])
+        cube = pkgutil.resolve_name(name)(**parts)
         for name, coord in node["global_coords"].items():
             physical_type, value = decode(coord)
             cube.global_coords.add(name, physical_type, value)
@@ -114,11 +122,6 @@ class WCSConverter(Converter):
         return node
 
     def from_yaml_tree(self, node, tag, ctx):
-        from astropy.io import fits
-
-        from esis_ndcube.wcs._axes import Exposures, table_hdu
-        from esis_ndcube.wcs.fitswcs import from_header
-
         tables = [table_hdu(part["name"], np.array(part["values"]), part["unit"]) for part in node["tables"]]
         exposures = channels = None
         if "exposures" in node:
@@ -141,8 +144,6 @@ class SlicedWCSConverter(Converter):
         return {"wcs": obj._wcs, "kept": [isinstance(item, slice) for item in obj._slices_array]}
 
     def from_yaml_tree(self, node, tag, ctx):
-        from esis_ndcube.wcs import SlicedESISWCS
-
         return SlicedESISWCS(node["wcs"], tuple(slice(None) if kept else 0 for kept in node["kept"]))
 
 
@@ -161,19 +162,8 @@ def _unit(unit):
     return unit
 
 
-def _cube_class(name):
-    from esis_ndcube.context import ContextCube
-    from esis_ndcube.cube import ESISCube
-    from esis_ndcube.level1 import ESISLevel1Cube
-    from esis_ndcube.level3 import ESISLevel3Cube
-
-    return {cls.__name__: cls for cls in (ContextCube, ESISCube, ESISLevel1Cube, ESISLevel3Cube)}[name]
-
-
 def _meta_tree(meta):
     """Metadata as a tree; of those that know their axes, the axes too."""
-    from esis_ndcube.registration.alignment_table import alignments_to_table
-
     values = []
     for key, value in meta.items():
         if not isinstance(key, str):
@@ -201,8 +191,6 @@ def _meta_tree(meta):
 
 def _meta_from_tree(tree, shape):
     """Undo `_meta_tree`."""
-    from esis_ndcube.registration.alignment_table import alignments_from_table
-
     meta = {}
     for entry in tree["values"]:
         value = entry.get("value")

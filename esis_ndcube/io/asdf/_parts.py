@@ -1,4 +1,4 @@
-"""Converters of what a cube's metadata hold. Everything is imported in them: asdf loads them for any file."""
+"""Converters of what a cube's metadata hold."""
 
 from dataclasses import fields
 
@@ -6,7 +6,13 @@ import numpy as np
 
 from asdf.extension import Converter
 
+from esis_ndcube.corrections.vignetting import Vignetting
+from esis_ndcube.flight import Flight
+from esis_ndcube.flight.file import name_quadrants
 from esis_ndcube.io._values import decode, encode
+from esis_ndcube.registration.alignment import Alignment, grid_from_header, grid_header
+from esis_ndcube.registration.transform import PolynomialTransform
+from esis_ndcube.utils.provenance import ProcessingStep
 
 
 class FlightConverter(Converter):
@@ -19,9 +25,6 @@ class FlightConverter(Converter):
         return {"name": obj.name, "toml": obj.toml}
 
     def from_yaml_tree(self, node, tag, ctx):
-        from esis_ndcube._flight_file import name_quadrants
-        from esis_ndcube.flight import Flight
-
         return Flight.from_toml(name_quadrants(node["toml"]), source="the ASDF file")
 
 
@@ -29,14 +32,12 @@ class ProcessingStepConverter(Converter):
     """A processing step; its parameters are JSON and so are YAML."""
 
     tags = ("asdf://esis-ndcube/tags/processing_step-*",)
-    types = ("esis_ndcube.provenance.ProcessingStep",)
+    types = ("esis_ndcube.utils.provenance.ProcessingStep",)
 
     def to_yaml_tree(self, obj, tag, ctx):
         return {"name": obj.name, "version": obj.version, "parameters": obj.parameters}
 
     def from_yaml_tree(self, node, tag, ctx):
-        from esis_ndcube.provenance import ProcessingStep
-
         return ProcessingStep(node["name"], dict(node["parameters"]), node["version"])
 
 
@@ -50,8 +51,6 @@ class TransformConverter(Converter):
         return {"coefficients": obj.coefficients, "origin": obj.origin, "scale": obj.scale}
 
     def from_yaml_tree(self, node, tag, ctx):
-        from esis_ndcube.registration.transform import PolynomialTransform
-
         return PolynomialTransform(np.array(node["coefficients"]), np.array(node["origin"]), node["scale"])
 
 
@@ -62,8 +61,6 @@ class AlignmentConverter(Converter):
     types = ("esis_ndcube.registration.alignment.Alignment",)
 
     def to_yaml_tree(self, obj, tag, ctx):
-        from esis_ndcube.registration.alignment import grid_header
-
         node = {}
         for field in fields(obj):
             value = getattr(obj, field.name)
@@ -75,8 +72,6 @@ class AlignmentConverter(Converter):
         return node | {"grid": grid_header(obj.grid), "time": encode(obj.time), "shape": shape}
 
     def from_yaml_tree(self, node, tag, ctx):
-        from esis_ndcube.registration.alignment import Alignment, grid_from_header
-
         parts = dict(node) | {
             "grid": grid_from_header(node["grid"]),
             "time": decode(node["time"]),
@@ -92,13 +87,11 @@ class VignettingConverter(Converter):
     """The vignetting of a flight."""
 
     tags = ("asdf://esis-ndcube/tags/vignetting-*",)
-    types = ("esis_ndcube.vignetting.model.Vignetting",)
+    types = ("esis_ndcube.corrections.vignetting.model.Vignetting",)
 
     def to_yaml_tree(self, obj, tag, ctx):
         node = {field.name: getattr(obj, field.name) for field in fields(obj)}
         return node | {"slopes": dict(obj.slopes), "contamination": dict(obj.contamination)}
 
     def from_yaml_tree(self, node, tag, ctx):
-        from esis_ndcube.vignetting import Vignetting
-
         return Vignetting(**dict(node) | {"covariance": np.array(node["covariance"])})

@@ -1,0 +1,88 @@
+"""Polygons in files."""
+
+import tomllib
+from pathlib import Path
+
+import tomli_w
+
+import astropy.units as u
+
+from esis_ndcube.corrections.masks.model import PolygonMask
+from esis_ndcube.utils.output import write_text
+
+__all__ = ["read_polygons", "write_polygons"]
+
+
+def write_polygons(polygons, path, *, overwrite=False):
+    """
+    Write polygons to a file that can be read and edited by people.
+
+    Parameters
+    ----------
+    polygons : sequence of `PolygonMask`
+        The polygons.
+    path : path-like
+        TOML file with a table ``[[polygon]]`` for each: ``coordinates`` ("detector" or "sky"), ``vertices`` (pixels
+        or arcsec), and ``channels`` and ``frames`` where they are not all.
+    overwrite : `bool`, optional
+        Whether to replace a file that exists.
+
+    Raises
+    ------
+    OSError
+        If the file can not be written, or exists.
+
+    Examples
+    --------
+    >>> from esis_ndcube.corrections.masks import PolygonMask, read_polygons, write_polygons
+    >>> path = getfixture("tmp_path") / "scratches.toml"
+    >>> write_polygons([PolygonMask([(1100, 400), (1180, 400), (1180, 420)], channels=[1])], path)
+    >>> read_polygons(path)[0].channels
+    (1,)
+    """
+    write_text(path, tomli_w.dumps({"polygon": [polygon.to_dict() for polygon in polygons]}), overwrite=overwrite)
+
+
+def read_polygons(path):
+    """
+    Read polygons from a file.
+
+    Parameters
+    ----------
+    path : path-like
+        File as `write_polygons` writes it.
+
+    Returns
+    -------
+    `list` of `PolygonMask`
+        The polygons.
+
+    Raises
+    ------
+    ValueError
+        If the file is not such a file; the polygon at fault is named.
+
+    Examples
+    --------
+    >>> from esis_ndcube.corrections.masks import read_polygons
+    >>> polygons = read_polygons("scratches.toml")  # doctest: +SKIP
+    """
+    path = Path(path)
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))["polygon"]
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError) as error:
+        msg = f"{path} is no file of polygons, expected TOML with a table [[polygon]] for each: {error}"
+        raise ValueError(msg) from error
+    polygons = []
+    for number, table in enumerate(tables, start=1):
+        try:
+            table = dict(table)
+            unit = {"detector": u.pix, "sky": u.arcsec}[table.pop("coordinates")]
+            polygons.append(PolygonMask(table.pop("vertices") * unit, **table))
+        except (ValueError, TypeError, KeyError) as error:
+            msg = (
+                f"{path}, polygon {number}: {error!r}; expected coordinates = 'detector' or 'sky', vertices, and "
+                "channels and frames as needed"
+            )
+            raise ValueError(msg) from error
+    return polygons

@@ -1,0 +1,253 @@
+"""A polygon on the detector or on the Sun, and the pixels inside of it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.path import Path as Outline
+
+import astropy.units as u
+from sunpy.util.exceptions import warn_user
+
+from esis_ndcube.corrections.masks._sides import check_sides
+from esis_ndcube.resample import detector_coordinates
+from esis_ndcube.utils.checks import check_cube
+from esis_ndcube.wcs._sun import celestial_frame, is_hidden
+
+__all__ = ["PolygonMask"]
+
+
+@dataclass(frozen=True, eq=False)
+class PolygonMask:
+    """
+    A polygon whose inside is bad.
+
+    Attributes
+    ----------
+    vertices : `~astropy.units.Quantity`
+        Shape (n, 2). In pixels they are detector pixels (u, v) of a Level-1 frame, 0-based centers; as angles they
+        are helioprojective (x, y) in the frame of the cube. Numbers without a unit are detector pixels.
+        The last vertex may repeat the first.
+    channels, frames : `tuple` of `int` or None
+        Channel numbers and raw frame numbers of the images that are concerned; None for all.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than three vertices, one is not finite, or the sides cross or touch each other.
+    astropy.units.UnitTypeError
+        If the unit is neither pixel nor an angle.
+
+    Examples
+    --------
+    >>> import astropy.units as u
+    >>> from esis_ndcube.corrections.masks import PolygonMask
+    >>> scratch = PolygonMask([(1100, 400), (1180, 400), (1180, 420)], channels=1)
+    >>> scratch.coordinates, scratch.channels
+    ('detector', (1,))
+    >>> PolygonMask([(-100, 0), (100, 0), (0, 80)] * u.arcsec).coordinates
+    'sky'
+    >>> PolygonMask([(0, 0), (9, 9), (9, 0), (0, 9)])
+    Traceback (most recent call last):
+        ...
+    ValueError: got a polygon whose sides 0 and 2 meet, expected one that does not cross itself: ...
+    """
+
+    vertices: u.Quantity
+    channels: tuple | None = None
+    frames: tuple | None = None
+
+    def __post_init__(self):
+        vertices = u.Quantity(self.vertices, copy=True)
+        if vertices.unit == u.one:
+            vertices = vertices.value * u.pix
+        if vertices.unit != u.pix:
+            if not vertices.unit.is_equivalent(u.arcsec):
+                msg = f"got vertices in {vertices.unit}, expected detector pixels or angles"
+                raise u.UnitTypeError(msg)
+            vertices = vertices.to(u.arcsec)
+        if vertices.ndim != 2 or vertices.shape[1] != 2:
+            msg = f"got vertices of shape {vertices.shape}, expected (n, 2)"
+            raise ValueError(msg)
+        if len(vertices) and (vertices[0] == vertices[-1]).all():
+            vertices = vertices[:-1]
+        if len(vertices) < 3:
+            msg = f"got a polygon of {len(vertices)} vertices, expected at least 3"
+            raise ValueError(msg)
+        if not np.isfinite(vertices).all():
+            msg = "got a polygon with a vertex that is not finite: leave it out"
+            raise ValueError(msg)
+        check_sides(vertices.value)
+        vertices.setflags(write=False)
+        object.__setattr__(self, "vertices", vertices)
+        for name in ("channels", "frames"):
+            numbers = getattr(self, name)
+            if numbers is not None:
+                object.__setattr__(self, name, tuple(int(number) for number in np.atleast_1d(numbers)))
+
+    @property
+    def coordinates(self):
+        """What the vertices are (`str`): ``"detector"`` or ``"sky"``."""
+        return "detector" if self.vertices.unit == u.pix else "sky"
+
+    @classmethod
+    def from_skycoord(cls, coordinates, image, *, channels=None, frames=None):
+        """
+        A polygon on the Sun from coordinates in any frame.
+
+        Parameters
+        ----------
+        coordinates : `~astropy.coordinates.SkyCoord`
+            The vertices, shape (n,).
+        image : `~esis_ndcube.ESISLevel3Cube`
+            An image of the cube to be masked, which says what its observer sees: shape (y, x).
+        channels, frames : `int` or sequence of `int`, optional
+            As for `PolygonMask`.
+
+        Returns
+        -------
+        `PolygonMask`
+            The polygon.
+
+        Raises
+        ------
+        ValueError
+            If the Sun hides a vertex from the observer.
+
+        Examples
+        --------
+        >>> from esis_ndcube.corrections.masks import PolygonMask
+        >>> flare = PolygonMask.from_skycoord(coordinates, cube[0, 0])  # doctest: +SKIP
+        """
+        there = coordinates.transform_to(celestial_frame(image.wcs))
+        if (hidden := is_hidden(there, coordinates)).any():
+            msg = f"got the vertices {coordinates[hidden]}, expected those that the image's observer can see"
+            raise ValueError(msg)
+        pixels = np.stack(image.wcs.world_to_pixel(there), axis=-1)
+        return cls(image_coordinates(image.wcs, pixels), channels, frames)
+
+    def to_dict(self):
+        """
+        The polygon as plain values.
+
+        Returns
+        -------
+        `dict`
+            ``coordinates``, ``vertices`` in pixels or arcsec, and ``channels`` and ``frames`` where they are not all.
+
+        Examples
+        --------
+        >>> from esis_ndcube.corrections.masks import PolygonMask
+        >>> PolygonMask([(0, 0), (4, 0), (4, 4)], channels=1).to_dict()
+        {'coordinates': 'detector', 'vertices': [[0.0, 0.0], [4.0, 0.0], [4.0, 4.0]], 'channels': [1]}
+        """
+        table = {"coordinates": self.coordinates, "vertices": self.vertices.value.tolist()}
+        for name in ("channels", "frames"):
+            if getattr(self, name) is not None:
+                table[name] = list(getattr(self, name))
+        return table
+
+    def evaluate(self, cube):
+        """
+        The pixels of a cube that are inside.
+
+        Parameters
+        ----------
+        cube : `~esis_ndcube.ESISLevel3Cube` or `~esis_ndcube.ESISLevel1Cube`
+            Shape (time, channel, y, x).
+            In a Level-3 cube detector pixels are found by the alignment that each image was resampled with.
+
+        Returns
+        -------
+        `numpy.ndarray`
+            Boolean, of the cube's shape, True where the center of the pixel is inside.
+
+        Raises
+        ------
+        ValueError
+            If the cube has other axes, or no way from the polygon's coordinates to its pixels.
+
+        Warns
+        -----
+        sunpy.util.exceptions.SunpyUserWarning
+            If the polygon concerns no image of the cube.
+
+        Examples
+        --------
+        >>> from esis_ndcube import ESISLevel3Cube
+        >>> from esis_ndcube.corrections.masks import PolygonMask
+        >>> cube = ESISLevel3Cube.read("l3.fits")  # doctest: +SKIP
+        >>> PolygonMask([(1100, 400), (1180, 400), (1180, 420)]).evaluate(cube).sum()  # doctest: +SKIP
+        """
+        check_cube(cube)
+        if cube.data.ndim != 4:
+            msg = f"got a cube of shape {cube.data.shape}, expected (time, channel, y, x): slice with ranges"
+            raise ValueError(msg)
+        result = np.zeros(cube.data.shape, dtype=bool)
+        concerned = [
+            (time, channel)
+            for time, channel in np.ndindex(result.shape[:2])
+            if (self.channels is None or cube.channel[channel] in self.channels)
+            and (self.frames is None or (cube.frame is not None and cube.frame[time] in self.frames))
+        ]
+        if not concerned:
+            warn_user(f"a polygon for channels {self.channels} and frames {self.frames} is of no image of this cube")
+        for index in concerned:
+            result[index] = self._inside(cube, index)
+        return result
+
+    def _inside(self, cube, index):
+        shape, own = cube.data.shape[2:], "sky" if hasattr(cube, "alignment") else "detector"
+        if self.coordinates == own:
+            wcs = cube[index].wcs.low_level_wcs
+            world = (self.vertices[:, axis].to_value(unit) for axis, unit in enumerate(wcs.world_axis_units))
+            vertices = np.stack(wcs.world_to_pixel_values(*world), axis=-1)
+            y, x = np.indices(shape)
+            return _contains(vertices, x, y)
+        if own == "detector":
+            msg = "got a polygon on the Sun and Level-1 frames, which are not aligned: mask the Level-3 cube with it"
+            raise ValueError(msg)
+        alignments = cube.applied_alignment
+        alignment = None if alignments is None else alignments[index]
+        if alignment is None:
+            if not np.isfinite(cube.data[index]).any():
+                return False
+            msg = (
+                f"the image of frame {cube.frame[index[0]]}, channel {cube.channel[index[1]]} has no alignment to "
+                "place detector pixels with: give the polygon on the Sun"
+            )
+            raise ValueError(msg)
+        return _contains(self.vertices.value, *detector_coordinates(alignment, cube.wcs[index], shape))
+
+
+def image_coordinates(wcs, pixels):
+    """
+    Detector or sky coordinates of pixels of an image.
+
+    Parameters
+    ----------
+    wcs : `~astropy.wcs.WCS`
+        WCS of the image.
+    pixels : `numpy.ndarray`
+        Pixels (x, y), shape (n, 2).
+
+    Returns
+    -------
+    `~astropy.units.Quantity`
+        Of that shape.
+    """
+    wcs = wcs.low_level_wcs
+    values = wcs.pixel_to_world_values(*pixels.T)
+    world = [np.asarray(v) * u.Unit(unit) for v, unit in zip(values, wcs.world_axis_units, strict=True)]
+    if world[0].unit != u.pix:
+        # Longitudes come out between 0 and 360 degrees.
+        world[0] = (world[0] + 180 * u.deg) % (360 * u.deg) - 180 * u.deg
+    return u.Quantity(world).T
+
+
+def _contains(vertices, x, y):
+    """Which points are inside of a polygon; those with NaN are not."""
+    low, high = vertices.min(axis=0), vertices.max(axis=0)
+    # False for NaN
+    near = (x >= low[0]) & (x <= high[0]) & (y >= low[1]) & (y <= high[1])
+    near[near] = Outline(vertices).contains_points(np.column_stack([x[near], y[near]]))
+    return near

@@ -1,0 +1,92 @@
+"""Draw and edit a polygon with the mouse."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.widgets import PolygonSelector
+
+from esis_ndcube.corrections.masks.model import PolygonMask, image_coordinates
+
+__all__ = ["PolygonSelection"]
+
+
+class PolygonSelection:
+    """
+    A polygon that is drawn and edited with the mouse, by `matplotlib.widgets.PolygonSelector`.
+
+    Click the vertices; drag one to move it, with shift held all of them; escape begins anew.
+
+    Parameters
+    ----------
+    image : `~esis_ndcube.ESISLevel3Cube` or `~esis_ndcube.ESISLevel1Cube`
+        One exposure of one channel, shape (y, x).
+    axes : `~matplotlib.axes.Axes`, optional
+        Axes that show the image in its pixels; by default it is drawn in a new pyplot figure.
+    polygon : `PolygonMask`, optional
+        A polygon in the image's own coordinates to begin with.
+
+    Attributes
+    ----------
+    selector : `~matplotlib.widgets.PolygonSelector`
+        The widget.
+
+    Raises
+    ------
+    ValueError
+        If the image has other axes, or the polygon other coordinates.
+
+    Examples
+    --------
+    >>> from esis_ndcube.corrections.masks import PolygonSelection
+    >>> selection = PolygonSelection(cube[15, 0])  # doctest: +SKIP
+    >>> masked = cube.mask_polygons([selection.polygon()])  # doctest: +SKIP
+    """
+
+    def __init__(self, image, *, axes=None, polygon=None):
+        if image.data.ndim != 2:
+            msg = f"got a cube of shape {image.data.shape}, expected one image, as cube[0, 0]"
+            raise ValueError(msg)
+        self._image = image
+        own = "sky" if hasattr(image, "alignment") else "detector"
+        if polygon is not None and polygon.coordinates != own:
+            msg = f"got a polygon in {polygon.coordinates} coordinates, expected {own} ones for this image"
+            raise ValueError(msg)
+        if axes is None:
+            axes = plt.figure().add_subplot(projection=image.wcs)
+            seen = image.data[np.isfinite(image.data)]
+            axes.imshow(image.data, origin="lower", vmax=np.percentile(seen, 99.7) if seen.size else None)
+        self.selector = PolygonSelector(axes, lambda vertices: None)
+        if polygon is not None:
+            wcs = image.wcs.low_level_wcs
+            units = wcs.world_axis_units
+            world = (polygon.vertices[:, axis].to_value(unit) for axis, unit in enumerate(units))
+            self.selector.verts = np.stack(wcs.world_to_pixel_values(*world), axis=-1)
+
+    def polygon(self, *, channels=None, frames=None):
+        """
+        The polygon as it stands.
+
+        Parameters
+        ----------
+        channels, frames : `int` or sequence of `int`, optional
+            The images that it is for, by default all.
+
+        Returns
+        -------
+        `PolygonMask`
+            In the image's own coordinates.
+
+        Raises
+        ------
+        ValueError
+            As `PolygonMask`, for one if fewer than three vertices are drawn.
+
+        Examples
+        --------
+        >>> from esis_ndcube import ESISLevel3Cube
+        >>> from esis_ndcube.corrections.masks import PolygonSelection
+        >>> cube = ESISLevel3Cube.read("l3.fits")  # doctest: +SKIP
+        >>> selection = PolygonSelection(cube[15, 0])  # doctest: +SKIP
+        >>> masked = cube.mask_polygons(selection.polygon(channels=1))  # doctest: +SKIP
+        """
+        pixels = np.array(self.selector.verts, dtype=float).reshape(-1, 2)
+        return PolygonMask(image_coordinates(self._image.wcs, pixels), channels, frames)

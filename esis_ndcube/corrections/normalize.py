@@ -1,0 +1,357 @@
+"""Bring all exposures and channels to one brightness."""
+
+import numpy as np
+
+import astropy.units as u
+from astropy.table import QTable
+from sunpy.util.exceptions import warn_user
+
+from esis_ndcube.flags import Flag
+from esis_ndcube.operations._parts import rebuild
+from esis_ndcube.resample import correlation_factor
+from esis_ndcube.utils.arrays import plain_arrays
+from esis_ndcube.utils.checks import check_cube, named_axes
+from esis_ndcube.utils.provenance import ProcessingStep
+from esis_ndcube.utils.uncertainty import make_uncertainty, standard_deviation
+from esis_ndcube.wcs.meta import copy_meta
+
+__all__ = ["factor_errors", "image_means", "masked_means", "normalization_factors", "normalize_intensities"]
+
+
+def image_means(data, mask, flags, *, region=None, error=None):
+    """
+    Mean brightness of every image over one region, by default that which is clean in all of them.
+
+    All that is normalized is measured by it, while a cube is formed and afterwards.
+
+    Parameters
+    ----------
+    data : `numpy.ndarray`
+        Shape (time, channel, y, x).
+    mask : `numpy.ndarray`
+        True where invalid, of that shape.
+    flags : `numpy.ndarray`
+        Bits of `~esis_ndcube.flags.Flag`, of that shape; not looked at where a region is given.
+    region : `numpy.ndarray` of `bool`, optional
+        True where to measure, shape (y, x).
+    error : callable, optional
+        Gives the error of an image's mean, of its index (time, channel) and the region.
+
+    Returns
+    -------
+    means, errors : `numpy.ndarray`
+        Shape (time, channel); NaN for an image without valid pixels, which does not count for the region. Errors are
+        NaN too where they are not known.
+    region : `numpy.ndarray` of `bool`
+        True where measured, shape (y, x).
+
+    Raises
+    ------
+    ValueError
+        If the images have no valid region in common, or the given one has invalid pixels in an image that has valid
+        ones.
+
+    Warns
+    -----
+    sunpy.util.exceptions.SunpyUserWarning
+        If overlapping lines leave no clean region, so that the valid one is taken.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from esis_ndcube.corrections.normalize import image_means
+    >>> data = np.arange(8.0).reshape(1, 2, 2, 2)
+    >>> means, _, region = image_means(data, data == 0, np.zeros(data.shape, "u1"))
+    >>> means, int(region.sum())
+    (array([[2., 6.]]), 3)
+    """
+    # One region for all exposures, or else those that lack a channel would be measured on another part of the Sun.
+    valid = np.ones(data.shape[-2:], dtype=bool)
+    clean = valid.copy()
+    present = np.zeros(data.shape[:2], dtype=bool)
+    for index in np.ndindex(present.shape):
+        good = ~np.asarray(mask[index]) & np.isfinite(np.asarray(data[index]))
+        present[index] = good.any()
+        if present[index]:
+            valid &= good
+            if region is None:
+                clean &= good & (np.asarray(flags[index]) & Flag.OVERLAP == 0)
+            elif count := int((region & ~good).sum()):
+                msg = (
+                    f"{count} of {region.sum()} pixels of the region are invalid in exposure {index[0]}, channel "
+                    f"index {index[1]}: clean_region() leaves such out"
+                )
+                raise ValueError(msg)
+    if region is None:
+        region = _common(valid if present.any() else ~valid, clean)
+    means, errors = np.full((2, *present.shape), np.nan)
+    for index in map(tuple, np.argwhere(present).tolist()):
+        means[index] = np.asarray(data[index])[region].mean(dtype=float)
+        if error is not None:
+            errors[index] = error(index, region)
+    return means, errors, region
+
+
+def _common(valid, clean):
+    """The region to measure: clean, or else valid in all images."""
+    if not valid.any():
+        msg = "the images have no valid region in common: there is nothing to normalize by (normalize=False leaves it)"
+        raise ValueError(msg)
+    if clean.any():
+        return clean
+    warn_user(
+        "another line overlaps all of the region that the images have in common: they are normalized with its light "
+        "among them"
+    )
+    return valid
+
+
+@plain_arrays("means")
+def normalization_factors(means):
+    """
+    Factors that bring all images to the brightest exposure of the brightest channel.
+
+    Parameters
+    ----------
+    means : `numpy.ndarray`
+        Shape (time, channel), as `image_means` gives them.
+
+    Returns
+    -------
+    `numpy.ndarray`
+        What to multiply each image by (Parker et al. 2022), of that shape; NaN where the mean is NaN, or not positive.
+
+    Raises
+    ------
+    ValueError
+        If no mean is positive.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from esis_ndcube.corrections.normalize import normalization_factors
+    >>> normalization_factors(np.array([[1.0, 2.0], [4.0, np.nan]]))
+    array([[ 4.,  2.],
+           [ 1., nan]])
+    """
+    means = np.where(np.asarray(means) > 0, means, np.nan)
+    if not np.isfinite(means).any():
+        msg = "no image has a positive mean brightness: there is nothing to normalize by"
+        raise ValueError(msg)
+    return np.nanmax(means) / means
+
+
+@plain_arrays("means", "errors")
+def factor_errors(means, errors):
+    """
+    Errors of the factors of `normalization_factors`.
+
+    Parameters
+    ----------
+    means, errors : `numpy.ndarray`
+        Shape (time, channel), as `image_means` gives them.
+
+    Returns
+    -------
+    `numpy.ndarray`
+        Of that shape: from the errors of the image and of the brightest one, which itself has the factor 1 and no
+        error; NaN where they are not known.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from esis_ndcube.corrections.normalize import factor_errors
+    >>> factor_errors(np.array([[1.0, 2.0]]), np.array([[0.03, 0.08]])).round(3)
+    array([[0.1, 0. ]])
+    """
+    factors = normalization_factors(means)
+    relative = errors / means
+    best = np.unravel_index(np.nanargmax(means), means.shape)
+    result = factors * np.hypot(relative, relative[best])
+    # The target itself has the factor 1, whatever its noise.
+    result[best] = 0 if np.isfinite(relative[best]) else np.nan
+    return result
+
+
+def masked_means(cube, *, region=None):
+    """
+    Mean brightness of every image over one region, with its error.
+
+    The error is that of photon and read noise. Resampling correlates the noise of neighboring pixels, so that it is
+    larger than the pixels' own uncertainties alone would give, by `~esis_ndcube.resample.correlation_factor`.
+
+    Parameters
+    ----------
+    cube : `~esis_ndcube.ESISLevel3Cube`
+        Cube, shape (time, channel, y, x).
+    region : `numpy.ndarray` of `bool`, optional
+        True where to measure, shape (y, x); by default that of `image_means`.
+
+    Returns
+    -------
+    `~astropy.table.QTable`
+        A row per image: ``frame``, ``time``, ``channel``, ``mean``, ``error`` and ``pixels``.
+        The mean is NaN where an image has no valid pixels, the error also where the cube has no uncertainty or no
+        alignment, without which the correlation of the noise is not known.
+
+    Raises
+    ------
+    ValueError
+        If the cube has other axes or no flags, the region another shape or invalid pixels in an image that has valid
+        ones, or the images have no valid region in common.
+
+    Warns
+    -----
+    sunpy.util.exceptions.SunpyUserWarning
+        As `image_means`.
+
+    Examples
+    --------
+    >>> from esis_ndcube import ESISLevel3Cube
+    >>> from esis_ndcube.corrections.normalize import masked_means
+    >>> cube = ESISLevel3Cube.read("l3.fits")  # doctest: +SKIP
+    >>> masked_means(cube)["mean"].max()  # doctest: +SKIP
+    """
+    check_cube(cube, 3)
+    named_axes(cube)
+    if cube.data.ndim != 4:
+        msg = f"got a cube of shape {cube.data.shape}, expected (time, channel, y, x)"
+        raise ValueError(msg)
+    region = None if region is None else np.asarray(region)
+    if region is None and cube.flags is None:
+        msg = "got a cube without flags, expected them, or a region"
+        raise ValueError(msg)
+    if region is not None and (region.shape != cube.data.shape[-2:] or region.dtype != bool):
+        msg = f"got a region of shape {region.shape} and type {region.dtype}, expected {cube.data.shape[-2:]} and bool"
+        raise ValueError(msg)
+    if region is not None and not region.any():
+        msg = "got a region without a pixel, expected True where to measure"
+        raise ValueError(msg)
+    shape = cube.data.shape[:2]
+    sigma = standard_deviation(cube, cube.unit)
+    means, errors, region = image_means(
+        cube.data, _Masks(cube), cube.flags, region=region, error=lambda *place: _mean_error(cube, sigma, *place)
+    )
+    rows = np.indices(shape).reshape(2, -1)
+    unit = u.dimensionless_unscaled if cube.unit is None else cube.unit
+    return QTable(
+        {
+            "frame": np.array([_number(cube.frame, row) for row in rows[0]]),
+            "time": cube.time[rows[0]],
+            "channel": np.asarray(cube.channel)[rows[1]],
+            "mean": means.ravel() * unit,
+            "error": errors.ravel() * unit,
+            "pixels": np.full(means.size, region.sum()),
+        }
+    )
+
+
+def normalize_intensities(cube, *, region=None):
+    """
+    Scale all images to the brightest exposure of the brightest channel.
+
+    Every image is multiplied by the ratio of the largest of `masked_means` to its own (Parker et al. 2022).
+
+    Parameters
+    ----------
+    cube : `~esis_ndcube.ESISLevel3Cube`
+        Cube, shape (time, channel, y, x), not yet normalized.
+    region : `numpy.ndarray` of `bool`, optional
+        As for `masked_means`.
+
+    Returns
+    -------
+    `~esis_ndcube.ESISLevel3Cube`
+        With data and uncertainty scaled. ``cube.normalization`` has the factors and ``cube.normalization_error`` their
+        errors, shape (time, channel); errors of the factors are not part of the pixels' uncertainty, being common to
+        all of an image. An image that can not be measured has the factor NaN and is masked.
+
+    Raises
+    ------
+    ValueError
+        If the cube is normalized already, no image has a positive mean, or as `masked_means`.
+
+    Examples
+    --------
+    >>> from esis_ndcube import ESISLevel3Cube
+    >>> from esis_ndcube.corrections.normalize import normalize_intensities
+    >>> cube = normalize_intensities(ESISLevel3Cube.read("l3.fits"))  # doctest: +SKIP
+    >>> cube.normalization.min()  # doctest: +SKIP
+    1.0
+    """
+    check_cube(cube, 3)
+    if cube.normalization is not None or any(step.name == "normalize_intensities" for step in cube.history):
+        msg = (
+            "this cube is normalized already (see cube.normalization): "
+            "form it with normalize=False to normalize it in another way"
+        )
+        raise ValueError(msg)
+    table = masked_means(cube, region=region)
+    shape = cube.data.shape[:2]
+    means, errors = (table[name].value.reshape(shape) for name in ("mean", "error"))
+    factors = normalization_factors(means)
+    errors = factor_errors(means, errors)
+    dtype = np.result_type(cube.data.dtype, np.float32)
+    scale = factors[..., None, None].astype(dtype)
+    unknown = np.broadcast_to(~np.isfinite(scale), cube.data.shape)
+    mask = unknown.copy() if cube.mask is None else unknown | cube.mask
+    flags = None
+    if cube.flags is not None:
+        flags = cube.flags | np.where(unknown, np.array(Flag.MISSING, cube.flags.dtype), cube.flags.dtype.type(0))
+    sigma = standard_deviation(cube, cube.unit)
+    step = normalization_step(region)
+    meta = copy_meta(cube.meta)
+    values = {"normalization": factors, "normalization_error": errors}
+    for name, value in values.items():
+        meta.pop(name, None)
+        meta.add(name, value, axes=(0, 1))
+    return rebuild(
+        cube,
+        step,
+        data=cube.data * scale,
+        uncertainty=make_uncertainty(cube.uncertainty, None if sigma is None else sigma * scale),
+        mask=mask,
+        flags=flags,
+        meta=meta,
+    )
+
+
+def _number(numbers, index):
+    return -1 if numbers is None else int(numbers[index])
+
+
+class _Masks:
+    """The mask of each image of a cube, whatever the cube's mask is."""
+
+    def __init__(self, cube):
+        self._cube = cube
+
+    def __getitem__(self, index):
+        return self._cube._mask_part(index)
+
+
+def normalization_step(region=None):
+    """What the history says of a normalization over a region, by default the clean one."""
+    return ProcessingStep("normalize_intensities", {"region": "clean" if region is None else "given"})
+
+
+def mean_error(sigma, region, factor):
+    """Standard deviation of an image's mean over the region, where noise is correlated by a factor."""
+    sigma = np.asarray(sigma, dtype=float)[region]
+    return factor * np.sqrt(np.sum(sigma**2)) / sigma.size
+
+
+def _mean_error(cube, sigma, index, region):
+    """The same of an image of a cube, NaN where it is not known."""
+    alignments = cube.applied_alignment
+    alignment = None if alignments is None else alignments[index]
+    if sigma is None or alignment is None:
+        return np.nan
+    order = next((step.parameters["order"] for step in reversed(cube.history) if step.name == "resample"), "bicubic")
+    factor = correlation_factor(alignment, cube.wcs[index], order=order, position=_middle(region))
+    return mean_error(sigma[index], region, factor)
+
+
+def _middle(region):
+    rows, columns = np.nonzero(region)
+    return columns.mean(), rows.mean()

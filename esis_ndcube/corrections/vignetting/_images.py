@@ -1,0 +1,88 @@
+"""What the parts of this package ask of the images of a cube."""
+
+import numpy as np
+
+from astropy.wcs import WCSCOMPARE_ANCILLARY, WCSCOMPARE_CRPIX
+
+from esis_ndcube.field_stop.region import distance_inside, overlapping_lines
+from esis_ndcube.flags import Flag
+from esis_ndcube.resample import detector_coordinates
+from esis_ndcube.utils.checks import check_cube as check_kind
+
+# Share of the clean pixels that another line has to cover to matter.
+_MATTERS = 0.02
+
+
+def check_cube(cube):
+    """Raise a `ValueError` if the images can not be compared with one another."""
+    check_kind(cube, 3)
+    if cube.data.ndim != 4:
+        msg = f"got a cube of shape {cube.data.shape}, expected (time, channel, y, x): slice with ranges"
+        raise ValueError(msg)
+    if cube.flight is None or cube.line is None:
+        msg = "got a cube without flight or line, expected one of form_level3"
+        raise ValueError(msg)
+    if cube.flags is None:
+        msg = "got a cube without flags, which say where the field stop and overlapping lines are"
+        raise ValueError(msg)
+    if cube.data.shape[1] < 2:
+        msg = f"got a cube of channel {cube.channel[0]} only, expected two or more to compare"
+        raise ValueError(msg)
+
+
+def chosen_alignments(cube):
+    """The alignments that the images were made with, shape (time, channel)."""
+    alignments = cube.applied_alignment
+    if alignments is None:
+        msg = "got a cube without alignments, which carry the vignetting to the Sun: expected one of form_level3"
+        raise ValueError(msg)
+    return alignments
+
+
+def on_grid(alignment, wcs):
+    """Whether the pixels of a celestial WCS are those of the alignment's grid, or of a part of it."""
+    # An exposure's WCS has a time and observer of its own, but the Sun stays on its pixels.
+    return alignment.grid.wcs.compare(wcs.wcs, WCSCOMPARE_ANCILLARY | WCSCOMPARE_CRPIX)
+
+
+def valid_pixels(cube, time, channel):
+    """Where an image has light of the line, shape (y, x)."""
+    return np.isfinite(np.asarray(cube.data[time, channel])) & ~np.asarray(cube._mask_part((time, channel)))
+
+
+def clean_pixels(cube, time, channel):
+    """Where an image has light of the line and none of the brightest line that overlaps it, shape (y, x)."""
+    flags = np.asarray(cube.flags[time, channel])
+    return valid_pixels(cube, time, channel) & (flags & Flag.OVERLAP == 0)
+
+
+def is_present(cube, time, channel, alignments):
+    """Whether there is an image."""
+    return alignments[time, channel] is not None and valid_pixels(cube, time, channel).any()
+
+
+def second_lines(cube, alignments):
+    """Lines that fall on the clean pixels: fainter than the brightest overlapping one, which those leave out."""
+    line = cube.flight.line(cube.line)
+    others = overlapping_lines(cube.flight, line)[1:]
+    share = np.zeros(len(others))
+    # The field stops are fixed on the detectors: one image of each channel shows them.
+    first = [next((i for i, item in enumerate(column) if item is not None), None) for column in alignments.T]
+    images = [(time, channel) for channel, time in enumerate(first) if time is not None]
+    for time, channel in images:
+        clean = clean_pixels(cube, time, channel)
+        u_pixel, v_pixel = image_positions(alignments[time, channel], cube.wcs.celestial, clean.shape)
+        u_pixel, v_pixel = u_pixel[clean], v_pixel[clean]
+        for number, other in enumerate(others if clean.any() else ()):
+            stop = cube.flight.field_stop(alignments[time, channel].channel, other)
+            share[number] += np.mean(distance_inside(stop, u_pixel, v_pixel) >= 0) / len(images)
+    return [other for other, value in zip(others, share, strict=True) if value > _MATTERS]
+
+
+def image_positions(alignment, wcs, shape):
+    """Detector pixels (u, v) of the pixels of an image with a celestial WCS."""
+    if not on_grid(alignment, wcs):
+        return detector_coordinates(alignment, wcs, shape)
+    corner = np.subtract(alignment.grid.wcs.crpix, wcs.wcs.crpix)
+    x, y = (np.arange(n) + first for n, first in zip(shape[::-1], corner, strict=True))
+    return alignment.transform(x[None, :], y[:, None])

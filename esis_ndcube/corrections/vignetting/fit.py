@@ -1,0 +1,94 @@
+"""Fit the vignetting to a cube, by the published method or by all of the images at once."""
+
+import numpy as np
+
+from esis_ndcube.corrections.vignetting._difference_slopes import fit_difference_slopes
+from esis_ndcube.corrections.vignetting._images import check_cube, chosen_alignments, is_present, on_grid
+from esis_ndcube.corrections.vignetting._joint import fit_joint_slopes
+from esis_ndcube.corrections.vignetting.model import Vignetting
+
+__all__ = ["fit_vignetting"]
+
+_METHODS = {"joint": fit_joint_slopes, "difference-slopes": fit_difference_slopes}
+
+
+def fit_vignetting(cube, method="joint"):
+    r"""
+    Find the vignetting of every channel from the differences of the channels.
+
+    All channels see one Sun through different vignettings: what slopes from channel to channel is not the Sun.
+
+    ``"joint"`` compares the logarithms of the mean brightness in small blocks of the images. The blocks' brightness
+    on the Sun, one gain for every image, the slopes, and the image of each faint line that overlaps where the images
+    are compared are fitted together, by least squares with Huber's weights. The brightness of the blocks is eliminated
+    by its Schur complement; the faint line's image, common to all channels, is a random field about its mean.
+    The covariance of the slopes is that between tiles of the images, so that it knows of errors that are the same in
+    all exposures.
+
+    ``"difference-slopes"`` is the published method (Parker et al. 2022): it minimizes
+
+    .. math:: Q = \frac{1}{n} \sqrt{\sum s^2}
+
+    over all n pairs of channels and exposures, where s is the slope of the straight line through the column means
+    of the difference of two images, each divided by its vignetting and its mean over the region that is clean in all
+    channels. Nearly blind to some combinations of the slopes, it takes the light of faint lines for vignetting, and
+    its covariance, from the scatter of the exposures, does not know of that.
+
+    Parameters
+    ----------
+    cube : `~esis_ndcube.ESISLevel3Cube`
+        A cube whose vignetting is not corrected, shape (time, channel, y, x).
+    method : `str`, optional
+        ``"joint"``, which is the more accurate one on simulated flights, or ``"difference-slopes"``.
+
+    Returns
+    -------
+    `~esis_ndcube.Vignetting`
+        The vignetting, with its errors.
+
+    Raises
+    ------
+    ValueError
+        If the cube is corrected already, has less than two channels, a channel without images, no flags, alignments,
+        or region that is clean in several channels, or channels whose directions leave the slopes undetermined.
+
+    Examples
+    --------
+    >>> from esis_ndcube import ESISLevel3Cube
+    >>> from esis_ndcube.corrections.vignetting import fit_vignetting
+    >>> cube = ESISLevel3Cube.read("l3.fits")  # doctest: +SKIP
+    >>> print(fit_vignetting(cube))  # doctest: +SKIP
+    """
+    if method not in _METHODS:
+        msg = f"got method {method!r}, expected one of {', '.join(map(repr, _METHODS))}"
+        raise ValueError(msg)
+    check_cube(cube)
+    if cube.vignetting is not None:
+        msg = (
+            f"the vignetting is corrected already, by the slopes from {cube.vignetting.source}: "
+            "call uncorrect_vignetting() first"
+        )
+        raise ValueError(msg)
+    alignments = chosen_alignments(cube)
+    present = np.array(
+        [[is_present(cube, t, c, alignments) for c in range(cube.data.shape[1])] for t in range(cube.data.shape[0])]
+    )
+    if lacking := [int(n) for n, any_image in zip(cube.channel, present.any(axis=0), strict=True) if not any_image]:
+        msg = f"channel {', '.join(map(str, lacking))} has no image in any exposure: leave it out of the cube"
+        raise ValueError(msg)
+    wcs = cube.wcs.celestial
+    if not all(on_grid(alignment, wcs) for alignment in alignments.flat if alignment is not None):
+        msg = "got a cube on another grid than its alignments: fit the vignetting before the cube is reprojected"
+        raise ValueError(msg)
+    result = _METHODS[method](cube, alignments, present)
+    frames = np.atleast_1d(cube.frame)[present.any(axis=1)]
+    slopes = dict(zip(np.asarray(cube.channel).tolist(), result.slopes.tolist(), strict=True))
+    return Vignetting(
+        slopes,
+        cube.flight,
+        cube.line,
+        source=f"{method} fit to {len(frames)} exposures, frames {frames[0]} to {frames[-1]}",
+        covariance=result.covariance,
+        systematic=result.systematic,
+        contamination=result.contamination,
+    )

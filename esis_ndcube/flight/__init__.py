@@ -1,0 +1,26 @@
+"""What is known of a flight before there are data: its configuration, and the flights that come with the package."""
+
+from esis_ndcube.flight.flight import ESIS_1, Flight
+from esis_ndcube.flight.instrument import (
+    Archive,
+    ByQuadrant,
+    Channel,
+    Detector,
+    FlightError,
+    FrameFiles,
+    Line,
+    LinePose,
+)
+
+__all__ = [
+    "ESIS_1",
+    "Archive",
+    "ByQuadrant",
+    "Channel",
+    "Detector",
+    "Flight",
+    "FlightError",
+    "FrameFiles",
+    "Line",
+    "LinePose",
+]

@@ -1,0 +1,372 @@
+"""Read flight files, with errors that name the entry."""
+
+import re
+import tomllib
+
+import numpy as np
+
+import astropy.units as u
+from astropy.time import Time
+
+from esis_ndcube.flight.instrument import (
+    Archive,
+    ByQuadrant,
+    Channel,
+    Detector,
+    FlightError,
+    FrameFiles,
+    Line,
+    LinePose,
+)
+
+
+def parse_flight(text, source):
+    """
+    Read the text of a flight file.
+
+    Parameters
+    ----------
+    text : `str`
+        TOML.
+    source : `str`
+        What error messages call it.
+
+    Returns
+    -------
+    `dict`
+        The attributes of a `~esis_ndcube.Flight`.
+
+    Raises
+    ------
+    FlightError
+        If the text is not TOML, or a value is missing or impossible.
+    """
+    try:
+        table = _Table(tomllib.loads(text), source)
+    except tomllib.TOMLDecodeError as error:
+        msg = f"{source} is not a flight file in TOML: {error}"
+        raise FlightError(msg) from error
+    return _build(table, text)
+
+
+def in_ranges(number, ranges):
+    """
+    Whether a number lies in one of some ranges that include their ends.
+
+    Parameters
+    ----------
+    number : `int`
+        The number.
+    ranges : `tuple`
+        Of ``(first, last)``.
+
+    Returns
+    -------
+    `bool`
+        True if it does.
+    """
+    return any(first <= number <= last for first, last in ranges)
+
+
+def name_quadrants(text):
+    """
+    Name the quadrants in the text of a flight that a cube was written with before they had names.
+
+    Parameters
+    ----------
+    text : `str`
+        TOML. Gains in a list are in the order in which that code applied them, which need not be the right one.
+
+    Returns
+    -------
+    `str`
+        TOML that `parse_flight` reads.
+    """
+
+    def named(match):
+        values = (value.strip() for value in match[1].split(",") if value.strip())
+        pairs = zip(ByQuadrant._fields, values, strict=True)
+        return f"gain = {{ {', '.join(f'{name} = {value}' for name, value in pairs)} }}"
+
+    return re.sub(r"^gain = \[([^\]]*)\]", named, text, flags=re.MULTILINE)
+
+
+class _Table:
+    """A TOML table that knows where it stands, so that errors can say so."""
+
+    def __init__(self, values, source, where=""):
+        self._values, self._source, self._where = values, source, where
+
+    def fail(self, key, problem):
+        msg = f"flight file {self._source}: {self._where}{key}: {problem}"
+        raise FlightError(msg)
+
+    def get(self, key, kind, *, default=None, positive=False):
+        value = self._values.get(key, default)
+        if value is None:
+            self.fail(key, f"missing, expected {'a table' if kind is dict else kind.__name__}")
+        if kind is float and type(value) is int:
+            value = float(value)
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            self.fail(key, f"got {value!r}, expected {kind.__name__}")
+        if kind is float and not np.isfinite(value):
+            self.fail(key, f"got {value!r}, expected a finite number")
+        if positive and not value > 0:
+            self.fail(key, f"got {value!r}, expected more than 0")
+        return value
+
+    def has(self, key):
+        return key in self._values
+
+    def table(self, key):
+        return _Table(self.get(key, dict), self._source, f"{self._where}{key}.")
+
+    def tables(self, key):
+        rows = self.get(key, list)
+        if not rows or not all(isinstance(row, dict) for row in rows):
+            self.fail(key, f"got {rows!r}, expected at least one [[{key}]] table")
+        return [_Table(row, self._source, f"{self._where}{key}[{i}].") for i, row in enumerate(rows)]
+
+    def quantity(self, key, unit, *, positive=True):
+        text = self.get(key, str)
+        try:
+            value = u.Quantity(text).to(unit)
+        except (TypeError, ValueError) as error:
+            self.fail(key, f"got {text!r}, expected a quantity in {unit}, as '1 {unit}' ({error})")
+        if not np.isfinite(value) or (positive and value <= 0):
+            self.fail(key, f"got {text!r}, expected a quantity above 0")
+        return value
+
+    def array(self, key, shape, *, kind=float, positive=False):
+        """An array; a length of None in ``shape`` is free but not 0."""
+        value = self.get(key, list)
+        try:
+            array = np.array(value, dtype=float)
+        except (TypeError, ValueError):
+            array = np.array(np.nan)
+        fits = array.ndim == len(shape) and all(n == m if m else n > 0 for n, m in zip(array.shape, shape, strict=True))
+        good = fits and np.isfinite(array).all() and (kind is float or (array == array.round()).all())
+        if not good or (positive and (array <= 0).any()):
+            sign = "positive " if positive else ""
+            form = " x ".join("n" if m is None else str(m) for m in shape)
+            self.fail(key, f"got {value!r}, expected {form} {sign}{kind.__name__} numbers")
+        array = array.astype(kind)
+        array.setflags(write=False)
+        return array
+
+    def ranges(self, key, count=None, *, upper=None, default=None, closed=False):
+        """Ranges of whole numbers as tuples; ``closed`` ones include their end."""
+        if default is not None and not self.has(key):
+            return default
+        rows = self.array(key, (count, 2), kind=int)
+        if (rows < 0).any() or (rows[:, 1] < rows[:, 0] + (not closed)).any():
+            self.fail(key, f"got {rows.tolist()}, expected ranges with their start before their end")
+        if upper is not None and rows.max() > upper:
+            self.fail(key, f"got {rows.tolist()}, expected ranges up to {upper}")
+        return tuple(map(tuple, rows.tolist()))
+
+
+def _build(table, toml):
+    detector = _build_detector(table.table("detector"))
+    lines = tuple(_build_line(row, detector) for row in table.tables("lines"))
+    stop, grid, pose = table.table("field_stop"), table.table("grid"), table.table("pose")
+    sides = stop.get("sides", int)
+    if sides < 3:
+        stop.fail("sides", f"got {sides}, expected at least 3")
+    width = stop.quantity("width", "arcsec")
+    radii = (width / 2 / np.cos(np.pi / sides) / detector.pixel_scale).to_value(u.one)
+    angles = (np.arange(sides) + 0.5) * 2 * np.pi / sides
+    outline = np.column_stack([np.cos(angles), np.sin(angles)]) * radii
+    pose_line = pose.get("line", str)
+    if pose_line not in [line.name for line in lines if line.columns]:
+        pose.fail("line", f"got {pose_line!r}, expected the name of a line with columns")
+    wavelengths = {line.name: line.wavelength for line in lines}
+    channels = tuple(_build_channel(row, outline, detector, pose_line, wavelengths) for row in table.tables("channels"))
+    numbers = [channel.number for channel in channels]
+    if numbers != list(range(1, len(channels) + 1)):
+        table.fail("channels", f"got the numbers {numbers}, expected 1, 2, ... in order")
+    reference_channel = table.get("reference_channel", int, positive=True)
+    if reference_channel not in numbers:
+        table.fail("reference_channel", f"got {reference_channel}, expected one of {numbers}")
+    timeline, files = table.table("timeline"), table.table("files")
+    time_stamp = timeline.get("time_stamp", str)
+    if time_stamp not in ("start", "middle", "end"):
+        timeline.fail("time_stamp", f"got {time_stamp!r}, expected 'start', 'middle' or 'end'")
+    light = timeline.ranges("light_frames", closed=True)
+    dark = timeline.ranges("dark_frames", closed=True)
+    if any(in_ranges(frame, dark) for first, last in light for frame in range(first, last + 1)):
+        timeline.fail("dark_frames", f"got {dark}, expected no frame of light_frames {light}")
+    try:
+        launch = Time(table.get("launch", object), scale="utc")
+    except ValueError as error:
+        table.fail("launch", f"got {table.get('launch', object)!r}, expected a date and time ({error})")
+    vignetting, reference, registration = (table.table(k) for k in ("vignetting", "reference", "registration"))
+    widths = [registration.quantity(key, "arcsec") for key in ("fine", "coarse")]
+    if widths[1] <= widths[0]:
+        registration.fail("coarse", f"got {widths[1]}, expected more than fine, {widths[0]}")
+    return {
+        "name": _name(table),
+        "title": table.get("title", str),
+        "instrument": table.get("instrument", str),
+        "launch": launch,
+        "reference_channel": reference_channel,
+        "files": _build_files(files),
+        "cadence": timeline.quantity("cadence", "s"),
+        "clock_offset": timeline.quantity("clock_offset", "s", positive=False),
+        "light_frames": light,
+        "dark_frames": dark,
+        "time_stamp": time_stamp,
+        "detector": detector,
+        "field_stop_sides": sides,
+        "field_stop_width": width,
+        "vignetting_zero": vignetting.quantity("zero", "arcsec"),
+        "vignetting_width": vignetting.quantity("width", "arcsec"),
+        "vignetting_margin": vignetting.quantity("margin", "arcsec"),
+        "reference_name": reference.get("name", str),
+        "reference_instrument": reference.get("instrument", str),
+        "reference_wavelength": reference.quantity("wavelength", "Angstrom"),
+        "registration_widths": u.Quantity(widths),
+        "grid_shape": tuple(grid.array("shape", (2,), kind=int, positive=True).tolist()),
+        "grid_crpix": tuple(grid.array("crpix", (2,)).tolist()),
+        "grid_crval": tuple(grid.array("crval", (2,)).tolist()),
+        "grid_cdelt": tuple(grid.array("cdelt", (2,), positive=True).tolist()),
+        "pose_frame": pose.get("frame", int, positive=True),
+        "pose_line": pose_line,
+        "pose_pivot": tuple(pose.array("pivot", (2,)).tolist()),
+        "lines": lines,
+        "channels": channels,
+        "archive": _build_archive(table.table("archive")) if table.has("archive") else None,
+        "toml": toml,
+    }
+
+
+def _name(table):
+    name = table.get("name", str)
+    if not re.fullmatch(r"[A-Za-z]\w*", name):
+        table.fail("name", f"got {name!r}, expected letters, digits and underscores")
+    return name
+
+
+def _build_files(table):
+    pattern = table.get("pattern", str)
+    try:
+        distinct = {pattern.format(channel=c, frame=f) for c in (1, 2) for f in (1, 2)}
+    except (KeyError, IndexError, ValueError) as error:
+        table.fail("pattern", f"got {pattern!r}, expected a template of {{channel}} and {{frame}} ({error!r})")
+    if len(distinct) < 4:
+        table.fail("pattern", f"got {pattern!r}, expected both {{channel}} and {{frame}} in it")
+    return FrameFiles(
+        pattern=pattern,
+        **{key: table.get(key, str) for key in ("time", "camera", "frame", "exposure", "measured_exposure")},
+        exposure_unit=table.quantity("exposure_unit", "s"),
+        measured_exposure_unit=table.quantity("measured_exposure_unit", "s"),
+    )
+
+
+def _build_archive(table):
+    short_name, url = table.get("short_name", str), table.get("url", str)
+    if not re.fullmatch(r"[a-z]\w*", short_name):
+        table.fail("short_name", f"got {short_name!r}, expected lower-case letters, digits and underscores")
+    if not re.match(r"https?://", url):
+        table.fail("url", f"got {url!r}, expected an address that begins with https:// or http://")
+    try:
+        time = Time(table.get("time", object), scale="utc")
+    except ValueError as error:
+        table.fail("time", f"got {table.get('time', object)!r}, expected a date and time ({error})")
+    return Archive(
+        short_name=short_name,
+        url=url,
+        frames=table.ranges("frames", closed=True),
+        time_frame=table.get("time_frame", int, positive=True),
+        time=time,
+    )
+
+
+def _build_detector(table):
+    rows, columns = table.array("raw_shape", (2,), kind=int, positive=True).tolist()
+    split = table.get("split_column", int, positive=True)
+    if split >= columns:
+        table.fail("split_column", f"got {split}, expected less than the {columns} columns of a raw frame")
+    blank = table.ranges("blank_columns", 2, upper=columns)
+    active = table.ranges("active_columns", 2, upper=columns)
+    for key, (left, right) in {"blank_columns": blank, "active_columns": active}.items():
+        if left[1] > split or right[0] < split:
+            table.fail(key, f"got {[left, right]}, expected one range on each side of column {split}")
+    fano = table.get("fano_factor", float)
+    if not 0 <= fano < 1:
+        table.fail("fano_factor", f"got {fano}, expected 0 to 1")
+    stray = table.get("stray_light_rows", int)
+    if not 0 <= stray <= rows // 2:
+        table.fail("stray_light_rows", f"got {stray}, expected 0 to {rows // 2}")
+    return Detector(
+        raw_shape=(rows, columns),
+        split_column=split,
+        blank_columns=blank,
+        active_columns=active,
+        flip_y=table.get("flip_y", bool),
+        saturation=table.get("saturation", float, positive=True),
+        pixel_scale=table.array("pixel_scale", (2,), positive=True) * u.arcsec,
+        dispersion=table.quantity("dispersion", "Angstrom"),
+        energy_per_electron=table.quantity("energy_per_electron", "eV"),
+        fano_factor=fano,
+        read_noise=table.get("read_noise", float, positive=True),
+        psf_fwhm=table.get("psf_fwhm", float, positive=True),
+        stray_light_rows=stray,
+    )
+
+
+def _build_line(table, detector):
+    columns = None
+    if table.has("columns"):
+        columns = tuple(table.array("columns", (2,), kind=int).tolist())
+        if not 0 <= columns[0] < columns[1] <= detector.shape[1]:
+            table.fail("columns", f"got {columns}, expected a range of the {detector.shape[1]} active columns")
+    return Line(
+        name=table.get("name", str),
+        wavelength=table.quantity("wavelength", "Angstrom"),
+        intensity=table.get("intensity", float, positive=True),
+        columns=columns,
+    )
+
+
+def _build_channel(table, outline, detector, pose_line, wavelengths):
+    poses = [_build_pose(table, wavelengths[pose_line], outline)]
+    for row in table.tables("lines") if table.has("lines") else ():
+        name = row.get("name", str)
+        if name not in wavelengths or wavelengths[name] in [pose.wavelength for pose in poses]:
+            row.fail("name", f"got {name!r}, expected another of the lines {', '.join(wavelengths)}")
+        poses.append(_build_pose(row, wavelengths[name], outline))
+    slope = table.get("vignetting_slope", float)
+    if not -1 < slope < 1:
+        table.fail("vignetting_slope", f"got {slope}, expected -1 to 1")
+    return Channel(
+        number=table.get("number", int, positive=True),
+        camera=table.get("camera", str),
+        serial=table.get("serial", int),
+        dispersion_angle=table.get("dispersion_angle", float) * u.deg,
+        gain=_build_gain(table),
+        bad_columns=table.ranges("bad_columns", upper=detector.shape[1], default=()),
+        poses=tuple(poses),
+        vignetting_slope=slope,
+    )
+
+
+def _build_gain(table):
+    given = table.get("gain", object, default={})
+    if isinstance(given, list):
+        form = ", ".join(f"{name} = ..." for name in ByQuadrant._fields)
+        table.fail("gain", f"got the list {given}, whose order is not told, expected gain = {{ {form} }}, x first")
+    gain = table.table("gain")
+    if unknown := sorted(set(given) - set(ByQuadrant._fields)):
+        gain.fail(unknown[0], f"no quadrant, expected {', '.join(ByQuadrant._fields)}")
+    return ByQuadrant(**{name: gain.get(name, float, positive=True) for name in ByQuadrant._fields})
+
+
+def _build_pose(table, wavelength, outline):
+    center = table.array("center", (2,))
+    matrix = table.array("matrix", (2, 2))
+    if abs(np.linalg.det(matrix)) < 1e-6:
+        table.fail("matrix", f"got {matrix.tolist()}, expected a matrix that can be inverted")
+    stop = table.array("field_stop", (len(outline), 2)) if table.has("field_stop") else center + outline
+    stop.setflags(write=False)
+    return LinePose(wavelength, center, matrix, stop)

@@ -1,0 +1,400 @@
+"""Level-1 data in the forms that the ESIS team gives them: per-image files, and objects of their package."""
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+import astropy.units as u
+from astropy.io import fits
+from astropy.time import Time
+
+from esis_ndcube.flags import Flag
+from esis_ndcube.io._planes import image_data
+from esis_ndcube.io._values import unit_text
+from esis_ndcube.io.fits import check_output
+from esis_ndcube.level1 import calibration
+from esis_ndcube.level1.frames import FrameError, list_files, stamp_to_middle
+from esis_ndcube.level1.planes import PHOTONS, Planes, Times
+from esis_ndcube.utils.provenance import ProcessingStep
+from esis_ndcube.utils.uncertainty import standard_deviation
+
+__all__ = ["read_images", "unpack_esis", "write_images"]
+
+_DIGITAL = (u.DN, u.adu, u.ct)
+
+
+def write_images(cube, directory, *, overwrite=False):
+    """
+    Write one FITS file per image; see `esis_ndcube.level1.ESISLevel1Cube.write_images`.
+
+    Parameters
+    ----------
+    cube : `~esis_ndcube.level1.ESISLevel1Cube`
+        The cube, four-dimensional.
+    directory : path-like
+        Folder, made if need be.
+    overwrite : `bool`, optional
+        Whether files that exist may be replaced.
+
+    Returns
+    -------
+    `list` of `pathlib.Path`
+        The files.
+
+    Raises
+    ------
+    OSError
+        If a file exists, or can not be written.
+    ValueError
+        If the cube is not four-dimensional.
+
+    Examples
+    --------
+    >>> from esis_ndcube.level1.formats import write_images
+    >>> files = write_images(cube, "ESIS_Level1/")  # doctest: +SKIP
+    """
+    if cube.data.ndim != 4:
+        msg = f"got a cube with {cube.data.ndim} axes, expected (time, channel, y, x): slice with ranges"
+        raise ValueError(msg)
+    directory = Path(directory)
+    images = {}
+    for i in range(cube.data.shape[0]):
+        for j, channel in enumerate(np.atleast_1d(cube.channel)):
+            if cube.meta["file"][i, j]:
+                stamp = _stamp(cube.mid_time[i, j], cube.exposure[i, j], cube.flight)
+                images[directory / f"ESIS_Level1_{stamp.isot}_{channel}.fits"] = i, j, int(channel), stamp
+    there = [path.name for path in images if path.exists()]
+    if there and not overwrite:
+        msg = f"{directory} has {', '.join(there[:3])} already; pass overwrite=True to replace such files"
+        raise OSError(msg)
+    directory.mkdir(parents=True, exist_ok=True)
+    for path in images:
+        check_output(path, overwrite, inputs=[cube])
+    for path, place in images.items():
+        # A file is whole or not there.
+        with tempfile.TemporaryDirectory(dir=directory) as folder:
+            part = Path(folder) / "image.fits"
+            _image_hdus(cube, *place).writeto(part, checksum=True)
+            part.replace(path)
+    return list(images)
+
+
+def read_images(paths, flight, unit=None, first_frame=None):
+    """
+    Read per-image files; see `esis_ndcube.level1.ESISLevel1Cube.from_images`.
+
+    Parameters
+    ----------
+    paths : path-like or iterable of path-like
+        Files, folders and glob patterns.
+    flight : `~esis_ndcube.Flight`
+        The flight.
+    unit : `~astropy.units.Unit`, optional
+        Unit of files without ``BUNIT``.
+    first_frame : `int`, optional
+        Frame number of the earliest image, if the files do not say.
+
+    Returns
+    -------
+    `tuple`
+        What a Level-1 cube is put together from.
+
+    Raises
+    ------
+    ~esis_ndcube.level1.frames.FrameError
+        If no files are found, one is damaged, or is not such an image.
+    ValueError
+        If the unit is not known.
+
+    Examples
+    --------
+    >>> from esis_ndcube import ESIS_1
+    >>> from esis_ndcube.level1.formats import read_images
+    >>> parts = read_images("ESIS_Level1/", ESIS_1)  # doctest: +SKIP
+    """
+    found = [_read_image(path, flight, unit) for path in list_files(paths)]
+    start = min(image["middle"] for image in found)
+    first = flight.light_frames[0][0] if first_frame is None else first_frame
+    slots = {}
+    for image in found:
+        number = image["frame"]
+        if number is None:
+            number = first + _count((image["middle"] - start).to_value(u.s), flight)
+        other = slots.setdefault((number, image["channel"]), image)
+        if other is not image:
+            msg = (
+                f"two files hold frame {number} of channel {image['channel']}: {other['path']} and "
+                f"{image['path']}; keep one of them"
+            )
+            raise FrameError(msg)
+    units = {image["unit"] for image in found}
+    if len(units) > 1:
+        msg = f"the files are in different units: {', '.join(map(str, units))}"
+        raise ValueError(msg)
+    unit = units.pop()
+    numbers, channels = (sorted({key[i] for key in slots}) for i in (0, 1))
+    shape = len(numbers), len(channels)
+    planes = Planes((*shape, *flight.detector.shape))
+    offset, exposure, files = np.full(shape, np.nan), np.full(shape, np.nan), np.full(shape, "", dtype=object)
+    for (number, channel), image in slots.items():
+        index = numbers.index(number), channels.index(channel)
+        _put(planes, index, image, unit, flight)
+        offset[index] = (image["middle"] - start).to_value(u.s)
+        exposure[index], files[index] = image["exposure"], image["path"].name
+    times = Times.from_offsets(start, offset, exposure, files, numbers, flight)
+    line = found[0]["line"]
+    stray = {image["stray_light"] for image in found}
+    if len(stray) > 1:
+        msg = "some files keep their stray light and others do not (STRAYLT): read them apart"
+        raise ValueError(msg)
+    files_read = sorted(image["path"].name for image in found)
+    history = (ProcessingStep("from_images", {"files": files_read, "stray_light": stray.pop()}),)
+    unit = u.electron if unit in _DIGITAL else unit
+    return planes, times, numbers, channels, flight, unit, history, line
+
+
+def unpack_esis(obj, flight, frames=None):
+    """
+    Take an object of the ESIS team's package apart; see `esis_ndcube.level1.ESISLevel1Cube.from_esis`.
+
+    Parameters
+    ----------
+    obj : object
+        The object.
+    flight : `~esis_ndcube.Flight`
+        The flight.
+    frames : sequence of `int`, optional
+        Raw frame numbers.
+
+    Returns
+    -------
+    `tuple`
+        What a Level-1 cube is put together from.
+
+    Raises
+    ------
+    TypeError
+        If the object is not of a known form.
+    ValueError
+        If shape, unit or cameras do not fit the flight.
+
+    Examples
+    --------
+    >>> from esis_ndcube import ESIS_1
+    >>> from esis_ndcube.level1.formats import unpack_esis
+    >>> parts = unpack_esis(obj, ESIS_1)  # doctest: +SKIP
+    """
+    if hasattr(obj, "outputs") and hasattr(obj, "inputs"):
+        data, middle, exposure, channels, known = _unpack_named(obj, flight)
+        flip = False
+    elif hasattr(obj, "intensity") and hasattr(obj, "start_time"):
+        data, exposure = u.Quantity(obj.intensity), u.Quantity(obj.exposure_length, u.s)
+        middle = stamp_to_middle(Time(obj.start_time), exposure.value, flight)
+        channels, known, flip = _number(obj.cam_id), None, True
+    elif hasattr(obj, "intensity") and hasattr(obj, "time"):
+        data, exposure = u.Quantity(obj.intensity), u.Quantity(obj.exposure_length, u.s)
+        middle, channels, known, flip = Time(obj.time), _number(obj.channel), None, True
+    else:
+        msg = (
+            f"got {type(obj).__name__}, expected a Level-1 object of the esis package: with outputs and "
+            "inputs, or with intensity, exposure_length and time or start_time"
+        )
+        raise TypeError(msg)
+    if data.ndim != 4 or data.shape[2:] != flight.detector.shape:
+        rows, columns = flight.detector.shape
+        msg = f"got images of shape {data.shape}, expected (time, channel, {rows}, {columns})"
+        raise ValueError(msg)
+    shape = data.shape[:2]
+    channels = np.broadcast_to(channels, shape)[0].tolist()
+    for channel in channels:
+        flight.channel(channel)
+    exposure = np.broadcast_to(exposure.to_value(u.s), shape).copy()
+    middle = middle.reshape(-1, 1) if middle.ndim == 1 else middle
+    start = middle.min()
+    offset = np.broadcast_to((middle - start).to_value(u.s), shape).copy()
+    frames = known if frames is None else frames
+    if frames is None:
+        frames = [flight.light_frames[0][0] + _count(seconds, flight) for seconds in offset.mean(axis=1)]
+    if len(frames) != shape[0] or len(set(frames)) != shape[0]:
+        msg = f"got frame numbers {list(frames)}, expected {shape[0]} different ones"
+        raise ValueError(msg)
+    unit = _check_unit(data.unit)
+    planes = Planes(data.shape)
+    # A cube's exposures and channels increase.
+    rows, columns = np.argsort(frames), np.argsort(channels)
+    for i, row in enumerate(rows):
+        for j, column in enumerate(columns):
+            image = data.value[row, column]
+            image = {
+                "data": calibration.orient(image, flight.detector) if flip else image,
+                "channel": channels[column],
+            }
+            _put(planes, (i, j), image, unit, flight)
+    pick = np.ix_(rows, columns)
+    files = np.full(shape, f"{type(obj).__module__}.{type(obj).__qualname__}", dtype=object)
+    numbers = [int(frames[row]) for row in rows]
+    times = Times.from_offsets(start, offset[pick], exposure[pick], files, numbers, flight)
+    history = (ProcessingStep("from_esis", {"type": files[0, 0], "stray_light": "kept"}),)
+    unit = u.electron if unit in _DIGITAL else unit
+    return planes, times, numbers, [channels[column] for column in columns], flight, unit, history
+
+
+def _image_hdus(cube, i, j, channel, stamp):
+    """One image as HDUs, in the camera's orientation."""
+    detector, keys = cube.flight.detector, cube.flight.files
+    exposure = cube.exposure[i, j].to(u.s)
+    begin, end = cube.mid_time[i, j] - exposure / 2, cube.mid_time[i, j] + exposure / 2
+    header = fits.Header()
+    header["CAM_ID"] = channel, "channel"
+    header["DATE_OBS"] = stamp.isot, f"time stamp of the camera: {cube.flight.time_stamp} of exposure"
+    header["IMG_EXP"] = float(exposure.value), "[s] exposure"
+    for key, time in {"DATE-BEG": begin, "DATE-AVG": cube.mid_time[i, j], "DATE-END": end}.items():
+        time = time.copy(format="isot")
+        time.precision = 9
+        header[key] = time.value
+    header["TIMESYS"] = "UTC"
+    header["FRAME"] = int(cube.frame[i]), f"raw frame number ({keys.frame})"
+    header["BUNIT"] = unit_text(cube.unit)
+    header["INSTRUME"] = cube.flight.instrument
+    header["LVL_NUM"] = 1
+    header["STRAYLT"] = "subtracted" if cube.stray_light_subtracted else "kept", "what became of stray light"
+    if cube.line is not None:
+        header["LINE"] = cube.line
+    hdus = [fits.PrimaryHDU(image_data(calibration.orient(cube.data[i, j], detector)), header)]
+    planes = {
+        "UNCERT": standard_deviation(cube[i, j], cube.unit),
+        "FLAGS": None if cube.flags is None else cube.flags[i, j],
+    }
+    for name, plane in planes.items():
+        if plane is not None:
+            hdus.append(fits.ImageHDU(image_data(calibration.orient(plane, detector), name), name=name))
+    return fits.HDUList(hdus)
+
+
+def _read_image(path, flight, unit):
+    """What one per-image file holds, as a dictionary."""
+    try:
+        with fits.open(path, memmap=False) as hdul:
+            header, planes = hdul[0].header.copy(), {hdu.name: hdu.data for hdu in hdul}
+    except Exception as error:  # whatever astropy makes of a damaged file
+        msg = f"{path} is damaged or not FITS: {type(error).__name__}: {error}"
+        raise FrameError(msg) from error
+    missing = [key for key in ("CAM_ID", "DATE_OBS", "IMG_EXP") if key not in header]
+    data = planes.get("PRIMARY")
+    if missing or np.shape(data) != flight.detector.shape:
+        msg = (
+            f"{path} is no Level-1 image of {flight.name}: expected CAM_ID, DATE_OBS, IMG_EXP and shape "
+            f"{flight.detector.shape}, got shape {np.shape(data)}" + (f", without {missing}" if missing else "")
+        )
+        raise FrameError(msg)
+    unit = header.get("BUNIT", unit)
+    if unit is None:
+        msg = f"{path} does not say its unit: pass unit='photon / pix', unit='electron' or unit='DN'"
+        raise ValueError(msg)
+    exposure = float(header["IMG_EXP"])
+    if "DATE-AVG" in header:
+        middle = Time(header["DATE-AVG"], scale="utc")
+    else:
+        middle = stamp_to_middle(Time(header["DATE_OBS"], scale="utc"), exposure, flight)
+    image = {name.lower(): calibration.orient(plane, flight.detector) for name, plane in planes.items()}
+    return {
+        "path": path,
+        "channel": flight.channel(int(header["CAM_ID"])).number,
+        "frame": int(header["FRAME"]) if "FRAME" in header else None,
+        "middle": middle,
+        "exposure": exposure,
+        "unit": _check_unit(u.Unit(unit)),
+        "line": header.get("LINE"),
+        "stray_light": header.get("STRAYLT", "kept"),
+        "data": image.pop("primary"),
+        **image,
+    }
+
+
+def _put(planes, index, image, unit, flight):
+    """Fill one image in; uncertainty and flags are made if it does not bring them."""
+    channel, detector = flight.channel(image["channel"]), flight.detector
+    data = np.asarray(image["data"], dtype=np.float32)
+    gain = calibration.orient(calibration.gain_image(channel.gain, detector), detector)
+    if unit in _DIGITAL:
+        data = data * gain
+    flags = image.get("flags")
+    if flags is None:
+        flags = np.zeros(data.shape, dtype=np.uint16)
+        flags[~np.isfinite(data)] |= int(Flag.BAD_PIXEL)
+        for columns in channel.bad_columns:
+            flags[:, slice(*columns)] |= int(Flag.BAD_PIXEL)
+    sigma = image.get("uncert")
+    if sigma is None:
+        factors = calibration.line_factors(flight)
+        scale = factors if unit == PHOTONS else np.float32(1)
+        variance = calibration.electron_variance(
+            data * scale, factors, gain * np.float32(detector.read_noise), detector.fano_factor
+        )
+        sigma = np.sqrt(variance) / scale
+    planes.data[index], planes.sigma[index], planes.flags[index] = data, sigma, flags
+
+
+def _unpack_named(obj, flight):
+    """Data, mid-exposure times, exposures, channels and frame numbers of an object of named arrays."""
+    images = obj.axis_time, obj.axis_channel
+    data = u.Quantity(_named(obj.outputs, (*images, obj.axis_y, obj.axis_x)))
+    inputs = obj.inputs
+    exposure = u.Quantity(_named(inputs.timedelta, images))
+    middle = stamp_to_middle(Time(_named(inputs.time_start, images)), exposure.to_value(u.s), flight)
+    names = getattr(inputs, "camera_id", None)
+    if names is not None:
+        numbers = {channel.camera: channel.number for channel in flight.channels}
+    else:
+        names, numbers = (
+            inputs.serial_number,
+            {str(channel.serial): channel.number for channel in flight.channels},
+        )
+    names = np.atleast_2d(_named(names, images))[0]
+    try:
+        channels = np.array([numbers[str(name).strip()] for name in names])
+    except KeyError as error:
+        msg = f"got the camera {error}, expected one of {', '.join(numbers)}"
+        raise ValueError(msg) from None
+    frames = getattr(inputs, "sequence_number", None)
+    if frames is not None:
+        frames = np.atleast_2d(_named(frames, images))[:, 0].astype(int).tolist()
+    return data, middle, exposure, channels, frames
+
+
+def _named(array, axes):
+    """A named array as a plain one, with the axes asked for; those it does not have are of length 1."""
+    values, names = getattr(array, "ndarray", array), getattr(array, "axes", ())
+    names = (names,) if isinstance(names, str) else tuple(names or ())
+    if not hasattr(values, "transpose"):
+        values = np.asarray(values)
+    values = values.transpose(*[names.index(axis) for axis in axes if axis in names]) if len(names) > 1 else values
+    lengths = dict(zip([axis for axis in axes if axis in names], values.shape, strict=True))
+    return values.reshape(tuple(lengths.get(axis, 1) for axis in axes))
+
+
+def _number(channel):
+    return np.asarray(getattr(channel, "value", channel)).astype(int)
+
+
+def _stamp(middle, exposure, flight):
+    """The camera's time stamp, the inverse of `stamp_to_middle`, to the millisecond."""
+    halves = {"start": -0.5, "middle": 0.0, "end": 0.5}[flight.time_stamp]
+    stamp = (middle + halves * exposure - flight.clock_offset).copy(format="isot")
+    stamp.precision = 3
+    return stamp
+
+
+def _count(seconds, flight):
+    return round(float(seconds) / flight.cadence.to_value(u.s))
+
+
+def _check_unit(unit):
+    """Bring a unit to electrons, photons per pixel or digital numbers."""
+    if unit == u.photon:
+        return PHOTONS
+    if unit in (u.electron, PHOTONS, *_DIGITAL):
+        return unit
+    msg = f"got the unit {unit}, expected electron, photon / pix, photon, or DN"
+    raise ValueError(msg)

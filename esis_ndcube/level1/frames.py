@@ -1,0 +1,455 @@
+"""Find raw camera frames, sort them by their headers, and read them."""
+
+import glob
+import gzip
+import io
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+import astropy.units as u
+from astropy.io import fits
+from astropy.time import Time
+from sunpy.util.exceptions import warn_user
+
+__all__ = [
+    "FrameError",
+    "RawFrame",
+    "find_frames",
+    "list_files",
+    "read_frame",
+    "sort_frames",
+    "stamp_to_middle",
+]
+
+_SUFFIXES = tuple(f".{stem}{end}" for stem in ("fit", "fits", "fts") for end in ("", ".gz", ".fz"))
+_GZIP = b"\x1f\x8b"
+_MEND = "get it again, or pass on_error='skip' (--skip-damaged)"
+
+_log = logging.getLogger(__name__)
+
+
+class FrameError(ValueError):
+    """
+    Raw frames that are missing, damaged, doubled or not of the flight.
+
+    Examples
+    --------
+    >>> from esis_ndcube import ESIS_1
+    >>> from esis_ndcube.level1.frames import find_frames
+    >>> find_frames(getfixture("tmp_path"), ESIS_1)
+    Traceback (most recent call last):
+        ...
+    esis_ndcube.level1.frames.FrameError: ...
+    """
+
+
+@dataclass(frozen=True)
+class RawFrame:
+    """
+    One raw frame: where it is and what its header says.
+
+    Attributes
+    ----------
+    path : `pathlib.Path`
+        The file.
+    hdu : `int`
+        Index of the HDU that holds the image.
+    channel : `int`
+        Channel number, from 1.
+    frame : `int`
+        Raw frame number.
+    stamp : `str`
+        Time stamp as the header has it, UTC.
+    exposure : `float`
+        Measured exposure in s, the commanded one where the header has no measured one; NaN where it cannot be read.
+
+    Examples
+    --------
+    >>> from esis_ndcube.level1.frames import RawFrame
+    >>> RawFrame("ESIS1_00124.fit.gz", 0, 1, 124, "2019-09-30T18:08:41.642", 10.0).frame
+    124
+    """
+
+    path: Path
+    hdu: int
+    channel: int
+    frame: int
+    stamp: str
+    exposure: float
+
+    def mid_time(self, flight):
+        """
+        Time of mid-exposure.
+
+        Parameters
+        ----------
+        flight : `~esis_ndcube.Flight`
+            Says what a time stamp means, and how far the clock was off.
+
+        Returns
+        -------
+        `~astropy.time.Time`
+            Mid-exposure, UTC.
+
+        Examples
+        --------
+        >>> from esis_ndcube import ESIS_1
+        >>> from esis_ndcube.level1.frames import RawFrame
+        >>> frame = RawFrame("ESIS1_00124.fit.gz", 0, 1, 124, "2019-09-30T18:08:41.642", 10.0)
+        >>> frame.mid_time(ESIS_1).isot
+        '2019-09-30T18:08:36.642'
+        """
+        return stamp_to_middle(Time(self.stamp, scale="utc"), self.exposure, flight)
+
+
+def stamp_to_middle(stamps, exposure, flight):
+    """
+    Turn the camera's time stamps into times of mid-exposure.
+
+    Parameters
+    ----------
+    stamps : `~astropy.time.Time`
+        Time stamps, any shape.
+    exposure : array-like of `float`
+        Exposures in s, of the same shape.
+    flight : `~esis_ndcube.Flight`
+        Says what a time stamp means, and how far the clock was off.
+
+    Returns
+    -------
+    `~astropy.time.Time`
+        Mid-exposure.
+
+    Examples
+    --------
+    >>> from astropy.time import Time
+    >>> from esis_ndcube import ESIS_1
+    >>> from esis_ndcube.level1.frames import stamp_to_middle
+    >>> stamp_to_middle(Time("2019-09-30T18:08:41.642"), 10, ESIS_1).isot
+    '2019-09-30T18:08:36.642'
+    """
+    halves = {"start": 0.5, "middle": 0.0, "end": -0.5}[flight.time_stamp]
+    return stamps + halves * np.asarray(exposure) * u.s + flight.clock_offset
+
+
+def find_frames(paths, flight, *, on_error="raise", used=None):
+    """
+    Find the raw frames of a flight and read their headers, but not yet their images.
+
+    Frames that are not going to be used are listed as they are: an exposure of 0, a wrong shape or a second file of
+    such a frame does no harm.
+
+    Parameters
+    ----------
+    paths : path-like or iterable of path-like
+        Files, folders, and glob patterns.
+        Of a folder the files ending in ``.fit``, ``.fits`` or ``.fts``, plain or with ``.gz`` or ``.fz``,
+        are taken.
+    flight : `~esis_ndcube.Flight`
+        Names the header keywords, the cameras, and the shape of a frame.
+    on_error : {"raise", "skip"}, optional
+        What to do about a damaged file: stop, or leave it out with a warning.
+    used : callable, optional
+        Says of a frame number and a channel number whether that frame is going to be used, and so must be right; by
+        default light frames and darks are.
+
+    Returns
+    -------
+    `list` of `RawFrame`
+        Sorted by frame number, then channel, whatever the files are called.
+
+    Raises
+    ------
+    FrameError
+        If nothing is found; a file is not FITS, or does not say which frame it is; of frames that are used, also if
+        one is cut short, has the wrong shape or no exposure, or lacks a keyword, or if two files hold the same one.
+
+    Warns
+    -----
+    sunpy.util.exceptions.SunpyUserWarning
+        For FITS files that are of none of the flight's cameras (they are left out), and for skipped files.
+
+    Examples
+    --------
+    >>> from esis_ndcube import ESIS_1
+    >>> from esis_ndcube.level1.frames import find_frames
+    >>> frames = find_frames("flight/raw/", ESIS_1)  # doctest: +SKIP
+    >>> len(frames)  # doctest: +SKIP
+    284
+    """
+    check_on_error(on_error)
+    used = partial(_in_time_line, flight) if used is None else used
+    files = list_files(paths)
+    found, unused, strangers = {}, [], []
+    for path in files:
+        try:
+            frame = _read_header(path, flight, used)
+            other = found.get((frame.frame, frame.channel)) if frame else None
+            if other:
+                msg = (
+                    f"two files hold frame {frame.frame} of channel {frame.channel}: "
+                    f"{other.path} and {path}; keep one of them"
+                )
+                raise FrameError(msg)
+        except FrameError as error:
+            give_up_or_warn(error, on_error)
+            continue
+        if frame is None:
+            strangers.append(path)
+        elif used(frame.frame, frame.channel):
+            found[frame.frame, frame.channel] = frame
+        else:
+            unused.append(frame)
+    cameras = ", ".join(channel.camera for channel in flight.channels)
+    if strangers:
+        names = ", ".join(path.name for path in strangers[:3]) + (", ..." if len(strangers) > 3 else "")
+        warn_user(
+            f"{len(strangers)} FITS files are left out, their {flight.files.camera} is none of {cameras}: {names}"
+        )
+    if not found and not unused:
+        msg = (
+            f"no raw frames of {flight.name} among the {len(files)} FITS files in {_describe(paths)}; "
+            f"expected {flight.files.camera} = {cameras} in their headers"
+        )
+        raise FrameError(msg)
+    return sorted([*found.values(), *unused], key=lambda frame: (frame.frame, frame.channel))
+
+
+def sort_frames(frames, flight):
+    """
+    Tell light frames from darks by the flight's time line.
+
+    Parameters
+    ----------
+    frames : iterable of `RawFrame`
+        Frames of the flight.
+    flight : `~esis_ndcube.Flight`
+        Knows the frame numbers of both.
+
+    Returns
+    -------
+    light, dark : `list` of `RawFrame`
+        Frames that are neither are left out, with a log message.
+
+    Examples
+    --------
+    >>> from esis_ndcube import ESIS_1
+    >>> from esis_ndcube.level1.frames import RawFrame, sort_frames
+    >>> frames = [RawFrame("a", 0, 1, n, "2019-09-30T18:00:00", 10.0) for n in (99, 104, 124)]
+    >>> light, dark = sort_frames(frames, ESIS_1)
+    >>> [frame.frame for frame in light], [frame.frame for frame in dark]
+    ([124], [99])
+    """
+    frames = list(frames)
+    light = [frame for frame in frames if flight.is_light(frame.frame)]
+    dark = [frame for frame in frames if flight.is_dark(frame.frame)]
+    rest = sorted({frame.frame for frame in frames} - {frame.frame for frame in light + dark})
+    if rest:
+        _log.info("Frames %s are neither light frames nor darks of %s, and are not used.", rest, flight.name)
+    return light, dark
+
+
+def read_frame(frame, flight):
+    """
+    Read the image of a raw frame.
+
+    Parameters
+    ----------
+    frame : `RawFrame`
+        The frame.
+    flight : `~esis_ndcube.Flight`
+        Knows the shape of a frame.
+
+    Returns
+    -------
+    `numpy.ndarray`
+        Digital numbers, in the frame's own integer type and native byte order, shape
+        ``flight.detector.raw_shape``.
+
+    Raises
+    ------
+    FrameError
+        If the file is damaged or gone.
+
+    Examples
+    --------
+    >>> from esis_ndcube import ESIS_1
+    >>> from esis_ndcube.level1.frames import find_frames, read_frame
+    >>> frames = find_frames("flight/raw/", ESIS_1)  # doctest: +SKIP
+    >>> read_frame(frames[0], ESIS_1).shape  # doctest: +SKIP
+    (1040, 2152)
+    """
+    try:
+        content = Path(frame.path).read_bytes()
+        if content.startswith(_GZIP):
+            # Left to itself astropy stops reading before the checksum.
+            content = gzip.decompress(content)
+        with fits.open(io.BytesIO(content)) as hdul:
+            data = np.array(hdul[frame.hdu].data)
+    except Exception as error:  # whatever astropy and the decompressors make of a damaged file
+        msg = f"{frame.path} is damaged: {_reason(error)}; {_MEND}"
+        raise FrameError(msg) from error
+    if data.shape != flight.detector.raw_shape:
+        msg = f"{frame.path} holds an image of shape {data.shape}, expected {flight.detector.raw_shape}"
+        raise FrameError(msg)
+    return data.astype(data.dtype.newbyteorder("="), copy=False)
+
+
+def may_be_dark(number, flight):
+    """Whether a frame that is given as a dark may be one, by its number: frames of the flight only if they are."""
+    ranges = (*flight.light_frames, *flight.dark_frames, *(flight.archive.frames if flight.archive else ()))
+    first, last = min(low for low, _ in ranges), max(high for _, high in ranges)
+    return flight.is_dark(number) or not first <= number <= last
+
+
+def check_on_error(on_error):
+    """Refuse an unknown ``on_error``."""
+    if on_error not in ("raise", "skip"):
+        msg = f"got on_error={on_error!r}, expected 'raise' or 'skip'"
+        raise ValueError(msg)
+
+
+def give_up_or_warn(error, on_error):
+    """Raise a `FrameError`, or turn it into a warning where damaged files are to be skipped."""
+    if on_error == "raise":
+        raise error
+    warn_user(f"Skipped: {error}")
+
+
+def list_files(paths):
+    """
+    Find the FITS files that a user names.
+
+    Parameters
+    ----------
+    paths : path-like or iterable of path-like
+        Files, folders, and glob patterns, as for `find_frames`.
+
+    Returns
+    -------
+    `list` of `pathlib.Path`
+        Each file once, in the order given.
+
+    Raises
+    ------
+    FrameError
+        If a file or folder does not exist, or there are no FITS files.
+
+    Examples
+    --------
+    >>> from esis_ndcube.level1.frames import list_files
+    >>> list_files("flight/raw/*.fit.gz")  # doctest: +SKIP
+    """
+    files = []
+    for item in _as_list(paths):
+        path = Path(item).expanduser()
+        if path.is_dir():
+            files += sorted(p for p in path.iterdir() if p.name.lower().endswith(_SUFFIXES) and p.is_file())
+        elif path.exists():
+            files.append(path)
+        elif glob.has_magic(str(path)):
+            # Path.glob takes no absolute patterns.
+            names = glob.glob(str(path), recursive=True)  # noqa: PTH207
+            files += sorted(p for p in map(Path, names) if p.is_file())
+        else:
+            msg = f"no such file or folder: {path}"
+            raise FrameError(msg)
+    # A file that is reached in two ways is still one frame.
+    files = list({path.resolve(): path for path in reversed(files)}.values())[::-1]
+    if not files:
+        msg = f"no FITS files in {_describe(paths)}; looked for {', '.join('*' + s for s in _SUFFIXES)}"
+        raise FrameError(msg)
+    return files
+
+
+def _as_list(paths):
+    if isinstance(paths, (str, Path)) or not isinstance(paths, Iterable):
+        return [paths]
+    return list(paths)
+
+
+def _describe(paths):
+    names = [str(path) for path in _as_list(paths)]
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "") or "an empty list"
+
+
+def _in_time_line(flight, frame, channel):
+    """Whether a frame is light or dark, in any channel."""
+    return flight.is_light(frame) or flight.is_dark(frame)
+
+
+def _read_header(path, flight, used):
+    """The frame in a file, or None if it is readable FITS but none of the flight's cameras took it."""
+    try:
+        with fits.open(path, memmap=False) as hdul:
+            index = 0 if hdul[0].header["NAXIS"] else 1
+            hdu = hdul[index]
+            header, shape, info = hdu.header, hdu.shape, hdul.fileinfo(index)
+    except IndexError:
+        return None
+    except Exception as error:  # whatever astropy and the decompressors make of a damaged file
+        msg = f"{path} is not a readable FITS file: {_reason(error)}; {_MEND}"
+        raise FrameError(msg) from error
+    keys = flight.files
+    channels = {channel.camera: channel.number for channel in flight.channels}
+    channel = channels.get(str(header.get(keys.camera, "")).strip())
+    if channel is None:
+        return None
+    missing = [key for key in (keys.frame, keys.time) if key not in header]
+    if keys.measured_exposure not in header and keys.exposure not in header:
+        missing.append(keys.exposure)
+    number, stamp, exposure, problem = _values(header, keys)
+    if number is not None and not used(number, channel):
+        return RawFrame(Path(path), index, channel, number, stamp, exposure)
+    if shape != flight.detector.raw_shape:
+        msg = f"{path} holds an image of shape {shape}, expected {flight.detector.raw_shape} for {flight.name}"
+        raise FrameError(msg)
+    _check_length(path, info)
+    if missing:
+        msg = f"{path} has no header keyword {', '.join(missing)}, which every raw frame of {flight.name} has"
+        raise FrameError(msg)
+    if problem:
+        msg = f"{path} has a header value that can not be read: {problem}"
+        raise FrameError(msg)
+    return RawFrame(Path(path), index, channel, number, stamp, exposure)
+
+
+def _values(header, keys):
+    """Frame number, time stamp and exposure in s, and the first problem with them."""
+    number, stamp, exposure, problem = None, str(header.get(keys.time, "")), np.nan, None
+    try:
+        number = int(header[keys.frame])
+        exposure = _exposure(header, keys)
+        stamp = Time(stamp.rstrip("Z"), format="isot", scale="utc").isot
+        if not exposure > 0:
+            problem = f"exposure {exposure} s, expected more than 0"
+    except (KeyError, TypeError, ValueError, fits.VerifyError) as error:
+        problem = error
+    return number, stamp, exposure, problem
+
+
+def _exposure(header, keys):
+    """Measured exposure in s, the commanded one where there is no measured one (or it is 0)."""
+    measured = header.get(keys.measured_exposure)
+    if measured:
+        return float(measured) * keys.measured_exposure_unit.to_value("s")
+    return float(header.get(keys.exposure, 0)) * keys.exposure_unit.to_value("s")
+
+
+def _check_length(path, info):
+    """Find a cut-off file by its size where that is possible, which is long before its image is read."""
+    with path.open("rb") as stream:
+        packed = stream.read(len(_GZIP)) == _GZIP
+    size, expected = path.stat().st_size, info["datLoc"] + info["datSpan"]
+    if not packed and size < expected:
+        msg = f"{path} is cut short: {size} bytes, expected {expected}; {_MEND}"
+        raise FrameError(msg)
+
+
+def _reason(error):
+    return f"{type(error).__name__}: {error}"

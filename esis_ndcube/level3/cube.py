@@ -1,0 +1,639 @@
+"""The Level-3 cube: every exposure and channel on one grid of the Sun."""
+
+import numpy as np
+
+import astropy.units as u
+from sunpy.map import GenericMap, MapSequence
+
+from esis_ndcube.corrections.masks import clean_region, mask_pixels, mask_polygons
+from esis_ndcube.corrections.normalize import masked_means, normalize_intensities
+from esis_ndcube.corrections.vignetting import correct_vignetting, uncorrect_vignetting
+from esis_ndcube.cube import ESISCube
+from esis_ndcube.io.images import write_images
+from esis_ndcube.level3.context import context_cube
+from esis_ndcube.level3.map import cube_map
+from esis_ndcube.operations import difference, min_images
+from esis_ndcube.registration.pointing import cube_pointing, image_alignment
+from esis_ndcube.wcs._sun import celestial_frame, is_hidden
+
+__all__ = ["ESISLevel3Cube"]
+
+
+class ESISLevel3Cube(ESISCube):
+    """
+    Level-3 cube: co-aligned images of one spectral line on a grid of the Sun.
+
+    Array axes (time, channel, y, x), in photons per detector pixel and exposure; ``form_level3`` makes one,
+    and ``read`` reads one.
+    The parameters are those of `~esis_ndcube.cube.ESISCube`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from astropy.time import Time
+    >>> from esis_ndcube import ESIS_1
+    >>> from esis_ndcube.level3 import ESISLevel3Cube
+    >>> from esis_ndcube.wcs import level3_wcs
+    >>> wcs = level3_wcs(ESIS_1.grid, Time(["2019-09-30T18:08:00"]), [1, 2])[:, :, 600:605, 600:607]
+    >>> data = np.arange(70.0).reshape(1, 2, 5, 7)
+    >>> cube = ESISLevel3Cube(data, wcs=wcs, unit="ph / pix", meta={"flight": ESIS_1, "line": "O V"})
+    >>> print(cube[0, 0])
+    ESISLevel3Cube: 5 y x 7 x, ph / pix, float64
+      flight: ESIS_1
+      line: O V
+      time: 2019-09-30T18:08:00.000
+      channel: 1
+    >>> cube.difference(2, 1).data.max()
+    np.float64(35.0)
+    """
+
+    _level = 3
+
+    @property
+    def alignment(self):
+        """Final alignments (`numpy.ndarray` of `Alignment`, shape (time, channel)); one for an image."""
+        return self._get_meta("alignment")
+
+    @property
+    def alignment_linear(self):
+        """Linear alignments with the reference, as `alignment`."""
+        return self._get_meta("alignment_linear")
+
+    @property
+    def stage(self):
+        """The alignment that the images were made with (`str`): ``"linear"`` or ``"final"``."""
+        return self._get_meta("stage")
+
+    @property
+    def applied_alignment(self):
+        """The alignments that the images were made with, of their `stage`, as `alignment`; None if not known."""
+        return self.alignment_linear if self.stage == "linear" else self.alignment
+
+    @property
+    def reference(self):
+        """What the pointing comes from (`str`)."""
+        return self._get_meta("reference")
+
+    @property
+    def vignetting(self):
+        """The vignetting that was taken out (`Vignetting`), or None."""
+        return self._get_meta("vignetting")
+
+    @property
+    def normalization(self):
+        """Factors that the images were multiplied with (`numpy.ndarray`, shape (time, channel)), or None."""
+        return self._get_meta("normalization")
+
+    @property
+    def normalization_error(self):
+        """Errors of the factors (`numpy.ndarray`, shape (time, channel)), or None if they are not known."""
+        return self._get_meta("normalization_error")
+
+    def min_images(self):
+        """
+        Pixelwise minimum over the channels.
+
+        What only one channel sees, as light of another line, is not in it.
+
+        Returns
+        -------
+        `ESISLevel3Cube`
+            Without the channel axis. Masked pixels and NaN do not count; where no channel is left, the result
+            is NaN and masked. Metadata of the images and extra coordinates become those of `difference`.
+
+        Raises
+        ------
+        ValueError
+            If the cube has no channel axis.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from astropy.time import Time
+        >>> from esis_ndcube import ESIS_1
+        >>> from esis_ndcube.level3 import ESISLevel3Cube
+        >>> from esis_ndcube.wcs import level3_wcs
+        >>> wcs = level3_wcs(ESIS_1.grid, Time(["2019-09-30T18:08:00"]), [1, 2])[:, :, 600:601, 600:602]
+        >>> ESISLevel3Cube([[[[1, np.nan]], [[2, 5]]]], wcs=wcs).min_images().data
+        array([[[1., 5.]]])
+        """
+        return min_images(self)
+
+    def difference(self, first, second):
+        """
+        One channel minus another.
+
+        Parameters
+        ----------
+        first, second : `int`
+            Channel numbers, from 1.
+
+        Returns
+        -------
+        `ESISLevel3Cube`
+            ``first`` minus ``second``, without the channel axis; uncertainties added in quadrature, masks and
+            flags united. Exposure times are the means of the two channels; what else is known of single images, for
+            one files and alignments, and extra coordinates along the channels do not survive, and the history names
+            them.
+
+        Raises
+        ------
+        ValueError
+            If the cube has not both channels.
+
+        Examples
+        --------
+        >>> from esis_ndcube import ESISLevel3Cube
+        >>> cube = ESISLevel3Cube.read("l3.fits")  # doctest: +SKIP
+        >>> cube.difference(2, 3)[0].plot()  # doctest: +SKIP
+        """
+        return difference(self, first, second)
+
+    def clean_region(self, *, channels=None, lines=None, frames=None):
+        """
+        The region that is valid and free of other lines' light in all images of a choice.
+
+        True is good, the opposite of ``cube.mask``.
+
+        Parameters
+        ----------
+        channels : `int` or sequence of `int`, optional
+            Channel numbers, by default all.
+        lines : `str` or sequence of `str`, optional
+            Other lines to keep clear of, as for `~esis_ndcube.corrections.masks.clean_region`.
+        frames : `int` or sequence of `int`, optional
+            Raw frame numbers, by default all.
+
+        Returns
+        -------
+        `numpy.ndarray`
+            Boolean, shape (y, x), True where clean.
+
+        Raises
+        ------
+        ValueError
+            As `~esis_ndcube.corrections.masks.clean_region`.
+
+        Examples
+        --------
+        >>> from esis_ndcube import ESISLevel3Cube
+        >>> cube = ESISLevel3Cube.read("l3.fits")  # doctest: +SKIP
+        >>> cube.clean_region(channels=[2, 3]).sum()  # doctest: +SKIP
+        """
+        return clean_region(self, channels=channels, lines=lines, frames=frames)
+
+    def mask_polygons(self, polygons):
+        """
+        Mask what is inside of polygons.
+
+        Parameters
+        ----------
+        polygons : `~esis_ndcube.corrections.masks.PolygonMask`, sequence of them, or path-like
+            The polygons, or a file of them.
+
+        Returns
+        -------
+        `ESISLevel3Cube`
+            As `~esis_ndcube.corrections.masks.mask_polygons`.
+
+        Raises
+        ------
+        ValueError
+            As `~esis_ndcube.corrections.masks.mask_polygons`.
+
+        Examples
+        --------
+        >>> from esis_ndcube import ESISLevel3Cube
+        >>> cube = ESISLevel3Cube.read("l3.fits")  # doctest: +SKIP
+        >>> cube.mask_polygons("scratches.toml").mask.sum()  # doctest: +SKIP
+        """
+        return mask_polygons(self, polygons)
+
+    def mask_pixels(self, mask):
+        """
+        Mask pixels, beside those that are masked already.
+
+        Parameters
+        ----------
+        mask : `numpy.ndarray` of `bool`
+            True where bad, of the shape of the data or of one of its images.
+
+        Returns
+        -------
+        `ESISLevel3Cube`
+            As `~esis_ndcube.corrections.masks.mask_pixels`.
+
+        Raises
+        ------
+        ValueError
+            If the mask has another shape or is not boolean.
+
+        Examples
+        --------
+        >>> from esis_ndcube import ESISLevel3Cube
+        >>> cube = ESISLevel3Cube.read("l3.fits")  # doctest: +SKIP
+        >>> cube.mask_pixels(cube.data > 500).mask.sum()  # doctest: +SKIP
+        """
+        return mask_pixels(self, mask)
+
+    def masked_means(self, *, region=None):
+        """
+        Mean brightness of every image over the common clean region, with its error.
+
+        Parameters
+        ----------
+        region : `numpy.ndarray` of `bool`, optional
+            True where to measure, shape (y, x); by default `clean_region`.
+
+        Returns
+        -------
+        `~astropy.table.QTable`
+            As `~esis_ndcube.corrections.normalize.masked_means`.
+
+        Raises
+        ------
+        ValueError
+            As `~esis_ndcube.corrections.normalize.masked_means`.
+
+        Examples
+        --------
+        >>> from esis_ndcube import ESISLevel3Cube
+        >>> cube = ESISLevel3Cube.read("l3.fits")  # doctest: +SKIP
+        >>> cube.masked_means()["mean"].max()  # doctest: +SKIP
+        """
+        return masked_means(self, region=region)
+
+    def normalize_intensities(self, *, region=None):
+        """
+        Scale all images to the brightest exposure of the brightest channel.
+
+        Parameters
+        ----------
+        region : `numpy.ndarray` of `bool`, optional
+            True where to measure, shape (y, x); by default `clean_region`.
+
+        Returns
+        -------
+        `ESISLevel3Cube`
+            As `~esis_ndcube.corrections.normalize.normalize_intensities`.
+
+        Raises
+        ------
+        ValueError
+            If the cube is normalized already, or as `~esis_ndcube.corrections.normalize.normalize_intensities`.
+
+        Examples
+        --------
+        >>> from esis_ndcube import ESISLevel3Cube
+        >>> cube = ESISLevel3Cube.read("l3.fits")  # doctest: +SKIP
+        >>> cube.normalize_intensities().normalization.min()  # doctest: +SKIP
+        """
+        return normalize_intensities(self, region=region)
+
+    def correct_vignetting(self, vignetting=None, *, method="joint"):
+        """
+        Divide the images by the vignetting.
+
+        Parameters
+        ----------
+        vignetting : `~esis_ndcube.Vignetting`, `dict` or sequence of `float`, optional
+            The vignetting, or its slopes by channel number or in the order of the channels; by default it is fitted.
+        method : `str`, optional
+            How to fit it, as for `~esis_ndcube.fit_vignetting`.
+
+        Returns
+        -------
+        `ESISLevel3Cube`
+            A new cube, with the vignetting in its `vignetting`.
+
+        Raises
+        ------
+        ValueError
+            As `~esis_ndcube.corrections.vignetting.correct_vignetting`, for one if the cube is corrected already.
+
+        Examples
+        --------
+        >>> from esis_ndcube import ESISLevel3Cube
+        >>> cube = ESISLevel3Cube.read("l3.fits")  # doctest: +SKIP
+        >>> print(cube.correct_vignetting().vignetting)  # doctest: +SKIP
+        """
+        return correct_vignetting(self, vignetting, method=method)
+
+    def uncorrect_vignetting(self):
+        """
+        Multiply the images by the vignetting that was taken out.
+
+        Returns
+        -------
+        `ESISLevel3Cube`
+            A new cube without the correction.
+
+        Raises
+        ------
+        ValueError
+            If the cube is not corrected.
+
+        Examples
+        --------
+        >>> from esis_ndcube import ESISLevel3Cube
+        >>> cube = ESISLevel3Cube.read("l3.fits")  # doctest: +SKIP
+        >>> cube.uncorrect_vignetting().correct_vignetting([0.44, 0.57, 0.52, 0.46])  # doctest: +SKIP
+        """
+        return uncorrect_vignetting(self)
+
+    def pointing(self, reference_frame=None):
+        """
+        Motion of the Sun on the detectors, relative to a chosen exposure.
+
+        Parameters
+        ----------
+        reference_frame : `int`, optional
+            Raw frame number of the chosen exposure; by default the one of the flight's pose if it is there,
+            or else the middle one.
+
+        Returns
+        -------
+        `~astropy.table.QTable`
+            As `~esis_ndcube.registration.pointing.pointing_table`: columns ``time``, ``frame``, ``channel``, ``dx``,
+            ``dy`` and ``roll``.
+
+        Raises
+        ------
+        ValueError
+            If the cube has no alignments, or not the chosen exposure.
+
+        Examples
+        --------
+        >>> from esis_ndcube import ESISLevel3Cube
+        >>> cube = ESISLevel3Cube.read("l3.fits")  # doctest: +SKIP
+        >>> cube.pointing(reference_frame=124)["dx"].max()  # doctest: +SKIP
+        """
+        return cube_pointing(self, reference_frame)
+
+    def detector_to_world(self, u_pixel, v_pixel, *, frame=None, channel=None):
+        """
+        Coordinates on the Sun of detector pixels, by the alignment that an image was made with.
+
+        Parameters
+        ----------
+        u_pixel, v_pixel : array-like
+            Column and row of the Level-1 frame, 0-based centers, of one shape.
+        frame, channel : `int`, optional
+            Raw frame number and channel number, where the cube has more than one.
+
+        Returns
+        -------
+        `~astropy.coordinates.SkyCoord`
+            Of that shape, in the `~sunpy.coordinates.Helioprojective` frame of the reference's observer at the time
+            of the exposure.
+
+        Raises
+        ------
+        ValueError
+            If the image is not one of the cube's, or has no alignment.
+
+        Examples
+        --------
+        >>> from esis_ndcube import ESISLevel3Cube
+        >>> cube = ESISLevel3Cube.read("l3.fits")  # doctest: +SKIP
+        >>> cube[15, 0].detector_to_world(1480.0, 600.0)  # doctest: +SKIP
+        """
+        return image_alignment(self, frame, channel).to_gwcs().pixel_to_world(u_pixel, v_pixel)
+
+    def world_to_detector(self, coordinate, *, frame=None, channel=None):
+        """
+        Detector pixels of coordinates on the Sun, by the alignment that an image was made with.
+
+        Parameters
+        ----------
+        coordinate : `~astropy.coordinates.SkyCoord`
+            Coordinates in any frame that sunpy can transform to the one of `detector_to_world`.
+        frame, channel : `int`, optional
+            Raw frame number and channel number, where the cube has more than one.
+
+        Returns
+        -------
+        u, v : `numpy.ndarray`
+            Column and row of the Level-1 frame, 0-based centers, of the shape of the coordinates; NaN where the Sun
+            hides the place from the observer.
+
+        Raises
+        ------
+        ValueError
+            If the image is not one of the cube's, or has no alignment.
+
+        Examples
+        --------
+        >>> from esis_ndcube import ESISLevel3Cube
+        >>> cube = ESISLevel3Cube.read("l3.fits")  # doctest: +SKIP
+        >>> bright = cube[15, 0].wcs.pixel_to_world(697, 526)  # doctest: +SKIP
+        >>> u, v = cube.world_to_detector(bright, frame=124, channel=2)  # doctest: +SKIP
+        """
+        wcs = image_alignment(self, frame, channel).to_gwcs()
+        there = coordinate.transform_to(celestial_frame(wcs))
+        hidden = is_hidden(there, coordinate)
+        return tuple(np.where(hidden, np.nan, pixel) for pixel in wcs.world_to_pixel(there))
+
+    def context(self, maps, **options):
+        """
+        Put the images of another telescope on the grid and at the times of this cube.
+
+        Parameters
+        ----------
+        maps : `~sunpy.map.GenericMap`, `list` or `~sunpy.map.MapSequence` of them, or `~sunpy.net.attr.Attr`
+            The images, of which each exposure gets the one nearest in time, or a query as of `context_query`, which
+            is searched and fetched with Fido.
+        **options
+            As `~esis_ndcube.level3.context.context_cube`; for a query also ``path``, ``provider``, ``point`` and
+            ``progress``, as `esis_ndcube.net.fetch.fetch_maps`.
+
+        Returns
+        -------
+        `~esis_ndcube.level3.context.ContextCube`
+            Array axes (time, y, x).
+
+        Examples
+        --------
+        >>> import sunpy.map
+        >>> from esis_ndcube import ESISLevel3Cube
+        >>> cube = ESISLevel3Cube.read("l3.fits")  # doctest: +SKIP
+        >>> aia = cube.context(sunpy.map.Map("aia/*.fits"))  # doctest: +SKIP
+        >>> hmi = cube.context(cube.context_query("HMI LOS"))  # doctest: +SKIP
+        """
+        if not isinstance(maps, GenericMap | MapSequence | list | tuple):
+            from esis_ndcube.net.fetch import fetch_maps
+
+            options.setdefault("point", options.get("pointing_table") is None)
+            fetching = {key: options.pop(key) for key in ("path", "provider", "point") if key in options}
+            maps, max_gap = fetch_maps(maps, **fetching, progress=options.get("progress", False))
+            options.setdefault("max_gap", max_gap)
+        return context_cube(self, maps, **options)
+
+    def context_query(self, name, *, max_gap=None):
+        """
+        Build the Fido query for the images nearest to the exposures of this cube.
+
+        Parameters
+        ----------
+        name : `str`
+            What images, as ``"AIA 304"``, ``"HMI LOS"`` or ``"HMI continuum"``.
+        max_gap : `~astropy.units.Quantity`, optional
+            As `esis_ndcube.net.attrs.MaxGap`.
+
+        Returns
+        -------
+        `~sunpy.net.attr.Attr`
+            For `sunpy.net.Fido`, or for `context`.
+
+        Raises
+        ------
+        ValueError
+            If there are no such images, or the cube has no time.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from astropy.time import Time
+        >>> from esis_ndcube import ESIS_1
+        >>> from esis_ndcube.level3 import ESISLevel3Cube
+        >>> from esis_ndcube.wcs import level3_wcs
+        >>> wcs = level3_wcs(ESIS_1.grid, Time(["2019-09-30T18:08:00"]), [1])[:, :, 600:605, 600:607]
+        >>> ESISLevel3Cube(np.zeros((1, 1, 5, 7)), wcs=wcs).context_query("AIA 304")
+        <AttrAnd([<esis_ndcube.net.attrs.Exposures(1 from 2019-09-30T18:08:00.000)>, ...])>
+        """
+        from esis_ndcube.net.attrs import Context, Exposures, MaxGap
+
+        if self.time is None:
+            msg = "this cube has no time, and so no images are near to it in time"
+            raise ValueError(msg)
+        query = Exposures(self.time) & Context(name)
+        return query if max_gap is None else query & MaxGap(max_gap)
+
+    def to_aia(self, wavelength=None, *, max_gap=None, **options):
+        """
+        Fetch the images of SDO/AIA nearest to the exposures and put them on this cube's grid.
+
+        Parameters
+        ----------
+        wavelength : `~astropy.units.Quantity`, optional
+            The channel of AIA; by default the flight's reference.
+        max_gap : `~astropy.units.Quantity`, optional
+            As for `context_query`.
+        **options
+            As for `context` with a query.
+
+        Returns
+        -------
+        `~esis_ndcube.level3.context.ContextCube`
+            Array axes (time, y, x).
+
+        Raises
+        ------
+        ValueError
+            As `context`, or if AIA has no such channel.
+
+        Examples
+        --------
+        >>> import astropy.units as u
+        >>> from esis_ndcube import ESISLevel3Cube
+        >>> cube = ESISLevel3Cube.read("l3.fits")  # doctest: +SKIP
+        >>> aia = cube.to_aia(304 * u.AA)  # doctest: +SKIP
+        """
+        if wavelength is None and self.flight is None:
+            msg = "this cube does not say its flight, and so not its reference: give the wavelength"
+            raise ValueError(msg)
+        name = self.flight.reference_name if wavelength is None else f"AIA {u.Quantity(wavelength).to_value(u.AA):g}"
+        return self.context(self.context_query(name, max_gap=max_gap), **options)
+
+    def to_hmi(self, quantity="los", *, max_gap=None, **options):
+        """
+        Fetch the images of SDO/HMI nearest to the exposures and put them on this cube's grid.
+
+        Parameters
+        ----------
+        quantity : {"los", "continuum"}, optional
+            The line-of-sight magnetic field or the continuum intensity.
+        max_gap : `~astropy.units.Quantity`, optional
+            As for `context_query`.
+        **options
+            As for `context` with a query.
+
+        Returns
+        -------
+        `~esis_ndcube.level3.context.ContextCube`
+            Array axes (time, y, x).
+
+        Raises
+        ------
+        ValueError
+            As `context`, or if the quantity is neither.
+
+        Examples
+        --------
+        >>> from esis_ndcube import ESISLevel3Cube
+        >>> cube = ESISLevel3Cube.read("l3.fits")  # doctest: +SKIP
+        >>> field = cube.to_hmi()  # doctest: +SKIP
+        """
+        return self.context(self.context_query(f"HMI {quantity}", max_gap=max_gap), **options)
+
+    def to_map(self):
+        """
+        Make a sunpy Map of one image.
+
+        Returns
+        -------
+        `~esis_ndcube.ESISMap`
+            The map, with its mask and uncertainty.
+
+        Raises
+        ------
+        ValueError
+            If the cube is not one exposure of one channel.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from astropy.time import Time
+        >>> from esis_ndcube import ESIS_1
+        >>> from esis_ndcube.level3 import ESISLevel3Cube
+        >>> from esis_ndcube.wcs import level3_wcs
+        >>> wcs = level3_wcs(ESIS_1.grid, Time(["2019-09-30T18:08:00"]), [1])[:, :, 600:605, 600:607]
+        >>> meta = {"flight": ESIS_1, "line": "O V"}
+        >>> cube = ESISLevel3Cube(np.zeros((1, 1, 5, 7)), wcs=wcs, unit="ph / pix", meta=meta)
+        >>> cube[0, 0].to_map().wavelength
+        <Quantity 629.732 Angstrom>
+        """
+        return cube_map(self)
+
+    def write_images(self, directory, *, label=None, tar=None, overwrite=False):
+        """
+        Write one FITS file per image, as the ESIS team's Level-3 processing did, for IDL and everything else.
+
+        Parameters
+        ----------
+        directory : path-like
+            Folder, made if need be.
+        label : `str`, optional
+            What the files' names begin with.
+        tar : path-like, optional
+            An archive to put the files in as well.
+        overwrite : `bool`, optional
+            Whether files that exist may be replaced.
+
+        Returns
+        -------
+        `list` of `pathlib.Path`
+            The files ``{label}_{sequence}_{date}_{channel}.fits``.
+
+        Raises
+        ------
+        OSError, ValueError
+            As `~esis_ndcube.io.images.write_images`.
+
+        Examples
+        --------
+        >>> from esis_ndcube import ESISLevel3Cube
+        >>> cube = ESISLevel3Cube.read("l3.fits")  # doctest: +SKIP
+        >>> files = cube.write_images("ESIS_Level3/", tar="ESIS_Level3.tar.gz")  # doctest: +SKIP
+        """
+        return write_images(self, directory, label=label, tar=tar, overwrite=overwrite)

@@ -1,0 +1,143 @@
+"""What is made of several channels: their difference, and what all of them see."""
+
+import numpy as np
+
+from esis_ndcube.operations._parts import invalid_pixels, join_values, rebuild
+from esis_ndcube.operations.arithmetic import combine
+from esis_ndcube.utils.checks import check_cube
+from esis_ndcube.utils.provenance import ProcessingStep
+from esis_ndcube.wcs._derived import forget_channel
+
+__all__ = ["difference", "min_images"]
+
+
+def min_images(cube):
+    """
+    Pixelwise minimum over the channels; ``cube.min_images()`` does the same.
+
+    Parameters
+    ----------
+    cube : `~esis_ndcube.ESISLevel3Cube`
+        Cube with a channel axis.
+
+    Returns
+    -------
+    `~esis_ndcube.ESISLevel3Cube`
+        As `~esis_ndcube.ESISLevel3Cube.min_images`.
+
+    Raises
+    ------
+    ValueError
+        If the cube has no channel axis.
+
+    Examples
+    --------
+    >>> from esis_ndcube import ESISLevel3Cube
+    >>> from esis_ndcube.operations import min_images
+    >>> cube = ESISLevel3Cube.read("l3.fits")  # doctest: +SKIP
+    >>> min_images(cube)[0].plot()  # doctest: +SKIP
+    """
+    check_cube(cube, 3)
+    axis = _channel_axis(cube)
+    before = (slice(None),) * axis
+    invalid = invalid_pixels(cube)
+    values = np.where(invalid, np.inf, cube.data)
+    lowest, empty = values.argmin(axis=axis), invalid.all(axis=axis)
+
+    def pick(array):
+        # Not by index, which lazy arrays do not have.
+        picked = array[(*before, 0)]
+        for index in range(1, cube.shape[axis]):
+            picked = np.where(lowest == index, array[(*before, index)], picked)
+        return picked
+
+    data = np.where(empty, np.nan, pick(cube.data))
+    data = data.astype(np.result_type(cube.data.dtype, np.float32), copy=False)
+    uncertainty = cube.uncertainty
+    if uncertainty is not None:
+        uncertainty = type(uncertainty)(pick(uncertainty.array), unit=uncertainty.unit, copy=False)
+    flags = None if cube.flags is None else pick(cube.flags)
+    parts = {"data": data, "uncertainty": uncertainty, "mask": empty, "flags": flags}
+    return _join_channels(cube, "min_images", cube.channel.tolist(), parts)
+
+
+def difference(cube, first, second):
+    """
+    One channel minus another; ``cube.difference(first, second)`` does the same.
+
+    Parameters
+    ----------
+    cube : `~esis_ndcube.ESISLevel3Cube`
+        Cube with a channel axis.
+    first, second : `int`
+        Channel numbers, from 1.
+
+    Returns
+    -------
+    `~esis_ndcube.ESISLevel3Cube`
+        As `~esis_ndcube.ESISLevel3Cube.difference`.
+
+    Raises
+    ------
+    ValueError
+        If the cube has not both channels.
+
+    Examples
+    --------
+    >>> from esis_ndcube import ESISLevel3Cube
+    >>> from esis_ndcube.operations import difference
+    >>> cube = ESISLevel3Cube.read("l3.fits")  # doctest: +SKIP
+    >>> difference(cube, 2, 3)[0].plot()  # doctest: +SKIP
+    """
+    check_cube(cube, 3)
+    before = (slice(None),) * _channel_axis(cube)
+    one = cube[(*before, _channel_index(cube, first))]
+    # A channel and itself are not independent.
+    two = one if first == second else cube[(*before, _channel_index(cube, second))]
+    result = combine(one, "subtract", two)
+    parts = {name: getattr(result, name) for name in ("data", "uncertainty", "mask", "flags")}
+    return _join_channels(cube, "difference", [int(first), int(second)], parts)
+
+
+def _channel_axis(cube):
+    names = cube._from_wcs("array_axis_names") or []
+    if "channel" not in names:
+        msg = f"got a cube of shape {cube.data.shape} without a channel axis, expected several channels"
+        raise ValueError(msg)
+    return names.index("channel")
+
+
+def _channel_index(cube, number):
+    index = np.flatnonzero(cube.channel == number)
+    if not index.size:
+        msg = f"got channel {number!r}, expected one of {', '.join(map(str, cube.channel))}"
+        raise ValueError(msg)
+    return int(index[0])
+
+
+def _join_channels(cube, name, channels, parts):
+    """A cube without channel axis that is of no single channel."""
+    axis = _channel_axis(cube)
+    first = cube[(*(slice(None),) * axis, 0)]
+    meta, dropped = first.meta, []
+    if meta is not None:
+        indices = [_channel_index(cube, number) for number in channels]
+        for key, axes in getattr(cube.meta, "axes", {}).items():
+            if axis in axes:
+                joined = _join_meta(cube, key, list(map(int, axes)).index(axis), indices)
+                if joined is None:
+                    # What belongs to one channel says nothing of the result.
+                    del meta[key]
+                    dropped.append(key)
+                else:
+                    meta[key] = joined
+    step = ProcessingStep(name, {"channels": channels} | ({"dropped": dropped} if dropped else {}))
+    wcs = forget_channel(first.wcs)
+    return rebuild(cube, step, lost=(axis,), **parts, wcs=wcs, meta=meta)
+
+
+def _join_meta(cube, key, axis, indices):
+    """What metadata of some channels say of all of them, or None."""
+    values = cube.meta[key][(*(slice(None),) * axis, indices)]
+    joined = join_values(key, values, [len(indices) if i == axis else 1 for i in range(values.ndim)])
+    return None if joined is None else joined[(*(slice(None),) * axis, 0)]

@@ -1,0 +1,162 @@
+"""Where the instrument pointed, as the alignments tell it."""
+
+import numpy as np
+
+import astropy.units as u
+from astropy.table import QTable
+
+from esis_ndcube.registration._status import image_status
+from esis_ndcube.utils.checks import named_axes
+
+__all__ = ["pointing_table"]
+
+
+def pointing_table(alignments, frames, times, *, flight, line, reference_frame=None):
+    """
+    Motion of the Sun on the detectors.
+
+    For each channel, the point of the Sun that was in the center of the field stop in the chosen exposure is
+    followed on the detector, and its motion brought to the sky with the linear part of that exposure's
+    alignment.
+
+    Parameters
+    ----------
+    alignments : `numpy.ndarray` of `~esis_ndcube.Alignment` or None
+        Shape (time, channel).
+    frames : sequence of `int`
+        Raw frame numbers, shape (time,).
+    times : `~astropy.time.Time`
+        Mid-exposure times, shape (time,).
+    flight : `~esis_ndcube.Flight`
+        The flight.
+    line : `str`
+        The spectral line.
+    reference_frame : `int`, optional
+        Frame number of the chosen exposure; by default the one of the flight's pose if it is there, or else
+        the middle one.
+
+    Returns
+    -------
+    `~astropy.table.QTable`
+        A row for each exposure and channel with ``time``, ``frame``, ``channel``, ``dx`` and ``dy`` (arcsec
+        along solar x and y), ``roll`` (deg, positive where the Sun's image turned counter-clockwise) and
+        ``status``, as `Alignment.status <esis_ndcube.Alignment.status>`; NaN where there is no alignment.
+
+    Raises
+    ------
+    ValueError
+        If ``reference_frame`` is not one of the frames.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from astropy.time import Time
+    >>> from esis_ndcube import ESIS_1, Alignment
+    >>> from esis_ndcube.registration.pointing import pointing_table
+    >>> times = Time(["2019-09-30T18:08:00", "2019-09-30T18:08:10"])
+    >>> alignments = np.empty((2, 1), dtype=object)
+    >>> for i, time in enumerate(times):
+    ...     pose = {"frame": 124 + i, "line": "O V", "time": time, "grid": ESIS_1.grid}
+    ...     alignments[i, 0] = Alignment.from_pose(ESIS_1, 2, **pose)
+    >>> table = pointing_table(alignments, [124, 125], times, flight=ESIS_1, line="O V")
+    >>> table["dx"]
+    <Quantity [0., 0.] arcsec>
+    """
+    frames = np.asarray(frames)
+    if reference_frame is None:
+        reference_frame = flight.pose_frame if flight.pose_frame in frames else frames[len(frames) // 2]
+    if reference_frame not in frames:
+        msg = f"got reference frame {reference_frame}, expected one of the cube's, {frames.tolist()}"
+        raise ValueError(msg)
+    chosen = int(np.flatnonzero(frames == reference_frame)[0])
+    values = np.full((*alignments.shape, 3), np.nan)
+    numbers = np.zeros(alignments.shape[1], dtype=int)
+    for j, column in enumerate(alignments.T):
+        numbers[j] = next((alignment.channel for alignment in column if alignment is not None), 0)
+        if column[chosen] is None:
+            continue
+        center = flight.field_stop(numbers[j], line).mean(axis=0)
+        for i, alignment in enumerate(column):
+            if alignment is not None:
+                values[i, j] = _motion(alignment, column[chosen], center)
+    table = QTable()
+    table["time"] = times[np.repeat(np.arange(frames.size), numbers.size)]
+    table["frame"] = np.repeat(frames, numbers.size)
+    table["channel"] = np.tile(numbers, frames.size)
+    for k, (name, unit) in enumerate({"dx": u.arcsec, "dy": u.arcsec, "roll": u.deg}.items()):
+        table[name] = values[..., k].ravel() * unit
+    table["status"] = [image_status(alignment) for alignment in alignments.ravel()]
+    table.meta["reference_frame"] = int(reference_frame)
+    return table
+
+
+def cube_pointing(cube, reference_frame=None):
+    """The table of a cube of Level 3, as its method ``pointing`` explains."""
+    alignments = cube.alignment if cube.alignment is not None else cube.alignment_linear
+    if alignments is None or cube.frame is None:
+        msg = "this cube carries no alignments: cubes of form_level3, and parts of them, have a pointing"
+        raise ValueError(msg)
+    named_axes(cube)
+    frames, channels = np.atleast_1d(cube.frame), np.atleast_1d(cube.channel)
+    array = np.empty(alignments.shape if isinstance(alignments, np.ndarray) else (), dtype=object)
+    array[...] = alignments
+    return pointing_table(
+        array.reshape(frames.size, channels.size),
+        frames,
+        cube.time.reshape(frames.size),
+        flight=cube.flight,
+        line=cube.line,
+        reference_frame=reference_frame,
+    )
+
+
+def image_alignment(cube, frame, channel):
+    """The alignment that one image was resampled with."""
+    alignments = cube.applied_alignment
+    index = []
+    for name, number, numbers in (("frame", frame, cube.frame), ("channel", channel, cube.channel)):
+        if numbers is None:
+            msg = f"this cube is of no single {name}, and so has no detector coordinates"
+            raise ValueError(msg)
+        numbers = np.atleast_1d(numbers)
+        if number is None and numbers.size > 1:
+            msg = f"got a cube of {numbers.size} {name}s, expected one: cut out an image, or give {name}="
+            raise ValueError(msg)
+        found = np.flatnonzero(numbers == (numbers[0] if number is None else number))
+        if not found.size:
+            msg = f"got {name} {number!r}, expected one of {', '.join(map(str, numbers))}"
+            raise ValueError(msg)
+        index.append((int(found[0]), numbers.size))
+    (i, rows), (j, columns) = index
+    alignment = alignments
+    if isinstance(alignments, np.ndarray):
+        alignment = alignments.reshape(rows, columns)[i, j]
+    if alignment is None:
+        msg = (
+            f"the image of frame {np.atleast_1d(cube.frame)[i]}, channel {np.atleast_1d(cube.channel)[j]} has no "
+            "alignment: there was no frame, its fit failed, or the cube does not come from form_level3"
+        )
+        raise ValueError(msg)
+    return alignment
+
+
+def _motion(alignment, chosen, center):
+    """Shift along x and y in arcsec and turn in deg between two alignments of one channel."""
+    x, y = (float(np.asarray(value).ravel()[0]) for value in chosen.transform.inverse(*center[:, None]))
+    here, there = (np.ravel(t.transform([x], [y])) for t in (alignment, chosen))
+    to_sky = _sky_scale(chosen.grid) @ np.linalg.inv(_jacobian(chosen, x, y))
+    shift = to_sky @ (here - there)
+    turn = to_sky @ _jacobian(alignment, x, y) @ np.linalg.inv(_sky_scale(chosen.grid))
+    # The rotation of the polar decomposition of a 2 x 2 matrix.
+    angle = np.arctan2(turn[1, 0] - turn[0, 1], turn[0, 0] + turn[1, 1])
+    return *shift, np.degrees(angle)
+
+
+def _jacobian(alignment, x, y):
+    return np.reshape(alignment.transform.jacobian([x], [y]), (2, 2))
+
+
+def _sky_scale(grid):
+    """Grid pixels to arcsec, near the disk center."""
+    scales = [u.Unit(unit).to(u.arcsec) for unit in grid.world_axis_units]
+    return np.asarray(scales)[:, None] * grid.pixel_scale_matrix

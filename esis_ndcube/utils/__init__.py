@@ -1,0 +1,1 @@
+"""Tools that know nothing of the Sun: arrays, uncertainties, splines, parallel work and files."""

@@ -1,0 +1,128 @@
+"""Splines through frames with invalid pixels, and what they do to noise."""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.ndimage import distance_transform_edt, map_coordinates, spline_filter
+
+# An output pixel is valid if at least this much of its bilinear weight falls on valid pixels.
+MIN_WEIGHT = 0.5
+_ORDERS = {"nearest-neighbor": 0, "bilinear": 1, "biquadratic": 2, "bicubic": 3}
+
+
+def parse_order(order):
+    parsed = _ORDERS.get(order, order) if isinstance(order, str) else order
+    if isinstance(parsed, str) or parsed not in _ORDERS.values():
+        msg = f"got order {order!r}, expected 0 to 3 or one of {', '.join(_ORDERS)}"
+        raise ValueError(msg)
+    return int(parsed)
+
+
+class Spline(NamedTuple):
+    """A frame made ready: coefficients of ``pad`` more pixels on each side, or None if nothing is valid."""
+
+    coefficients: np.ndarray | None
+    pad: int
+    order: int
+    good: np.ndarray
+    dtype: np.dtype
+
+
+def prepare(frame, order, valid=None):
+    dtype = result_type(frame)
+    frame = frame.astype(dtype, copy=False)
+    good = np.isfinite(frame) if valid is None else np.isfinite(frame) & valid
+    pad = 12 if order > 1 else 1
+    if not good.any():
+        return Spline(None, pad, order, good, dtype)
+    if good.all():
+        good = np.empty((0, 0), dtype=bool)
+    else:
+        frame = _fill(frame, good)
+    # As scipy has it: the edge is continued so far that what is beyond does not matter.
+    padded = np.pad(frame, pad, mode="edge")
+    coefficients = spline_filter(padded, order, output=float, mode="nearest") if order > 1 else padded.astype(float)
+    return Spline(coefficients, pad, order, good.astype(np.float32), dtype)
+
+
+def evaluate(spline, u, v):
+    """Values and footprint."""
+    from esis_ndcube.utils import _spline_kernel
+
+    shape, (u, v) = np.broadcast(u, v).shape, _flat(u, v)
+    array, footprint = np.full(u.size, np.nan, dtype=spline.dtype), np.zeros(u.size, dtype=bool)
+    if spline.coefficients is not None:
+        _spline_kernel.evaluate(
+            spline.coefficients, spline.pad, spline.order, spline.good, MIN_WEIGHT, u, v, array, footprint
+        )
+    return array.reshape(shape), footprint.reshape(shape)
+
+
+def _flat(u, v):
+    return (np.ascontiguousarray(part, dtype=float).ravel() for part in np.broadcast_arrays(u, v))
+
+
+def result_type(frame):
+    return np.dtype(np.float32 if frame.dtype.kind == "f" and frame.dtype.itemsize <= 4 else float)
+
+
+class Variance(NamedTuple):
+    """A frame's variance made ready, or None if nothing is known, and `squared_weights`."""
+
+    variance: np.ndarray | None
+    table: np.ndarray
+
+
+def prepare_variance(sigma, order):
+    variance = np.square(sigma, dtype=np.float32)
+    good = np.isfinite(variance)
+    if not good.all():
+        variance = _fill(variance, good) if good.any() else None
+    return Variance(variance, squared_weights(order))
+
+
+def deviations(variance, u, v):
+    from esis_ndcube.utils import _spline_kernel
+
+    shape, (u, v) = np.broadcast(u, v).shape, _flat(u, v)
+    result = np.full(u.size, np.nan, dtype=np.float32)
+    if variance.variance is not None:
+        _spline_kernel.deviations(variance.variance, variance.table, u, v, result)
+    return result.reshape(shape)
+
+
+def nearest(image, u, v):
+    """Value of the nearest pixel, 0 where a coordinate is not finite."""
+    from esis_ndcube.utils import _spline_kernel
+
+    shape, (u, v) = np.broadcast(u, v).shape, _flat(u, v)
+    result = np.zeros(u.size, dtype=image.dtype)
+    _spline_kernel.nearest(image, u, v, result)
+    return result.reshape(shape)
+
+
+def _fill(image, good):
+    """Put the nearest good pixel in place of each bad one, which a spline would spread."""
+    return image[tuple(distance_transform_edt(~good, return_distances=False, return_indices=True))]
+
+
+def squared_weights(order, steps=200, half=12):
+    """Sum of squares of the interpolation weights at fractional pixels 0, 1/steps, ..., 1."""
+    unit = np.zeros(4 * half + 1)
+    unit[2 * half] = 1.0
+    spline = spline_filter(unit, order=order) if order > 1 else unit
+    fractions = np.linspace(0, 1, steps + 1)
+    # The weight of pixel i at position x is the cardinal spline at x - i.
+    positions = 2 * half + fractions[:, None] + np.arange(-half, half + 1)
+    weights = map_coordinates(spline, [positions], order=order, prefilter=False, mode="constant")
+    return np.square(weights).sum(1)
+
+
+def response(frequency, order):
+    """
+    Fourier transform of the interpolation weights at frequencies in cycles per pixel.
+
+    That of a B-spline is sinc^(n+1); the filter that makes the spline go through the data divides by its samples'.
+    """
+    samples = {2: (3 + np.cos(2 * np.pi * frequency)) / 4, 3: (2 + np.cos(2 * np.pi * frequency)) / 3}
+    return np.sinc(frequency) ** (order + 1) / samples.get(order, 1.0)

@@ -1,0 +1,105 @@
+"""Whether a function was given the kind of cube that it is made for."""
+
+_MEND = {1: "ESISLevel1Cube.from_raw makes one of raw frames", 3: "form_level3 makes one of Level-1 frames"}
+
+
+def is_cube(value, *levels):
+    """
+    Whether a value is a cube of this package, which is known by its level, because this room stands before theirs.
+
+    Parameters
+    ----------
+    value : object
+        What was given.
+    *levels : `int`
+        The levels that are meant; none for any.
+
+    Returns
+    -------
+    `bool`
+        Whether it is one.
+
+    Examples
+    --------
+    >>> from esis_ndcube.utils.checks import is_cube
+    >>> is_cube(None)
+    False
+    """
+    return hasattr(value, "_level") and not isinstance(value, type) and (not levels or value._level in levels)
+
+
+def check_cube(cube, *levels):
+    """
+    Refuse what is no cube, or one of another level.
+
+    Parameters
+    ----------
+    cube : object
+        What was given.
+    *levels : `int`
+        The levels that are expected; none for any cube of this package.
+
+    Raises
+    ------
+    TypeError
+        If it is no cube of this package.
+    ValueError
+        If it is of another level.
+
+    Examples
+    --------
+    >>> from esis_ndcube.utils.checks import check_cube
+    >>> check_cube(None, 3)
+    Traceback (most recent call last):
+        ...
+    TypeError: got NoneType, expected an ESISLevel3Cube: form_level3 makes one of Level-1 frames
+    """
+    kind = type(cube).__name__
+    expected = " or ".join(f"an ESISLevel{level}Cube" for level in levels) or "an ESISCube, of any level"
+    mend = "".join(f": {_MEND[level]}" for level in levels[:1])
+    if not is_cube(cube):
+        msg = f"got {kind}, expected {expected}{mend}"
+        raise TypeError(msg)
+    if not is_cube(cube, *levels):
+        msg = f"got an {kind}, expected {expected}{mend}"
+        raise ValueError(msg)
+
+
+def named_axes(cube):
+    """
+    The names of a cube's array axes, or a refusal of one whose WCS does not tell them.
+
+    Parameters
+    ----------
+    cube : `~esis_ndcube.cube.ESISCube`
+        The cube.
+
+    Returns
+    -------
+    `list` of `str`
+        Of ``"time"``, ``"channel"``, ``"y"`` and ``"x"``.
+
+    Raises
+    ------
+    ValueError
+        If its WCS is of another class than those of this package.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from astropy.wcs import WCS
+    >>> from esis_ndcube import ESISLevel3Cube
+    >>> from esis_ndcube.utils.checks import named_axes
+    >>> named_axes(ESISLevel3Cube(np.zeros((2, 2)), wcs=WCS(naxis=2)))
+    Traceback (most recent call last):
+        ...
+    ValueError: got a cube with a WCS that does not tell exposures and channels, expected an ESISWCS, as that of ...
+    """
+    names = cube._from_wcs("array_axis_names")
+    if names is None:
+        msg = (
+            f"got a cube with a {type(cube.wcs).__name__} that does not tell exposures and channels, expected an "
+            "ESISWCS, as that of form_level3: make one with esis_ndcube.wcs.level3_wcs"
+        )
+        raise ValueError(msg)
+    return names

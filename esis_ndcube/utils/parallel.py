@@ -1,0 +1,225 @@
+"""Run many independent tasks with whatever Dask scheduler is active."""
+
+import contextlib
+import sys
+import threading
+import warnings
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import islice
+
+import dask
+from dask.system import CPU_COUNT
+from tqdm import tqdm
+
+__all__ = ["compute", "delayed", "own_warnings", "share", "stream"]
+
+_SERIAL = "sync", "synchronous", "single-threaded"
+_FILTERS = threading.RLock()
+
+
+@contextlib.contextmanager
+def own_warnings():
+    """
+    Set the filters of warnings aside, as `warnings.catch_warnings`, in one thread at a time.
+
+    The filters are those of all threads: two that set them aside at the same time would leave them so.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> from esis_ndcube.utils.parallel import own_warnings
+    >>> with own_warnings():
+    ...     warnings.simplefilter("ignore")
+    """
+    with _FILTERS, warnings.catch_warnings():
+        yield
+
+
+def delayed(function, *arguments):
+    """
+    A task that calls a function.
+
+    Parameters
+    ----------
+    function : callable
+        The function; use `functools.partial` to bind what Dask shall not look into.
+    *arguments : object
+        Its arguments. Dask collections among them are computed first, all together: what several of them are made from
+        is made once.
+
+    Returns
+    -------
+    `dask.delayed.Delayed`
+        The task.
+
+    Examples
+    --------
+    >>> from esis_ndcube.utils.parallel import compute, delayed
+    >>> compute([delayed(abs, -1), delayed(divmod, 7, 4)])
+    [1, (1, 3)]
+    """
+    # In one list, because Dask optimizes single arguments one by one, and repeats what they have in common.
+    return dask.delayed(partial(_call, function), pure=False, traverse=False)(list(arguments))
+
+
+def _call(function, arguments):
+    return function(*arguments)
+
+
+def compute(tasks, *, workers=None, description=None):
+    """
+    Compute tasks and return all of their results.
+
+    Parameters
+    ----------
+    tasks, workers, description
+        As for `stream`.
+
+    Returns
+    -------
+    `list`
+        The results, in order.
+
+    Raises
+    ------
+    ValueError
+        If ``workers`` is not positive.
+
+    Examples
+    --------
+    >>> import dask
+    >>> from esis_ndcube.utils.parallel import compute
+    >>> compute([dask.delayed(abs)(-1)], workers=1)
+    [1]
+    """
+    return list(stream(tasks, workers=workers, description=description))
+
+
+def stream(tasks, *, workers=None, description=None, total=None):
+    """
+    Compute tasks, a few at a time, and yield their results one by one.
+
+    Not more than two tasks for each thread are started or waiting to be fetched, so that memory does not grow with
+    their number.
+    They run on threads of this process, or on the workers of the `distributed.Client` that is active; those are other
+    processes, so that tasks must be possible to pickle and must return what they make.
+
+    Parameters
+    ----------
+    tasks : iterable of `dask.delayed.Delayed`
+        The tasks; taken from the iterable only when they are to start.
+    workers : `int`, optional
+        Number of threads of this process. By default the active client's workers, or else as many threads as Dask's
+        configuration says, by default one for each processor.
+    description : `str`, optional
+        Title of a progress bar; without it there is none.
+    total : `int`, optional
+        Number of tasks, for the progress bar; needed only for an iterable without a length.
+
+    Returns
+    -------
+    iterator
+        The results, in the order of the tasks.
+
+    Raises
+    ------
+    ValueError
+        If ``workers`` is not positive.
+
+    Examples
+    --------
+    >>> import dask
+    >>> from esis_ndcube.utils.parallel import stream
+    >>> next(stream(dask.delayed(abs)(-n) for n in range(10**9)))
+    0
+    """
+    if workers is not None and workers < 1:
+        msg = f"got {workers} workers, expected at least 1"
+        raise ValueError(msg)
+    return _stream(tasks, None if workers else _client(), workers, description, total)
+
+
+def share(value, *, workers=None):
+    """
+    A large value that one or more tasks take as an argument.
+
+    Parameters
+    ----------
+    value : object
+        The value; a Dask collection, which the tasks compute themselves, stays as it is.
+    workers : `int`, optional
+        As for `stream`.
+
+    Returns
+    -------
+    object
+        What to give to the tasks in its place, so that Dask does not look into it: a `dask.delayed.Delayed`, or where
+        the tasks run on a client's workers, its `distributed.Future` there, so that it is sent only once.
+
+    Examples
+    --------
+    >>> from esis_ndcube.utils.parallel import compute, delayed, share
+    >>> table = share("a large table", workers=2)
+    >>> compute([delayed(len, table), delayed(str.upper, table)], workers=2)
+    [13, 'A LARGE TABLE']
+    """
+    client = None if workers else _client()
+    if dask.is_dask_collection(value):
+        return value
+    return dask.delayed(value, pure=False, traverse=False) if client is None else client.scatter(value, hash=False)
+
+
+def _client():
+    """The active client of distributed, or None."""
+    # Without the package being imported there is no client, and its import takes long.
+    distributed = sys.modules.get("distributed")
+    if distributed is None or dask.config.get("scheduler", "distributed") not in ("distributed", "dask.distributed"):
+        return None
+    try:
+        return distributed.get_client()
+    except ValueError:
+        return None
+
+
+def _stream(tasks, client, workers, description, total):
+    with contextlib.ExitStack() as stack:
+        if client is not None:
+            threads, submit = sum(client.nthreads().values()), client.compute
+        else:
+            scheduler = dask.config.get("scheduler", None) if workers is None else None
+            threads = workers or dask.config.get("num_workers", None) or CPU_COUNT
+            if scheduler in _SERIAL:
+                threads = 1
+            pool = ThreadPoolExecutor(threads)
+            stack.callback(pool.shutdown, cancel_futures=True)
+            # What a task depends on is computed in its own thread, unless another scheduler is asked for.
+            options = {"scheduler": "sync"} if scheduler in (None, "threads", "threading", *_SERIAL) else {}
+            submit = partial(_run_in_pool, pool, options)
+        bar = None
+        if description is not None:
+            total = len(tasks) if total is None and hasattr(tasks, "__len__") else total
+            bar = stack.enter_context(tqdm(desc=description, total=total, unit="task", leave=False))
+        tasks, window = iter(tasks), deque()
+        stack.callback(_cancel, window)
+        while True:
+            # Twice as many as run at once, so that no thread waits while a result is being used.
+            window.extend(map(submit, islice(tasks, max(2 * threads, 2) - len(window))))
+            if not window:
+                return
+            result = window.popleft().result()
+            if bar is not None:
+                bar.update()
+            yield result
+            # Not kept while waiting for the next one.
+            del result
+
+
+def _run_in_pool(pool, options, task):
+    return pool.submit(task.compute, **options)
+
+
+def _cancel(futures):
+    for future in futures:
+        future.cancel()

@@ -1,0 +1,217 @@
+"""What pictures of cubes have in common: which pixels they show, on what scale, and what they are called."""
+
+import re
+from types import SimpleNamespace
+
+import dask
+import numpy as np
+
+import astropy.units as u
+from astropy.visualization import AsinhStretch, ImageNormalize
+
+from esis_ndcube.flags import Flag
+from esis_ndcube.operations._parts import rebuild
+
+NOT_NORMALIZED = "not normalized: call cube.normalize_intensities() first"
+COLORMAP = "inferno"
+DIVERGING = "RdBu_r"
+_PERCENTILES = 0.5, 99.7
+# Values that reach below zero by this part of what they reach above are differences and no brightness with noise.
+_SIGNED = 0.5
+# Where a scale of values that are all 0 ends.
+_LEAST = 1e-6
+# Scales follow from at most about so many pixels of an image.
+_SAMPLE = 4e5
+# Steps that make one image of several channels.
+_JOINED = {
+    "difference": "minus",
+    "min_images": "minimum",
+    "subtract": "minus",
+    "add": "plus",
+    "multiply": "times",
+    "divide": "by",
+}
+
+
+def compares_unnormalized(cube):
+    """Whether a cube compares channels of Level 3 whose brightness is that of each: in itself, or as a difference."""
+    steps = {step.name for step in cube.history}
+    if cube._level != 3 or not steps or cube._get_meta("normalization") is not None or "normalize_intensities" in steps:
+        return False
+    if cube.channel is not None:
+        return np.size(cube.channel) > 1
+    # A difference has no factors of its own and tells that its channels had them.
+    had = any("normalization" in step.parameters.get("dropped", ()) for step in cube.history)
+    return made_of_channels(cube)[0] == "minus" and not had
+
+
+def good_images(cube):
+    """The images that scales follow from, of the shape of the leading axes: those not weakly aligned, if there are."""
+    alignments = getattr(cube, "applied_alignment", None)
+    if alignments is None:
+        return np.ones(cube.data.shape[:-2], dtype=bool)
+    alignments = np.array(alignments, dtype=object)
+    good = np.array([a is None or a.status != "weak" for a in alignments.flat], dtype=bool).reshape(alignments.shape)
+    return good if good.any() else ~good
+
+
+def invalid(cube):
+    """Pixels that are masked or not finite, of the data's shape."""
+    bad = ~np.isfinite(cube.data)
+    return bad if cube.mask is None else bad | cube.mask
+
+
+def flagged(cube, flag):
+    """Pixels with a flag, of the data's shape."""
+    return np.zeros(cube.data.shape, dtype=bool) if cube.flags is None else cube.flags & flag != 0
+
+
+def in_memory(cube):
+    """The cube, its lazy arrays computed together, so that what they come from is read once."""
+    uncertainty = cube.uncertainty
+    arrays = {"data": cube.data, "mask": cube.mask, "flags": cube.flags}
+    # Only lines have error bars.
+    sigma = uncertainty.array if uncertainty is not None and cube.data.ndim == 1 else None
+    if not any(hasattr(array, "dask") for array in (*arrays.values(), sigma)):
+        return cube
+    arrays, sigma = dask.compute(arrays, sigma)
+    return rebuild(cube, **arrays, uncertainty=None if sigma is None else type(uncertainty)(sigma, uncertainty.unit))
+
+
+def image_and_sample(cube):
+    """
+    The values of an image, NaN where they are invalid, and those of `valid_values`.
+
+    Of a lazy cube the arrays are computed and let go; a cube of them would stay until Python looks for cycles.
+    """
+    arrays = {"data": cube.data, "mask": cube.mask, "flags": cube.flags}
+    if any(hasattr(array, "dask") for array in arrays.values()):
+        (arrays,) = dask.compute(arrays)
+    pixels = SimpleNamespace(**arrays, shape=cube.data.shape)
+    return np.where(invalid(pixels), np.nan, pixels.data), valid_values(pixels)
+
+
+def middle_exposure(cube):
+    """The exposure in the middle of a cube of images, in memory; all of a cube without a time axis."""
+    return in_memory(cube[(cube.shape[0] - 1) // 2] if axis_names(cube)[0] == "time" else cube)
+
+
+def axis_names(cube):
+    """Names of the array axes."""
+    return getattr(cube.wcs, "array_axis_names", None) or [f"axis {axis}" for axis in range(cube.data.ndim)]
+
+
+def valid_values(cube):
+    """
+    Values that a scale may follow from.
+
+    A sample of those that are valid, not of mended particle hits, and of the images that `good_images` names.
+    """
+    step = int(max(1, np.sqrt(np.prod(cube.data.shape[-2:], dtype=float) / _SAMPLE)))
+    every = (..., *(slice(None, None, step) for _ in cube.data.shape[-2:]))
+    bad = ~np.isfinite(cube.data[every])
+    if cube.mask is not None:
+        bad = bad | np.broadcast_to(cube.mask, cube.data.shape)[every]
+    # A Map has no flags.
+    flags = getattr(cube, "flags", None)
+    if flags is not None:
+        bad = bad | (flags[every] & Flag.SPIKE != 0)
+    bad = bad | ~good_images(cube)[..., None, None]
+    return cube.data[every][~bad]
+
+
+def intensity_norm(values, *, vmin=None, vmax=None):
+    """The scale of images of which these are valid values, with the limits that are given."""
+    values = values[np.isfinite(values)]
+    low, high = np.percentile(values, _PERCENTILES) if values.size else (0, 1)
+    return _norm((max(low, 0), high if high > 0 else _LEAST), (vmin, vmax), stretch=AsinhStretch(0.3))
+
+
+def difference_limit(values):
+    """Where the scale of differences ends on both sides, of which these are valid values."""
+    limit = np.percentile(np.abs(values), _PERCENTILES[1]) if values.size else 1
+    return limit if limit > 0 else _LEAST
+
+
+def scale(values, unit=None, *, vmin=None, vmax=None):
+    """
+    Norm and color map of images of which these are valid values: of brightness, or of what has two signs.
+
+    Of the limits those that are given are taken.
+    """
+    low, high = np.percentile(values, _PERCENTILES) if values.size else (0, 1)
+    if -low > _SIGNED * max(high, 0) or (unit is not None and unit.is_equivalent(u.T)):
+        limit = difference_limit(values)
+        return _norm((-limit, limit), (vmin, vmax)), DIVERGING
+    return intensity_norm(values, vmin=vmin, vmax=vmax), COLORMAP
+
+
+def _norm(limits, given, **options):
+    """A norm with the limits that are given, and others that leave a range between them."""
+    vmin, vmax = (limit if value is None else value for limit, value in zip(limits, given, strict=True))
+    if vmin >= vmax and None in given:
+        if given[0] is None:
+            vmin = vmax - max(abs(vmax), _LEAST)
+        else:
+            vmax = vmin + max(abs(vmin), _LEAST)
+    return ImageNormalize(vmin=vmin, vmax=vmax, clip=False, **options)
+
+
+def value_label(cube):
+    """What the values are, with their unit."""
+    what = _context_name(cube) or cube.line or (cube.flight and cube.flight.instrument) or "Data"
+    return what if cube.unit is None else f"{what} [{cube.unit}]"
+
+
+def title(cube):
+    """Instrument and line, and the exposure if there is one only."""
+    return ", ".join(filter(None, [_instrument(cube), exposure_title(cube)]))
+
+
+def heading(cube):
+    """What a plot of its own shows, in two lines: also the channel if there is one only."""
+    panel = panel_title(cube)
+    if not _context_name(cube):
+        panel = ", ".join(filter(None, [_instrument(cube), panel[:1].lower() + panel[1:]]))
+    return "\n".join(filter(None, [panel, exposure_title(cube)]))
+
+
+def made_of_channels(cube):
+    """By which word a cube of no single channel was made of which channels; no word and none if that is not known."""
+    for step in reversed(cube.history) if cube.channel is None else ():
+        if step.name in _JOINED and "channels" in step.parameters:
+            return _JOINED[step.name], step.parameters["channels"]
+    return "", []
+
+
+def panel_title(cube):
+    """The channel, or what was made of several; of another telescope the name and the time of its image."""
+    if name := _context_name(cube):
+        time = cube.image_time
+        return name if time is None or np.ndim(time.mask) or time.mask else f"{name}, {str(time.utc.isot)[11:19]}"
+    if cube.channel is not None and np.ndim(cube.channel) == 0:
+        status = getattr(getattr(cube, "applied_alignment", None), "status", None)
+        return f"Channel {cube.channel}{', weak alignment' if status == 'weak' else ''}"
+    word, numbers = made_of_channels(cube)
+    if word == "minimum":
+        return "Minimum of the channels"
+    name = f" {word} ".join(f"channel {number}" for number in numbers).capitalize()
+    return f"{name}\n{NOT_NORMALIZED}" if compares_unnormalized(cube) else name
+
+
+def exposure_title(cube):
+    """Time and frame of a cube of one exposure."""
+    if cube.time is None or not cube.time.isscalar:
+        return ""
+    frame = "" if cube.frame is None or np.ndim(cube.frame) else f", frame {cube.frame}"
+    return f"{cube.time.utc.isot[:19].replace('T', ' ')} UTC{frame}"
+
+
+def _instrument(cube):
+    return _context_name(cube) or " ".join(filter(None, [cube.flight and cube.flight.instrument, cube.line]))
+
+
+def _context_name(cube):
+    """The name of another telescope's images, without the time that sunpy adds."""
+    name = cube._get_meta("context_name")
+    return name and (re.split(r" ?\d{4}-\d\d-\d\d", name)[0] or name)

@@ -1,0 +1,85 @@
+"""What a cube tells of itself in words; its pixels are not looked at, because they may be lazy."""
+
+import numpy as np
+
+from esis_ndcube.registration._status import alignment_text
+from esis_ndcube.visualization.style import NOT_NORMALIZED, axis_names, compares_unnormalized, made_of_channels
+
+
+def heading_line(cube):
+    """Class, axes, unit and type of a cube, in one line."""
+    axes = " x ".join(f"{n} {name}" for n, name in zip(cube.data.shape, axis_names(cube), strict=True))
+    lazy = ", lazy" if hasattr(cube.data, "dask") else ""
+    return f"{type(cube).__name__}: {axes}, {cube.unit or 'no unit'}, {cube.data.dtype}{lazy}"
+
+
+def summarize_cube(cube):
+    """
+    What is known of a cube, by name; None or empty where nothing is.
+
+    Parameters
+    ----------
+    cube : `~esis_ndcube.cube.ESISCube`
+        The cube.
+
+    Returns
+    -------
+    `dict` of `str`
+        In the order to show it.
+    """
+    single_file = cube._get_meta("file")
+    return {
+        "flight": None if cube.flight is None else cube.flight.name,
+        "line": cube.line,
+        "time": _times(cube),
+        "exposure": _durations(cube.exposure),
+        "channel": _channels(cube),
+        "file": str(single_file) if single_file is not None and np.ndim(single_file) == 0 else None,
+        "steps": ", ".join(step.name for step in cube.history),
+        "brightness": NOT_NORMALIZED if compares_unnormalized(cube) else None,
+        "alignment": _alignment(cube),
+        "reference": cube._get_meta("reference"),
+    }
+
+
+def _channels(cube):
+    """The channels, or what was made of which."""
+    if cube.channel is not None:
+        return ", ".join(map(str, np.atleast_1d(cube.channel)))
+    word, numbers = made_of_channels(cube)
+    return f"minimum of {', '.join(map(str, numbers))}" if word == "minimum" else f" {word} ".join(map(str, numbers))
+
+
+def _times(cube):
+    if cube.time is None:
+        return None
+    times = np.atleast_1d(cube.time.isot)
+    span = times[0] if times.size == 1 else f"{times[0]} to {times[-1]}"
+    if cube.frame is None:
+        return str(span)
+    numbers = np.atleast_1d(cube.frame)
+    return f"{span} (frame {numbers[0]}{f' to {numbers[-1]}' if numbers.size > 1 else ''})"
+
+
+def _durations(exposure):
+    """The shortest and the longest exposure time, or the one if they are alike."""
+    if exposure is None:
+        return None
+    values = np.atleast_1d(exposure.to_value("s"))
+    values = values[np.isfinite(values)]
+    if not values.size:
+        return None
+    texts = dict.fromkeys(f"{value:.2f}" for value in (values.min(), values.max()))
+    return " to ".join(texts) + " s"
+
+
+def _alignment(cube):
+    """The stage of the alignment, and how good it is."""
+    stage, alignments = cube._get_meta("stage"), getattr(cube, "applied_alignment", None)
+    if made_of_channels(cube)[0]:
+        # None of the alignments is that of all.
+        return stage
+    if alignments is None:
+        # Also an image whose fit failed.
+        return stage and f"{stage}, alignment not known"
+    return ", ".join(filter(None, [stage, alignment_text(alignments)]))

@@ -1,0 +1,137 @@
+"""What one observer of the Sun sees, in the eyes of another."""
+
+import numpy as np
+
+import astropy.units as u
+from astropy.coordinates import (
+    CartesianRepresentation,
+    Longitude,
+    SkyCoord,
+    SphericalRepresentation,
+    UnitSphericalRepresentation,
+)
+from astropy.wcs.wcsapi import BaseHighLevelWCS, BaseWCSWrapper, HighLevelWCSWrapper
+from astropy.wcs.wcsapi.high_level_api import high_level_objects_to_values, values_to_high_level_objects
+from sunpy.coordinates import Helioprojective, SphericalScreen
+
+# The depth below the surface that rounding may bring a point to, as for sunpy.
+_DEPTH = 1 * u.m
+
+
+def seen(sky, frame, *, screen=None):
+    """
+    Coordinates in another frame, NaN where its observer does not see them.
+
+    A direction without a distance ends on the surface of the Sun, and beyond its limb nowhere, or on a screen.
+    In sunpy a screen is a setting that all threads share; it is neither used here nor changed.
+
+    Parameters
+    ----------
+    sky : `~astropy.coordinates.SkyCoord`
+        The coordinates.
+    frame : `~astropy.coordinates.BaseCoordinateFrame`
+        The frame; one without observer sees everything.
+    screen : `~astropy.coordinates.SkyCoord`, optional
+        Center of a sphere through the center of the Sun, as of `sunpy.coordinates.SphericalScreen`.
+
+    Returns
+    -------
+    `~astropy.coordinates.SkyCoord`
+        Directions in that frame.
+    """
+    there = sky = sky.frame
+    if not there.is_equivalent_frame(frame):
+        there = _with_distance(there, screen).transform_to(frame)
+    values = there.data.represent_as(UnitSphericalRepresentation)
+    hidden = is_hidden(there, sky)
+    lon, lat = (np.where(hidden, np.nan, value) for value in (values.lon, values.lat))
+    # Small negative longitudes would lose digits on the way around the circle.
+    lon = Longitude(lon, wrap_angle=values.lon.wrap_angle, copy=False)
+    return SkyCoord(frame.realize_frame(UnitSphericalRepresentation(lon, lat)))
+
+
+def is_hidden(there, sky):
+    """Which of the coordinates ``there``, which come from those of ``sky``, the Sun hides from their observer."""
+    there, sky = (coordinate.frame if isinstance(coordinate, SkyCoord) else coordinate for coordinate in (there, sky))
+    if not hasattr(there, "is_visible") or _is_direction(there):
+        return np.zeros(there.shape, dtype=bool)
+    sun = there.observer.radius * CartesianRepresentation(1, 0, 0)
+    height = (sun - there.cartesian).norm()
+    # Of two frames that do not agree on the size of the Sun, the first one's says where its surface is. From one date
+    # to the other the Sun moves by 12 m a second, and what was on its surface may come to lie below.
+    surface = np.fmin(getattr(sky, "rsun", there.rsun), height)
+    return ~there.is_visible(tolerance=there.rsun - surface + _DEPTH)
+
+
+def _with_distance(sky, screen):
+    """Directions in helioprojective coordinates as places, others as they are."""
+    if not isinstance(sky, Helioprojective) or sky.observer is None or not _is_direction(sky):
+        return sky
+    direction = sky.represent_as(UnitSphericalRepresentation)
+    lon, lat = direction.lon, direction.lat
+    # The nearer one of the points where the line of sight meets the surface.
+    along = -2 * sky.observer.radius * (np.cos(lat) * np.cos(lon))
+    with np.errstate(invalid="ignore"):
+        distance = (-along - np.sqrt(along**2 - 4 * (sky.observer.radius**2 - sky.rsun**2))) / 2
+    if screen is not None:
+        # Only beyond the limb: the screen of another observer may lie before a part of the disk.
+        distance = np.where(np.isnan(distance), SphericalScreen(screen).calculate_distance(sky), distance)
+    return sky.realize_frame(SphericalRepresentation(lon, lat, distance))
+
+
+def _is_direction(sky):
+    return sky.data.norm().unit == u.one
+
+
+def celestial_frame(wcs):
+    """The frame of a WCS whose world coordinates are a position on the sky."""
+    return _high_level(wcs).pixel_to_world(0, 0).frame.replicate_without_data()
+
+
+def seen_pixels(first, second, x, y, *, screen=None):
+    """Pixels of the second WCS that show what pixels of the first one show, NaN where there are none; as `seen`."""
+    first, second = _high_level(first), _high_level(second)
+    return second.world_to_pixel(seen(first.pixel_to_world(x, y), celestial_frame(second), screen=screen))
+
+
+def observer(wcs):
+    """The observer of a WCS in helioprojective coordinates, or None."""
+    frame = celestial_frame(wcs)
+    return frame.observer if isinstance(frame, Helioprojective) else None
+
+
+class SeenWCS(BaseWCSWrapper):
+    """
+    The pixels of one WCS in the coordinates of another, as `seen`.
+
+    Functions that map pixels from the one to the other then need not know of observers.
+    """
+
+    def __init__(self, wcs, other, *, screen=None):
+        # The base class describes the world.
+        super().__init__(_high_level(other).low_level_wcs)
+        self._own, self._screen = _high_level(wcs), screen
+
+    @property
+    def pixel_shape(self):
+        return self._own.low_level_wcs.pixel_shape
+
+    @property
+    def pixel_bounds(self):
+        return self._own.low_level_wcs.pixel_bounds
+
+    @property
+    def pixel_axis_names(self):
+        return self._own.low_level_wcs.pixel_axis_names
+
+    def pixel_to_world_values(self, *pixels):
+        sky = seen(self._own.pixel_to_world(*pixels), celestial_frame(self._wcs), screen=self._screen)
+        return tuple(high_level_objects_to_values(sky, low_level_wcs=self._wcs))
+
+    def world_to_pixel_values(self, *world):
+        (sky,) = values_to_high_level_objects(*world, low_level_wcs=self._wcs)
+        return self._own.world_to_pixel(seen(sky, celestial_frame(self._own), screen=self._screen))
+
+
+def _high_level(wcs):
+    return wcs if isinstance(wcs, BaseHighLevelWCS) else HighLevelWCSWrapper(wcs)
