@@ -1,7 +1,7 @@
 """
 The architecture of the package: what it should be, from ``architecture.toml``, and what it is, from its source.
 
-Sphinx draws it by the directive ``architecture``, and ``tests/test_architecture.py`` compares the two.
+Sphinx draws it by the directive ``architecture``, and ``tests/package/test_architecture.py`` compares the two.
 """
 
 import ast

@@ -13,7 +13,7 @@ from esis_ndcube.flags import Flag
 from esis_ndcube.io._planes import image_data
 from esis_ndcube.io._values import unit_text
 from esis_ndcube.io.fits import check_output
-from esis_ndcube.level1 import calibration
+from esis_ndcube.level1.calibration import electron_variance, gain_image, line_factors, orient
 from esis_ndcube.level1.frames import FrameError, list_files, stamp_to_middle
 from esis_ndcube.level1.planes import PHOTONS, Planes, Times
 from esis_ndcube.utils.provenance import ProcessingStep
@@ -227,7 +227,7 @@ def unpack_esis(obj, flight, frames=None):
         for j, column in enumerate(columns):
             image = data.value[row, column]
             image = {
-                "data": calibration.orient(image, flight.detector) if flip else image,
+                "data": orient(image, flight.detector) if flip else image,
                 "channel": channels[column],
             }
             _put(planes, (i, j), image, unit, flight)
@@ -261,14 +261,14 @@ def _image_hdus(cube, i, j, channel, stamp):
     header["STRAYLT"] = "subtracted" if cube.stray_light_subtracted else "kept", "what became of stray light"
     if cube.line is not None:
         header["LINE"] = cube.line
-    hdus = [fits.PrimaryHDU(image_data(calibration.orient(cube.data[i, j], detector)), header)]
+    hdus = [fits.PrimaryHDU(image_data(orient(cube.data[i, j], detector)), header)]
     planes = {
         "UNCERT": standard_deviation(cube[i, j], cube.unit),
         "FLAGS": None if cube.flags is None else cube.flags[i, j],
     }
     for name, plane in planes.items():
         if plane is not None:
-            hdus.append(fits.ImageHDU(image_data(calibration.orient(plane, detector), name), name=name))
+            hdus.append(fits.ImageHDU(image_data(orient(plane, detector), name), name=name))
     return fits.HDUList(hdus)
 
 
@@ -297,7 +297,7 @@ def _read_image(path, flight, unit):
         middle = Time(header["DATE-AVG"], scale="utc")
     else:
         middle = stamp_to_middle(Time(header["DATE_OBS"], scale="utc"), exposure, flight)
-    image = {name.lower(): calibration.orient(plane, flight.detector) for name, plane in planes.items()}
+    image = {name.lower(): orient(plane, flight.detector) for name, plane in planes.items()}
     return {
         "path": path,
         "channel": flight.channel(int(header["CAM_ID"])).number,
@@ -316,7 +316,7 @@ def _put(planes, index, image, unit, flight):
     """Fill one image in; uncertainty and flags are made if it does not bring them."""
     channel, detector = flight.channel(image["channel"]), flight.detector
     data = np.asarray(image["data"], dtype=np.float32)
-    gain = calibration.orient(calibration.gain_image(channel.gain, detector), detector)
+    gain = orient(gain_image(channel.gain, detector), detector)
     if unit in _DIGITAL:
         data = data * gain
     flags = image.get("flags")
@@ -327,9 +327,9 @@ def _put(planes, index, image, unit, flight):
             flags[:, slice(*columns)] |= int(Flag.BAD_PIXEL)
     sigma = image.get("uncert")
     if sigma is None:
-        factors = calibration.line_factors(flight)
+        factors = line_factors(flight)
         scale = factors if unit == PHOTONS else np.float32(1)
-        variance = calibration.electron_variance(
+        variance = electron_variance(
             data * scale, factors, gain * np.float32(detector.read_noise), detector.fano_factor
         )
         sigma = np.sqrt(variance) / scale

@@ -10,7 +10,17 @@ from sunpy.util.exceptions import warn_user
 
 from esis_ndcube.flags import Flag
 from esis_ndcube.flight.instrument import ByQuadrant
-from esis_ndcube.level1 import calibration
+from esis_ndcube.level1.calibration import (
+    calibrate,
+    electron_variance,
+    gain_image,
+    line_factors,
+    master_dark,
+    measure_read_noise,
+    orient,
+    subtract_bias,
+    trim,
+)
 from esis_ndcube.level1.despike import find_spikes, mend_spikes
 from esis_ndcube.level1.frames import FrameError, give_up_or_warn, read_frame
 from esis_ndcube.level1.planes import Planes
@@ -81,19 +91,19 @@ def calibrate_darks(frames, channel, flight, on_error, workers):
         # Too few to tell a particle's mark by comparing them.
         images = [mend_spikes(image, find_spikes(image, fwhm=detector.psf_fwhm))[0] for image in images]
     if len(images) > 1:
-        read_noise = calibration.measure_read_noise(images, detector)
+        read_noise = measure_read_noise(images, detector)
     else:
         read_noise = np.full(4, detector.read_noise)
-    dark, weight = calibration.master_dark(images)
+    dark, weight = master_dark(images)
     return _Calibration(frames, dark, weight, read_noise)
 
 
 def _read_dark(frame, flight):
     try:
-        image, _ = calibration.subtract_bias(read_frame(frame, flight), flight.detector)
+        image, _ = subtract_bias(read_frame(frame, flight), flight.detector)
     except FrameError as error:
         return error
-    return calibration.trim(image, flight.detector)
+    return trim(image, flight.detector)
 
 
 def fill_planes(slots, numbers, channels, calibration, settings, *, on_error, workers, description):
@@ -168,10 +178,10 @@ def _calibrate_frame(frame, calibration, *, flight, despike):
         raw = read_frame(frame, flight)
     except FrameError as error:
         return None, error
-    active = calibration.orient(calibration.trim(raw, detector), detector)
+    active = orient(trim(raw, detector), detector)
     if active.min() == active.max():
         return None, f"{frame.path} is blank, all its pixels are {active.flat[0]}; it is masked"
-    image, stray = calibration.calibrate(raw, calibration.dark, channel, detector)
+    image, stray = calibrate(raw, calibration.dark, channel, detector)
     flags = np.zeros(image.shape, dtype=np.uint16)
     for columns in channel.bad_columns:
         flags[:, slice(*columns)] |= int(Flag.BAD_PIXEL)
@@ -184,11 +194,9 @@ def _calibrate_frame(frame, calibration, *, flight, despike):
         flags[spikes] |= int(Flag.SPIKE)
         mended = spikes | saturated
     image, extra = mend_spikes(image, mended)
-    noise = calibration.gain_image(ByQuadrant(*np.multiply(calibration.read_noise, channel.gain)), detector)
-    noise = calibration.orient(noise, detector) * np.sqrt(np.float32(1 + calibration.weight))
-    variance = calibration.electron_variance(
-        image + stray, calibration.line_factors(flight), noise, detector.fano_factor
-    )
+    noise = gain_image(ByQuadrant(*np.multiply(calibration.read_noise, channel.gain)), detector)
+    noise = orient(noise, detector) * np.sqrt(np.float32(1 + calibration.weight))
+    variance = electron_variance(image + stray, line_factors(flight), noise, detector.fano_factor)
     variance[mended] += extra
     # Nothing to mend with: the middle of a very thick track.
     flags[~np.isfinite(image)] |= int(Flag.BAD_PIXEL)

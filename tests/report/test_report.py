@@ -1,0 +1,305 @@
+"""The report: what stands on the page, and how it works in a browser."""
+
+import builtins
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from helpers import Page, make_cube, picture
+
+from sunpy.map import Map
+
+from esis_ndcube import Flight, fit_vignetting
+from esis_ndcube.cli import main
+from esis_ndcube.level3 import ESISLevel3Cube
+from esis_ndcube.quality import correlation_table, summary
+from esis_ndcube.report import write_report
+from esis_ndcube.report._pictures import image_pictures
+from esis_ndcube.simulate import simulate_flight, true_cube
+from esis_ndcube.utils.provenance import ProcessingStep
+
+SECOND = Path(__file__).parents[1] / "data" / "second_flight.toml"
+
+
+def exposures(text):
+    return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.S)[1])
+
+
+def medians(page):
+    """The first table of medians, which is that of the correlations."""
+    return next(rows[2:] for rows in page.tables if rows[0] == "Median over the exposures")
+
+
+@pytest.fixture(scope="module")
+def cube():
+    return true_cube(simulate_flight(size=4, n_exposures=3, seed=1))
+
+
+@pytest.fixture(scope="module")
+def reference(cube):
+    return Map(cube.min_images().data[1].astype(float), cube[1, 0].wcs.to_header())
+
+
+@pytest.fixture(scope="module")
+def path(cube, reference, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report")
+    return write_report(cube.normalize_intensities(), folder / "report.html", reference=reference, source="l3 <1>.fits")
+
+
+def test_page_needs_nothing_else(path):
+    text = path.read_text(encoding="utf-8")
+    page = Page(text)
+    assert page.links
+    assert all(link.startswith(("data:", "#")) for link in page.links)
+    assert {link[1:] for link in page.links if link.startswith("#")} <= set(page.ids)
+    assert len(page.ids) == len(set(page.ids))
+    assert "http" not in re.sub(r"base64,[\w+/=]+", "", text).lower()
+    for image in page.images:
+        assert image["alt"].strip()
+        assert int(image["width"]) > 0
+        assert picture(image["src"]).size
+    assert "l3 <1>.fits" in page.text
+    assert not [name for name in path.parent.iterdir() if name != path]
+
+
+def test_page_has_the_numbers(path, cube):
+    page = Page(path.read_text(encoding="utf-8"))
+    rows = correlation_table(cube)
+    expected = []
+    for first, second in [(1, 2), (1, 3), (1, 4), (2, 3), (2, 4), (3, 4)]:
+        here = rows[(rows["first"] == first) & (rows["second"] == second)]
+        values = [f"{np.median(here[name]):.4f}" for name in ("full", "octagon", "clean", "clipped")]
+        expected.append([str(first), str(second), *values])
+    found = medians(page)
+    assert [row[:2] for row in found] == [row[:2] for row in expected]
+    # Of the normalized cube, whose correlations are the same but for rounding.
+    np.testing.assert_allclose(np.array(found, float), np.array(expected, float), atol=2e-4)
+    residual = f"{np.median(summary(cube)['residual']):.3f} pix"
+    assert residual in page.text
+    assert "12 of 12" in page.text
+    assert len(page.table("Alignments (u, v: detector pixel of the grid's center)")) == 12
+    steps = page.table("Processing steps")
+    assert [row[0] for row in steps] == ["normalize_intensities"]
+    factors = page.table("Factors of the normalization")
+    np.testing.assert_allclose(
+        [float(x) for row in factors for x in row[1:]], cube.normalize_intensities().normalization.ravel(), atol=1e-4
+    )
+    assert "Offset from the reference" in page.text
+    assert "Not measured" not in page.text
+
+
+def test_pictures_are_the_images(cube):
+    """North up, transparent where masked, brighter where there are more photons."""
+    data = np.array(cube.data)
+    rows, columns = data.shape[2:]
+    y, x = np.mgrid[:rows, :columns]
+    data[:] = 10 + 50 * (y > 0.7 * rows) * (x < 0.4 * columns)
+    mask = np.zeros(data.shape, bool)
+    mask[0, 1, : rows // 2] = True
+    odd = ESISLevel3Cube(data, wcs=cube.wcs, mask=mask, flags=np.zeros_like(cube.flags), meta=cube.meta, unit=cube.unit)
+    shots = [[picture(source) for source in exposure] for exposure in image_pictures(odd, (1, 2))]
+    assert [len(exposure) for exposure in shots] == [5, 5, 5]
+    first, second, *_, difference = shots[0]
+    size = np.array(first.shape[:2])
+    corner, other = (size * (0.1, 0.1)).astype(int), (size * (0.1, 0.8)).astype(int)
+    brightness = first[..., :3].sum(axis=-1, dtype=int)
+    assert brightness[tuple(corner)] > brightness[tuple(other)] + 100
+    assert (first[..., 3] == 255).all()
+    # The masked half is the lower one.
+    assert (second[: size[0] // 2 - 1, :, 3] == 255).all()
+    assert (second[size[0] // 2 + 1 :, :, 3] == 0).all()
+    # No difference is white.
+    assert (difference[: size[0] // 2 - 1, :, :3] > 240).all()
+
+
+def test_slider_has_every_exposure(path, cube):
+    data = exposures(path.read_text(encoding="utf-8"))
+    assert [item["label"].split(",")[0] for item in data] == [f"Frame {n}" for n in cube.frame]
+    assert len({picture for item in data for picture in item["pictures"]}) == 3 * 5
+    for item in data:
+        assert "4 of 4 channels aligned" in item["note"]
+
+
+def test_what_is_weak_or_not_normalized_is_told(tmp_path):
+    cube = true_cube(simulate_flight(size=8, n_exposures=2))
+    for channel in (0, 2, 3):
+        alignment = cube.alignment[1, channel]
+        size = alignment.transform.coefficients.size
+        known = {"covariance": np.eye(size) / 4, "reference_covariance": np.eye(size) / 4, "score": 0.3}
+        cube.meta["alignment"][1, channel] = replace(alignment, **known)
+    cube.meta["history"] = (ProcessingStep("coalign"),)
+    page = Page(write_report(cube, tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert "not normalized: call cube.normalize_intensities() first" in page.text
+    assert "5 of 8" in page.text
+    assert "3 of 8" in page.text
+    table = page.table("Alignments (u, v: detector pixel of the grid's center)")
+    errors = [f"{alignment.error.value:.4f}" for alignment in cube.alignment[1, [0, 2, 3]]]
+    assert [row[-3] for row in table if row[-2] == "weak"] == errors
+    notes = [item["note"] for item in exposures((tmp_path / "report.html").read_text(encoding="utf-8"))]
+    assert "4 of 4 channels aligned, relative" in notes[0]
+    assert "1 of 4 channels aligned, 3 weak, relative" in notes[1]
+
+
+def test_six_channels_from_masks_to_report(tmp_path):
+    """Nothing on the way knows how many channels or which lines there are."""
+    flight = Flight.read(SECOND)
+    simulated = simulate_flight(flight, size=1, n_exposures=2)
+    cube = true_cube(simulated)
+    clean = cube.clean_region()
+    assert 0 < clean.sum() < clean.size
+    fit = fit_vignetting(cube)
+    errors = [slope - simulated.truth.vignetting_slope(number) for number, slope in fit.slopes.items()]
+    assert len(errors) == 6
+    assert np.abs(errors).max() < 0.02
+    corrected = cube.correct_vignetting(fit).normalize_intensities()
+    means = corrected.masked_means()["mean"]
+    np.testing.assert_allclose(means / means.max(), 1, rtol=1e-4)
+    page = Page(write_report(corrected, tmp_path / "six.html").read_text(encoding="utf-8"))
+    assert "ESIS-II Ne VII, Level 3" in page.text
+    assert len(medians(page)) == 15
+    assert [row[0] for row in page.table(f"Vignetting, {fit.source}")] == ["1", "2", "3", "4", "5", "6"]
+    assert len([image for image in page.images if image.get("class") == "exposure"]) == 7
+
+
+def missing_channel(cube):
+    data = np.array(cube.data)
+    data[:, 1] = np.nan
+    return ESISLevel3Cube(data, wcs=cube.wcs, mask=np.isnan(data), flags=cube.flags, meta=cube.meta, unit=cube.unit)
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda cube: cube[1:2], None),
+        (lambda cube: cube[:, 1:2], "the cube has one channel only"),
+        (missing_channel, None),
+        (lambda cube: ESISLevel3Cube(cube.data, wcs=cube.wcs, meta=cube.meta), "got a cube without flags"),
+    ],
+)
+def test_odd_cubes(cube, tmp_path, make, reason):
+    page = Page(write_report(make(cube), tmp_path / "odd.html").read_text(encoding="utf-8"))
+    assert ("Not measured" in page.text) == (reason is not None)
+    assert reason is None or reason in page.text
+
+
+def test_wrong_input(cube, tmp_path):
+    path = tmp_path / "report.html"
+    with pytest.raises(ValueError, match="slice with ranges"):
+        write_report(cube[0], path)
+    nameless = make_cube((1, 2, 5, 6))
+    nameless.meta["line"] = None
+    with pytest.raises(ValueError, match="got a cube without line"):
+        write_report(nameless, path)
+    path.write_text("mine")
+    with pytest.raises(FileExistsError, match="overwrite=True"):
+        write_report(cube, path)
+    assert path.read_text() == "mine"
+    with pytest.raises(FileNotFoundError, match="no folder"):
+        write_report(cube, tmp_path / "no" / "report.html")
+
+
+def test_without_jinja2(cube, tmp_path, monkeypatch):
+    true_import = builtins.__import__
+
+    def blocked(name, *arguments, **options):
+        if name == "jinja2":
+            raise ModuleNotFoundError(name)
+        return true_import(name, *arguments, **options)
+
+    monkeypatch.setattr(builtins, "__import__", blocked)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'esis_ndcube\[report\]'"):
+        write_report(cube, tmp_path / "report.html")
+
+
+def test_command(cube, reference, tmp_path):
+    source, image, output = tmp_path / "l3.fits", tmp_path / "aia.fits", tmp_path / "report.html"
+    cube[1:2].write(source)
+    reference.save(image)
+    arguments = ["report", str(source), "--output", str(output), "--reference", str(image)]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0, result.output
+    page = Page(output.read_text(encoding="utf-8"))
+    assert "l3.fits" in page.text
+    assert "With the reference" in page.text
+    again = CliRunner().invoke(main, arguments)
+    assert again.exit_code == 1
+    assert "--overwrite" in again.output
+
+
+def resize(browser, width, height):
+    size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+
+
+@pytest.mark.parametrize("width", [1280, 390, 320])
+def test_page_in_a_browser(browser, path, width):
+    resize(browser, width, 800)
+    browser.get(path.as_uri())
+    run = browser.execute_script
+    assert run("return document.documentElement.scrollWidth") <= width
+    # Every picture can be decoded; those in the other colors are not shown.
+    assert run("return [...document.images].every(image => image.complete && image.naturalWidth > 0)")
+    assert browser.get_log("browser") == []
+
+
+def test_slider_in_a_browser(browser, path):
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
+
+    resize(browser, 1280, 800)
+    browser.get(path.as_uri())
+    data = exposures(path.read_text(encoding="utf-8"))
+    slider = browser.find_element(By.ID, "slider")
+
+    def shown():
+        images = browser.find_elements(By.CSS_SELECTOR, "img.exposure")
+        sources = [image.get_attribute("src") for image in images]
+        label = browser.find_element(By.ID, "label").text
+        assert slider.get_attribute("aria-valuetext") == label
+        assert all(label in image.get_attribute("alt") for image in images)
+        (index,) = [i for i, item in enumerate(data) if item["label"] == label]
+        assert sources == data[index]["pictures"]
+        return index
+
+    assert shown() == 1
+    slider.send_keys(Keys.ARROW_RIGHT)
+    assert shown() == 2
+    following = browser.find_element(By.ID, "next")
+    assert not following.is_enabled()
+    for index in (1, 0):
+        browser.find_element(By.ID, "previous").click()
+        assert shown() == index
+    slider.send_keys(Keys.END)
+    assert shown() == 2
+    assert browser.get_log("browser") == []
+
+
+def test_colors_in_a_browser(browser, path):
+    from selenium.webdriver.common.by import By
+
+    def look():
+        ground = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
+        values = [int(value) for value in re.findall(r"\d+", ground)]
+        visible = browser.execute_script(
+            "return [...document.querySelectorAll('img.light, img.dark')]"
+            ".filter(image => getComputedStyle(image).display !== 'none').map(image => image.className)"
+        )
+        (kind,) = set(visible)
+        assert (sum(values) < 300) == (kind == "dark")
+        return kind
+
+    for scheme in ("light", "dark"):
+        features = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", features)
+        browser.get(path.as_uri())
+        assert look() == scheme
+        found = [scheme]
+        for _ in range(3):
+            browser.find_element(By.ID, "theme").click()
+            found.append(look())
+        assert found == [scheme, "light", "dark", scheme]
+    assert browser.get_log("browser") == []
