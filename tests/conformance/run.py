@@ -57,7 +57,10 @@ def render(results):
         lines += [f"   {'* -' if i == 0 else '  -'} {cell}" for i, cell in enumerate(row)]
     for name in results:
         lines += ["", name, "=" * len(name), ""]
-        for entry in read_reasons(name):
+        entries = read_reasons(name)
+        if not entries:
+            lines.append("No test needs a reason.")
+        for entry in entries:
             count = len(entry["tests"])
             tests = "1 line" if count == 1 else f"{count} lines"
             lines += [f"* {entry['kind'].capitalize()} ({tests}): {entry['why']}"]

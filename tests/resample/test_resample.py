@@ -10,6 +10,8 @@ import pytest
 from helpers import make_cube, make_times
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
+from pyavm import AVM
 from reproject import reproject_exact, reproject_interp
 from reproject.mosaicking import reproject_and_coadd
 from scipy.ndimage import binary_dilation, map_coordinates
@@ -734,6 +736,25 @@ def test_invalid_pixels_of_an_image_on_the_sun(on_the_sun, tmp_path, form, order
         np.testing.assert_array_equal(covered, np.where(valid, there, 0))
         np.testing.assert_allclose(one[far], expected[far], rtol=1e-6)
         assert one[valid].min() > 30
+
+
+@pytest.mark.parametrize("kind", ["png", "jpg"])
+def test_pictures_with_their_coordinates_inside(tmp_path, kind):
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype, wcs.wcs.radesys, wcs.wcs.equinox = ("RA---TAN", "DEC--TAN"), "FK5", 2000
+    wcs.wcs.crpix, wcs.wcs.cdelt, wcs.wcs.crval = (8, 6), (-0.1, 0.1), (30, 20)
+    colors = np.random.default_rng(1).integers(0, 255, (12, 15, 3), dtype=np.uint8)
+    Image.fromarray(colors).save(tmp_path / f"plain.{kind}")
+    path = str(tmp_path / f"picture.{kind}")
+    AVM.from_wcs(wcs, shape=(12, 15)).embed(str(tmp_path / f"plain.{kind}"), path)
+    target = wcs.deepcopy()
+    target.wcs.crpix += 0.3, 0.2
+    for order in ("bilinear", "bicubic"):
+        array, footprint = reproject_alignment(path, target, shape_out=(12, 15), order=order)
+        expected = reproject_interp(path, target, shape_out=(12, 15), order=order)
+        assert array.shape == (3, 12, 15)
+        np.testing.assert_array_equal(array, expected[0])
+        np.testing.assert_array_equal(footprint, expected[1])
 
 
 def test_images_on_the_sun_without_invalid_pixels_or_with_nothing_else(on_the_sun):
