@@ -8,7 +8,7 @@ from esis_ndcube.level3.form import form_level3
 from esis_ndcube.level3.map import ESISMap
 from esis_ndcube.registration._coalign import coalign
 from esis_ndcube.registration.alignment import Alignment
-from esis_ndcube.registration.exposures import Coalignment
+from esis_ndcube.registration.coalignment import Coalignment
 from esis_ndcube.resample import reproject_alignment
 from esis_ndcube.utils.provenance import package_version as _package_version
 

@@ -24,6 +24,7 @@ from esis_ndcube.level3 import ESISLevel3Cube
 from esis_ndcube.level3.form import form_level3
 from esis_ndcube.net.pointing import point_maps
 from esis_ndcube.quality import summary
+from esis_ndcube.registration import coalign
 from esis_ndcube.report import write_report
 from esis_ndcube.simulate.demo import run_demo
 from esis_ndcube.utils.provenance import package_version
@@ -231,16 +232,22 @@ def level3(
         workers=workers,
         progress=progress,
     )
-    cube = form_level3(
+    found = coalign(
         level1,
         maps,
         line=line,
-        stage=stage,
         reference_channel=reference_channel,
         model=model,
         degree=degree,
         max_gap=None if max_gap is None else max_gap * u.s,
         rotate=rotate,
+        workers=workers,
+        progress=progress,
+    )
+    cube = form_level3(
+        level1,
+        found,
+        stage=stage,
         vignetting=not no_vignetting,
         normalize=not no_normalize,
         output=output,

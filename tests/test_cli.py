@@ -15,7 +15,7 @@ import astropy.units as u
 import sunpy.map
 from astropy.io import fits
 
-from esis_ndcube import ESIS_1, ESISLevel1Cube, ESISLevel3Cube, __version__, form_level3
+from esis_ndcube import ESIS_1, ESISLevel1Cube, ESISLevel3Cube, __version__, coalign, form_level3
 from esis_ndcube.cli import main
 from esis_ndcube.simulate import simulate_flight
 
@@ -137,7 +137,9 @@ def test_the_rotation_of_the_sun_and_the_gap_in_time(folder, level1, maps, tmp_p
         "level3", folder / "raw", "-r", folder / "reference", "--flight", folder / "flight.toml", "-o", output,
         "--max-gap", 30, "--rotate",
     )  # fmt: skip
-    assert_cubes_equal(ESISLevel3Cube.read(output), form_level3(level1, maps, max_gap=30 * u.s, rotate=True))
+    assert_cubes_equal(
+        ESISLevel3Cube.read(output), form_level3(level1, coalign(level1, maps, max_gap=30 * u.s, rotate=True))
+    )
 
 
 def test_without_reference_and_spikes_left_in(folder, simulated, tmp_path):

@@ -1,6 +1,7 @@
 """Form a Level-3 cube: every step in order, nothing else."""
 
-from functools import partial
+from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ from esis_ndcube.flags import Flag, complete_flags
 from esis_ndcube.io._file import cube_file
 from esis_ndcube.io.fits import check_output
 from esis_ndcube.level3.cube import ESISLevel3Cube
-from esis_ndcube.registration import coalign
+from esis_ndcube.registration import Coalignment, coalign
 from esis_ndcube.resample import correlation_factor, detector_coordinates, interpolate, propagate_uncertainty
 from esis_ndcube.utils._spline import nearest
 from esis_ndcube.utils.checks import check_cube
@@ -47,11 +48,6 @@ def form_level3(
     *,
     line=None,
     stage="final",
-    reference_channel=None,
-    model="independent",
-    degree=2,
-    max_gap=None,
-    rotate=False,
     vignetting=True,
     normalize=True,
     order="bicubic",
@@ -74,21 +70,13 @@ def form_level3(
     level1 : `~esis_ndcube.ESISLevel1Cube`
         Frames, shape (time, channel, y, x), in electrons or what `~esis_ndcube.ESISLevel1Cube.to_electrons` makes them
         of. Without uncertainty the result has none; what the mask says of pixels counts beside the flags.
-    reference : `~sunpy.map.GenericMap`, `list` of them, `~ndcube.NDCube` or `int`, optional
-        Images of the Sun to align with, as for `~esis_ndcube.coalign`; by default the flight's pose is the pointing.
+    reference : `~esis_ndcube.Coalignment`, `~sunpy.map.GenericMap`, `list` of them, `~ndcube.NDCube` or `int`, optional
+        What `~esis_ndcube.coalign` found, perhaps edited; or images of the Sun to align with, as for
+        `~esis_ndcube.coalign`, whose own defaults are taken. By default the flight's pose is the pointing.
     line : `str`, optional
-        The spectral line, by default the one that the flight's pose was measured in.
+        The spectral line, by default that of the coalignment, or the one that the flight's pose was measured in.
     stage : `str`, optional
         ``"final"``, or ``"linear"`` for images that are aligned by the affine map to the reference only.
-    reference_channel : `int`, optional
-        Number of the channel that the others are aligned with, by default the flight's choice.
-    model : `str`, optional
-        ``"independent"`` or ``"joint"`` final alignments, as for `~esis_ndcube.coalign`.
-    degree : `int`, optional
-        Degree of the final maps, 2 or 3, as for `~esis_ndcube.coalign`.
-    max_gap, rotate : optional
-        Largest time between exposure and reference, and whether to model the rotation of the Sun in it, as for
-        `~esis_ndcube.coalign`.
     vignetting : `bool` or `~esis_ndcube.Vignetting`, optional
         Whether to divide by the vignetting: the flight's own or the given one.
     normalize : `bool`, optional
@@ -118,17 +106,23 @@ def form_level3(
     OSError
         If the file exists and is not to be replaced, or can not be written; before any work is done, if possible.
     ValueError
-        If the line, stage or channel is unknown, the vignetting is another line's or flight's, a reference does not
-        overlap the field of view, the frames are not to be had in electrons, or the output is one of the inputs.
+        If the line or stage is unknown, the vignetting is another line's or flight's, the coalignment is of other
+        frames or another line, a reference does not overlap the field of view, the frames are not to be had in
+        electrons, or the output is one of the inputs.
     TypeError
         If the frames are no cube.
 
     Examples
     --------
     >>> import sunpy.map
-    >>> from esis_ndcube import ESISLevel1Cube, form_level3
+    >>> from esis_ndcube import ESISLevel1Cube, coalign, form_level3
     >>> level1 = ESISLevel1Cube.from_raw("frames")  # doctest: +SKIP
     >>> cube = form_level3(level1, sunpy.map.Map("aia_304.fits"), line="O V")  # doctest: +SKIP
+
+    With other choices of the fit, and a look at what it found:
+
+    >>> found = coalign(level1, sunpy.map.Map("aia_304.fits"), model="joint")  # doctest: +SKIP
+    >>> cube = form_level3(level1, found.without(frame=138))  # doctest: +SKIP
 
     With memory for the frames in work only:
 
@@ -136,70 +130,125 @@ def form_level3(
     >>> cube = form_level3(level1, sunpy.map.Map("aia_304.fits"), output="l3.fits")  # doctest: +SKIP
     """
     level1 = _checked(level1)
-    flight = level1.flight
-    line = flight.line(flight.pose_line if line is None else line)
+    found = reference if isinstance(reference, Coalignment) else None
+    line = _line(level1.flight, line, found)
     if stage not in ("linear", "final"):
         msg = f"got stage {stage!r}, expected 'linear' or 'final'"
         raise ValueError(msg)
-    vignetting = _vignetting(vignetting, flight, line)
+    vignetting = _vignetting(vignetting, level1.flight, line)
     if output is not None:
         check_output(output, overwrite, inputs=_inputs(level1, reference, output))
-    alignments = coalign(
-        level1,
-        reference,
-        line=line.name,
-        reference_channel=reference_channel,
-        model=model,
-        degree=degree,
-        max_gap=max_gap,
-        rotate=rotate,
-        workers=workers,
-        progress=progress,
-    )
-    chosen = alignments.final if stage == "final" else alignments.linear
-    if not any(alignment.converged for alignment in chosen.flat):
-        reasons = ", ".join(sorted({alignment.reason for alignment in chosen.flat}))
-        msg = f"no frame could be aligned with {alignments.reference} ({reasons}): is it an image of the same Sun?"
-        raise ValueError(msg)
-    shape = (*chosen.shape, *flight.grid_shape)
-    steps = [
-        ProcessingStep(
-            "coalign",
-            {
-                "reference": alignments.reference,
-                "reference_channel": alignments.reference_channel,
-                "stage": stage,
-                "model": model,
-                "degree": degree,
-                "max_gap": None if max_gap is None else u.Quantity(max_gap).to_value(u.s),
-                "rotate": rotate,
-            },
-        ),
-        ProcessingStep("resample", {"order": order}),
-    ]
-    if vignetting is not None:
-        slopes = {str(number): slope for number, slope in vignetting.slopes.items()}
-        steps.append(ProcessingStep("correct_vignetting", {"slopes": slopes, "source": vignetting.source}))
-    if normalize:
-        steps.append(normalization_step())
-
-    sigma = standard_deviation(level1, level1.unit)
-    types = {name: dtype for name, dtype in _TYPES.items() if name != "UNCERT" or sigma is not None}
-    images = partial(
-        _fill, level1=level1, sigma=sigma, alignments=chosen, line=line, vignetting=vignetting, order=order
-    )
-    images = partial(images, normalize=normalize, workers=workers, progress=progress)
-    cube = partial(
-        _cube, level1=level1, alignments=alignments, line=line, stage=stage, vignetting=vignetting, steps=steps
-    )
+    if found is None:
+        found = coalign(level1, reference, line=line.name, workers=workers, progress=progress)
+    recipe = _Recipe(level1, _of_frames(found, level1), line, stage, vignetting, normalize, order)
     if output is None:
-        planes = {name: np.empty(shape, dtype) for name, dtype in types.items()}
-        return cube(planes, measured=images(planes))
-    # What the file is begun with: the values come image by image, and the factors last.
-    empty = {name: np.broadcast_to(np.zeros((), dtype), shape) for name, dtype in types.items()}
-    with cube_file(cube(empty, measured=_unmeasured(shape[:2], normalize)), output, overwrite=overwrite) as file:
-        file.finish(cube(empty, measured=images(file.planes)))
+        planes = {name: np.empty(recipe.shape, dtype) for name, dtype in recipe.types.items()}
+        return recipe.cube(planes, _fill(planes, recipe, workers=workers, progress=progress))
+    # The file is begun without values: they come image by image, and what is measured of the images comes last.
+    empty = {name: np.broadcast_to(np.zeros((), dtype), recipe.shape) for name, dtype in recipe.types.items()}
+    with cube_file(recipe.cube(empty, recipe.unmeasured()), output, overwrite=overwrite) as file:
+        file.finish(recipe.cube(empty, _fill(file.planes, recipe, workers=workers, progress=progress)))
     return ESISLevel3Cube.read(output, lazy=not str(output).endswith(".gz"))
+
+
+@dataclass(frozen=True, eq=False)
+class _Recipe:
+    """What a cube is made from, and how."""
+
+    level1: object
+    found: Coalignment
+    line: object
+    stage: str
+    vignetting: Vignetting | None
+    normalize: bool
+    order: int | str
+
+    def __post_init__(self):
+        if not self.aligned():
+            reasons = ", ".join(sorted({"left out" if one is None else one.reason for one in self.alignments.flat}))
+            msg = f"no frame could be aligned with {self.found.reference} ({reasons}): is it an image of the same Sun?"
+            raise ValueError(msg)
+
+    def aligned(self):
+        """Indices of the images, in order."""
+        return [index for index, one in np.ndenumerate(self.alignments) if one is not None and one.converged]
+
+    @property
+    def alignments(self):
+        """The alignments that the images are made with."""
+        return getattr(self.found, self.stage)
+
+    @cached_property
+    def sigma(self):
+        """Standard deviation of the frames, or None."""
+        return standard_deviation(self.level1, self.level1.unit)
+
+    @property
+    def shape(self):
+        """Shape of the cube."""
+        return *self.alignments.shape, *self.level1.flight.grid_shape
+
+    @property
+    def types(self):
+        """Types of the arrays of the cube, by the names of their HDUs."""
+        return {name: dtype for name, dtype in _TYPES.items() if name != "UNCERT" or self.sigma is not None}
+
+    def unmeasured(self):
+        """Metadata that come out of the resampling, one value for each image, before it."""
+        names = ["field_stop_u", "field_stop_v", *(["normalization", "normalization_error"] if self.normalize else [])]
+        return {name: np.full(self.alignments.shape, np.nan) for name in names}
+
+    def steps(self):
+        """The history of what is done here."""
+        chosen = {name: getattr(self.found, name) for name in ("reference", "reference_channel")}
+        steps = [
+            ProcessingStep("coalign", {**chosen, "stage": self.stage, **self.found.options}),
+            ProcessingStep("resample", {"order": self.order}),
+        ]
+        if self.vignetting is not None:
+            slopes = {str(number): slope for number, slope in self.vignetting.slopes.items()}
+            steps.append(ProcessingStep("correct_vignetting", {"slopes": slopes, "source": self.vignetting.source}))
+        if self.normalize:
+            steps.append(normalization_step())
+        return steps
+
+    def cube(self, planes, measured):
+        """The cube of arrays and of what was measured of its images."""
+        level1, grid = self.level1, self.found.grid
+        wcs = level3_wcs(
+            grid,
+            level1.time,
+            level1.channel,
+            observer=_observer(grid),
+            exposure=np.nanmax(level1.exposure, axis=1),
+        )
+        return ESISLevel3Cube(
+            planes["DATA"],
+            wcs=wcs,
+            uncertainty=StdDevUncertainty(planes["UNCERT"], copy=False) if "UNCERT" in planes else None,
+            mask=planes["MASK"],
+            flags=planes["FLAGS"],
+            meta=self._meta(measured),
+            unit=u.photon / u.pix,
+        )
+
+    def _meta(self, measured):
+        values = {key: self.level1.meta[key] for key in _NEEDED}
+        axes = {"frame": 0, "file": (0, 1), "mid_time": (0, 1), "exposure": (0, 1)}
+        values |= {
+            "level": 3,
+            "line": self.line.name,
+            "stage": self.stage,
+            "reference": self.found.reference,
+            "alignment": self.found.final,
+            "alignment_linear": self.found.linear,
+            "vignetting": self.vignetting,
+            "normalization": None,
+            "history": (*self.level1.history, *self.steps()),
+        }
+        values |= measured
+        axes |= dict.fromkeys(("alignment", "alignment_linear", *measured), (0, 1))
+        return NDMeta(values, axes=axes)
 
 
 def _checked(level1):
@@ -230,37 +279,56 @@ def _vignetting(vignetting, flight, line):
     return vignetting
 
 
-def _unmeasured(shape, normalize):
-    """Metadata that come out of the resampling, one value for each image, before it."""
-    names = ["field_stop_u", "field_stop_v", *(["normalization", "normalization_error"] if normalize else [])]
-    return {name: np.full(shape, np.nan) for name in names}
+def _line(flight, line, found):
+    """The line to make images of; that of a coalignment, if there is one."""
+    if found is None:
+        return flight.line(flight.pose_line if line is None else line)
+    if line is not None and flight.line(line).name != found.line:
+        msg = f"got line {line!r} and a coalignment of {found.line!r}: leave the line out, or coalign in that line"
+        raise ValueError(msg)
+    return flight.line(found.line)
 
 
-def _fill(planes, *, level1, sigma, alignments, line, vignetting, order, normalize, workers, progress):
+def _of_frames(found, level1):
+    """The coalignment, or a refusal of one that is of other frames, or in which nothing is aligned."""
+    frames = np.broadcast_to(level1.frame[:, None], level1.shape[:2])
+    channels = np.broadcast_to(level1.channel, level1.shape[:2])
+    for array in (found.linear, found.final):
+        if array.shape != level1.shape[:2]:
+            msg = f"got a coalignment of shape {array.shape} and frames of shape {level1.shape[:2]}, expected the same"
+            raise ValueError(msg)
+        for index, alignment in np.ndenumerate(array):
+            if alignment is not None and (alignment.frame, alignment.channel) != (frames[index], channels[index]):
+                msg = (
+                    f"got a coalignment with frame {alignment.frame}, channel {alignment.channel} in the place of "
+                    f"frame {frames[index]}, channel {channels[index]}: take the coalignment of these frames"
+                )
+                raise ValueError(msg)
+    return found
+
+
+def _fill(planes, recipe, *, workers, progress):
     """Resample every frame into the arrays of the cube, and scale them; returns what was measured of every image."""
-    measured = _unmeasured(alignments.shape, normalize)
-    shape = planes["DATA"].shape[2:]
+    alignments, measured, aligned = recipe.alignments, recipe.unmeasured(), recipe.aligned()
+    shape = recipe.shape[2:]
     missing = {
         "DATA": np.full(shape, np.nan, np.float32),
         "UNCERT": np.full(shape, np.nan, np.float32),
         "FLAGS": np.full(shape, Flag.MISSING, np.uint8),
     }
     measured_planes = [name for name in ("DATA", "UNCERT") if name in planes]
-    aligned = [index for index, a in np.ndenumerate(alignments) if a is not None and a.converged]
-    tasks = (
-        _resampling(level1, sigma, index, alignments[index], line, vignetting, order, workers) for index in aligned
-    )
+    tasks = (_resampling(recipe, index, workers) for index in aligned)
     results = stream(tasks, total=len(aligned), workers=workers, description="Resampling" if progress else None)
-    for index, alignment in np.ndenumerate(alignments):
+    for index in np.ndindex(alignments.shape):
         images = missing
-        if alignment is not None and alignment.converged:
+        if index in aligned:
             images, (measured["field_stop_u"][index], measured["field_stop_v"][index]) = next(results)
         for name in (*measured_planes, "FLAGS"):
             planes[name][index] = images[name]
         planes["MASK"][index] = (images["FLAGS"] & Flag.INVALID).astype(bool)
-    if not normalize:
+    if not recipe.normalize:
         return measured
-    error = partial(_mean_error, planes["UNCERT"], alignments, order) if "UNCERT" in planes else None
+    error = partial(_mean_error, planes["UNCERT"], alignments, recipe.order) if "UNCERT" in planes else None
     means, errors, _ = image_means(planes["DATA"], planes["MASK"], planes["FLAGS"], error=error)
     factors = normalization_factors(means)
     for index, factor in np.ndenumerate(factors):
@@ -280,14 +348,21 @@ def _mean_error(sigma, alignments, order, index, region):
     return mean_error(sigma[index], region, factor)
 
 
-def _resampling(level1, sigma, index, alignment, line, vignetting, order, workers):
+def _resampling(recipe, index, workers):
     """The task to resample one frame, of which it needs the line's columns only."""
-    columns = slice(*line.columns)
-    arrays = level1.data, sigma, level1.flags, level1.mask
+    level1, columns = recipe.level1, slice(*recipe.line.columns)
+    arrays = level1.data, recipe.sigma, level1.flags, level1.mask
     parts = [
         share(array[(*index, slice(None), columns)], workers=workers) if np.ndim(array) else array for array in arrays
     ]
-    task = partial(_resample, flight=level1.flight, alignment=alignment, line=line, vignetting=vignetting, order=order)
+    task = partial(
+        _resample,
+        flight=level1.flight,
+        alignment=recipe.alignments[index],
+        line=recipe.line,
+        vignetting=recipe.vignetting,
+        order=recipe.order,
+    )
     return delayed(task, *parts)
 
 
@@ -322,45 +397,7 @@ def _resample(frame, noise, flags, mask, *, flight, alignment, line, vignetting,
     return images | {"FLAGS": flags}, shift
 
 
-def _cube(planes, *, level1, alignments, line, stage, vignetting, steps, measured):
-    wcs = level3_wcs(
-        alignments.grid,
-        level1.time,
-        level1.channel,
-        observer=_observer(alignments.grid),
-        exposure=np.nanmax(level1.exposure, axis=1),
-    )
-    return ESISLevel3Cube(
-        planes["DATA"],
-        wcs=wcs,
-        uncertainty=StdDevUncertainty(planes["UNCERT"], copy=False) if "UNCERT" in planes else None,
-        mask=planes["MASK"],
-        flags=planes["FLAGS"],
-        meta=_meta(level1, alignments, line, stage, vignetting, measured, steps),
-        unit=u.photon / u.pix,
-    )
-
-
 def _observer(grid):
     """The references' observer."""
     aux, time = grid.wcs.aux, grid.wcs.dateavg
     return HeliographicStonyhurst(aux.hgln_obs * u.deg, aux.hglt_obs * u.deg, aux.dsun_obs * u.m, obstime=time)
-
-
-def _meta(level1, alignments, line, stage, vignetting, measured, steps):
-    values = {key: level1.meta[key] for key in _NEEDED}
-    axes = {"frame": 0, "file": (0, 1), "mid_time": (0, 1), "exposure": (0, 1)}
-    values |= {
-        "level": 3,
-        "line": line.name,
-        "stage": stage,
-        "reference": alignments.reference,
-        "alignment": alignments.final,
-        "alignment_linear": alignments.linear,
-        "vignetting": vignetting,
-        "normalization": None,
-        "history": (*level1.history, *steps),
-    }
-    values |= measured
-    axes |= dict.fromkeys(("alignment", "alignment_linear", *measured), (0, 1))
-    return NDMeta(values, axes=axes)

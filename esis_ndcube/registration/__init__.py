@@ -3,8 +3,9 @@
 from esis_ndcube.registration._coalign import coalign
 from esis_ndcube.registration.alignment import Alignment
 from esis_ndcube.registration.alignment_table import alignments_from_table, alignments_to_table
+from esis_ndcube.registration.coalignment import Coalignment
 from esis_ndcube.registration.correlate import Fit, maximize_correlation
-from esis_ndcube.registration.exposures import Coalignment, coalign_frames
+from esis_ndcube.registration.exposures import coalign_frames
 from esis_ndcube.registration.image_alignment import ImageAlignment
 from esis_ndcube.registration.images import Search, coalign_images
 from esis_ndcube.registration.joint import Joint, fit_joint

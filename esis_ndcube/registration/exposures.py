@@ -5,63 +5,23 @@ from functools import partial
 
 import numpy as np
 
+import astropy.units as u
 from sunpy.util.exceptions import warn_user
 
 from esis_ndcube.flags import Flag
 from esis_ndcube.registration._fitting import align_exposure, carry_exposure
 from esis_ndcube.registration._frame import Frame
-from esis_ndcube.registration._status import alignment_text
 from esis_ndcube.registration.alignment import UNCONFIRMED, Alignment
+from esis_ndcube.registration.coalignment import Coalignment
 from esis_ndcube.registration.joint import fit_joint
 from esis_ndcube.registration.reference import Once, prepare_references
 from esis_ndcube.utils.checks import check_cube
 from esis_ndcube.utils.parallel import delayed, share, stream
 
-__all__ = ["Coalignment", "coalign_frames"]
+__all__ = ["coalign_frames"]
 
 _MODELS = "independent", "joint"
 _DEGREES = 2, 3
-
-
-@dataclass(frozen=True, eq=False)
-class Coalignment:
-    """
-    Alignments of all frames of a Level-1 cube.
-
-    Attributes
-    ----------
-    linear, final : `numpy.ndarray`
-        Objects `~esis_ndcube.Alignment`, or None where there is no frame, shape (time, channel): after the affine fit
-        to the reference and after the quadratic fit to the reference channel.
-    grid : `~astropy.wcs.WCS`
-        The celestial WCS of the common grid, with its observer.
-    reference : `str`
-        What the pointing comes from.
-    reference_times : `list`
-        Time of the reference image of each exposure.
-    reference_channel : `int`
-        Number of the channel that the others were aligned with.
-    joint : `~esis_ndcube.registration.Joint`, optional
-        The joint model, if that was asked for.
-
-    Examples
-    --------
-    >>> from esis_ndcube import ESISLevel1Cube, coalign
-    >>> alignments = coalign(ESISLevel1Cube.from_raw("frames"))  # doctest: +SKIP
-    >>> alignments.linear[0, 0].score, alignments.final[0, 0].score  # doctest: +SKIP
-    """
-
-    linear: np.ndarray
-    final: np.ndarray
-    grid: object
-    reference: str
-    reference_times: list
-    reference_channel: int
-    joint: object = None
-
-    def __str__(self):
-        rows = [f"  {name}: {alignment_text(getattr(self, name))}" for name in ("linear", "final")]
-        return "\n".join([f"Coalignment with {self.reference}", *rows])
 
 
 def coalign_frames(
@@ -189,7 +149,15 @@ def coalign_frames(
             final[t] = _with_grid(row, references.grid)
     final = _confirmed(final, channels.index(reference_channel))
     _report(final, channels.index(reference_channel))
-    return Coalignment(linear, final, references.grid, references.name, references.times, reference_channel, joint)
+    options = {
+        "model": model,
+        "degree": degree,
+        "max_gap": None if max_gap is None else u.Quantity(max_gap).to_value(u.s),
+        "rotate": rotate,
+    }
+    return Coalignment(
+        linear, final, references.grid, line, references.name, references.times, reference_channel, options, joint
+    )
 
 
 @dataclass(frozen=True, eq=False)

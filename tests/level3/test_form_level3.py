@@ -12,7 +12,7 @@ import astropy.units as u
 import sunpy.map
 from sunpy.util.exceptions import SunpyUserWarning
 
-from esis_ndcube import ESIS_1, ESISLevel1Cube, Vignetting, form_level3
+from esis_ndcube import ESIS_1, ESISLevel1Cube, Vignetting, coalign, form_level3
 from esis_ndcube.flags import Flag
 from esis_ndcube.simulate import simulate_flight
 from esis_ndcube.simulate.demo import coordinate_error
@@ -165,11 +165,11 @@ def test_subset_without_the_reference_channel(flight):
         ValueError, match=r"got reference channel 2, expected one of the cube's channels \[1, 3\]: choose it"
     ):
         form_level3(level1, flight.maps)
-    cube = form_level3(level1, flight.maps, reference_channel=3)
+    cube = form_level3(level1, coalign(level1, flight.maps, reference_channel=3))
     assert all(a.converged for a in cube.alignment.flat)
     assert cube.alignment[0, 0].reference == "channel 3"
-    coalign = cube.history[1]
-    assert (coalign.name, coalign.parameters["reference_channel"]) == ("coalign", 3)
+    step = cube.history[1]
+    assert (step.name, step.parameters["reference_channel"]) == ("coalign", 3)
 
 
 @pytest.mark.parametrize(

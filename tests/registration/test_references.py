@@ -217,7 +217,7 @@ def test_exposures_without_a_reference_near_in_time_are_left_out(small):
     assert [a.reason for a in result.final[1]] == ["no reference within max_gap"] * 4
     assert result.reference_times[1] is None
     with pytest.warns(match="no reference within max_gap"):
-        cube = form_level3(level1, first, max_gap=limit, vignetting=False)
+        cube = form_level3(level1, coalign(level1, first, max_gap=limit), vignetting=False)
     assert np.isnan(cube.data[1]).all()
     assert cube.mask[1].all()
     assert np.isfinite(cube.data[0]).any()
