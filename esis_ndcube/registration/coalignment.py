@@ -9,6 +9,7 @@ from astropy.table import Table
 from astropy.time import Time
 
 from esis_ndcube.registration._status import alignment_text
+from esis_ndcube.registration.alignment import grid_header
 from esis_ndcube.registration.alignment_table import alignments_from_table, alignments_to_table
 from esis_ndcube.utils.output import temporary_output
 
@@ -136,7 +137,7 @@ class Coalignment:
         if alignment.line != self.line:
             msg = f"got an alignment of line {alignment.line!r}, expected {self.line!r}"
             raise ValueError(msg)
-        if not alignment.grid.wcs.compare(self.grid.wcs):
+        if grid_header(alignment.grid) != grid_header(self.grid):
             msg = "got an alignment on another grid, expected one on the grid of the others: fit it with this reference"
             raise ValueError(msg)
         chosen = self._find(alignment.frame, alignment.channel)

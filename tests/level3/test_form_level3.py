@@ -239,7 +239,6 @@ def test_an_exposure_without_its_reference_channel(tmp_path):
         ({"line": "Fe IX"}, ValueError, "unknown line 'Fe IX': flight ESIS_1_small forms cubes of O V, He I"),
         ({"line": "Mg X 609"}, ValueError, "unknown line"),
         ({"stage": "quadratic"}, ValueError, "got stage 'quadratic', expected 'linear' or 'final'"),
-        ({"reference_channel": 7}, ValueError, r"got reference channel 7, expected one of .*\[1, 2, 3, 4\]"),
         ({"vignetting": 0.4}, TypeError, "got vignetting of type float, expected True, False or a Vignetting"),
         ({"workers": 0}, ValueError, "got 0 workers, expected at least 1"),
         ({"reference": []}, ValueError, "got an empty list of references"),

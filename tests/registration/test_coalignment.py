@@ -11,6 +11,7 @@ from astropy.table import Table
 
 from esis_ndcube import Coalignment, ESISLevel1Cube, Flight, coalign, form_level3
 from esis_ndcube.flags import Flag
+from esis_ndcube.registration.alignment import grid_header
 from esis_ndcube.simulate import simulate_flight
 
 
@@ -54,7 +55,7 @@ def assert_alignments_equal(one, other):
         for name in ("frame", "channel", "line", "stage", "reference", "score", "converged", "reason", "shape"):
             assert getattr(a, name) == getattr(b, name) or getattr(a, name) != getattr(a, name), name
         assert (a.time.jd1, a.time.jd2, a.time.scale) == (b.time.jd1, b.time.jd2, b.time.scale)
-        assert a.grid.wcs.compare(b.grid.wcs)
+        assert grid_header(a.grid) == grid_header(b.grid)
 
 
 def test_a_coalignment_gives_the_bits_that_its_reference_gives(level1, maps):
@@ -134,6 +135,19 @@ def test_another_alignment_is_put_in(level1, found):
     np.testing.assert_array_equal(images.data[2, 0], linear.data[2, 0])
     assert not np.array_equal(images.data[2, 0], final.data[2, 0], equal_nan=True)
     np.testing.assert_array_equal(images.data[:2], final.data[:2])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"reference_channel": 7}, r"got reference channel 7, expected one of .*\[1, 2, 3, 4\]"),
+        ({"model": "static"}, "got model 'static', expected 'independent' or 'joint'"),
+        ({"degree": 4}, "got degree 4 for the final maps, expected 2 or 3"),
+    ],
+)
+def test_impossible_choices(level1, maps, options, message):
+    with pytest.raises(ValueError, match=message):
+        coalign(level1, maps, **options)
 
 
 def test_what_does_not_belong_is_refused(level1, found):
