@@ -1,0 +1,99 @@
+"""Files that were written before the package was laid out in rooms: read, and written again, to the last bit."""
+
+import io
+import json
+import lzma
+import re
+from pathlib import Path
+
+import pytest
+from helpers import load_script
+
+from astropy.io import fits
+
+from esis_ndcube import ESISLevel1Cube, ESISLevel3Cube
+from esis_ndcube.level3.context import ContextCube
+
+FOLDER = Path(__file__).parents[1] / "data" / "written"
+CLASSES = {cls.__name__: cls for cls in (ESISLevel1Cube, ESISLevel3Cube, ContextCube)}
+# When, and by which version, a file was written; checksums are of headers with these.
+EXEMPT = {"CHECKSUM", "DATASUM", "DATE", "CREATOR"}
+
+
+def unpack(name):
+    return lzma.decompress((FOLDER / f"{name}.xz").read_bytes())
+
+
+EXPECTED = json.loads(unpack("expected.json"))
+
+
+@pytest.fixture(params=EXPECTED)
+def old(request, tmp_path):
+    """A file of then."""
+    if request.param.endswith(".asdf"):
+        pytest.importorskip("asdf")
+    path = tmp_path / "old" / request.param
+    path.parent.mkdir()
+    path.write_bytes(unpack(request.param))
+    return path
+
+
+def read(path):
+    (name,) = EXPECTED[path.name]
+    return CLASSES[name].read(path)
+
+
+def test_every_value_is_read_as_then(old):
+    describe = load_script(FOLDER / "make_files.py").describe
+    # JSON knows no tuples.
+    assert json.loads(json.dumps(describe(read(old)))) == EXPECTED[old.name]
+
+
+def test_written_again_it_is_the_same_file(old, tmp_path):
+    new = tmp_path / old.name
+    read(old).write(new)
+    contents = fits_contents if old.suffix == ".fits" else asdf_contents
+    assert contents(new) == contents(old)
+
+
+def fits_contents(path):
+    """Cards and data of each HDU."""
+    contents = []
+    with fits.open(path, do_not_scale_image_data=True) as hdulist:
+        for hdu in hdulist:
+            cards = [tuple(card) for card in hdu.header.cards if card.keyword not in EXEMPT]
+            info = hdu.fileinfo()
+            data = path.read_bytes()[info["datLoc"] : info["datLoc"] + info["datSpan"]]
+            contents.append((cards, data))
+    return contents
+
+
+def asdf_contents(path):
+    """The tree of the cube, with its tags, and the blocks of data."""
+    from asdf.util import load_yaml
+
+    content = path.read_bytes()
+    tree = load_yaml(io.BytesIO(content), tagged=True)
+    blocks, start = [], content.index(b"\n...\n") + 5
+    while content[start:].startswith(b"\xd3BLK"):
+        head = start + 6
+        begin = head + int.from_bytes(content[start + 4 : head], "big")
+        allocated, used = (int.from_bytes(content[head + at : head + at + 8], "big") for at in (8, 16))
+        blocks.append(content[begin : begin + used])
+        start = begin + allocated
+    assert blocks
+    return plain(tree["cube"]), blocks
+
+
+def plain(node):
+    """A node as plain Python; tags of other packages without their version, which is that of the installed one."""
+    tag = getattr(node, "_tag", None)
+    if tag is not None and not tag.startswith("asdf://esis-ndcube/"):
+        tag = re.sub(r"-[\d.]+$", "", tag)
+    if hasattr(node, "items"):
+        node = [(key, plain(value)) for key, value in node.items()]
+    elif isinstance(node, list) or hasattr(node, "append"):
+        node = [plain(item) for item in node]
+    else:
+        node = str(node) if tag else node
+    return tag, type(node).__name__, node
