@@ -4,7 +4,7 @@ import contextlib
 import gzip
 import io
 import shutil
-import uuid
+from pathlib import Path
 
 import dask
 import numpy as np
@@ -13,7 +13,7 @@ from astropy.io import fits
 
 from esis_ndcube.io._planes import Plane
 from esis_ndcube.io._writing import ImageHDU, cube_arrays, cube_hdus
-from esis_ndcube.utils.output import check_output
+from esis_ndcube.utils.output import temporary_output
 from esis_ndcube.utils.parallel import delayed, stream
 
 _FITS_BLOCK = 2880
@@ -38,21 +38,15 @@ def cube_file(cube, path, *, overwrite=False):
     `CubeFile`
         To write the arrays to, and to `CubeFile.finish`.
     """
-    path = check_output(path, overwrite)
-    names = [path.with_name(f".{uuid.uuid4().hex}.{path.name}") for _ in range(2)]
-    temporary, packed = names
-    try:
-        yield CubeFile(cube, temporary, path.name)
-        if path.suffix == ".gz":
-            with temporary.open("rb") as source, gzip.GzipFile(packed, "wb") as target:
+    with temporary_output(path, overwrite=overwrite) as temporary:
+        yield CubeFile(cube, temporary, Path(path).name)
+        if temporary.suffix == ".gz":
+            with (
+                temporary_output(temporary, overwrite=True) as packed,
+                temporary.open("rb") as source,
+                gzip.GzipFile(packed, "wb") as target,
+            ):
                 shutil.copyfileobj(source, target, 2**20)
-            temporary = packed
-        check_output(path, overwrite)
-        temporary.replace(path)
-    finally:
-        for name in names:
-            with contextlib.suppress(OSError):
-                name.unlink(missing_ok=True)
 
 
 class CubeFile:

@@ -79,7 +79,7 @@ def write_images(cube, directory, *, label=None, tar=None, overwrite=False):
             sequence = image.frame - cube.flight.light_frames[0][0]
         time = image.time.copy(format="isot")
         time.precision = 3
-        name = f"{_stem(label)}_{sequence}_{time.value}_{image.channel}.fits"
+        name = f"{file_stem(label)}_{sequence}_{time.value}_{image.channel}.fits"
         images[directory / name] = image, sequence, label
     return write_image_files(
         images, lambda parts, name: _image_hdu(*parts, name), tar=tar, overwrite=overwrite, inputs=[cube]
@@ -95,7 +95,7 @@ def write_image_files(images, make, *, tar=None, overwrite=False, inputs=()):
     images : `dict`
         What each file is made of, by its path; all in one folder, which is made if need be.
     make : callable
-        Makes the `~astropy.io.fits.PrimaryHDU` of what a file is made of, and of its name.
+        Makes the `~astropy.io.fits.PrimaryHDU`, or all HDUs, of what a file is made of, and of its name.
     tar : path-like, optional
         An archive to put the files in as well.
     overwrite : `bool`, optional
@@ -176,7 +176,6 @@ def image_header(image, label):
     >>> round(header["XCEN"], 3), round(header["YCEN"], 3), header["CROTA2"]
     (-5.7, -39.3, 0.0)
     """
-    check_cube(image)
     header = exposure_header(image)
     rows, columns = image.data.shape
     world = image.wcs.pixel_to_world_values((columns - 1) / 2, (rows - 1) / 2)
@@ -212,5 +211,6 @@ def _image_hdu(image, sequence, label, name):
     return hdu
 
 
-def _stem(label):
+def file_stem(label):
+    """What names of files begin with, of a label that may hold anything."""
     return re.sub(r"[^\w.-]+", "_", label)

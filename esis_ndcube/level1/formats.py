@@ -1,6 +1,5 @@
 """Level-1 data in the forms that the ESIS team gives them: per-image files, and objects of their package."""
 
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ from astropy.time import Time
 from esis_ndcube.flags import Flag
 from esis_ndcube.io._planes import image_data
 from esis_ndcube.io._values import unit_text
-from esis_ndcube.io.fits import check_output
+from esis_ndcube.io.images import write_image_files
 from esis_ndcube.level1.calibration import electron_variance, gain_image, line_factors, orient
 from esis_ndcube.level1.frames import FrameError, list_files, stamp_to_middle
 from esis_ndcube.level1.planes import PHOTONS, Planes, Times
@@ -68,16 +67,7 @@ def write_images(cube, directory, *, overwrite=False):
     if there and not overwrite:
         msg = f"{directory} has {', '.join(there[:3])} already; pass overwrite=True to replace such files"
         raise OSError(msg)
-    directory.mkdir(parents=True, exist_ok=True)
-    for path in images:
-        check_output(path, overwrite, inputs=[cube])
-    for path, place in images.items():
-        # A file is whole or not there.
-        with tempfile.TemporaryDirectory(dir=directory) as folder:
-            part = Path(folder) / "image.fits"
-            _image_hdus(cube, *place).writeto(part, checksum=True)
-            part.replace(path)
-    return list(images)
+    return write_image_files(images, lambda place, _: _image_hdus(cube, *place), overwrite=overwrite, inputs=[cube])
 
 
 def read_images(paths, flight, unit=None, first_frame=None):

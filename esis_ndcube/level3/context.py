@@ -1,6 +1,5 @@
 """Images of other telescopes on the grid and at the times of a cube."""
 
-import re
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,7 @@ from sunpy.util.exceptions import warn_user
 
 from esis_ndcube.cube import ESISCube
 from esis_ndcube.io._planes import image_data
-from esis_ndcube.io.images import image_header, write_image_files
+from esis_ndcube.io.images import file_stem, image_header, write_image_files
 from esis_ndcube.operations._parts import carry_coordinates
 from esis_ndcube.registration._reference_sources import map_name
 from esis_ndcube.registration.aia import POINTING_KEYWORD, add_uncertainty, point_map
@@ -127,10 +126,9 @@ class ContextCube(ESISCube):
             msg = f"got a cube of shape {self.data.shape}, expected whole images of exposures with frame numbers"
             raise ValueError(msg)
         label = self.name if label is None else label
-        stem = re.sub(r"[^\w.-]+", "_", label)
         images = [self[index] for index in range(len(self.data))] if self.data.ndim == 3 else [self]
         images = {
-            Path(directory) / f"{stem}_{int(image.frame):05d}.fits": image
+            Path(directory) / f"{file_stem(label)}_{int(image.frame):05d}.fits": image
             for image in images
             if image.headers[0] is not None
         }

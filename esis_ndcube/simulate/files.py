@@ -1,11 +1,10 @@
 """Write the files of a simulated flight."""
 
 import gzip
-import os
-import tempfile
-from pathlib import Path
 
 from astropy.io import fits
+
+from esis_ndcube.utils.output import temporary_output
 
 __all__ = ["write_image"]
 
@@ -27,18 +26,10 @@ def write_image(path, data, header):
         units = fits.HDUList([fits.PrimaryHDU(), fits.CompImageHDU(data, header, compression_type="RICE_1")])
     else:
         units = fits.HDUList([fits.PrimaryHDU(data, header)])
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as raw:
-            if path.suffix == ".gz":
-                # Noise hardly packs: level 1 is many times faster than 9 and nearly as small.
-                with gzip.GzipFile(filename="", mode="wb", compresslevel=1, fileobj=raw, mtime=0) as packed:
-                    units.writeto(packed)
-            else:
-                units.writeto(raw)
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with temporary_output(path, overwrite=True) as temporary, temporary.open("wb") as raw:
+        if path.suffix == ".gz":
+            # Noise hardly packs: level 1 is many times faster than 9 and nearly as small.
+            with gzip.GzipFile(filename="", mode="wb", compresslevel=1, fileobj=raw, mtime=0) as packed:
+                units.writeto(packed)
+        else:
+            units.writeto(raw)
