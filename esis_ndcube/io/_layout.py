@@ -1,4 +1,10 @@
-"""What the writer and the reader agree on."""
+"""What the writers and the readers agree on."""
+
+from astropy.nddata import InverseVariance, StdDevUncertainty, UnknownUncertainty, VarianceUncertainty
+
+from esis_ndcube.corrections.vignetting import Vignetting
+from esis_ndcube.flight import Flight
+from esis_ndcube.utils.provenance import ProcessingStep
 
 # Raised when the layout changes so that older versions of the package would misread it; see
 # docs/fits_layout.rst.
@@ -17,5 +23,26 @@ COLUMNS = {
 }
 # Extensions of the alignments, by their key in the metadata.
 ALIGNMENTS = {"alignment": "ALIGNMENT", "alignment_linear": "ALIGNMENT_LINEAR"}
+_CLASSES = {"flight": Flight, "vignetting": Vignetting}
+UNCERTAINTIES = {
+    kind(None).uncertainty_type: kind
+    for kind in (StdDevUncertainty, VarianceUncertainty, InverseVariance, UnknownUncertainty)
+}
 # Columns of the observer: longitude, latitude, distance.
 OBSERVER = ("HGLN_OBS", "HGLT_OBS", "DSUN_OBS")
+
+
+def kinds_of(meta):
+    """Each key of metadata, its value and what this is, because some have a form of their own; None for the others."""
+    for key, value in meta.items():
+        kind = None
+        if not isinstance(key, str):
+            msg = f"got metadata with the key {key!r}, expected text: rename it first"
+            raise TypeError(msg)
+        if key in ALIGNMENTS and value is not None:
+            kind = "alignment"
+        elif key == "history" and isinstance(value, tuple) and all(isinstance(x, ProcessingStep) for x in value):
+            kind = "history"
+        elif key in _CLASSES and isinstance(value, _CLASSES[key]):
+            kind = key
+        yield key, value, kind

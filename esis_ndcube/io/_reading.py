@@ -7,24 +7,17 @@ import numpy as np
 
 import astropy.units as u
 from astropy.io import fits
-from astropy.nddata import InverseVariance, StdDevUncertainty, UnknownUncertainty, VarianceUncertainty
 from ndcube.meta import NDMeta
 
 from esis_ndcube.corrections.vignetting import Vignetting
 from esis_ndcube.flight import Flight
 from esis_ndcube.flight.file import name_quadrants
-from esis_ndcube.io._layout import ALIGNMENTS, COLUMNS, OBSERVER
+from esis_ndcube.io._layout import ALIGNMENTS, COLUMNS, OBSERVER, UNCERTAINTIES
 from esis_ndcube.io._planes import Plane
-from esis_ndcube.io._values import decode, table_from_hdu, time_from_jd
-from esis_ndcube.registration.alignment_table import alignments_from_table
+from esis_ndcube.io._values import decode, table_from_hdu, time_from_jd, unpack_alignments
 from esis_ndcube.utils.provenance import ProcessingStep
 from esis_ndcube.wcs._axes import Exposures
 from esis_ndcube.wcs.fitswcs import from_header
-
-_UNCERTAINTIES = {
-    kind(None).uncertainty_type: kind
-    for kind in (StdDevUncertainty, VarianceUncertainty, InverseVariance, UnknownUncertainty)
-}
 
 
 def verify_checksums(hdulist, count, *, images=True):
@@ -64,7 +57,7 @@ def cube_parts(hdulist, path=None, *, outline=False):
         hdu = hdulist["UNCERT"]
         unit = hdu.header.get("BUNIT")
         unit = None if unit is None else u.Unit(unit)
-        parts["uncertainty"] = _UNCERTAINTIES[hdu.header["UNCERTYP"]](array("UNCERT"), unit=unit, copy=False)
+        parts["uncertainty"] = UNCERTAINTIES[hdu.header["UNCERTYP"]](array("UNCERT"), unit=unit, copy=False)
     if "MASK" in hdulist:
         single = not hdulist["MASK"].header["ESISDIM"]
         parts["mask"] = bool(hdulist["MASK"].data[0]) if single else array("MASK", np.dtype(bool))
@@ -130,8 +123,7 @@ def _read_value(key, kind, text, read, exposure, values):
         steps = read("PROCESSING")["STEP"] if text else ()
         return tuple(ProcessingStep.from_json(str(step)) for step in steps)
     if kind == "alignment":
-        array = alignments_from_table(read(ALIGNMENTS[key])).reshape(text)
-        return array if text else array[()]
+        return unpack_alignments(text, read(ALIGNMENTS[key]))
     if kind == "vignetting":
         return Vignetting.from_table(read("VIGNETTING"), values["flight"])
     index = tuple(slice(None) if axis in text["axes"] else 0 for axis in ("time", "channel"))

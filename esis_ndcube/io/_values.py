@@ -12,6 +12,8 @@ from astropy.table import Table
 from astropy.time import Time
 from astropy.utils.masked import Masked
 
+from esis_ndcube.registration.alignment_table import alignments_from_table, alignments_to_table
+
 __all__ = [
     "decode",
     "encode",
@@ -128,6 +130,29 @@ def decode(value):
     if kind == "tuple":
         return tuple(decode(item) for item in value["items"])
     return {key: decode(item) for key, item in value["items"].items()}
+
+
+def encode_named(value, what, **options):
+    """As `encode`, with an error that says what the value is."""
+    try:
+        return encode(value, **options)
+    except TypeError as error:
+        msg = f"{what}: {error}; remove it first"
+        raise TypeError(msg) from error
+
+
+def pack_alignments(value):
+    """The shape of alignments, one or an array of them, and their table."""
+    # Not np.shape: an alignment has a `shape` of its own, that of the detector.
+    array = np.empty(value.shape if isinstance(value, np.ndarray) else (), dtype=object)
+    array[...] = value
+    return list(array.shape), alignments_to_table(array.reshape(1, -1))
+
+
+def unpack_alignments(shape, table):
+    """Undo `pack_alignments`."""
+    array = alignments_from_table(table).reshape(shape)
+    return array if shape else array[()]
 
 
 def unit_text(unit):

@@ -9,13 +9,10 @@ from astropy.io import fits
 from astropy.table import Table
 from ndcube.meta import NDMeta
 
-from esis_ndcube.flight import Flight
 from esis_ndcube.io._cards import add_cards, add_file_cards
-from esis_ndcube.io._layout import ALIGNMENTS, COLUMNS, LAYOUT, OBSERVER
+from esis_ndcube.io._layout import ALIGNMENTS, COLUMNS, LAYOUT, OBSERVER, kinds_of
 from esis_ndcube.io._planes import stored_type
-from esis_ndcube.io._values import encode, exact_jd, hdu_from_table, unit_text
-from esis_ndcube.registration.alignment_table import alignments_to_table
-from esis_ndcube.utils.provenance import ProcessingStep
+from esis_ndcube.io._values import encode, encode_named, exact_jd, hdu_from_table, pack_alignments, unit_text
 from esis_ndcube.wcs import ESISWCS, SlicedESISWCS
 from esis_ndcube.wcs._axes import TABLES
 
@@ -28,10 +25,7 @@ def cube_hdus(cube, filename):
             f"keep a range of one row or column, as cube[..., 10:11, :]"
         )
         raise ValueError(msg)
-    check_wcs(cube.wcs)
-    if not cube.extra_coords.is_empty or cube.psf is not None:
-        msg = "got a cube with extra_coords or psf, which the file can not hold: remove them first"
-        raise TypeError(msg)
+    check_parts(cube, cube.wcs)
     rows, columns, tables = _meta_rows(cube)
     header = cube.wcs.to_header(relax=True)
     add_cards(header, cube)
@@ -59,8 +53,11 @@ def cube_hdus(cube, filename):
     return fits.HDUList(hdus)
 
 
-def check_wcs(wcs):
-    """Raise a `ValueError` unless a WCS is one that a file gives back as it is."""
+def check_parts(cube, wcs):
+    """Refuse what no file holds: extra coordinates, a PSF, and a WCS that would not be read again as it is."""
+    if not cube.extra_coords.is_empty or cube.psf is not None:
+        msg = "got a cube with extra_coords or psf, which the file can not hold: remove them first"
+        raise TypeError(msg)
     if not isinstance(wcs, ESISWCS):
         msg = (
             f"got a cube with a {type(wcs).__name__}, expected one with an ESISWCS: make it with level3_wcs or "
@@ -153,38 +150,28 @@ def _meta_rows(cube):
     meta = cube.meta if cube.meta is not None else {}
     axes = dict(getattr(meta, "axes", {}))
     comments = dict(getattr(meta, "key_comments", {}))
-    for key, value in meta.items():
-        if not isinstance(key, str):
-            msg = f"got metadata with the key {key!r}, expected text: rename it first"
-            raise TypeError(msg)
+    for key, value, kind in kinds_of(meta):
         of = [names[axis] for axis in axes.get(key, ())]
-        kind, text = "json", None
-        if key == "flight" and isinstance(value, Flight):
-            kind = "flight"
+        text = None
+        if kind == "flight":
             tables["FLIGHT"] = Table({"TOML": np.array(value.toml.split("\n"), dtype=str)})
-        elif key == "history" and isinstance(value, tuple) and all(isinstance(x, ProcessingStep) for x in value):
-            kind, text = "history", len(value)
+        elif kind == "history":
+            text = len(value)
             if value:
                 tables["PROCESSING"] = Table({"STEP": [step.to_json() for step in value]})
-        elif key in ALIGNMENTS and value is not None:
-            kind = "alignment"
-            # Not np.shape: an alignment has a `shape` of its own, that of the detector.
-            array = np.empty(value.shape if isinstance(value, np.ndarray) else (), dtype=object)
-            array[...] = value
-            text = list(array.shape)
-            tables[ALIGNMENTS[key]] = alignments_to_table(array.reshape(1, -1))
-        elif key == "vignetting" and value is not None:
-            kind = "vignetting"
+        elif kind == "alignment":
+            text, tables[ALIGNMENTS[key]] = pack_alignments(value)
+        elif kind == "vignetting":
             tables["VIGNETTING"] = value.to_table()
         elif key in COLUMNS and set(of) <= {"time", "channel"} and _is_column(value, len(of)):
             kind = "column"
             text = columns[key] = _column_form(value, of)
-        if kind == "json":
-            text = _encode(value, f"metadata {key!r}")
+        else:
+            kind, text = "json", encode_named(value, f"metadata {key!r}")
         numbers = [int(axis) for axis in axes.get(key, ())]
         rows.append((key, kind, json.dumps(text), json.dumps(numbers), comments.get(key, "")))
     for key, (physical_type, coord) in cube.global_coords._internal_coords.items():
-        text = _encode((physical_type, coord), f"global coordinate {key!r}")
+        text = encode_named((physical_type, coord), f"global coordinate {key!r}")
         rows.append((key, "global", json.dumps(text), "[]", ""))
     return rows, columns, tables
 
@@ -203,14 +190,6 @@ def _is_column(value, ndim):
         return False
     # int8 would become a logical column.
     return array.dtype.kind in "biufcU" and array.dtype.char not in "bgG"
-
-
-def _encode(value, what):
-    try:
-        return encode(value)
-    except TypeError as error:
-        msg = f"{what}: {error}; remove it first"
-        raise TypeError(msg) from error
 
 
 def _column_form(value, of):

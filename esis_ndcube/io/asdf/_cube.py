@@ -4,30 +4,16 @@ import pkgutil
 
 import numpy as np
 
-import astropy.nddata
 from asdf.extension import Converter
 from astropy.io import fits
 from ndcube.meta import NDMeta
 
-from esis_ndcube.io._values import decode, encode, unit_text
-from esis_ndcube.io._writing import check_wcs
-from esis_ndcube.registration.alignment_table import alignments_from_table, alignments_to_table
+from esis_ndcube.io._layout import UNCERTAINTIES, kinds_of
+from esis_ndcube.io._values import decode, encode_named, pack_alignments, unit_text, unpack_alignments
+from esis_ndcube.io._writing import check_parts
 from esis_ndcube.wcs import SlicedESISWCS
 from esis_ndcube.wcs._axes import Exposures, table_hdu
 from esis_ndcube.wcs.fitswcs import from_header
-
-# Values that have a converter, or a table, of their own; the others are small.
-_TAGGED = ("flight", "vignetting")
-_ALIGNMENTS = ("alignment", "alignment_linear")
-_UNCERTAINTIES = {
-    kind(None).uncertainty_type: kind
-    for kind in (
-        astropy.nddata.StdDevUncertainty,
-        astropy.nddata.VarianceUncertainty,
-        astropy.nddata.InverseVariance,
-        astropy.nddata.UnknownUncertainty,
-    )
-}
 
 
 class CubeConverter(Converter):
@@ -42,11 +28,8 @@ class CubeConverter(Converter):
     )
 
     def to_yaml_tree(self, obj, tag, ctx):
-        if not obj.extra_coords.is_empty or obj.psf is not None:
-            msg = "got a cube with extra_coords or psf, which the file can not hold: remove them first"
-            raise TypeError(msg)
         wcs = obj.wcs.low_level_wcs
-        check_wcs(wcs._wcs if isinstance(wcs, SlicedESISWCS) else wcs)
+        check_parts(obj, wcs._wcs if isinstance(wcs, SlicedESISWCS) else wcs)
         node = {"class": type(obj).__name__, "data": _array(obj.data, "data"), "wcs": wcs}
         if obj.unit is not None:
             node["unit"] = _unit(obj.unit)
@@ -62,14 +45,16 @@ class CubeConverter(Converter):
         if obj.meta is not None:
             node["meta"] = _meta_tree(obj.meta)
         coords = obj.global_coords._internal_coords.items()
-        node["global_coords"] = {name: _encode(coord, f"global coordinate {name!r}") for name, coord in coords}
+        node["global_coords"] = {
+            name: encode_named(coord, f"global coordinate {name!r}", arrays=True) for name, coord in coords
+        }
         return node
 
     def from_yaml_tree(self, node, tag, ctx):
         parts = {"data": self._read(node["data"]), "wcs": node["wcs"], "unit": node.get("unit")}
         if "uncertainty" in node:
             part = node["uncertainty"]
-            kind = _UNCERTAINTIES[part["kind"]]
+            kind = UNCERTAINTIES[part["kind"]]
             parts["uncertainty"] = kind(self._read(part["array"]), unit=part.get("unit"), copy=False)
         if "mask" in node:
             parts["mask"] = node["mask"] if isinstance(node["mask"], bool) else self._read(node["mask"])
@@ -165,22 +150,16 @@ def _unit(unit):
 def _meta_tree(meta):
     """Metadata as a tree; of those that know their axes, the axes too."""
     values = []
-    for key, value in meta.items():
-        if not isinstance(key, str):
-            msg = f"got metadata with the key {key!r}, expected text: rename it first"
-            raise TypeError(msg)
-        if key in _ALIGNMENTS and value is not None:
-            # Not np.shape: an alignment has a `shape` of its own, that of the detector.
-            array = np.empty(value.shape if isinstance(value, np.ndarray) else (), dtype=object)
-            array[...] = value
-            entry = {"kind": "alignments", "shape": list(array.shape)}
-            entry["value"] = alignments_to_table(array.reshape(1, -1))
-        elif key in _TAGGED and value is not None:
-            entry = {"kind": "object", "value": value}
-        elif key == "history" and isinstance(value, tuple):
+    for key, value, kind in kinds_of(meta):
+        if kind == "alignment":
+            shape, table = pack_alignments(value)
+            entry = {"kind": "alignments", "shape": shape, "value": table}
+        elif kind == "history":
             entry = {"kind": "history", "value": list(value)}
+        elif kind is not None:
+            entry = {"kind": "object", "value": value}
         else:
-            entry = {"kind": "value", "value": _encode(value, f"metadata {key!r}")}
+            entry = {"kind": "value", "value": encode_named(value, f"metadata {key!r}", arrays=True)}
         values.append({"key": key, **entry})
     tree = {"values": values}
     if isinstance(meta, NDMeta):
@@ -195,8 +174,7 @@ def _meta_from_tree(tree, shape):
     for entry in tree["values"]:
         value = entry.get("value")
         if entry["kind"] == "alignments":
-            array = alignments_from_table(value).reshape(entry["shape"])
-            value = array if entry["shape"] else array[()]
+            value = unpack_alignments(entry["shape"], value)
         elif entry["kind"] == "history":
             value = tuple(value)
         elif entry["kind"] == "value":
@@ -206,11 +184,3 @@ def _meta_from_tree(tree, shape):
         axes = {key: list(of) for key, of in tree["axes"].items()}
         return NDMeta(meta, key_comments=dict(tree["comments"]), axes=axes, data_shape=shape)
     return meta
-
-
-def _encode(value, what):
-    try:
-        return encode(value, arrays=True)
-    except TypeError as error:
-        msg = f"{what}: {error}; remove it first"
-        raise TypeError(msg) from error
