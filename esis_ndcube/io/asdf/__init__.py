@@ -96,8 +96,11 @@ def read_asdf(path, cls, *, outline=False):
             options = {"lazy_load": outline, "validate_checksums": not outline}
             if outline:
                 options["extensions"] = get_extensions(outline=True)
-            with asdf.open(stream, memmap=False, **options) as file:
-                cube = file.tree.get("cube")
+            with asdf.config_context() as config:
+                # By default only older versions of asdf compare what they read with the schemas.
+                config.validate_on_read = True
+                with asdf.open(stream, memmap=False, **options) as file:
+                    cube = file.tree.get("cube")
         except Exception as error:  # damage can meet asdf, and the YAML parser under it, anywhere
             msg = f"{path} is damaged or not ASDF: {error}"
             raise CubeFileError(msg) from error
