@@ -261,6 +261,17 @@ def test_masked_time():
 
 
 @pytest.mark.parametrize("name", ["cube.fits", "cube.asdf"])
+@pytest.mark.parametrize(("key", "value"), [("vignetting", "unknown"), ("vignetting", None), ("history", ())])
+def test_metadata_that_are_no_objects(tmp_path, name, key, value):
+    if name.endswith(".asdf"):
+        pytest.importorskip("asdf")
+    cube = make_cube((1, 1, 2, 2))
+    cube.meta[key] = value
+    cube.write(tmp_path / name)
+    assert ESISLevel3Cube.read(tmp_path / name).meta[key] == value
+
+
+@pytest.mark.parametrize("name", ["cube.fits", "cube.asdf"])
 def test_gains_of_files_written_before_quadrants_had_names(tmp_path, monkeypatch, name):
     """They are those that the cube was made with; a flight file like that is refused."""
     if name.endswith(".asdf"):
