@@ -24,19 +24,8 @@ def cube_file(cube, path, *, overwrite=False):
     """
     A new file for a cube, moved to its place when the block ends without an error, so that there never is half a file.
 
-    Parameters
-    ----------
-    cube : `~esis_ndcube.cube.ESISCube`
-        The cube; of its arrays only shape and type are looked at.
-    path : path-like
-        The file; compressed where the name ends in ``.gz``.
-    overwrite : `bool`
-        Whether to replace a file that exists.
-
-    Yields
-    ------
-    `CubeFile`
-        To write the arrays to, and to `CubeFile.finish`.
+    Of the cube's arrays only shape and type are looked at: write them to the `CubeFile`, and then `CubeFile.finish` it.
+    The file is compressed where its name ends in ``.gz``.
     """
     with temporary_output(path, overwrite=overwrite) as temporary:
         yield CubeFile(cube, temporary, Path(path).name)
@@ -51,16 +40,7 @@ def cube_file(cube, path, *, overwrite=False):
 
 class CubeFile:
     """
-    A file of a cube that is being written.
-
-    Parameters
-    ----------
-    cube : `~esis_ndcube.cube.ESISCube`
-        As for `cube_file`.
-    path : `~pathlib.Path`
-        The file.
-    name : `str`
-        What it will be called.
+    A file of a cube that is being written, at a path, and what it will be called.
 
     Attributes
     ----------
@@ -75,14 +55,7 @@ class CubeFile:
             stream.truncate(end)
 
     def finish(self, cube):
-        """
-        Write all but the arrays.
-
-        Parameters
-        ----------
-        cube : `~esis_ndcube.cube.ESISCube`
-            The cube, which may differ from the first one in metadata that are kept in tables.
-        """
+        """Write all but the arrays; the cube may differ from the first one in metadata that are kept in tables."""
         hdus, planes, end = self._arrange(cube)
         if any(planes[name].offset != plane.offset for name, plane in self.planes.items()):
             msg = "got a cube whose headers have another length than those the file was begun with"
@@ -124,16 +97,7 @@ def _length(hdu):
 
 
 def write_arrays(cube, planes):
-    """
-    Write the arrays of a cube, image by image.
-
-    Parameters
-    ----------
-    cube : `~esis_ndcube.cube.ESISCube`
-        The cube, with arrays in memory or lazy ones.
-    planes : `dict`
-        As `CubeFile.planes`.
-    """
+    """Write the arrays of a cube, in memory or lazy, image by image to `CubeFile.planes`."""
     arrays = cube_arrays(cube)
     for name in [name for name, array in arrays.items() if array.shape != cube.data.shape]:
         planes[name][()] = np.asarray(arrays.pop(name))

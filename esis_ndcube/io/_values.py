@@ -14,43 +14,16 @@ from astropy.utils.masked import Masked
 
 from esis_ndcube.registration.alignment_table import alignments_from_table, alignments_to_table
 
-__all__ = [
-    "decode",
-    "encode",
-    "escape",
-    "exact_jd",
-    "hdu_from_table",
-    "table_from_hdu",
-    "time_from_jd",
-    "unescape",
-    "unit_text",
-]
-
 # A value that JSON lacks is an object with this key, which says what it is.
 _KIND = "@"
 
 
 def encode(value, *, arrays=False):
     """
-    Turn a value into what JSON can hold, or ASDF.
+    Turn a value into what JSON can hold, or with ``arrays`` ASDF, which keeps arrays of numbers.
 
-    Parameters
-    ----------
-    value : object
-        A string, number, array, `~astropy.units.Quantity`, `~astropy.time.Time`, None, or tuples, lists and
-        dictionaries of them.
-    arrays : `bool`, optional
-        Whether arrays of numbers may stay arrays, as ASDF holds them.
-
-    Returns
-    -------
-    object
-        For `decode`.
-
-    Raises
-    ------
-    TypeError
-        If the value is anything else.
+    A value is a string, number, array, `~astropy.units.Quantity`, `~astropy.time.Time`, None, or tuples, lists and
+    dictionaries of them; of anything else a `TypeError` is raised.
 
     Examples
     --------
@@ -95,19 +68,7 @@ def encode(value, *, arrays=False):
 
 
 def decode(value):
-    """
-    Turn what `encode` made back into the value.
-
-    Parameters
-    ----------
-    value : object
-        As `encode` returns it.
-
-    Returns
-    -------
-    object
-        The value.
-    """
+    """Turn what `encode` made back into the value."""
     if isinstance(value, list):
         return [decode(item) for item in value]
     if hasattr(value, "dtype"):
@@ -157,22 +118,7 @@ def unpack_alignments(shape, table):
 
 def unit_text(unit):
     """
-    Write a unit so that it can be read, with all digits of its scale.
-
-    Parameters
-    ----------
-    unit : `~astropy.units.Unit`
-        The unit.
-
-    Returns
-    -------
-    `str`
-        For `~astropy.units.Unit`.
-
-    Raises
-    ------
-    TypeError
-        If the unit is one that astropy does not know by its name.
+    Write a unit so that it can be read, with all digits of its scale, or raise a `TypeError` if astropy could not.
 
     Examples
     --------
@@ -192,40 +138,14 @@ def unit_text(unit):
 
 
 def exact_jd(time):
-    """
-    The two numbers that a time is made of.
-
-    Parameters
-    ----------
-    time : `~astropy.time.Time`
-        The times.
-
-    Returns
-    -------
-    jd1, jd2 : `numpy.ndarray`
-        Days; NaN where the time is masked.
-    """
+    """The two numbers of days that a time is made of; NaN where it is masked."""
     mask = np.asarray(time.mask)
     parts = (getattr(part, "unmasked", part) for part in (time.jd1, time.jd2))
     return tuple(np.where(mask, np.nan, part) for part in parts)
 
 
 def time_from_jd(jd1, jd2, form):
-    """
-    Put a time together.
-
-    Parameters
-    ----------
-    jd1, jd2 : array-like
-        As `exact_jd`.
-    form : `dict`
-        Its ``scale``, ``format`` and ``precision``.
-
-    Returns
-    -------
-    `~astropy.time.Time`
-        The times; masked where a number is NaN.
-    """
+    """Put a time together of what `exact_jd` gave; ``form`` has its scale, format and precision."""
     jd1, jd2 = np.asarray(jd1), np.asarray(jd2)
     mask = np.isnan(jd1)
     if mask.any():
@@ -237,17 +157,7 @@ def time_from_jd(jd1, jd2, form):
 
 def escape(text):
     r"""
-    Make a string safe for FITS, which has ASCII only and no blanks at the end.
-
-    Parameters
-    ----------
-    text : `str`
-        Any string.
-
-    Returns
-    -------
-    `str`
-        Its ASCII form; the same string in nearly all cases.
+    Make a string safe for FITS, which has ASCII only and no blanks at the end; nearly all strings stay as they are.
 
     Examples
     --------
@@ -260,38 +170,12 @@ def escape(text):
 
 
 def unescape(text):
-    """
-    Undo `escape`.
-
-    Parameters
-    ----------
-    text : `str`
-        As `escape` returns it.
-
-    Returns
-    -------
-    `str`
-        The string.
-    """
+    """Undo `escape`."""
     return json.loads('"' + str(text).replace('"', '\\"') + '"')
 
 
 def hdu_from_table(table, name):
-    """
-    Write a table as an HDU.
-
-    Parameters
-    ----------
-    table : `~astropy.table.Table`
-        Columns of numbers and strings; its ``meta`` are left out.
-    name : `str`
-        Name of the HDU.
-
-    Returns
-    -------
-    `~astropy.io.fits.BinTableHDU`
-        The HDU.
-    """
+    """Write the columns of a table, numbers and strings, as an HDU; its ``meta`` are left out."""
     plain = Table()
     for column in table.columns.values():
         values = np.asarray(column)
@@ -305,19 +189,7 @@ def hdu_from_table(table, name):
 
 
 def table_from_hdu(hdu):
-    """
-    Read a table that `hdu_from_table` wrote.
-
-    Parameters
-    ----------
-    hdu : `~astropy.io.fits.BinTableHDU`
-        The HDU.
-
-    Returns
-    -------
-    `~astropy.table.Table`
-        The table.
-    """
+    """Read a table that `hdu_from_table` wrote."""
     table = Table()
     for column in hdu.columns if hdu.columns is not None else ():
         values = np.asarray(hdu.data[column.name])

@@ -18,41 +18,11 @@ from esis_ndcube.level1.planes import PHOTONS, Planes, Times
 from esis_ndcube.utils.provenance import ProcessingStep
 from esis_ndcube.utils.uncertainty import standard_deviation
 
-__all__ = ["read_images", "unpack_esis", "write_images"]
-
 _DIGITAL = (u.DN, u.adu, u.ct)
 
 
 def write_images(cube, directory, *, overwrite=False):
-    """
-    Write one FITS file per image; see `esis_ndcube.level1.ESISLevel1Cube.write_images`.
-
-    Parameters
-    ----------
-    cube : `~esis_ndcube.level1.ESISLevel1Cube`
-        The cube, four-dimensional.
-    directory : path-like
-        Folder, made if need be.
-    overwrite : `bool`, optional
-        Whether files that exist may be replaced.
-
-    Returns
-    -------
-    `list` of `pathlib.Path`
-        The files.
-
-    Raises
-    ------
-    OSError
-        If a file exists, or can not be written.
-    ValueError
-        If the cube is not four-dimensional.
-
-    Examples
-    --------
-    >>> from esis_ndcube.level1.formats import write_images
-    >>> files = write_images(cube, "ESIS_Level1/")  # doctest: +SKIP
-    """
+    """Write one FITS file per image; see `esis_ndcube.level1.ESISLevel1Cube.write_images`."""
     if cube.data.ndim != 4:
         msg = f"got a cube with {cube.data.ndim} axes, expected (time, channel, y, x): slice with ranges"
         raise ValueError(msg)
@@ -71,38 +41,7 @@ def write_images(cube, directory, *, overwrite=False):
 
 
 def read_images(paths, flight, unit=None, first_frame=None):
-    """
-    Read per-image files; see `esis_ndcube.level1.ESISLevel1Cube.from_images`.
-
-    Parameters
-    ----------
-    paths : path-like or iterable of path-like
-        Files, folders and glob patterns.
-    flight : `~esis_ndcube.Flight`
-        The flight.
-    unit : `~astropy.units.Unit`, optional
-        Unit of files without ``BUNIT``.
-    first_frame : `int`, optional
-        Frame number of the earliest image, if the files do not say.
-
-    Returns
-    -------
-    `tuple`
-        What a Level-1 cube is put together from.
-
-    Raises
-    ------
-    ~esis_ndcube.level1.frames.FrameError
-        If no files are found, one is damaged, or is not such an image.
-    ValueError
-        If the unit is not known.
-
-    Examples
-    --------
-    >>> from esis_ndcube import ESIS_1
-    >>> from esis_ndcube.level1.formats import read_images
-    >>> parts = read_images("ESIS_Level1/", ESIS_1)  # doctest: +SKIP
-    """
+    """What a cube is put together from, of files; see `esis_ndcube.level1.ESISLevel1Cube.from_images`."""
     found = [_read_image(path, flight, unit) for path in list_files(paths)]
     start = min(image["middle"] for image in found)
     first = flight.light_frames[0][0] if first_frame is None else first_frame
@@ -145,36 +84,7 @@ def read_images(paths, flight, unit=None, first_frame=None):
 
 
 def unpack_esis(obj, flight, frames=None):
-    """
-    Take an object of the ESIS team's package apart; see `esis_ndcube.level1.ESISLevel1Cube.from_esis`.
-
-    Parameters
-    ----------
-    obj : object
-        The object.
-    flight : `~esis_ndcube.Flight`
-        The flight.
-    frames : sequence of `int`, optional
-        Raw frame numbers.
-
-    Returns
-    -------
-    `tuple`
-        What a Level-1 cube is put together from.
-
-    Raises
-    ------
-    TypeError
-        If the object is not of a known form.
-    ValueError
-        If shape, unit or cameras do not fit the flight.
-
-    Examples
-    --------
-    >>> from esis_ndcube import ESIS_1
-    >>> from esis_ndcube.level1.formats import unpack_esis
-    >>> parts = unpack_esis(obj, ESIS_1)  # doctest: +SKIP
-    """
+    """What a cube is put together from, of an object; see `esis_ndcube.level1.ESISLevel1Cube.from_esis`."""
     if hasattr(obj, "outputs") and hasattr(obj, "inputs"):
         data, middle, exposure, channels, known = _unpack_named(obj, flight)
         flip = False

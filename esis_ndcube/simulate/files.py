@@ -6,22 +6,9 @@ from astropy.io import fits
 
 from esis_ndcube.utils.output import temporary_output
 
-__all__ = ["write_image"]
-
 
 def write_image(path, data, header):
-    """
-    Write a FITS image, gzipped or tiled as its name says, under a temporary name first.
-
-    Parameters
-    ----------
-    path : `pathlib.Path`
-        Where to.
-    data : `numpy.ndarray`
-        The image.
-    header : `~astropy.io.fits.Header`
-        The header.
-    """
+    """Write a FITS image, gzipped or tiled as its name says, under a temporary name first."""
     if path.suffix == ".fz":
         units = fits.HDUList([fits.PrimaryHDU(), fits.CompImageHDU(data, header, compression_type="RICE_1")])
     else:

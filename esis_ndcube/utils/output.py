@@ -97,28 +97,7 @@ def _files_of(cube):
 
 
 def write_text(path, text, *, overwrite=False):
-    """
-    Write a text file, under a temporary name and then moved.
-
-    Parameters
-    ----------
-    path : path-like
-        The file.
-    text : `str`
-        What to write, as UTF-8.
-    overwrite : `bool`, optional
-        Whether to replace a file that exists.
-
-    Returns
-    -------
-    `~pathlib.Path`
-        The file.
-
-    Raises
-    ------
-    OSError
-        As `check_output`.
-    """
+    """Write a text file as UTF-8, under a temporary name and then moved."""
     with temporary_output(path, overwrite=overwrite) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return Path(path)
@@ -129,24 +108,7 @@ def temporary_output(path, *, overwrite=False, inputs=()):
     """
     Give a file a temporary name while it is written, and its own when that went well.
 
-    Parameters
-    ----------
-    path : path-like
-        The file.
-    overwrite : `bool`, optional
-        Whether to replace a file that exists.
-    inputs : iterable, optional
-        As for `check_output`.
-
-    Yields
-    ------
-    `~pathlib.Path`
-        The temporary name, in the same folder and with the same ending.
-
-    Raises
-    ------
-    OSError
-        As `check_output`.
+    The temporary name is in the same folder and has the same ending; parameters and errors are those of `check_output`.
     """
     path = check_output(path, overwrite, inputs=inputs)
     temporary = path.with_name(f".{uuid.uuid4().hex}.{path.name}")
