@@ -23,7 +23,9 @@ COLUMNS = {
 }
 # Extensions of the alignments, by their key in the metadata.
 ALIGNMENTS = {"alignment": "ALIGNMENT", "alignment_linear": "ALIGNMENT_LINEAR"}
+# Classes of other values that have a form of their own.
 _CLASSES = {"flight": Flight, "vignetting": Vignetting}
+# Classes of uncertainties, by the names that astropy gives them.
 UNCERTAINTIES = {
     kind(None).uncertainty_type: kind
     for kind in (StdDevUncertainty, VarianceUncertainty, InverseVariance, UnknownUncertainty)
@@ -33,12 +35,12 @@ OBSERVER = ("HGLN_OBS", "HGLT_OBS", "DSUN_OBS")
 
 
 def kinds_of(meta):
-    """Each key of metadata, its value and what this is, because some have a form of their own; None for the others."""
+    """Yield each key of metadata, its value, and its kind where it has a form of its own in files, else None."""
     for key, value in meta.items():
-        kind = None
         if not isinstance(key, str):
             msg = f"got metadata with the key {key!r}, expected text: rename it first"
             raise TypeError(msg)
+        kind = None
         if key in ALIGNMENTS and value is not None:
             kind = "alignment"
         elif key == "history" and isinstance(value, tuple) and all(isinstance(x, ProcessingStep) for x in value):
