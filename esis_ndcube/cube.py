@@ -8,8 +8,7 @@ import numpy as np
 import astropy.units as u
 from astropy.io import registry
 from astropy.nddata import NDData, NDUncertainty
-from astropy.wcs.wcsapi import SlicedLowLevelWCS
-from ndcube import ExtraCoords, NDCube, NDCubeSequence
+from ndcube import NDCube, NDCubeSequence
 from ndcube.meta import NDMeta
 from ndcube.utils.exceptions import warn_user
 from ndcube.visualization import PlotterDescriptor
@@ -21,6 +20,7 @@ from esis_ndcube.visualization import ESISPlotter, animate
 from esis_ndcube.visualization._html import cube_html
 from esis_ndcube.visualization.text import heading_line, summarize_cube
 from esis_ndcube.wcs import ESISWCS, SlicedESISWCS, normalize_item
+from esis_ndcube.wcs._coordinates import slice_coordinates
 from esis_ndcube.wcs.meta import copy_meta, slice_meta
 
 __all__ = ["ESISCube"]
@@ -205,8 +205,7 @@ class ESISCube(NDCube):
             raise IndexError(msg)
         meta = slice_meta(self.meta, item, self.data.shape) if isinstance(self.meta, NDMeta) else copy_meta(self.meta)
         sliced = type(self)(**{**self._slice(item), "meta": meta})
-        sliced._global_coords._internal_coords = copy.copy(self._global_coords._internal_coords)
-        sliced._extra_coords = self._slice_extra_coords(item)
+        slice_coordinates(self, sliced, item)
         return sliced
 
     def explode_along_axis(self, axis):
@@ -567,23 +566,6 @@ class ESISCube(NDCube):
         kwargs = super()._slice(item)
         kwargs["flags"] = None if self._flags is None else self._flags[item]
         return kwargs
-
-    def _slice_extra_coords(self, item):
-        # Those of ndcube are shared by cube and slice if they are empty, and forget what was sliced away before.
-        own = self.extra_coords
-        extra = ExtraCoords()
-        if own._lookup_tables:
-            extra = own[item]
-        elif not own.is_empty:
-            # Those of a WCS, which need not have all axes; its pixel axes are counted from the other end.
-            axes = [len(item) - 1 - int(pixel) for pixel in own.mapping]
-            kept = [axis for axis, x in enumerate(item) if isinstance(x, slice)]
-            if left := [axis for axis in axes if axis in kept]:
-                low = getattr(own.wcs, "low_level_wcs", own.wcs)
-                extra.wcs = SlicedLowLevelWCS(low, tuple(item[axis] for axis in axes[::-1]))
-                extra.mapping = tuple(len(kept) - 1 - kept.index(axis) for axis in left)
-        extra._dropped_tables = [*own._dropped_tables, *extra._dropped_tables]
-        return extra
 
     def _slice_mask(self, item):
         # One value for all pixels is no array to slice, of which astropy would tell each time.

@@ -15,6 +15,7 @@ from esis_ndcube.io._planes import stored_type
 from esis_ndcube.io._values import encode, encode_named, exact_jd, hdu_from_table, pack_alignments, unit_text
 from esis_ndcube.wcs import ESISWCS, SlicedESISWCS
 from esis_ndcube.wcs._axes import TABLES
+from esis_ndcube.wcs._coordinates import added_coordinates
 
 
 def cube_hdus(cube, filename):
@@ -170,7 +171,7 @@ def _meta_rows(cube):
             kind, text = "json", encode_named(value, f"metadata {key!r}")
         numbers = [int(axis) for axis in axes.get(key, ())]
         rows.append((key, kind, json.dumps(text), json.dumps(numbers), comments.get(key, "")))
-    for key, (physical_type, coord) in cube.global_coords._internal_coords.items():
+    for key, (physical_type, coord) in added_coordinates(cube).items():
         text = encode_named((physical_type, coord), f"global coordinate {key!r}")
         rows.append((key, "global", json.dumps(text), "[]", ""))
     return rows, columns, tables

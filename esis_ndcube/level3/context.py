@@ -17,7 +17,6 @@ from sunpy.util.exceptions import warn_user
 from esis_ndcube.cube import ESISCube
 from esis_ndcube.io._planes import image_data
 from esis_ndcube.io.images import file_stem, image_header, write_image_files
-from esis_ndcube.operations._parts import carry_coordinates
 from esis_ndcube.registration._reference_sources import map_name
 from esis_ndcube.registration.aia import POINTING_KEYWORD, add_uncertainty, point_map
 from esis_ndcube.registration.reference import warn_of_gap
@@ -25,6 +24,7 @@ from esis_ndcube.resample import interpolate, propagate_uncertainty
 from esis_ndcube.utils.checks import check_cube, named_axes
 from esis_ndcube.utils.provenance import ProcessingStep
 from esis_ndcube.utils.uncertainty import standard_deviation
+from esis_ndcube.wcs._coordinates import carry_coordinates
 from esis_ndcube.wcs._derived import forget_channel
 from esis_ndcube.wcs._sun import seen_pixels
 

@@ -6,10 +6,10 @@ import dask.array as da
 import numpy as np
 
 import astropy.units as u
-from ndcube import ExtraCoords
 
 from esis_ndcube.utils.arrays import is_lazy
 from esis_ndcube.utils.provenance import ProcessingStep
+from esis_ndcube.wcs._coordinates import carry_coordinates, extra_axes
 from esis_ndcube.wcs.meta import copy_meta
 
 
@@ -19,7 +19,7 @@ def invalid_pixels(cube, *, ignore_mask=False):
     return bad if ignore_mask or cube.mask is None else bad | cube.mask
 
 
-def rebuild(cube, step=None, *, lost=(), keep_extra=True, **parts):
+def rebuild(cube, step=None, *, lost=(), **parts):
     """
     The cube with some parts replaced, and a step more in its history; nothing of it is shared but arrays.
 
@@ -29,49 +29,15 @@ def rebuild(cube, step=None, *, lost=(), keep_extra=True, **parts):
     meta = parts.pop("meta", None)
     meta = copy_meta(cube.meta) if meta is None else meta
     if step is not None:
-        if dropped := [name for axes, names in _extra_axes(cube) if {*axes} & {*lost} for name in names]:
+        if dropped := [name for axes, names in extra_axes(cube) if {*axes} & {*lost} for name in names]:
             known = step.parameters.get("dropped", [])
             step = ProcessingStep(step.name, {**step.parameters, "dropped": [*known, *sorted(dropped)]})
         meta["history"] = (*cube.history, step)
     values = {name: getattr(cube, name) for name in ("data", "uncertainty", "mask", "flags", "unit", "psf")}
     values["wcs"] = parts.pop("wcs", None) or copy.deepcopy(cube.wcs)
     new = type(cube)(**(values | parts), meta=meta)
-    carry_coordinates(cube, new, lost, extra=keep_extra)
+    carry_coordinates(cube, new, lost)
     return new
-
-
-def carry_coordinates(cube, new, lost=(), *, extra=True):
-    """Give a cube made of another one what was added to its coordinates, but extra ones along ``lost`` array axes."""
-    new._global_coords._internal_coords = copy.copy(cube._global_coords._internal_coords)
-    if not extra:
-        return
-    coordinates, ndim = cube.extra_coords, cube.data.ndim
-    if not lost or coordinates.is_empty:
-        new._extra_coords = cube._slice_extra_coords((slice(None),) * ndim)
-        return
-    new._extra_coords = own = ExtraCoords()
-    own._dropped_tables = list(coordinates._dropped_tables)
-    kept = [axis for axis in range(ndim) if axis not in lost or new.data.ndim == ndim]
-    for of, table in coordinates._lookup_tables:
-        axes = np.atleast_1d(of).tolist()
-        if not {*axes} & {*lost}:
-            own.add(table.names, tuple(map(kept.index, axes)), copy.copy(table))
-    if not coordinates._lookup_tables:
-        ((axes, _),) = _extra_axes(cube)
-        if not {*axes} & {*lost}:
-            own.wcs = coordinates.wcs
-            own.mapping = tuple(len(kept) - 1 - kept.index(axis) for axis in axes)
-
-
-def _extra_axes(cube):
-    """Array axes and names of the extra coordinates, of which those of a WCS belong together."""
-    coordinates = cube.extra_coords
-    if coordinates.is_empty:
-        return []
-    if coordinates._lookup_tables:
-        return [(np.atleast_1d(axes).tolist(), table.names) for axes, table in coordinates._lookup_tables]
-    # Pixel axes are counted from the other end.
-    return [([cube.data.ndim - 1 - int(pixel) for pixel in coordinates.mapping], list(coordinates.keys()))]
 
 
 def apply_to_blocks(function, arrays, chunks, new_chunks, dtype):

@@ -5,7 +5,6 @@ import copy
 import numpy as np
 
 import astropy.units as u
-from ndcube import ExtraCoords
 from ndcube.meta import NDMeta
 from ndcube.wcs.wrappers import ResampledLowLevelWCS
 
@@ -15,6 +14,7 @@ from esis_ndcube.utils.checks import check_cube
 from esis_ndcube.utils.provenance import ProcessingStep
 from esis_ndcube.utils.uncertainty import make_uncertainty, standard_deviation, warn_without_uncertainty
 from esis_ndcube.wcs import ESISWCS, SlicedESISWCS
+from esis_ndcube.wcs._coordinates import bin_coordinates
 from esis_ndcube.wcs._derived import bin_wcs
 from esis_ndcube.wcs.meta import copy_meta
 
@@ -118,7 +118,6 @@ def rebin(
     new = rebuild(
         cube,
         ProcessingStep("rebin", step),
-        keep_extra=False,
         data=data,
         wcs=_bin_wcs(cube.wcs, factors),
         uncertainty=make_uncertainty(cube.uncertainty, sigma),
@@ -127,7 +126,7 @@ def rebin(
         meta=meta,
         unit=cube.unit if new_unit is None else new_unit,
     )
-    new._extra_coords = _bin_extra_coords(cube.extra_coords, factors)
+    bin_coordinates(cube, new, factors)
     return new
 
 
@@ -252,20 +251,6 @@ def _bin_wcs(wcs, factors):
     if isinstance(wcs, (ESISWCS, SlicedESISWCS)):
         return bin_wcs(wcs, factors)
     return ResampledLowLevelWCS(wcs.low_level_wcs, factors[::-1])
-
-
-def _bin_extra_coords(coordinates, factors):
-    """Extra coordinates at the middle of the bins."""
-    binned = ExtraCoords()
-    if coordinates._lookup_tables:
-        # That of the first pixel by default.
-        binned = coordinates.resample(factors, offset=[(factor - 1) / 2 for factor in factors])
-    elif not coordinates.is_empty:
-        bins = [factors[len(factors) - 1 - int(pixel)] for pixel in coordinates.mapping]
-        binned.wcs = ResampledLowLevelWCS(getattr(coordinates.wcs, "low_level_wcs", coordinates.wcs), bins)
-        binned.mapping = coordinates.mapping
-    binned._dropped_tables = list(coordinates._dropped_tables)
-    return binned
 
 
 def _bin_meta(cube, factors, operation):

@@ -1,6 +1,7 @@
 """Imports point one way, as the plan in docs/architecture.toml says."""
 
 import importlib.util
+import re
 from pathlib import Path
 
 import pytest
@@ -133,3 +134,9 @@ def test_real_module_that_is_turned_round_is_a_fault(tmp_path):
     path.write_text("from esis_ndcube.report import write_report\n" + path.read_text())
     faults = architecture.find_faults(architecture.read_plan(), copy)
     assert "flags imports report, which comes later" in faults
+
+
+def test_one_module_touches_the_coordinates_of_ndcube():
+    private = re.compile(r"\._(internal_coords|global_coords|extra_coords|lookup_tables|dropped_tables)\b")
+    found = {name for name, path in architecture.find_modules().items() if private.search(path.read_text())}
+    assert found == {"esis_ndcube.wcs._coordinates"}

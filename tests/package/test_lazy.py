@@ -48,6 +48,7 @@ from esis_ndcube.registration import coalign_images
 from esis_ndcube.report import write_report
 from esis_ndcube.simulate import simulate_flight, true_cube
 from esis_ndcube.visualization import plot_channels, plot_difference, plot_with_reference
+from esis_ndcube.wcs._coordinates import carry_coordinates
 
 SLOPES = [0.44, 0.57, 0.52, 0.46]
 POLYGON = [(-100, 0), (100, 0), (0, 80)] * u.arcsec
@@ -257,7 +258,7 @@ def lazy_copy(cube, chunks):
         unit=cube.unit,
         meta=cube.meta,
     )
-    copy._extra_coords = cube._slice_extra_coords((slice(None),) * cube.data.ndim)
+    carry_coordinates(cube, copy)
     return copy
 
 

@@ -13,6 +13,7 @@ from esis_ndcube.io._values import decode, encode_named, pack_alignments, unit_t
 from esis_ndcube.io._writing import check_parts
 from esis_ndcube.wcs import SlicedESISWCS
 from esis_ndcube.wcs._axes import Exposures, table_hdu
+from esis_ndcube.wcs._coordinates import added_coordinates
 from esis_ndcube.wcs.fitswcs import from_header
 
 
@@ -44,7 +45,7 @@ class CubeConverter(Converter):
             node["flags"] = _array(obj.flags, "flags")
         if obj.meta is not None:
             node["meta"] = _meta_tree(obj.meta)
-        coords = obj.global_coords._internal_coords.items()
+        coords = added_coordinates(obj).items()
         node["global_coords"] = {
             name: encode_named(coord, f"global coordinate {name!r}", arrays=True) for name, coord in coords
         }
