@@ -5,6 +5,8 @@ from enum import IntFlag
 import dask
 import numpy as np
 
+from esis_ndcube.utils.arrays import invalid_pixels
+
 __all__ = ["Flag", "complete_flags", "frame_flags"]
 
 
@@ -76,9 +78,7 @@ def complete_flags(flags, data, mask):
     >>> complete_flags(None, [1.0, 2.0, float("nan")], [True, False, False])
     array([2, 0, 2], dtype=uint16)
     """
-    bad = ~np.isfinite(np.asarray(data))
-    if mask is not None:
-        bad |= np.asarray(mask, dtype=bool)
+    bad = invalid_pixels(np.asarray(data), None if mask is None else np.asarray(mask, dtype=bool))
     flags = np.zeros(bad.shape, np.uint16) if flags is None else np.asarray(flags)
     return np.where(bad & (flags & int(Flag.INVALID) == 0), flags | flags.dtype.type(Flag.BAD_PIXEL), flags)
 

@@ -9,7 +9,7 @@ from sunpy.util.exceptions import warn_user
 from esis_ndcube.flags import Flag
 from esis_ndcube.operations._parts import rebuild
 from esis_ndcube.resample import correlation_factor
-from esis_ndcube.utils.arrays import plain_arrays
+from esis_ndcube.utils.arrays import invalid_pixels, plain_arrays
 from esis_ndcube.utils.checks import check_cube, named_axes
 from esis_ndcube.utils.provenance import ProcessingStep
 from esis_ndcube.utils.uncertainty import make_uncertainty, standard_deviation
@@ -28,8 +28,8 @@ def image_means(data, mask, flags, *, region=None, error=None):
     ----------
     data : `numpy.ndarray`
         Shape (time, channel, y, x).
-    mask : `numpy.ndarray`
-        True where invalid, of that shape.
+    mask : `numpy.ndarray` of `bool`
+        True where invalid, of that shape, or one value for all, or None.
     flags : `numpy.ndarray`
         Bits of `~esis_ndcube.flags.Flag`, of that shape; not looked at where a region is given.
     region : `numpy.ndarray` of `bool`, optional
@@ -70,7 +70,7 @@ def image_means(data, mask, flags, *, region=None, error=None):
     clean = valid.copy()
     present = np.zeros(data.shape[:2], dtype=bool)
     for index in np.ndindex(present.shape):
-        good = ~np.asarray(mask[index]) & np.isfinite(np.asarray(data[index]))
+        good = ~np.asarray(invalid_pixels(data, mask, index))
         present[index] = good.any()
         if present[index]:
             valid &= good
@@ -230,7 +230,7 @@ def masked_means(cube, *, region=None):
     shape = cube.data.shape[:2]
     sigma = standard_deviation(cube, cube.unit)
     means, errors, region = image_means(
-        cube.data, _Masks(cube), cube.flags, region=region, error=lambda *place: _mean_error(cube, sigma, *place)
+        cube.data, cube.mask, cube.flags, region=region, error=lambda *place: _mean_error(cube, sigma, *place)
     )
     rows = np.indices(shape).reshape(2, -1)
     unit = u.dimensionless_unscaled if cube.unit is None else cube.unit
@@ -318,16 +318,6 @@ def normalize_intensities(cube, *, region=None):
 
 def _number(numbers, index):
     return -1 if numbers is None else int(numbers[index])
-
-
-class _Masks:
-    """The mask of each image of a cube, whatever the cube's mask is."""
-
-    def __init__(self, cube):
-        self._cube = cube
-
-    def __getitem__(self, index):
-        return self._cube._mask_part(index)
 
 
 def normalization_step(region=None):

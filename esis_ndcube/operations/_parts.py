@@ -13,12 +13,6 @@ from esis_ndcube.wcs._coordinates import carry_coordinates, extra_axes
 from esis_ndcube.wcs.meta import copy_meta
 
 
-def invalid_pixels(cube, *, ignore_mask=False):
-    """Pixels that are masked or not finite, of the data's shape; perhaps lazy."""
-    bad = ~np.isfinite(cube.data)
-    return bad if ignore_mask or cube.mask is None else bad | cube.mask
-
-
 def rebuild(cube, step=None, *, lost=(), **parts):
     """
     The cube with some parts replaced, and a step more in its history; nothing of it is shared but arrays.

@@ -8,8 +8,8 @@ import astropy.units as u
 from ndcube.meta import NDMeta
 from ndcube.wcs.wrappers import ResampledLowLevelWCS
 
-from esis_ndcube.operations._parts import apply_to_blocks, by_bin, invalid_pixels, join_values, rebuild
-from esis_ndcube.utils.arrays import wide_type
+from esis_ndcube.operations._parts import apply_to_blocks, by_bin, join_values, rebuild
+from esis_ndcube.utils.arrays import invalid_pixels, wide_type
 from esis_ndcube.utils.checks import check_cube
 from esis_ndcube.utils.provenance import ProcessingStep
 from esis_ndcube.utils.uncertainty import make_uncertainty, standard_deviation, warn_without_uncertainty
@@ -97,7 +97,7 @@ def rebin(
     factors = _parse_bins(cube, bin_shape)
     if all(factor == 1 for factor in factors):
         return cube[...]
-    bad = invalid_pixels(cube, ignore_mask=operation_ignores_mask)
+    bad = invalid_pixels(cube.data, None if operation_ignores_mask else cube.mask)
     data = _join(_Values(factors, operation), factors, (cube.data, bad), _result_type(cube.data.dtype, operation))
     sigma = standard_deviation(cube, cube.unit)
     if sigma is not None and operation not in (*_MEANS, *_SUMS, *_LOWEST, *_HIGHEST):
@@ -108,7 +108,7 @@ def rebin(
         sigma = _join(_Sigma(factors, operation, correlation_factor), factors, (cube.data, bad, sigma), dtype)
     mask = None
     if cube.mask is not None and handle_mask is not None:
-        mask = _join(_Mask(factors, handle_mask), factors, (bad, invalid_pixels(cube)), np.dtype(bool))
+        mask = _join(_Mask(factors, handle_mask), factors, (bad, invalid_pixels(cube.data, cube.mask)), np.dtype(bool))
     flags = cube.flags
     if flags is not None:
         flags = _join(_Flags(factors), factors, (flags, bad), flags.dtype)

@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from esis_ndcube.operations._parts import invalid_pixels, join_values, rebuild
+from esis_ndcube.operations._parts import join_values, rebuild
 from esis_ndcube.operations.arithmetic import combine
+from esis_ndcube.utils.arrays import invalid_pixels
 from esis_ndcube.utils.checks import check_cube
 from esis_ndcube.utils.provenance import ProcessingStep
 from esis_ndcube.wcs._derived import forget_channel
@@ -40,7 +41,7 @@ def min_images(cube):
     check_cube(cube, 3)
     axis = _channel_axis(cube)
     before = (slice(None),) * axis
-    invalid = invalid_pixels(cube)
+    invalid = invalid_pixels(cube.data, cube.mask)
     values = np.where(invalid, np.inf, cube.data)
     lowest, empty = values.argmin(axis=axis), invalid.all(axis=axis)
 

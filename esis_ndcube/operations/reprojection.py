@@ -20,11 +20,11 @@ from ndcube.meta import NDMeta
 from sunpy.coordinates import HeliographicStonyhurst
 
 from esis_ndcube.flags import Flag
-from esis_ndcube.operations._parts import apply_to_blocks, invalid_pixels, rebuild
+from esis_ndcube.operations._parts import apply_to_blocks, rebuild
 from esis_ndcube.resample import propagate_uncertainty
 from esis_ndcube.resample._reproject import fill_invalid
 from esis_ndcube.utils._spline import parse_order
-from esis_ndcube.utils.arrays import wide_type
+from esis_ndcube.utils.arrays import invalid_pixels, wide_type
 from esis_ndcube.utils.checks import check_cube
 from esis_ndcube.utils.provenance import ProcessingStep
 from esis_ndcube.utils.uncertainty import make_uncertainty, standard_deviation
@@ -121,7 +121,7 @@ def reproject_to(cube, target_wcs, algorithm="interpolation", *, shape_out=None,
     wcs = replace_celestial(cube.wcs, target, shape, _observer(target))
     leading = cube.data.ndim - 2
     grid = _Grid(cube.wcs.celestial, wcs.celestial, shape, algorithm, options)
-    bad = invalid_pixels(cube)
+    bad = invalid_pixels(cube.data, cube.mask)
     bad = bad if bad.shape == cube.shape else np.broadcast_to(bad, cube.shape)
     dtype = wide_type(cube.data.dtype) if cube.data.dtype.kind == "f" else np.dtype(float)
 

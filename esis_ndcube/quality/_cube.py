@@ -24,11 +24,6 @@ def check(cube, *, flags=False):
         raise ValueError(msg)
 
 
-def invalid(cube, time):
-    """Pixels of an exposure that are masked or not finite, shape (channel, y, x)."""
-    return ~np.isfinite(np.asarray(cube.data[time])) | np.asarray(cube._mask_part(time))
-
-
 def field_stop(cube, time, channel):
     """Pixels inside the field stop, whatever their value, shape (y, x)."""
     return np.asarray(cube.flags[time, channel]) & (Flag.OUTSIDE | Flag.MISSING) == 0

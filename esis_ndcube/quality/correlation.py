@@ -7,7 +7,8 @@ import numpy as np
 from astropy.table import Table, join
 
 from esis_ndcube.flags import Flag
-from esis_ndcube.quality._cube import check, coefficient, invalid
+from esis_ndcube.quality._cube import check, coefficient
+from esis_ndcube.utils.arrays import invalid_pixels
 
 __all__ = ["correlation_ratio", "correlation_table", "pair_correlation"]
 
@@ -63,7 +64,7 @@ def pair_correlation(cube, *, region="full", clip=None):
     check(cube, flags=region == "clean")
     rows = []
     for time, frame in enumerate(cube.frame):
-        bad = invalid(cube, time)
+        bad = np.asarray(invalid_pixels(cube.data, cube.mask, time))
         images = [_image(image, ~mask, clip) for image, mask in zip(np.asarray(cube.data[time]), bad, strict=True)]
         if region == "clean":
             bad = bad | (np.asarray(cube.flags[time]) & Flag.OVERLAP != 0)

@@ -7,8 +7,8 @@ from scipy.ndimage import binary_erosion
 
 from astropy.table import Table
 
-from esis_ndcube.quality._cube import check, field_stop, filtered, invalid
-from esis_ndcube.utils.arrays import plain_arrays
+from esis_ndcube.quality._cube import check, field_stop, filtered
+from esis_ndcube.utils.arrays import invalid_pixels, plain_arrays
 
 __all__ = ["image_shift", "pair_offset", "tile_residual"]
 
@@ -129,7 +129,7 @@ def _pairs(cube):
     """Frame and channels, both filtered images and the pixels to compare, of every pair that has some."""
     check(cube, flags=True)
     for time, frame in enumerate(cube.frame):
-        good = ~invalid(cube, time)
+        good = ~np.asarray(invalid_pixels(cube.data, cube.mask, time))
         images = [
             filtered(image, valid) if valid.any() else None
             for image, valid in zip(np.asarray(cube.data[time]), good, strict=True)

@@ -20,6 +20,7 @@ from esis_ndcube.registration._grid import observed_grid, pixel_size
 from esis_ndcube.registration.aia import POINTING_KEYWORD
 from esis_ndcube.registration.alignment import Alignment
 from esis_ndcube.utils._spline import evaluate, prepare
+from esis_ndcube.utils.arrays import invalid_pixels
 from esis_ndcube.utils.checks import is_cube
 
 # Images with pixels larger than this many of the grid's are interpolated by a spline, others linearly.
@@ -157,7 +158,7 @@ def _cube_sources(cube):
         raise ValueError(msg)
     images = [cube] if cube.data.ndim == 2 else [cube[index] for index in range(len(cube.data))]
     # An exposure that could not be aligned is no image.
-    return [_image_source(image) for image in images if _is_lit(image)]
+    return [_image_source(image) for image in images if not np.all(invalid_pixels(image.data, image.mask))]
 
 
 def _one_channel(cube):
@@ -177,11 +178,6 @@ def _one_channel(cube):
         )
         raise ValueError(msg)
     return cube[tuple(numbers.index(number) if name == "channel" else slice(None) for name in names)]
-
-
-def _is_lit(image):
-    good = np.isfinite(image.data)
-    return bool((good if image.mask is None else good & ~np.asarray(image.mask)).any())
 
 
 def _image_source(image):

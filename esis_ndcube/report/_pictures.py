@@ -13,8 +13,8 @@ from esis_ndcube.visualization.style import (
     difference_limit,
     flagged,
     good_images,
+    image_data,
     intensity_norm,
-    invalid,
 )
 from esis_ndcube.visualization.web import encode, shrink, source
 
@@ -95,9 +95,8 @@ def figure_picture(draw, dark, *, lossless):
 
 
 def _values(cube, time, channel):
-    image = cube[time, channel]
     # In memory, because Dask adds up in another order.
-    return np.asarray(np.where(invalid(image), np.nan, image.data))
+    return np.asarray(image_data(cube[time, channel]))
 
 
 def _difference(cube, time, indices):

@@ -18,7 +18,7 @@ from astropy.wcs import WCS
 from astropy.wcs.wcsapi import BaseHighLevelWCS, BaseLowLevelWCS, HighLevelWCSWrapper
 
 from esis_ndcube.registration.alignment import Alignment
-from esis_ndcube.utils.arrays import split_mask
+from esis_ndcube.utils.arrays import invalid_pixels, split_mask
 from esis_ndcube.utils.parallel import compute, share
 from esis_ndcube.utils.uncertainty import standard_deviation
 
@@ -98,9 +98,7 @@ def parse_image(input_data, hdu_in):
     if data.ndim < 2 or data.dtype.kind not in "buif":
         # It says itself what is wrong.
         return input_data, None
-    good = np.isfinite(data)
-    if mask is not None:
-        good &= ~mask
+    good = ~invalid_pixels(data, mask)
     if good.all():
         # Masked arrays are none that it takes.
         return ((data, wcs) if isinstance(input_data, tuple) and mask is not None else input_data), None

@@ -116,6 +116,12 @@ def is_lazy(*arrays):
     return any(hasattr(array, "dask") for array in arrays)
 
 
+def invalid_pixels(data, mask, item=...):
+    """Pixels of an array, or of a part of it, that are not finite, or masked by an array or one value; perhaps lazy."""
+    bad = ~np.isfinite(data[item])
+    return bad if mask is None else bad | (mask[item] if np.ndim(mask) else mask)
+
+
 def wide_type(dtype):
     """
     A type that holds sums, differences and products of values of a type.

@@ -2,10 +2,11 @@
 
 from html import escape
 
-from esis_ndcube.visualization._panels import image_data, name_panel, split_images
+from esis_ndcube.visualization._panels import name_panel, split_images
 from esis_ndcube.visualization.style import (
     axis_names,
     exposure_title,
+    image_data,
     middle_exposure,
     scale,
     valid_values,

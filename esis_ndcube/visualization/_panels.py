@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 import astropy.units as u
 
-from esis_ndcube.visualization.style import invalid, panel_title, value_label
+from esis_ndcube.visualization.style import image_data, panel_title, value_label
 from esis_ndcube.wcs import ESISWCS, SlicedESISWCS
 
 # Gray, which neither color map has.
@@ -87,11 +87,6 @@ def split_images(exposure):
 def name_panel(image, data):
     """The title of an image of which these values are shown."""
     return panel_title(image) + ("" if np.isfinite(data).any() else ", no data")
-
-
-def image_data(image):
-    """The values of an image, NaN where they are invalid."""
-    return np.where(invalid(image), np.nan, image.data)
 
 
 def new_figure(figure, width, height):

@@ -9,8 +9,8 @@ from tqdm import tqdm
 
 from esis_ndcube.utils.checks import check_cube, is_cube
 from esis_ndcube.utils.output import check_output, temporary_output
-from esis_ndcube.visualization._panels import draw_panels, image_data, name_panel, split_images
-from esis_ndcube.visualization.style import axis_names, good_images, in_memory, scale, title, valid_values
+from esis_ndcube.visualization._panels import draw_panels, name_panel, split_images
+from esis_ndcube.visualization.style import axis_names, good_images, image_data, in_memory, scale, title, valid_values
 
 __all__ = ["animate"]
 

@@ -7,6 +7,7 @@ from astropy.visualization import ImageNormalize
 
 from esis_ndcube.flags import Flag
 from esis_ndcube.registration._reference_sources import map_name
+from esis_ndcube.utils.arrays import invalid_pixels
 from esis_ndcube.utils.checks import check_cube
 from esis_ndcube.visualization._panels import NO_DATA, PIXELS, draw_panels, label_axes, new_figure, split_images
 from esis_ndcube.visualization.style import (
@@ -19,7 +20,6 @@ from esis_ndcube.visualization.style import (
     image_and_sample,
     in_memory,
     intensity_norm,
-    invalid,
     title,
 )
 
@@ -99,7 +99,7 @@ def plot_difference(cube, first, second, frame=None, *, figure=None):
     """
     check_cube(cube, 3)
     difference = in_memory(_exposure(cube, frame).difference(first, second))
-    bad = invalid(difference) | flagged(difference, Flag.OVERLAP)
+    bad = invalid_pixels(difference.data, difference.mask) | flagged(difference, Flag.OVERLAP)
     limit = difference_limit(difference.data[~bad])
     norm = ImageNormalize(vmin=-limit, vmax=limit, clip=False)
     figure = new_figure(figure, 7, 6)
@@ -144,7 +144,7 @@ def plot_with_reference(cube, reference, frame=None, *, figure=None):
     exposure = in_memory(_exposure(cube, frame))
     image = exposure[0]
     # A bad pixel of one channel is no loss, but the minimum is taken only where all channels looked.
-    unseen = invalid(exposure)
+    unseen = invalid_pixels(exposure.data, exposure.mask)
     bad = flagged(exposure, Flag.OUTSIDE | Flag.MISSING).any(axis=0) | unseen.all(axis=0)
     data = np.where(bad, np.nan, np.where(unseen, np.inf, exposure.data).min(axis=0))
     values = reference.data if reference.mask is None else np.where(reference.mask, np.nan, reference.data)

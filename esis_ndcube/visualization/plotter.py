@@ -6,13 +6,13 @@ import numpy as np
 from ndcube.visualization.mpl_plotter import MatplotlibPlotter
 from ndcube.visualization.plotting_utils import prep_plot_kwargs
 
+from esis_ndcube.utils.arrays import invalid_pixels
 from esis_ndcube.visualization._panels import NO_DATA, PIXELS, coordinate_style, label_axes
 from esis_ndcube.visualization.style import (
     axis_names,
     good_images,
     heading,
     in_memory,
-    invalid,
     scale,
     valid_values,
     value_label,
@@ -156,7 +156,7 @@ class _Images:
         # Each is asked for several times in turn.
         if self._last[0] != item:
             part = in_memory(self._cube[item])
-            self._last = item, np.ma.masked_array(part.data, invalid(part))
+            self._last = item, np.ma.masked_array(part.data, invalid_pixels(part.data, part.mask))
         return self._last[1]
 
     def min(self):

@@ -11,6 +11,7 @@ from astropy.visualization import AsinhStretch, ImageNormalize
 
 from esis_ndcube.flags import Flag
 from esis_ndcube.operations._parts import rebuild
+from esis_ndcube.utils.arrays import invalid_pixels
 
 NOT_NORMALIZED = "not normalized: call cube.normalize_intensities() first"
 COLORMAP = "inferno"
@@ -55,10 +56,9 @@ def good_images(cube):
     return good if good.any() else ~good
 
 
-def invalid(cube):
-    """Pixels that are masked or not finite, of the data's shape."""
-    bad = ~np.isfinite(cube.data)
-    return bad if cube.mask is None else bad | cube.mask
+def image_data(image):
+    """The values of an image, NaN where they are invalid."""
+    return np.where(invalid_pixels(image.data, image.mask), np.nan, image.data)
 
 
 def flagged(cube, flag):
@@ -88,7 +88,7 @@ def image_and_sample(cube):
     if any(hasattr(array, "dask") for array in arrays.values()):
         (arrays,) = dask.compute(arrays)
     pixels = SimpleNamespace(**arrays, shape=cube.data.shape)
-    return np.where(invalid(pixels), np.nan, pixels.data), valid_values(pixels)
+    return image_data(pixels), valid_values(pixels)
 
 
 def middle_exposure(cube):
@@ -109,9 +109,7 @@ def valid_values(cube):
     """
     step = int(max(1, np.sqrt(np.prod(cube.data.shape[-2:], dtype=float) / _SAMPLE)))
     every = (..., *(slice(None, None, step) for _ in cube.data.shape[-2:]))
-    bad = ~np.isfinite(cube.data[every])
-    if cube.mask is not None:
-        bad = bad | np.broadcast_to(cube.mask, cube.data.shape)[every]
+    bad = invalid_pixels(cube.data, cube.mask, every)
     # A Map has no flags.
     flags = getattr(cube, "flags", None)
     if flags is not None:

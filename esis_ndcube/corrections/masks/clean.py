@@ -6,6 +6,7 @@ from esis_ndcube.field_stop import line_region, overlapping_lines
 from esis_ndcube.flags import Flag
 from esis_ndcube.flight.instrument import line_key
 from esis_ndcube.resample import detector_coordinates
+from esis_ndcube.utils.arrays import invalid_pixels
 from esis_ndcube.utils.checks import check_cube
 
 __all__ = ["clean_region"]
@@ -62,7 +63,7 @@ def clean_region(cube, *, channels=None, lines=None, frames=None):
     clean = np.ones(cube.data.shape[-2:], dtype=bool)
     seen = False
     for index in ((i, j) for i in pick_frames for j in pick_channels):
-        good = np.isfinite(np.asarray(cube.data[index])) & ~np.asarray(cube._mask_part(index))
+        good = ~np.asarray(invalid_pixels(cube.data, cube.mask, index))
         if not good.any():
             continue
         seen = True

@@ -7,6 +7,7 @@ from astropy.wcs import WCSCOMPARE_ANCILLARY, WCSCOMPARE_CRPIX
 from esis_ndcube.field_stop.region import distance_inside, overlapping_lines
 from esis_ndcube.flags import Flag
 from esis_ndcube.resample import detector_coordinates
+from esis_ndcube.utils.arrays import invalid_pixels
 from esis_ndcube.utils.checks import check_cube as check_kind
 
 # Share of the clean pixels that another line has to cover to matter.
@@ -45,20 +46,10 @@ def on_grid(alignment, wcs):
     return alignment.grid.wcs.compare(wcs.wcs, WCSCOMPARE_ANCILLARY | WCSCOMPARE_CRPIX)
 
 
-def valid_pixels(cube, time, channel):
-    """Where an image has light of the line, shape (y, x)."""
-    return np.isfinite(np.asarray(cube.data[time, channel])) & ~np.asarray(cube._mask_part((time, channel)))
-
-
 def clean_pixels(cube, time, channel):
     """Where an image has light of the line and none of the brightest line that overlaps it, shape (y, x)."""
     flags = np.asarray(cube.flags[time, channel])
-    return valid_pixels(cube, time, channel) & (flags & Flag.OVERLAP == 0)
-
-
-def is_present(cube, time, channel, alignments):
-    """Whether there is an image."""
-    return alignments[time, channel] is not None and valid_pixels(cube, time, channel).any()
+    return ~np.asarray(invalid_pixels(cube.data, cube.mask, (time, channel))) & (flags & Flag.OVERLAP == 0)
 
 
 def second_lines(cube, alignments):

@@ -3,9 +3,10 @@
 import numpy as np
 
 from esis_ndcube.corrections.vignetting._difference_slopes import fit_difference_slopes
-from esis_ndcube.corrections.vignetting._images import check_cube, chosen_alignments, is_present, on_grid
+from esis_ndcube.corrections.vignetting._images import check_cube, chosen_alignments, on_grid
 from esis_ndcube.corrections.vignetting._joint import fit_joint_slopes
 from esis_ndcube.corrections.vignetting.model import Vignetting
+from esis_ndcube.utils.arrays import invalid_pixels
 
 __all__ = ["fit_vignetting"]
 
@@ -70,9 +71,9 @@ def fit_vignetting(cube, method="joint"):
         )
         raise ValueError(msg)
     alignments = chosen_alignments(cube)
-    present = np.array(
-        [[is_present(cube, t, c, alignments) for c in range(cube.data.shape[1])] for t in range(cube.data.shape[0])]
-    )
+    present = np.zeros(alignments.shape, dtype=bool)
+    for index, alignment in np.ndenumerate(alignments):
+        present[index] = alignment is not None and not np.all(invalid_pixels(cube.data, cube.mask, index))
     if lacking := [int(n) for n, any_image in zip(cube.channel, present.any(axis=0), strict=True) if not any_image]:
         msg = f"channel {', '.join(map(str, lacking))} has no image in any exposure: leave it out of the cube"
         raise ValueError(msg)

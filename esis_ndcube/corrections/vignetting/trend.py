@@ -9,7 +9,6 @@ from astropy.table import Table
 from esis_ndcube.corrections.normalize import image_means, normalization_factors
 from esis_ndcube.corrections.vignetting._difference_slopes import slope_weights, window_columns
 from esis_ndcube.corrections.vignetting._images import check_cube, clean_pixels
-from esis_ndcube.operations._parts import invalid_pixels
 
 __all__ = ["masked_difference_trend"]
 
@@ -48,7 +47,7 @@ def masked_difference_trend(cube):
     check_cube(cube)
     factors = np.ones(cube.data.shape[:2])
     if cube.normalization is None:
-        factors = normalization_factors(image_means(cube.data, invalid_pixels(cube), cube.flags)[0])
+        factors = normalization_factors(image_means(cube.data, cube.mask, cube.flags)[0])
     columns = window_columns(cube)
     rows = []
     for time, frame in enumerate(np.atleast_1d(cube.frame)):
