@@ -10,7 +10,7 @@ from esis_ndcube.flags import Flag
 from esis_ndcube.operations._parts import rebuild
 from esis_ndcube.resample import correlation_factor
 from esis_ndcube.utils.arrays import invalid_pixels, plain_arrays
-from esis_ndcube.utils.checks import check_cube, named_axes
+from esis_ndcube.utils.checks import check_axes, check_cube, named_axes
 from esis_ndcube.utils.provenance import ProcessingStep
 from esis_ndcube.utils.uncertainty import make_uncertainty, standard_deviation
 from esis_ndcube.wcs.meta import copy_meta
@@ -214,9 +214,7 @@ def masked_means(cube, *, region=None):
     """
     check_cube(cube, 3)
     named_axes(cube)
-    if cube.data.ndim != 4:
-        msg = f"got a cube of shape {cube.data.shape}, expected (time, channel, y, x)"
-        raise ValueError(msg)
+    check_axes(cube)
     region = None if region is None else np.asarray(region)
     if region is None and cube.flags is None:
         msg = "got a cube without flags, expected them, or a region"

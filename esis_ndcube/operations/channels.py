@@ -5,7 +5,7 @@ import numpy as np
 from esis_ndcube.operations._parts import join_values, rebuild
 from esis_ndcube.operations.arithmetic import combine
 from esis_ndcube.utils.arrays import invalid_pixels
-from esis_ndcube.utils.checks import check_cube
+from esis_ndcube.utils.checks import check_cube, find_number
 from esis_ndcube.utils.provenance import ProcessingStep
 from esis_ndcube.wcs._derived import forget_channel
 
@@ -92,9 +92,9 @@ def difference(cube, first, second):
     """
     check_cube(cube, 3)
     before = (slice(None),) * _channel_axis(cube)
-    one = cube[(*before, _channel_index(cube, first))]
+    one = cube[(*before, find_number("channel", first, cube.channel))]
     # A channel and itself are not independent.
-    two = one if first == second else cube[(*before, _channel_index(cube, second))]
+    two = one if first == second else cube[(*before, find_number("channel", second, cube.channel))]
     result = combine(one, "subtract", two)
     parts = {name: getattr(result, name) for name in ("data", "uncertainty", "mask", "flags")}
     return _join_channels(cube, "difference", [int(first), int(second)], parts)
@@ -108,21 +108,13 @@ def _channel_axis(cube):
     return names.index("channel")
 
 
-def _channel_index(cube, number):
-    index = np.flatnonzero(cube.channel == number)
-    if not index.size:
-        msg = f"got channel {number!r}, expected one of {', '.join(map(str, cube.channel))}"
-        raise ValueError(msg)
-    return int(index[0])
-
-
 def _join_channels(cube, name, channels, parts):
     """A cube without channel axis that is of no single channel."""
     axis = _channel_axis(cube)
     first = cube[(*(slice(None),) * axis, 0)]
     meta, dropped = first.meta, []
     if meta is not None:
-        indices = [_channel_index(cube, number) for number in channels]
+        indices = [find_number("channel", number, cube.channel) for number in channels]
         for key, axes in getattr(cube.meta, "axes", {}).items():
             if axis in axes:
                 joined = _join_meta(cube, key, list(map(int, axes)).index(axis), indices)

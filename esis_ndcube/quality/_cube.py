@@ -4,7 +4,7 @@ import numpy as np
 
 from esis_ndcube.flags import Flag
 from esis_ndcube.registration import log_difference_of_gaussians
-from esis_ndcube.utils.checks import check_cube
+from esis_ndcube.utils.checks import check_axes, check_cube
 
 # All offsets are measured on images filtered with Gaussians of these widths in pixels.
 FINE, COARSE = 1.0, 8.0
@@ -13,15 +13,7 @@ FINE, COARSE = 1.0, 8.0
 def check(cube, *, flags=False):
     """Refuse a cube without all four axes, or without flags where they are needed."""
     check_cube(cube, 3)
-    if cube.data.ndim != 4:
-        msg = f"got a cube of shape {cube.data.shape}, expected (time, channel, y, x): slice with ranges"
-        raise ValueError(msg)
-    if cube.frame is None or cube.channel is None:
-        msg = "got a cube without frame or channel numbers, expected one of form_level3"
-        raise ValueError(msg)
-    if flags and cube.flags is None:
-        msg = "got a cube without flags, which say where the field stop and overlapping lines are"
-        raise ValueError(msg)
+    check_axes(cube, "frame", "channel", *["flags"] * flags)
 
 
 def field_stop(cube, time, channel):

@@ -9,6 +9,7 @@ from astropy.table import QTable
 from esis_ndcube.quality._cube import check, coefficient, field_stop, filtered
 from esis_ndcube.quality.shifts import image_shift
 from esis_ndcube.registration.reference import observed_grid, pixel_size, warn_of_gap
+from esis_ndcube.utils.checks import find_number
 
 __all__ = ["offset_to_map"]
 
@@ -51,11 +52,8 @@ def offset_to_map(cube, reference, *, frame=None):
         gaps = abs((cube.time - reference.reference_date).to(u.s))
         time = int(gaps.argmin())
         warn_of_gap("images", gaps[time], "frame=")
-    elif frame in list(cube.frame):
-        time = list(cube.frame).index(frame)
     else:
-        msg = f"got frame {frame}, expected one of the cube's: {', '.join(map(str, cube.frame))}"
-        raise ValueError(msg)
+        time = find_number("frame", frame, cube.frame, "the cube's: ")
     # The images are compared on the coarser of both grids. The cube may be a part of the flight's grid.
     grid = observed_grid(cube.flight, reference.observer_coordinate, reference.reference_date)
     grid.wcs.crpix = cube[time, 0].wcs.wcs.crpix

@@ -6,7 +6,7 @@ import astropy.units as u
 from astropy.table import QTable
 
 from esis_ndcube.registration._status import image_status
-from esis_ndcube.utils.checks import named_axes
+from esis_ndcube.utils.checks import find_number, named_axes
 
 __all__ = ["pointing_table"]
 
@@ -65,10 +65,7 @@ def pointing_table(alignments, frames, times, *, flight, line, reference_frame=N
     frames = np.asarray(frames)
     if reference_frame is None:
         reference_frame = flight.pose_frame if flight.pose_frame in frames else frames[len(frames) // 2]
-    if reference_frame not in frames:
-        msg = f"got reference frame {reference_frame}, expected one of the cube's, {frames.tolist()}"
-        raise ValueError(msg)
-    chosen = int(np.flatnonzero(frames == reference_frame)[0])
+    chosen = find_number("reference frame", reference_frame, frames, "the cube's: ")
     values = np.full((*alignments.shape, 3), np.nan)
     numbers = np.zeros(alignments.shape[1], dtype=int)
     for j, column in enumerate(alignments.T):
@@ -122,11 +119,7 @@ def image_alignment(cube, frame, channel):
         if number is None and numbers.size > 1:
             msg = f"got a cube of {numbers.size} {name}s, expected one: cut out an image, or give {name}="
             raise ValueError(msg)
-        found = np.flatnonzero(numbers == (numbers[0] if number is None else number))
-        if not found.size:
-            msg = f"got {name} {number!r}, expected one of {', '.join(map(str, numbers))}"
-            raise ValueError(msg)
-        index.append((int(found[0]), numbers.size))
+        index.append((0 if number is None else find_number(name, number, numbers), numbers.size))
     (i, rows), (j, columns) = index
     alignment = alignments
     if isinstance(alignments, np.ndarray):

@@ -12,7 +12,7 @@ from esis_ndcube.registration._status import image_status
 from esis_ndcube.report._pictures import image_pictures
 from esis_ndcube.report._sections import MEASURES, median, page_figure, provenance_tables, quality_section
 from esis_ndcube.report._tables import cell
-from esis_ndcube.utils.checks import check_cube
+from esis_ndcube.utils.checks import check_axes, check_cube
 from esis_ndcube.utils.output import check_output, write_text
 from esis_ndcube.visualization import plot_channels, plot_difference, plot_with_reference
 from esis_ndcube.visualization.style import NOT_NORMALIZED, compares_unnormalized
@@ -71,13 +71,7 @@ def write_report(cube, path, *, reference=None, source=None, overwrite=False, pr
     check_cube(cube, 3)
     path = check_output(path, overwrite, inputs=[cube, reference])
     template = _template()
-    if cube.data.ndim != 4:
-        msg = f"got a cube of shape {cube.data.shape}, expected (time, channel, y, x): slice with ranges"
-        raise ValueError(msg)
-    for name in ("flight", "line", "frame"):
-        if getattr(cube, name) is None:
-            msg = f"got a cube without {name}, expected one of form_level3, or part of one"
-            raise ValueError(msg)
+    check_axes(cube, "flight", "line", "frame")
     return write_text(path, template.render(_content(cube, reference, source, progress)), overwrite=overwrite)
 
 

@@ -1,4 +1,6 @@
-"""Whether a function was given the kind of cube that it is made for."""
+"""Whether a function was given the kind of cube that it is made for, and what of a cube is meant."""
+
+import numpy as np
 
 _MEND = {1: "ESISLevel1Cube.from_raw makes one of raw frames", 3: "form_level3 makes one of Level-1 frames"}
 
@@ -63,6 +65,26 @@ def check_cube(cube, *levels):
     if not is_cube(cube, *levels):
         msg = f"got an {kind}, expected {expected}{mend}"
         raise ValueError(msg)
+
+
+def check_axes(cube, *needed):
+    """Refuse a cube without all four axes, or without one of the attributes that are needed."""
+    if cube.data.ndim != 4:
+        msg = f"got a cube of shape {cube.data.shape}, expected (time, channel, y, x): slice with ranges"
+        raise ValueError(msg)
+    for name in needed:
+        if getattr(cube, name) is None:
+            msg = f"got a cube without {name}, expected one of form_level3, or part of one"
+            raise ValueError(msg)
+
+
+def find_number(name, number, numbers, of=""):
+    """Index of a frame or channel number among those of a cube."""
+    numbers = np.atleast_1d(numbers).tolist()
+    if number not in numbers:
+        msg = f"got {name} {number!r}, expected one of {of}{', '.join(map(str, numbers)) or 'it knows none'}"
+        raise ValueError(msg)
+    return numbers.index(number)
 
 
 def named_axes(cube):

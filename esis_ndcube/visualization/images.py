@@ -8,7 +8,7 @@ from astropy.visualization import ImageNormalize
 from esis_ndcube.flags import Flag
 from esis_ndcube.registration._reference_sources import map_name
 from esis_ndcube.utils.arrays import invalid_pixels
-from esis_ndcube.utils.checks import check_cube
+from esis_ndcube.utils.checks import check_cube, find_number
 from esis_ndcube.visualization._panels import NO_DATA, PIXELS, draw_panels, label_axes, new_figure, split_images
 from esis_ndcube.visualization.style import (
     COLORMAP,
@@ -168,10 +168,6 @@ def _exposure(cube, frame):
     if names[-3:] != ["channel", "y", "x"]:
         msg = f"got a cube with axes {names}, expected (time, channel, y, x) or (channel, y, x): slice with ranges"
         raise ValueError(msg)
-    frames = [] if cube.frame is None else [int(number) for number in np.atleast_1d(cube.frame)]
-    if frame is not None and frame not in frames:
-        msg = f"got frame {frame}, expected one of the cube's: {', '.join(map(str, frames)) or 'it knows none'}"
-        raise ValueError(msg)
-    if names[0] == "channel":
-        return cube
-    return cube[0 if frame is None else frames.index(frame)]
+    frames = [] if cube.frame is None else cube.frame
+    index = 0 if frame is None else find_number("frame", frame, frames, "the cube's: ")
+    return cube if names[0] == "channel" else cube[index]

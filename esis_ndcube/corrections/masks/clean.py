@@ -7,7 +7,7 @@ from esis_ndcube.flags import Flag
 from esis_ndcube.flight.instrument import line_key
 from esis_ndcube.resample import detector_coordinates
 from esis_ndcube.utils.arrays import invalid_pixels
-from esis_ndcube.utils.checks import check_cube
+from esis_ndcube.utils.checks import check_cube, find_number
 
 __all__ = ["clean_region"]
 
@@ -83,13 +83,7 @@ def _pick(name, numbers, wanted):
     """Indices of channel or frame numbers."""
     if wanted is None:
         return range(len(numbers))
-    indices = []
-    for number in np.atleast_1d(wanted):
-        found = np.flatnonzero(np.asarray(numbers) == number)
-        if not found.size:
-            msg = f"got {name} {number}, expected one of {', '.join(map(str, numbers))}"
-            raise ValueError(msg)
-        indices.append(int(found[0]))
+    indices = [find_number(name, number, numbers) for number in np.atleast_1d(wanted).tolist()]
     if not indices:
         msg = f"got no {name}, expected at least one of {', '.join(map(str, numbers))}"
         raise ValueError(msg)

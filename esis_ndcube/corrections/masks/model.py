@@ -10,7 +10,7 @@ from sunpy.util.exceptions import warn_user
 
 from esis_ndcube.corrections.masks._sides import check_sides
 from esis_ndcube.resample import detector_coordinates
-from esis_ndcube.utils.checks import check_cube
+from esis_ndcube.utils.checks import check_axes, check_cube
 from esis_ndcube.wcs._sun import celestial_frame, is_hidden
 
 __all__ = ["PolygonMask"]
@@ -179,9 +179,7 @@ class PolygonMask:
         >>> PolygonMask([(1100, 400), (1180, 400), (1180, 420)]).evaluate(cube).sum()  # doctest: +SKIP
         """
         check_cube(cube)
-        if cube.data.ndim != 4:
-            msg = f"got a cube of shape {cube.data.shape}, expected (time, channel, y, x): slice with ranges"
-            raise ValueError(msg)
+        check_axes(cube)
         result = np.zeros(cube.data.shape, dtype=bool)
         concerned = [
             (time, channel)

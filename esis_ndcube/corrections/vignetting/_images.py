@@ -8,24 +8,16 @@ from esis_ndcube.field_stop.region import distance_inside, overlapping_lines
 from esis_ndcube.flags import Flag
 from esis_ndcube.resample import detector_coordinates
 from esis_ndcube.utils.arrays import invalid_pixels
-from esis_ndcube.utils.checks import check_cube as check_kind
+from esis_ndcube.utils.checks import check_axes, check_cube
 
 # Share of the clean pixels that another line has to cover to matter.
 _MATTERS = 0.02
 
 
-def check_cube(cube):
+def check(cube):
     """Raise a `ValueError` if the images can not be compared with one another."""
-    check_kind(cube, 3)
-    if cube.data.ndim != 4:
-        msg = f"got a cube of shape {cube.data.shape}, expected (time, channel, y, x): slice with ranges"
-        raise ValueError(msg)
-    if cube.flight is None or cube.line is None:
-        msg = "got a cube without flight or line, expected one of form_level3"
-        raise ValueError(msg)
-    if cube.flags is None:
-        msg = "got a cube without flags, which say where the field stop and overlapping lines are"
-        raise ValueError(msg)
+    check_cube(cube, 3)
+    check_axes(cube, "flight", "line", "flags")
     if cube.data.shape[1] < 2:
         msg = f"got a cube of channel {cube.channel[0]} only, expected two or more to compare"
         raise ValueError(msg)

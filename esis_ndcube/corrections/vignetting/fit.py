@@ -3,7 +3,7 @@
 import numpy as np
 
 from esis_ndcube.corrections.vignetting._difference_slopes import fit_difference_slopes
-from esis_ndcube.corrections.vignetting._images import check_cube, chosen_alignments, on_grid
+from esis_ndcube.corrections.vignetting._images import check, chosen_alignments, on_grid
 from esis_ndcube.corrections.vignetting._joint import fit_joint_slopes
 from esis_ndcube.corrections.vignetting.model import Vignetting
 from esis_ndcube.utils.arrays import invalid_pixels
@@ -63,7 +63,7 @@ def fit_vignetting(cube, method="joint"):
     if method not in _METHODS:
         msg = f"got method {method!r}, expected one of {', '.join(map(repr, _METHODS))}"
         raise ValueError(msg)
-    check_cube(cube)
+    check(cube)
     if cube.vignetting is not None:
         msg = (
             f"the vignetting is corrected already, by the slopes from {cube.vignetting.source}: "

@@ -8,7 +8,7 @@ from astropy.table import Table
 
 from esis_ndcube.corrections.normalize import image_means, normalization_factors
 from esis_ndcube.corrections.vignetting._difference_slopes import slope_weights, window_columns
-from esis_ndcube.corrections.vignetting._images import check_cube, clean_pixels
+from esis_ndcube.corrections.vignetting._images import check, clean_pixels
 
 __all__ = ["masked_difference_trend"]
 
@@ -44,7 +44,7 @@ def masked_difference_trend(cube):
     >>> cube = ESISLevel3Cube.read("l3.fits")  # doctest: +SKIP
     >>> masked_difference_trend(cube.correct_vignetting())["trend"].max()  # doctest: +SKIP
     """
-    check_cube(cube)
+    check(cube)
     factors = np.ones(cube.data.shape[:2])
     if cube.normalization is None:
         factors = normalization_factors(image_means(cube.data, cube.mask, cube.flags)[0])
