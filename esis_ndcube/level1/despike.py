@@ -281,10 +281,8 @@ def _quantiles(windows, fractions):
 
 def _dilate(mask, radius):
     """Marked pixels and all within ``radius`` of them; faster than a morphological filter for few marks."""
-    y, x = np.nonzero(mask)
-    offsets = np.arange(-radius, radius + 1)
     wide = np.zeros(mask.shape, dtype=bool)
-    wide[y[:, np.newaxis, np.newaxis] + offsets[:, np.newaxis], x[:, np.newaxis, np.newaxis] + offsets] = True
+    wide[_around(mask, radius)] = True
     return wide
 
 
@@ -294,9 +292,14 @@ def _inside(padded):
 
 def _windows(work, where):
     """The 7 x 7 pixels around each marked one, shape (marked, 7, 7)."""
+    return work[_around(where, _HALF)]
+
+
+def _around(where, radius):
+    """Rows and columns of squares around chosen pixels."""
     y, x = np.nonzero(where)
-    offsets = np.arange(-_HALF, _HALF + 1)
-    return work[y[:, np.newaxis, np.newaxis] + offsets[:, np.newaxis], x[:, np.newaxis, np.newaxis] + offsets]
+    offsets = np.arange(-radius, radius + 1)
+    return y[:, np.newaxis, np.newaxis] + offsets[:, np.newaxis], x[:, np.newaxis, np.newaxis] + offsets
 
 
 def _choose(where, which):

@@ -8,7 +8,7 @@ import astropy.units as u
 from astropy.io import fits
 from astropy.time import Time
 
-from esis_ndcube.flags import Flag
+from esis_ndcube.flags import Flag, complete_flags
 from esis_ndcube.io._planes import image_data
 from esis_ndcube.io._values import unit_text
 from esis_ndcube.io.images import write_image_files
@@ -221,8 +221,7 @@ def _put(planes, index, image, unit, flight):
         data = data * gain
     flags = image.get("flags")
     if flags is None:
-        flags = np.zeros(data.shape, dtype=np.uint16)
-        flags[~np.isfinite(data)] |= int(Flag.BAD_PIXEL)
+        flags = complete_flags(None, data, None)
         for columns in channel.bad_columns:
             flags[:, slice(*columns)] |= int(Flag.BAD_PIXEL)
     sigma = image.get("uncert")

@@ -21,7 +21,7 @@ from esis_ndcube.registration._reference_sources import map_name
 from esis_ndcube.registration.aia import POINTING_KEYWORD, add_uncertainty, point_map
 from esis_ndcube.registration.reference import warn_of_gap
 from esis_ndcube.resample import interpolate, propagate_uncertainty
-from esis_ndcube.utils.checks import check_cube, named_axes
+from esis_ndcube.utils.checks import check_cube, named_axes, split_images
 from esis_ndcube.utils.provenance import ProcessingStep
 from esis_ndcube.utils.uncertainty import standard_deviation
 from esis_ndcube.wcs._coordinates import carry_coordinates
@@ -126,10 +126,9 @@ class ContextCube(ESISCube):
             msg = f"got a cube of shape {self.data.shape}, expected whole images of exposures with frame numbers"
             raise ValueError(msg)
         label = self.name if label is None else label
-        images = [self[index] for index in range(len(self.data))] if self.data.ndim == 3 else [self]
         images = {
             Path(directory) / f"{file_stem(label)}_{int(image.frame):05d}.fits": image
-            for image in images
+            for image in split_images(self)
             if image.headers[0] is not None
         }
 
@@ -223,8 +222,7 @@ def context_cube(
     check_cube(cube, 3)
     maps = _check_maps(maps)
     whole, cube = cube, _one_channel(cube)
-    timed = cube.data.ndim == 3
-    exposures = [cube[index] for index in range(len(cube.data))] if timed else [cube]
+    timed, exposures = cube.data.ndim == 3, split_images(cube)
     times = cube.time.reshape(len(exposures))
     chosen = _nearest(maps, times, max_gap)
     images = {index: _prepare(maps[index], pointing_table, error_table) for index in sorted({*chosen} - {None})}

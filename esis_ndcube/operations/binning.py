@@ -1,7 +1,5 @@
 """Cubes with larger pixels and longer exposures."""
 
-import copy
-
 import numpy as np
 
 import astropy.units as u
@@ -16,7 +14,7 @@ from esis_ndcube.utils.uncertainty import make_uncertainty, standard_deviation, 
 from esis_ndcube.wcs import ESISWCS, SlicedESISWCS
 from esis_ndcube.wcs._coordinates import bin_coordinates
 from esis_ndcube.wcs._derived import bin_wcs
-from esis_ndcube.wcs.meta import copy_meta
+from esis_ndcube.wcs.meta import copy_meta, remake_meta
 
 __all__ = ["rebin"]
 
@@ -269,7 +267,5 @@ def _bin_meta(cube, factors, operation):
                 del values[key]
                 continue
         values[key], axes[key] = value, of
-    comments = {key: text for key, text in cube.meta.key_comments.items() if key in values}
     shape = [n // f for n, f in zip(cube.shape, factors, strict=True)]
-    empty = copy.copy(cube.meta)
-    return type(empty)(values, key_comments=comments, axes=axes, data_shape=shape), dropped
+    return remake_meta(cube.meta, values, axes, shape), dropped

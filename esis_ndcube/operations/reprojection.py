@@ -31,7 +31,7 @@ from esis_ndcube.utils.uncertainty import make_uncertainty, standard_deviation
 from esis_ndcube.wcs import ESISWCS
 from esis_ndcube.wcs._derived import replace_celestial
 from esis_ndcube.wcs._sun import SeenWCS, observer, seen_pixels
-from esis_ndcube.wcs.meta import copy_meta
+from esis_ndcube.wcs.meta import copy_meta, remake_meta
 
 __all__ = ["reproject_to"]
 
@@ -208,14 +208,13 @@ def _observer(target):
 
 def _resize_meta(cube, shape):
     """Metadata of images of another shape, and the names of those that belong to their pixels and are lost."""
-    meta = copy_meta(cube.meta)
+    meta = cube.meta
     if not isinstance(meta, NDMeta):
-        return meta, []
+        return copy_meta(meta), []
     dropped = [key for key, axes in meta.axes.items() if max(axes) >= len(shape) - 2]
     values = {key: value for key, value in meta.items() if key not in dropped}
     axes = {key: of for key, of in meta.axes.items() if key not in dropped}
-    comments = {key: text for key, text in meta.key_comments.items() if key not in dropped}
-    return type(meta)(values, key_comments=comments, axes=axes, data_shape=shape), dropped
+    return remake_meta(meta, values, axes, shape), dropped
 
 
 @dataclass

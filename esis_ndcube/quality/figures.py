@@ -2,8 +2,9 @@
 
 import numpy as np
 from matplotlib import colormaps
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+
+from esis_ndcube.visualization._panels import new_figure
 
 __all__ = [
     "plot_correlation",
@@ -242,7 +243,7 @@ def plot_tiles(tiles, frame=None, *, figure=None):
     pairs = list(dict.fromkeys(zip(tiles["first"].tolist(), tiles["second"].tolist(), strict=True)))
     columns = min(len(pairs), 3 if len(pairs) <= 9 else 5)
     rows = -(-len(pairs) // columns)
-    figure = Figure(figsize=(0.6 + 2.9 * columns, 0.9 + 2.9 * rows), layout="constrained") if figure is None else figure
+    figure = new_figure(figure, 0.6 + 2.9 * columns, 0.9 + 2.9 * rows)
     panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     for axis in panels.flat[len(pairs) :]:
         axis.set_visible(False)
@@ -343,9 +344,7 @@ def _check(table, *columns):
 
 
 def _new_axes(axes, width=6.6, height=3.8):
-    if axes is not None:
-        return axes
-    return Figure(figsize=(width, height), layout="constrained").add_subplot()
+    return new_figure(None, width, height).add_subplot() if axes is None else axes
 
 
 def _groups(table, keys):

@@ -21,7 +21,7 @@ from esis_ndcube.registration.aia import POINTING_KEYWORD
 from esis_ndcube.registration.alignment import Alignment
 from esis_ndcube.utils._spline import evaluate, prepare
 from esis_ndcube.utils.arrays import invalid_pixels
-from esis_ndcube.utils.checks import is_cube
+from esis_ndcube.utils.checks import is_cube, split_images
 
 # Images with pixels larger than this many of the grid's are interpolated by a spline, others linearly.
 _COARSE = 1.5
@@ -156,9 +156,8 @@ def _cube_sources(cube):
     if cube.data.ndim not in (2, 3):
         msg = f"got a reference cube of shape {cube.data.shape}, expected axes (y, x) or (time, y, x)"
         raise ValueError(msg)
-    images = [cube] if cube.data.ndim == 2 else [cube[index] for index in range(len(cube.data))]
     # An exposure that could not be aligned is no image.
-    return [_image_source(image) for image in images if not np.all(invalid_pixels(image.data, image.mask))]
+    return [_image_source(image) for image in split_images(cube) if not np.all(invalid_pixels(image.data, image.mask))]
 
 
 def _one_channel(cube):

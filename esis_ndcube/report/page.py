@@ -12,6 +12,7 @@ from esis_ndcube.registration._status import image_status
 from esis_ndcube.report._pictures import image_pictures
 from esis_ndcube.report._sections import MEASURES, median, page_figure, provenance_tables, quality_section
 from esis_ndcube.report._tables import cell
+from esis_ndcube.utils.arrays import invalid_pixels
 from esis_ndcube.utils.checks import check_axes, check_cube
 from esis_ndcube.utils.output import check_output, write_text
 from esis_ndcube.visualization import plot_channels, plot_difference, plot_with_reference
@@ -145,19 +146,25 @@ def _start(cube, reference):
     """The exposure to begin with: nearest to the reference, or else the middle one of those with most images."""
     if reference is not None:
         return int(np.abs((cube.time - reference.reference_date).to_value(u.s)).argmin())
-    count = np.array([sum(np.isfinite(image).any() for image in images) for images in cube.data])
+    count = np.array([len(_seen(cube, time)) for time in range(cube.shape[0])])
     best = np.flatnonzero(count == count.max())
     return int(best[len(best) // 2])
 
 
 def _pair(cube, time):
     """The reference channel and another one that have data in an exposure."""
-    seen = [int(c) for c, image in zip(cube.channel, cube.data[time], strict=True) if np.isfinite(image).any()]
+    seen = _seen(cube, time)
     if len(seen) < 2:
         return None
     first = cube.flight.reference_channel if cube.flight.reference_channel in seen else seen[0]
     later = [number for number in seen if number > first]
     return tuple(sorted((first, later[0] if later else seen[seen.index(first) - 1])))
+
+
+def _seen(cube, time):
+    """Channels that have data in an exposure."""
+    bad = invalid_pixels(cube.data, cube.mask, time)
+    return [int(number) for number, image in zip(cube.channel, bad, strict=True) if not np.all(image)]
 
 
 def _label(cube, index):

@@ -78,6 +78,11 @@ def check_axes(cube, *needed):
             raise ValueError(msg)
 
 
+def split_images(cube):
+    """The images of a cube of several, of all channels or exposures, or the only one."""
+    return [cube] if cube.data.ndim == 2 else [cube[index] for index in range(len(cube.data))]
+
+
 def find_number(name, number, numbers, of=""):
     """Index of a frame or channel number among those of a cube."""
     numbers = np.atleast_1d(numbers).tolist()

@@ -2,7 +2,8 @@
 
 from html import escape
 
-from esis_ndcube.visualization._panels import name_panel, split_images
+from esis_ndcube.utils.checks import split_images
+from esis_ndcube.visualization._panels import name_panel
 from esis_ndcube.visualization.style import (
     axis_names,
     exposure_title,

@@ -79,11 +79,6 @@ def draw_panels(groups, heading, *, figure=None, values=None):
     return Panels(figure, heading, axes, artists)
 
 
-def split_images(exposure):
-    """The images of an exposure: of all channels, or its only one."""
-    return [exposure] if exposure.data.ndim == 2 else [exposure[index] for index in range(exposure.shape[0])]
-
-
 def name_panel(image, data):
     """The title of an image of which these values are shown."""
     return panel_title(image) + ("" if np.isfinite(data).any() else ", no data")

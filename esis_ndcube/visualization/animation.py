@@ -7,9 +7,9 @@ import numpy as np
 from matplotlib.animation import FFMpegWriter, PillowWriter
 from tqdm import tqdm
 
-from esis_ndcube.utils.checks import check_cube, is_cube
+from esis_ndcube.utils.checks import check_cube, is_cube, split_images
 from esis_ndcube.utils.output import check_output, temporary_output
-from esis_ndcube.visualization._panels import draw_panels, name_panel, split_images
+from esis_ndcube.visualization._panels import draw_panels, name_panel
 from esis_ndcube.visualization.style import axis_names, good_images, image_data, in_memory, scale, title, valid_values
 
 __all__ = ["animate"]

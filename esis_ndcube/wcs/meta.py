@@ -36,7 +36,13 @@ def copy_meta(meta):
     """
     if not isinstance(meta, NDMeta):
         return copy.copy(meta)
-    return _Meta(dict(meta), key_comments=dict(meta.key_comments), axes=dict(meta.axes), data_shape=meta.data_shape)
+    return remake_meta(meta, dict(meta), dict(meta.axes), meta.data_shape)
+
+
+def remake_meta(meta, values, axes, shape):
+    """Metadata with other values, axes of them and shape of the data; comments of values that are left stay."""
+    comments = {key: text for key, text in meta.key_comments.items() if key in values}
+    return _Meta(values, key_comments=comments, axes=axes, data_shape=shape)
 
 
 def slice_meta(meta, item, shape):
@@ -52,10 +58,4 @@ def slice_meta(meta, item, shape):
         values[key] = value[tuple(item[axis] for axis in of)]
         if left := [kept.index(axis) for axis in of if axis in kept]:
             axes[key] = left
-    comments = {key: text for key, text in meta.key_comments.items() if key in values}
-    return _Meta(
-        values,
-        key_comments=comments,
-        axes=axes,
-        data_shape=[item[axis].stop - item[axis].start for axis in kept],
-    )
+    return remake_meta(meta, values, axes, [item[axis].stop - item[axis].start for axis in kept])

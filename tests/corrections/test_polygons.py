@@ -96,6 +96,9 @@ def test_detector_polygon_on_level3(level3):
     assert not PolygonMask(vertices).evaluate(cube)[0, 0].any()
     with pytest.raises(ValueError, match="image of frame 109, channel 1 has no alignment"):
         PolygonMask(vertices).evaluate(level3)
+    # A masked image is none.
+    masked = mask_pixels(level3, ~np.isfinite(data))
+    assert not PolygonMask(vertices).evaluate(masked)[0, 0].any()
 
 
 def test_channels_and_frames(level1):

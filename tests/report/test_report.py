@@ -19,6 +19,7 @@ from esis_ndcube.level3 import ESISLevel3Cube
 from esis_ndcube.quality import correlation_table, summary
 from esis_ndcube.report import write_report
 from esis_ndcube.report._pictures import image_pictures
+from esis_ndcube.report.page import _pair
 from esis_ndcube.simulate import simulate_flight, true_cube
 from esis_ndcube.utils.provenance import ProcessingStep
 
@@ -48,6 +49,11 @@ def reference(cube):
 def path(cube, reference, tmp_path_factory):
     folder = tmp_path_factory.mktemp("report")
     return write_report(cube.normalize_intensities(), folder / "report.html", reference=reference, source="l3 <1>.fits")
+
+
+def test_masked_images_are_not_compared(cube):
+    masked = cube.mask_pixels(np.broadcast_to(cube.channel[:, None, None] == 2, cube.shape))
+    assert (_pair(cube, 1), _pair(masked, 1)) == ((2, 3), (3, 4))
 
 
 def test_page_needs_nothing_else(path):

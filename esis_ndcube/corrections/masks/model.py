@@ -10,6 +10,7 @@ from sunpy.util.exceptions import warn_user
 
 from esis_ndcube.corrections.masks._sides import check_sides
 from esis_ndcube.resample import detector_coordinates
+from esis_ndcube.utils.arrays import invalid_pixels
 from esis_ndcube.utils.checks import check_axes, check_cube
 from esis_ndcube.wcs._sun import celestial_frame, is_hidden
 
@@ -196,18 +197,15 @@ class PolygonMask:
     def _inside(self, cube, index):
         shape, own = cube.data.shape[2:], "sky" if hasattr(cube, "alignment") else "detector"
         if self.coordinates == own:
-            wcs = cube[index].wcs.low_level_wcs
-            world = (self.vertices[:, axis].to_value(unit) for axis, unit in enumerate(wcs.world_axis_units))
-            vertices = np.stack(wcs.world_to_pixel_values(*world), axis=-1)
             y, x = np.indices(shape)
-            return _contains(vertices, x, y)
+            return _contains(image_pixels(cube[index].wcs, self.vertices), x, y)
         if own == "detector":
             msg = "got a polygon on the Sun and Level-1 frames, which are not aligned: mask the Level-3 cube with it"
             raise ValueError(msg)
         alignments = cube.applied_alignment
         alignment = None if alignments is None else alignments[index]
         if alignment is None:
-            if not np.isfinite(cube.data[index]).any():
+            if np.all(invalid_pixels(cube.data, cube.mask, index)):
                 return False
             msg = (
                 f"the image of frame {cube.frame[index[0]]}, channel {cube.channel[index[1]]} has no alignment to "
@@ -218,21 +216,7 @@ class PolygonMask:
 
 
 def image_coordinates(wcs, pixels):
-    """
-    Detector or sky coordinates of pixels of an image.
-
-    Parameters
-    ----------
-    wcs : `~astropy.wcs.WCS`
-        WCS of the image.
-    pixels : `numpy.ndarray`
-        Pixels (x, y), shape (n, 2).
-
-    Returns
-    -------
-    `~astropy.units.Quantity`
-        Of that shape.
-    """
+    """Detector or sky coordinates of pixels (x, y) of an image, both of shape (n, 2)."""
     wcs = wcs.low_level_wcs
     values = wcs.pixel_to_world_values(*pixels.T)
     world = [np.asarray(v) * u.Unit(unit) for v, unit in zip(values, wcs.world_axis_units, strict=True)]
@@ -240,6 +224,13 @@ def image_coordinates(wcs, pixels):
         # Longitudes come out between 0 and 360 degrees.
         world[0] = (world[0] + 180 * u.deg) % (360 * u.deg) - 180 * u.deg
     return u.Quantity(world).T
+
+
+def image_pixels(wcs, coordinates):
+    """Pixels (x, y) of an image at detector or sky coordinates, the way back."""
+    wcs = wcs.low_level_wcs
+    world = (coordinates[:, axis].to_value(unit) for axis, unit in enumerate(wcs.world_axis_units))
+    return np.stack(wcs.world_to_pixel_values(*world), axis=-1)
 
 
 def _contains(vertices, x, y):

@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.widgets import PolygonSelector
 
-from esis_ndcube.corrections.masks.model import PolygonMask, image_coordinates
+from esis_ndcube.corrections.masks.model import PolygonMask, image_coordinates, image_pixels
 
 __all__ = ["PolygonSelection"]
 
@@ -56,10 +56,7 @@ class PolygonSelection:
             axes.imshow(image.data, origin="lower", vmax=np.percentile(seen, 99.7) if seen.size else None)
         self.selector = PolygonSelector(axes, lambda vertices: None)
         if polygon is not None:
-            wcs = image.wcs.low_level_wcs
-            units = wcs.world_axis_units
-            world = (polygon.vertices[:, axis].to_value(unit) for axis, unit in enumerate(units))
-            self.selector.verts = np.stack(wcs.world_to_pixel_values(*world), axis=-1)
+            self.selector.verts = image_pixels(image.wcs, polygon.vertices)
 
     def polygon(self, *, channels=None, frames=None):
         """
