@@ -149,7 +149,6 @@ def _parse_bins(cube, bin_shape):
 def _join(function, factors, arrays, dtype):
     """Call a function of arrays whose last axis are the pixels of a bin; lazily for lazy ones."""
     shape = arrays[0].shape
-    arrays = [np.broadcast_to(array, shape) if np.shape(array) != shape else array for array in arrays]
     # Blocks of one exposure, or bin of exposures, and whole images.
     image = len(shape) - 2
     chunks = tuple(n if axis >= image else f for axis, (n, f) in enumerate(zip(shape, factors, strict=True)))

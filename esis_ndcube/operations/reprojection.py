@@ -122,7 +122,6 @@ def reproject_to(cube, target_wcs, algorithm="interpolation", *, shape_out=None,
     leading = cube.data.ndim - 2
     grid = _Grid(cube.wcs.celestial, wcs.celestial, shape, algorithm, options)
     bad = invalid_pixels(cube.data, cube.mask)
-    bad = bad if bad.shape == cube.shape else np.broadcast_to(bad, cube.shape)
     dtype = wide_type(cube.data.dtype) if cube.data.dtype.kind == "f" else np.dtype(float)
 
     def apply(function, arrays, dtype):

@@ -191,19 +191,15 @@ def _tasks(level1, line, references, functions, workers):
             Alignment.from_pose(flight, channel, frame=frame, line=line, time=time, grid=references.grid)
             for channel, time in zip(level1.channel, level1.meta["mid_time"][index], strict=True)
         ]
-        bad = _invalid(level1, index)
+        bad = level1._mask_part(index)
+        if level1.flags is not None:
+            bad = bad | (level1.flags[index] & int(Flag.INVALID) != 0)
         images, bad = (share(part, workers=workers) for part in (level1.data[index], bad))
         # Exposures that follow each other and have the same share it, also in other processes.
         image = references.images[index]
         if last is None or image is not last[0]:
             last = image, share(None if image is None else Once(image), workers=workers)
         yield delayed(partial(_call, function, poses, flight), images, bad, last[1])
-
-
-def _invalid(level1, index):
-    """Where an exposure is invalid, by the mask or by the flags; perhaps lazy."""
-    bad = level1._mask_part(index)
-    return bad if level1.flags is None else bad | ((level1.flags[index] & int(Flag.INVALID)) != 0)
 
 
 def _call(function, poses, flight, images, bad, reference):

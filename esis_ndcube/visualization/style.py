@@ -11,7 +11,7 @@ from astropy.visualization import AsinhStretch, ImageNormalize
 
 from esis_ndcube.flags import Flag
 from esis_ndcube.operations._parts import rebuild
-from esis_ndcube.utils.arrays import invalid_pixels
+from esis_ndcube.utils.arrays import invalid_pixels, is_lazy
 
 NOT_NORMALIZED = "not normalized: call cube.normalize_intensities() first"
 COLORMAP = "inferno"
@@ -72,7 +72,7 @@ def in_memory(cube):
     arrays = {"data": cube.data, "mask": cube.mask, "flags": cube.flags}
     # Only lines have error bars.
     sigma = uncertainty.array if uncertainty is not None and cube.data.ndim == 1 else None
-    if not any(hasattr(array, "dask") for array in (*arrays.values(), sigma)):
+    if not is_lazy(*arrays.values(), sigma):
         return cube
     arrays, sigma = dask.compute(arrays, sigma)
     return rebuild(cube, **arrays, uncertainty=None if sigma is None else type(uncertainty)(sigma, uncertainty.unit))
@@ -84,10 +84,8 @@ def image_and_sample(cube):
 
     Of a lazy cube the arrays are computed and let go; a cube of them would stay until Python looks for cycles.
     """
-    arrays = {"data": cube.data, "mask": cube.mask, "flags": cube.flags}
-    if any(hasattr(array, "dask") for array in arrays.values()):
-        (arrays,) = dask.compute(arrays)
-    pixels = SimpleNamespace(**arrays, shape=cube.data.shape)
+    data, mask, flags = dask.compute(cube.data, cube.mask, cube.flags)
+    pixels = SimpleNamespace(data=data, mask=mask, flags=flags)
     return image_data(pixels), valid_values(pixels)
 
 

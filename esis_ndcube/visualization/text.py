@@ -3,13 +3,14 @@
 import numpy as np
 
 from esis_ndcube.registration._status import alignment_text
+from esis_ndcube.utils.arrays import is_lazy
 from esis_ndcube.visualization.style import NOT_NORMALIZED, axis_names, compares_unnormalized, made_of_channels
 
 
 def heading_line(cube):
     """Class, axes, unit and type of a cube, in one line."""
     axes = " x ".join(f"{n} {name}" for n, name in zip(cube.data.shape, axis_names(cube), strict=True))
-    lazy = ", lazy" if hasattr(cube.data, "dask") else ""
+    lazy = ", lazy" if is_lazy(cube.data) else ""
     return f"{type(cube).__name__}: {axes}, {cube.unit or 'no unit'}, {cube.data.dtype}{lazy}"
 
 
