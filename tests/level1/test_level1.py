@@ -77,6 +77,16 @@ def test_uncertainty_is_photon_noise_and_read_noise(cube, flight_folder):
         assert sigma[0, 0, y, x] == pytest.approx(expected, rel=0.04)
 
 
+@two_channels
+def test_uncertainty_counts_the_noise_of_the_darks(tmp_path):
+    """Where there is no light the scatter is that of the frame and of the three darks: 1.2 times that of the frame."""
+    write_flight(tmp_path, FLIGHT, light=range(20, 24), channels=(1,), scene=np.zeros(SHAPE), stray=0.0)
+    cube = ESISLevel1Cube.from_raw(tmp_path, FLIGHT)
+    # What noise makes look like light has a photon noise, which is none below zero.
+    pulls = (cube.data / cube.uncertainty.array)[cube.data < 0]
+    assert np.mean(pulls**2) == pytest.approx(1, rel=0.1)
+
+
 def test_times_are_true(cube):
     # The tiny flight stamps the end of 10 s exposures, 10 s apart, with a clock that is 0.25 s late.
     launch = np.datetime64("2021-01-02T03:00:00.125")

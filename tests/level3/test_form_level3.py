@@ -268,6 +268,15 @@ def test_reference_that_shows_another_place(flight, level1):
         form_level3(level1, wrong)
 
 
+def test_an_exposure_is_as_long_as_the_longest_of_its_channels(flight, level1):
+    meta = level1.meta.copy()
+    meta["exposure"] = [[9.0, 10.0, 8.0, 9.5], [10.0, np.nan, 11.0, 9.0]] * u.s
+    parts = {name: getattr(level1, name) for name in ("wcs", "uncertainty", "mask", "flags", "unit")}
+    unequal = ESISLevel1Cube(level1.data, meta=meta, **parts)
+    cube = form_level3(unequal, flight.maps, stage="linear", vignetting=False, normalize=False)
+    assert cube.wcs.exposure.to_value("s").tolist() == [10, 11]
+
+
 # ----------------------------------------------------------------------------------------------------- import
 
 _IMPORT = """

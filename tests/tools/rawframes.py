@@ -96,7 +96,9 @@ def dark_pattern():
     return 8 * ((x + 2 * y) % 5)
 
 
-def write_flight(folder, flight, *, light=(20, 21, 23), dark=(5, 6, 40), channels=(1, 2, 3, 4), scene=None, seed=1):
+def write_flight(
+    folder, flight, *, light=(20, 21, 23), dark=(5, 6, 40), channels=(1, 2, 3, 4), scene=None, stray=50.0, seed=1
+):
     """Write a folder of frames and return the true electrons, shape (time, channel, y, x)."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
@@ -110,7 +112,7 @@ def write_flight(folder, flight, *, light=(20, 21, 23), dark=(5, 6, 40), channel
         for i, frame in enumerate(light):
             sun = 900 * np.exp(-(((x - 30 - i) / 9.0) ** 2) - ((y - 20 - 2 * j) / 5.0) ** 2)
             truth[i, j] = sun if scene is None else scene
-            raw = raw_image(truth[i, j], flight.channel(channel), dark=pattern, stray=50.0, read_noise=2.0, rng=rng)
+            raw = raw_image(truth[i, j], flight.channel(channel), dark=pattern, stray=stray, read_noise=2.0, rng=rng)
             suffix = (".fits", ".fit.gz", ".fits.fz")[(i + j) % 3]
             write_frame(folder / f"c{channel}_{frame:05d}{suffix}", flight, channel, frame, raw)
     return truth
