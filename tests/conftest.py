@@ -1,6 +1,7 @@
 """Settings and fixtures that all tests share."""
 
 import asyncio
+import functools
 import os
 import shutil
 from pathlib import Path
@@ -16,6 +17,8 @@ hypothesis.settings.register_profile("esis", deadline=None)
 hypothesis.settings.register_profile("esis-ci", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("esis-ci" if os.environ.get("CI") else "esis")
 
+# Their examples make whole flights and reports.
+SLOW_DOCTESTS = "tutorial.rst", "esis_ndcube.report.page.write_report"
 NO_FLIGHT_DATA = "ESIS_FLIGHT_DATA does not name a folder with the raw frames of the 2019 flight"
 
 
@@ -25,11 +28,13 @@ def _flight_data_folder():
 
 
 def pytest_collection_modifyitems(items):
-    """Skip what is marked ``flight_data`` where there is none."""
-    if _flight_data_folder() is not None:
-        return
+    """Mark what is slow without saying so, and skip what is marked ``flight_data`` where there is none."""
+    missing = _flight_data_folder() is None
     for item in items:
-        if item.get_closest_marker("flight_data"):
+        of_flight = item.get_closest_marker("flight_data")
+        if of_flight or item.name in SLOW_DOCTESTS:
+            item.add_marker(pytest.mark.slow)
+        if of_flight and missing:
             item.add_marker(pytest.mark.skip(reason=NO_FLIGHT_DATA))
 
 
@@ -40,6 +45,24 @@ def flight_data():
     if folder is None:
         pytest.skip(NO_FLIGHT_DATA)
     return folder
+
+
+@pytest.fixture(scope="session")
+def flights(tmp_path_factory):
+    """Simulated flights on disk by their settings, each made once; tests must not change them."""
+    from flights import SimulatedFolder
+
+    @functools.cache
+    def make(**settings):
+        return SimulatedFolder(tmp_path_factory.mktemp("flight"), **settings)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def small_flight(flights):
+    """The usual one: two exposures of small frames, of which none is missing or blank."""
+    return flights(size=5, n_exposures=2, n_darks=2, missing=False, blank=False)
 
 
 @pytest.fixture(scope="module")

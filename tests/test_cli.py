@@ -12,12 +12,10 @@ from click.testing import CliRunner
 from helpers import assert_cubes_equal
 
 import astropy.units as u
-import sunpy.map
 from astropy.io import fits
 
 from esis_ndcube import ESIS_1, ESISLevel1Cube, ESISLevel3Cube, __version__, coalign, form_level3
 from esis_ndcube.cli import main
-from esis_ndcube.simulate import simulate_flight
 
 FIRST, SECOND = 123, 124
 TRUNCATED = "may have been truncated"
@@ -38,27 +36,24 @@ def run_well(*arguments, expect=()):
 
 
 @pytest.fixture(scope="module")
-def simulated():
-    return simulate_flight(size=5, n_exposures=2, n_darks=2, missing=False, blank=False)
+def simulated(small_flight):
+    return small_flight.simulated
 
 
 @pytest.fixture(scope="module")
-def folder(simulated, tmp_path_factory):
+def folder(small_flight):
     """Raw frames and references of a small flight, and its configuration."""
-    path = tmp_path_factory.mktemp("flight")
-    simulated.write(path)
-    (path / "flight.toml").write_text(simulated.flight.toml)
-    return path
+    return small_flight.path
 
 
 @pytest.fixture(scope="module")
-def maps(folder):
-    return [sunpy.map.Map(path) for path in sorted((folder / "reference").iterdir())]
+def maps(small_flight):
+    return small_flight.maps
 
 
 @pytest.fixture(scope="module")
-def level1(folder, simulated):
-    return ESISLevel1Cube.from_raw(folder / "raw", simulated.flight)
+def level1(small_flight):
+    return small_flight.level1
 
 
 @pytest.fixture(scope="module")
@@ -95,9 +90,9 @@ def test_help_of_the_group_names_the_commands():
     assert __version__ in run_well("--version").output
 
 
-def test_folder_with_references(formed, level1, maps):
+def test_folder_with_references(formed, small_flight):
     path, result = formed
-    assert_cubes_equal(ESISLevel3Cube.read(path), form_level3(level1, maps))
+    assert_cubes_equal(ESISLevel3Cube.read(path), small_flight.level3)
     assert "2 time x 4 channel" in result.output
     assert f"Written to {path}" in result.output
     assert not result.stderr

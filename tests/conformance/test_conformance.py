@@ -6,6 +6,7 @@ from swap import KINDS, SUITES, known_versions, read_reasons
 
 
 @pytest.mark.parametrize("name", [name for name, suite in SUITES.items() if suite.short])
+@pytest.mark.slow
 def test_parents_tests_pass_on_ours(name, tmp_path):
     suite = SUITES[name]
     if suite.version not in known_versions(name):
@@ -28,6 +29,7 @@ FILE = "astropy/nddata/tests/test_nddata.py"
         (["test_slicing_not_supported", "test_gone"], "test_gone"),
     ],
 )
+@pytest.mark.slow
 def test_the_run_fails_where_the_reasons_are_not_right(expected, words, tmp_path):
     reasons = tmp_path / "reasons.toml"
     tests = [f"{FILE}::{name}" for name in expected]

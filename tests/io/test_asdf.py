@@ -271,6 +271,7 @@ def test_missing_package(tmp_path, monkeypatch, name):
             action()
 
 
+@pytest.mark.slow
 def test_others_read_the_numbers(tmp_path):
     # Without this package there are no objects, but the tree and its arrays.
     cube = make_cube((2, 2, 3, 4))

@@ -13,11 +13,10 @@ from astropy.io import fits
 from astropy.time import Time
 from sunpy.util.exceptions import SunpyUserWarning
 
-from esis_ndcube import ESIS_1
 from esis_ndcube.flags import Flag
 from esis_ndcube.io.fits import read_fits, write_fits
 from esis_ndcube.level1 import ESISLevel1Cube
-from esis_ndcube.level1.frames import FrameError, find_frames
+from esis_ndcube.level1.frames import FrameError
 
 FLIGHT = tiny_flight()
 QUADRANTS = "low_low", "high_low", "high_high", "low_high"
@@ -678,31 +677,3 @@ def test_object_of_another_kind():
     obj.intensity = np.zeros((1, 2, *SHAPE)) * u.m
     with pytest.raises(ValueError, match="got the unit m, expected electron"):
         ESISLevel1Cube.from_esis(obj, FLIGHT)
-
-
-@pytest.mark.flight_data
-def test_frames_of_the_flight(flight_data):
-    folder = flight_data if list(flight_data.glob("ESIS*")) else flight_data / "esis_level0"
-    kinds = {frame.frame: frame.exposure for frame in find_frames(folder, ESIS_1)}
-    assert set(kinds) == {
-        96, 97, *range(99, 103), 109, 110, 112, 113, 115, 116, 118, 119, 121, 123, 124, 125, 127, 130, 133, 138, 139,
-        153, 157, 158, 166,
-    }  # fmt: skip
-    assert (kinds[96], round(kinds[97], 3)) == (0, 11.235)
-    cube = ESISLevel1Cube.from_raw(folder, frames=[124, 125])
-    assert cube.data.shape == (2, 4, 1040, 2048)
-    assert cube.flight == ESIS_1
-    # IMG_TS is 18:08:41.642, the end of 10 s.
-    assert abs((cube.mid_time[0, 0] - Time("2019-09-30T18:08:36.642")).to_value(u.s)) < 0.001
-    assert abs((cube.time[1] - cube.time[0]).to_value(u.s) - 10) < 0.002
-    spikes = has(cube, Flag.SPIKE).sum(axis=(2, 3))
-    assert (spikes > 100).all()
-    assert (spikes < 1000).all()
-    photons = cube.to_photons("O V").data[:, :, :, 1100:1900]
-    assert (np.median(photons, axis=(2, 3)) > 5).all()
-    # Two frames in turn differ by no more than their uncertainty: charge that spreads makes it less.
-    difference = np.diff(cube.data, axis=0)[0, :, 300:700, 1200:1800]
-    sigma = np.sqrt(np.square(cube.uncertainty.array).sum(axis=0))[:, 300:700, 1200:1800]
-    pulls = difference / sigma
-    scatter = 1.4826 * np.median(np.abs(pulls - np.median(pulls)))
-    assert 0.4 < scatter < 1.0

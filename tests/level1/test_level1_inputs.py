@@ -11,7 +11,6 @@ from sunpy.util.exceptions import SunpyUserWarning
 from esis_ndcube import ESISLevel1Cube, form_level3
 from esis_ndcube.field_stop.edges import find_edges
 from esis_ndcube.flags import Flag
-from esis_ndcube.simulate import simulate_flight
 
 PER_PHOTON = {name: 12398.4198 / wavelength / 3.6 for name, wavelength in (("O V", 629.732), ("He I", 584.334))}
 
@@ -21,10 +20,8 @@ def form(level1, **options):
 
 
 @pytest.fixture(scope="module")
-def level1(tmp_path_factory):
-    simulated = simulate_flight(size=5, n_exposures=2, n_darks=2, missing=False, blank=False, others=False)
-    files = simulated.write(tmp_path_factory.mktemp("flight"))
-    return ESISLevel1Cube.from_raw(files.raw, simulated.flight, channels=[1, 2])
+def level1(small_flight):
+    return small_flight.level1[:, :2]
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
+from flights import FAULTY
 from helpers import assert_bits_equal, assert_cubes_equal, assert_values_equal
 
 import astropy.units as u
@@ -14,40 +15,27 @@ from sunpy.util.exceptions import SunpyUserWarning
 
 from esis_ndcube import ESIS_1, ESISLevel1Cube, Vignetting, coalign, form_level3
 from esis_ndcube.flags import Flag
-from esis_ndcube.simulate import simulate_flight
 from esis_ndcube.simulate.demo import coordinate_error
 
 
-class Folder:
-    """A small simulated flight on disk."""
-
-    def __init__(self, path, **options):
-        self.simulated = simulate_flight(size=5, n_darks=2, **options)
-        self.files = self.simulated.write(path)
-        self.maps = [sunpy.map.Map(file) for file in self.files.reference]
-
-    def level1(self, **options):
-        return ESISLevel1Cube.from_raw(self.files.raw, self.simulated.flight, **options)
+@pytest.fixture
+def flight(small_flight):
+    return small_flight
 
 
-@pytest.fixture(scope="module")
-def flight(tmp_path_factory):
-    return Folder(tmp_path_factory.mktemp("whole"), n_exposures=2, missing=False, blank=False)
+@pytest.fixture
+def level1(small_flight):
+    return small_flight.level1
+
+
+@pytest.fixture
+def cube(small_flight):
+    return small_flight.level3
 
 
 @pytest.fixture(scope="module")
-def level1(flight):
-    return flight.level1()
-
-
-@pytest.fixture(scope="module")
-def cube(flight, level1):
-    return form_level3(level1, flight.maps)
-
-
-@pytest.fixture(scope="module")
-def plain(flight, level1):
-    return form_level3(level1, flight.maps, vignetting=False, normalize=False)
+def plain(small_flight):
+    return form_level3(small_flight.level1, small_flight.maps, vignetting=False, normalize=False)
 
 
 # -------------------------------------------------------------------------------------------------- the whole
@@ -56,13 +44,13 @@ def plain(flight, level1):
 def test_forming_twice_gives_the_same_bits(flight, level1, cube):
     before = level1.data.copy(), level1.flags.copy(), level1.uncertainty.array.copy()
     assert_cubes_equal(form_level3(level1, flight.maps[::-1], workers=1), cube)
-    assert_cubes_equal(form_level3(flight.level1(workers=1), flight.maps, workers=2), cube)
+    assert_cubes_equal(form_level3(flight.read(workers=1), flight.maps, workers=2), cube)
     for array, old in zip((level1.data, level1.flags, level1.uncertainty.array), before, strict=True):
         assert_bits_equal(array, old)
 
 
 def test_what_a_cube_holds(flight, level1, cube):
-    assert cube.shape == (2, 4, *flight.simulated.flight.grid_shape)
+    assert cube.shape == (2, 4, *flight.flight.grid_shape)
     assert cube.unit == u.photon / u.pix
     assert (cube.line, cube.stage) == ("O V", "final")
     assert cube.reference == f"SDO 304.0 Angstrom {flight.maps[1].date.isot}"
@@ -76,7 +64,7 @@ def test_what_a_cube_holds(flight, level1, cube):
     assert all(a.converged and a.stage == "final" for a in cube.alignment.flat)
     assert all(a.converged and a.stage == "linear" for a in cube.alignment_linear.flat)
     # Every frame is valid over its field stop, whose area is known.
-    octagon = 2 * (np.sqrt(2) - 1) * (flight.simulated.flight.field_stop_width / (0.6 * u.arcsec)) ** 2
+    octagon = 2 * (np.sqrt(2) - 1) * (flight.flight.field_stop_width / (0.6 * u.arcsec)) ** 2
     np.testing.assert_allclose((~cube.mask).sum((2, 3)), octagon.value, rtol=0.1)
     assert np.isfinite(cube.data[~cube.mask]).all()
     assert (cube.uncertainty.array[~cube.mask] > 0).all()
@@ -136,7 +124,7 @@ def test_a_single_exposure_is_that_of_the_whole(flight, plain):
     """No result depends on another exposure."""
     options = {"normalize": False, "vignetting": False}
     for index, frame in enumerate(flight.simulated.frames):
-        one = form_level3(flight.level1(frames=[frame]), flight.maps, **options)
+        one = form_level3(flight.read(frames=[frame]), flight.maps, **options)
         assert one.shape == (1, *plain.shape[1:])
         assert one.frame.tolist() == [frame]
         assert_bits_equal(one.data[0], plain.data[index])
@@ -146,21 +134,21 @@ def test_a_single_exposure_is_that_of_the_whole(flight, plain):
 
 
 def test_two_channels(flight, plain):
-    two = form_level3(flight.level1(channels=[4, 2]), flight.maps, vignetting=False, normalize=False)
+    two = form_level3(flight.read(channels=[4, 2]), flight.maps, vignetting=False, normalize=False)
     assert two.channel.tolist() == [2, 4]
     assert_bits_equal(two.data, plain.data[:, [1, 3]])
     assert two[0, 1].channel == 4
 
 
 def test_one_channel_alone(flight):
-    one = form_level3(flight.level1(channels=[2], frames=[124]), flight.maps)
+    one = form_level3(flight.read(channels=[2], frames=[124]), flight.maps)
     assert one.shape[:2] == (1, 1)
     assert one.normalization.tolist() == [[1.0]]
     assert one.alignment[0, 0].converged
 
 
 def test_subset_without_the_reference_channel(flight):
-    level1 = flight.level1(channels=[1, 3])
+    level1 = flight.read(channels=[1, 3])
     with pytest.raises(
         ValueError, match=r"got reference channel 2, expected one of the cube's channels \[1, 3\]: choose it"
     ):
@@ -183,16 +171,16 @@ def test_subset_without_the_reference_channel(flight):
 )
 def test_subsets_that_are_not_there(options, message, flight):
     with pytest.raises(ValueError, match=message):
-        flight.level1(**options)
+        flight.read(**options)
 
 
 # ----------------------------------------------------------------------------------------------------- faults
 
 
-def test_missing_and_blank_frames_harm_no_other(tmp_path, plain):
-    faulty = Folder(tmp_path, n_exposures=2, missing=(123, 1), blank=(124, 3))
+def test_missing_and_blank_frames_harm_no_other(flights, plain):
+    faulty = flights(**FAULTY)
     with pytest.warns(SunpyUserWarning, match=r"frame 123 is missing in channels \[1\]; it is masked"):
-        level1 = faulty.level1()
+        level1 = faulty.read()
     with pytest.warns(SunpyUserWarning) as caught:
         cube = form_level3(level1, faulty.maps, vignetting=False, normalize=False)
     (message,) = [str(warning.message) for warning in caught]
@@ -215,12 +203,12 @@ def test_missing_and_blank_frames_harm_no_other(tmp_path, plain):
             assert_values_equal(cube.alignment[index], plain.alignment[index])
 
 
-def test_an_exposure_without_its_reference_channel(tmp_path):
+def test_an_exposure_without_its_reference_channel(flights):
     """The others stay aligned with the reference image, and a warning says so."""
-    faulty = Folder(tmp_path, n_exposures=2, missing=(123, 2), blank=False)
+    faulty = flights(**FAULTY | {"missing": (123, 2), "blank": False})
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", SunpyUserWarning)
-        cube = form_level3(faulty.level1(), faulty.maps)
+        cube = form_level3(faulty.read(), faulty.maps)
     messages = [str(warning.message) for warning in caught]
     assert sum("in frames [123] the reference channel could not be aligned" in text for text in messages) == 1
     references = [[a.reference if a.converged else None for a in row] for row in cube.alignment]
@@ -294,6 +282,7 @@ print(*sorted(set(sys.modules) - before))
 """
 
 
+@pytest.mark.slow
 def test_import_is_cheap_and_silent():
     """What is slow to import, or of use to few, waits until it is used."""
     result = subprocess.run([sys.executable, "-c", _IMPORT], capture_output=True, text=True, check=True)

@@ -365,6 +365,7 @@ def test_server_that_stops_answering(serve, records, tmp_path, place):
 
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("batch", range(4))
+@pytest.mark.slow
 def test_random_faults(serve, records, tmp_path, batch):
     """Each of 100 runs ends in the complete and correct set, or in errors that say what is missing."""
     complete = 0

@@ -194,13 +194,13 @@ def test_frames_that_are_gone_are_named(server, contents, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def simulated():
-    return simulate_flight(size=5, n_exposures=2, n_darks=2, missing=False, blank=False)
+def simulated(small_flight):
+    return small_flight.simulated
 
 
 @pytest.fixture(scope="module")
-def simulated_files(simulated, tmp_path_factory):
-    return simulated.write(tmp_path_factory.mktemp("simulated"))
+def simulated_files(small_flight):
+    return small_flight.files
 
 
 def reference_records(simulated):
@@ -237,6 +237,7 @@ def run(*arguments):
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
+@pytest.mark.slow
 def test_whole_chain(network, simulated, simulated_files, monkeypatch, tmp_path):
     """From two servers to a Level-3 file and its AIA cube, the same as from the files themselves."""
     frames, jsoc, flight = network
@@ -335,6 +336,7 @@ def full_disk_record(simulated, offset):
     return Record(t_rec, t_obs, "0x00000000", stream.getvalue()), table
 
 
+@pytest.mark.slow
 def test_references_are_pointed_by_the_table(network, simulated, simulated_files, monkeypatch, tmp_path):
     """The header's error of 12 arcsec is in neither the cube nor its AIA images, and both say so."""
     pytest.importorskip("aiapy")
@@ -453,6 +455,7 @@ QUERIES = """
 """
 
 
+@pytest.mark.slow
 def test_ordinary_queries_go_where_they_went():
     code = [sys.executable, "-c", textwrap.dedent(QUERIES)]
     before, after, ours = json.loads(subprocess.run(code, check=True, capture_output=True, text=True).stdout)

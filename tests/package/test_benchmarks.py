@@ -107,6 +107,7 @@ def test_command_writes_its_table(bench, tmp_path, capsys):
     assert "--overwrite" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_accuracy_of_a_flight():
     """Three small exposures from poses that are off: filtered images beat raw ones, and the joint model helps."""
     accuracy = benchmark("accuracy")

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from helpers import assert_cubes_equal, benchmark
+from helpers import assert_bits_equal, assert_cubes_equal, assert_values_equal, benchmark
 from scipy.ndimage import gaussian_filter
 
 import astropy.units as u
@@ -21,6 +21,7 @@ from esis_ndcube.corrections.vignetting import fit_vignetting, masked_difference
 from esis_ndcube.field_stop.edges import find_edges
 from esis_ndcube.field_stop.region import line_region
 from esis_ndcube.flags import Flag
+from esis_ndcube.level1.frames import find_frames, sort_frames
 from esis_ndcube.quality import offset_to_map, pair_correlation, pair_offset, tile_residual
 from esis_ndcube.registration import maximize_correlation
 from esis_ndcube.resample import interpolate, reproject_alignment
@@ -42,12 +43,15 @@ def reference(flight_data):
 
 
 @pytest.fixture(scope="module")
-def path(flight_data, reference, tmp_path_factory):
-    """The Level-3 file that the command line makes of all light frames."""
+def level1(flight_data):
+    return ESISLevel1Cube.from_raw(flight_data / "esis_level0")
+
+
+@pytest.fixture(scope="module")
+def path(level1, reference, tmp_path_factory):
+    """The Level-3 file of all light frames."""
     path = tmp_path_factory.mktemp("level3") / "l3.fits"
-    options = ["--reference", str(reference), "--no-vignetting", "--no-normalize", "--output", str(path)]
-    result = CliRunner().invoke(main, ["level3", str(flight_data / "esis_level0"), *options])
-    assert result.exit_code == 0, result.output
+    form_level3(level1, sunpy.map.Map(reference), vignetting=False, normalize=False, output=path)
     return path
 
 
@@ -63,8 +67,8 @@ def good(cube):
 
 
 @pytest.fixture(scope="module")
-def level1(flight_data):
-    return ESISLevel1Cube.from_raw(flight_data / "esis_level0")
+def good_tiles(good):
+    return tile_residual(good)
 
 
 def level3_like(cube, data):
@@ -81,6 +85,43 @@ def test_all_light_frames_with_their_own_times(cube):
     seconds = (cube.time - cube.time[0]).to_value(u.s)
     np.testing.assert_allclose(seconds, 10 * np.subtract(FRAMES, 109), atol=0.02)
     assert set(np.round(np.diff(seconds))) == {10, 20, 30, 50}
+
+
+def test_frames_of_the_flight(flight_data, level1):
+    kinds = {frame.frame: frame.exposure for frame in find_frames(flight_data / "esis_level0", ESIS_1)}
+    assert set(kinds) == {*FRAMES, 96, 97, *range(99, 103), 139, 153, 157, 158, 166}
+    assert (kinds[96], round(kinds[97], 3)) == (0, 11.235)
+    assert level1.shape == (16, 4, 1040, 2048)
+    assert level1.flight == ESIS_1
+    cube = level1[10:12]
+    # IMG_TS is 18:08:41.642, the end of 10 s.
+    assert abs((cube.mid_time[0, 0] - Time("2019-09-30T18:08:36.642")).to_value(u.s)) < 0.001
+    assert abs((cube.time[1] - cube.time[0]).to_value(u.s) - 10) < 0.002
+    spikes = (cube.flags & int(Flag.SPIKE) != 0).sum(axis=(2, 3))
+    assert (spikes > 100).all()
+    assert (spikes < 1000).all()
+    photons = cube.to_photons("O V").data[:, :, :, 1100:1900]
+    assert (np.median(photons, axis=(2, 3)) > 5).all()
+    # Two frames in turn differ by no more than their uncertainty: charge that spreads makes it less.
+    difference = np.diff(cube.data, axis=0)[0, :, 300:700, 1200:1800]
+    sigma = np.sqrt(np.square(cube.uncertainty.array).sum(axis=0))[:, 300:700, 1200:1800]
+    pulls = difference / sigma
+    scatter = 1.4826 * np.median(np.abs(pulls - np.median(pulls)))
+    assert 0.4 < scatter < 1.0
+
+
+def test_the_command_line_forms_the_same_of_a_frame(cube, flight_data, reference, tmp_path):
+    light, dark = sort_frames(find_frames(flight_data / "esis_level0", ESIS_1), ESIS_1)
+    frames = [str(frame.path) for frame in (*light, *dark) if frame.frame == 124 or frame in dark]
+    output = tmp_path / "l3.fits"
+    options = ["--reference", str(reference), "--no-vignetting", "--no-normalize", "--output", str(output)]
+    result = CliRunner().invoke(main, ["level3", *frames, *options])
+    assert result.exit_code == 0, result.output
+    one, part = ESISLevel3Cube.read(output), cube[10:11]
+    for name in ("data", "mask", "flags"):
+        assert_bits_equal(getattr(one, name), getattr(part, name))
+    assert_bits_equal(one.uncertainty.array, part.uncertainty.array)
+    assert_values_equal(one.alignment, part.alignment)
 
 
 def test_light_is_continuous_over_the_borders_of_the_quadrants(flight_data):
@@ -101,8 +142,8 @@ def test_correlation_of_the_channels(good):
     assert pair_correlation(good)["correlation"].mean() >= 0.914
 
 
-def test_residual_misalignment_in_tiles(good):
-    tiles = tile_residual(good)
+def test_residual_misalignment_in_tiles(good, good_tiles):
+    tiles = good_tiles
     squares = tiles["dx"] ** 2 + tiles["dy"] ** 2
     assert np.sqrt(np.mean(squares)) <= 0.165
     for frame in good.frame:
@@ -323,10 +364,9 @@ def test_headers_of_slices(cube):
 
 
 @pytest.mark.filterwarnings("ignore:the reference channel")
-def test_he_i_is_a_line_too(flight_data, reference):
+def test_he_i_is_a_line_too(level1, reference):
     """The published correlations are 0.662 and 0.666."""
-    level1 = ESISLevel1Cube.from_raw(flight_data / "esis_level0", ESIS_1, frames=[124])
-    cube = form_level3(level1, sunpy.map.Map(reference), line="He I", vignetting=False, normalize=False)
+    cube = form_level3(level1[10:11], sunpy.map.Map(reference), line="He I", vignetting=False, normalize=False)
     assert cube.line == "He I"
     assert all(a.converged for a in cube.alignment.flat)
     assert pair_correlation(cube)["correlation"].mean() > 0.666
@@ -355,8 +395,8 @@ def exposure(cube, level1):
 
 
 @pytest.fixture(scope="module")
-def tiles(exposure):
-    return tile_residual(exposure[0])
+def tiles(good_tiles):
+    return good_tiles[good_tiles["frame"] == 124]
 
 
 def recovered(tiles, moved, displacements):
@@ -432,12 +472,11 @@ def test_injected_doppler_shifts_are_recovered(exposure, tiles):
         assert np.sum(found * expected) / np.sum(expected**2) == pytest.approx(1, abs=slope)
 
 
-def test_residual_is_the_sun_more_than_noise(cube):
+def test_residual_is_the_sun_more_than_noise(good_tiles):
     """Within 10 s the shifts of the tiles hardly change, within 230 s they do: motions of the Sun, not of the fit."""
     changes = []
     for first, second in ((124, 125), (110, 133)):
-        index = [FRAMES.index(frame) for frame in (first, second)]
-        parts = [tile_residual(cube[i : i + 1]) for i in index]
+        parts = [good_tiles[good_tiles["frame"] == frame] for frame in (first, second)]
         both = join(*parts, keys=("first", "second", "x", "y"))
         changes.append(rms([both[name + "_2"] - both[name + "_1"] for name in ("dx", "dy")]) / np.sqrt(2))
     assert changes[0] < 0.08

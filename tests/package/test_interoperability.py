@@ -105,6 +105,7 @@ print(json.dumps(result))
 """
 
 
+@pytest.mark.slow
 def test_without_this_package(cube, files):
     path = next(iter((files / "images").glob("*_1_*_3.fits")))
     code = [sys.executable, "-c", OTHERS, str(files), str(path)]

@@ -137,7 +137,7 @@ def pictures(path):
 
 # What is called of all cubes: a function of the cube, or of the cube and a folder.
 METHODS = {
-    "animate": in_file(lambda cube, path: cube.animate(path), ".gif"),
+    "animate": in_file(lambda cube, path: cube.animate(path, dpi=30), ".gif"),
     "axis_world_coords": lambda cube: cube[0].axis_world_coords(),
     "axis_world_coords_values": lambda cube: cube[0].axis_world_coords_values(),
     "crop": lambda cube: cube.crop(*corners(cube)),
@@ -266,10 +266,18 @@ def assert_same(plain, lazy):
     """Results of a plain and of a lazy cube are of one kind and have the same bits."""
     assert type(plain).__name__ == type(lazy).__name__ or isinstance(lazy, da.Array)
     if isinstance(plain, NDCube):
-        for name in ("data", "mask", "flags"):
-            if hasattr(plain, name):
-                assert_same(getattr(plain, name), getattr(lazy, name))
-        assert_same(plain.uncertainty, lazy.uncertainty)
+        names = [name for name in ("data", "mask", "flags") if hasattr(plain, name)]
+        one, two = (
+            [*(getattr(cube, name) for name in names), getattr(cube.uncertainty, "array", None)]
+            for cube in (plain, lazy)
+        )
+        # At once, so that what they share is computed once.
+        for expected, array, computed in zip(one, two, dask.compute(*two), strict=True):
+            if isinstance(array, da.Array):
+                assert (array.dtype, array.shape) == (computed.dtype, computed.shape)
+            assert_same(expected, computed)
+        assert type(plain.uncertainty) is type(lazy.uncertainty)
+        assert getattr(plain.uncertainty, "unit", None) == getattr(lazy.uncertainty, "unit", None)
         assert plain.unit == lazy.unit
         assert str(plain) == str(lazy).replace(", lazy", "")
     elif isinstance(plain, (NDCubeSequence, NDData)):
@@ -313,20 +321,21 @@ def refuse(*args, **kwargs):
 
 
 def check(name, function, cube, chunks, folder):
-    """The same bits; and what gives cubes computes nothing but what it measures."""
-    folders = [folder / kind for kind in ("plain", "lazy")]
+    """The same bits, whatever the chunks; and what gives cubes computes nothing but what it measures."""
+    folders = [folder / f"{number}" for number in range(1 + len(chunks))]
     for path in folders:
         path.mkdir()
     plain = call(function, cube, folders[0])
-    lazy = lazy_copy(cube, chunks)
-    if cubes_in(plain) and name not in MEASURED and not name.startswith("write"):
-        with dask.config.set(scheduler=refuse):
-            result = call(function, lazy, folders[1])
-    else:
-        result = call(function, lazy, folders[1])
-    if name not in ("context", "write_asdf"):
-        assert all(isinstance(part.data, da.Array) for part in cubes_in(result))
-    assert_same(plain, result)
+    for chunk, path in zip(chunks, folders[1:], strict=True):
+        lazy = lazy_copy(cube, chunk)
+        if cubes_in(plain) and name not in MEASURED and not name.startswith("write"):
+            with dask.config.set(scheduler=refuse):
+                result = call(function, lazy, path)
+        else:
+            result = call(function, lazy, path)
+        if name not in ("context", "write_asdf"):
+            assert all(isinstance(part.data, da.Array) for part in cubes_in(result))
+        assert_same(plain, result)
 
 
 @pytest.fixture(scope="module")
@@ -351,23 +360,22 @@ ON_REAL = [*(name for name in LEVEL3 if name not in METHODS), *FUNCTIONS]
 CHUNKS = [(1, 1, -1, -1), (1, -1, 100, 150), -1]
 
 
-@pytest.mark.parametrize("name", ON_REAL)
+# They take seconds each.
+LONG = "write_report", "correct_vignetting", "uncorrect_vignetting", "tile_residual"
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in LONG else ()) for name in ON_REAL]
+)
 def test_on_real_images(name, real, tmp_path):
-    function = {**LEVEL3, **FUNCTIONS}[name]
-    for number, chunks in enumerate(CHUNKS if name in LEVEL3 else CHUNKS[:1]):
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        check(name, function, real, chunks, folder)
+    check(name, {**LEVEL3, **FUNCTIONS}[name], real, CHUNKS if name in LEVEL3 else CHUNKS[:1], tmp_path)
 
 
 @pytest.mark.parametrize(("cls", "name"), CASES, ids=[f"{cls.__name__}-{name}" for cls, name in CASES])
 def test_method(cls, name, tmp_path):
     cube = small(cls)
     methods = LEVEL1 if cls is ESISLevel1Cube else METHODS
-    for number, chunks in enumerate([(1,) * (cube.data.ndim - 2) + (-1, -1), -1]):
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        check(name, methods[name], cube, chunks, folder)
+    check(name, methods[name], cube, [(1,) * (cube.data.ndim - 2) + (-1, -1), -1], tmp_path)
 
 
 @pytest.mark.parametrize("cls", [ESISLevel3Cube, ESISLevel1Cube, ContextCube])

@@ -1,6 +1,7 @@
 """No output destroys an input, by whatever name it goes."""
 
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,6 @@ from esis_ndcube import ESIS_1, ESISLevel1Cube, ESISLevel3Cube, form_level3
 from esis_ndcube.cli import main
 from esis_ndcube.io.fits import check_output
 from esis_ndcube.report import write_report
-from esis_ndcube.simulate import simulate_flight, true_cube
 from esis_ndcube.visualization import animate
 from esis_ndcube.wcs import level3_wcs
 
@@ -23,16 +23,14 @@ REFUSED = "as input and as output; give another name"
 
 
 @pytest.fixture(scope="module")
-def simulated():
-    return simulate_flight(size=8, n_exposures=2, n_darks=2, missing=False, blank=False)
+def simulated(small_flight):
+    return small_flight.simulated
 
 
 @pytest.fixture(scope="module")
-def original(simulated, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("original")
-    simulated.write(folder)
-    (folder / "flight.toml").write_text(simulated.flight.toml)
-    true_cube(simulated).write(folder / "l3.fits")
+def original(small_flight, tmp_path_factory):
+    folder = shutil.copytree(small_flight.path, tmp_path_factory.mktemp("original"), dirs_exist_ok=True)
+    small_flight.level3.write(folder / "l3.fits")
     return folder
 
 

@@ -6,16 +6,15 @@ import dask
 import dask.array as da
 import numpy as np
 import pytest
+from flights import FAULTY
 from helpers import assert_bits_equal, assert_cubes_equal, make_cube
 
-import sunpy.map
 from astropy.io import fits
 from sunpy.util.exceptions import SunpyUserWarning
 
 from esis_ndcube import ESISLevel1Cube, ESISLevel3Cube, form_level3
 from esis_ndcube.io.fits import CubeFileError
 from esis_ndcube.level1.frames import FrameError
-from esis_ndcube.simulate import simulate_flight
 
 FAULTS = ["frame 123 is missing in channels [1]", "2 of 8 frames could not be aligned"]
 
@@ -29,23 +28,12 @@ def expected(function, *args, **kwargs):
     return result
 
 
-class Flight:
-    """A small flight with a missing and a blank frame, and its cube formed in memory."""
-
-    def __init__(self, path):
-        self.simulated = simulate_flight(size=6, n_exposures=2, n_darks=2, missing=(123, 1), blank=(124, 3))
-        self.files = self.simulated.write(path)
-        self.maps = [sunpy.map.Map(file) for file in self.files.reference]
-        self.level1 = expected(self.read)
-        self.cube = expected(form_level3, self.level1, self.maps, workers=2)
-
-    def read(self, **options):
-        return ESISLevel1Cube.from_raw(self.files.raw, self.simulated.flight, **options)
-
-
 @pytest.fixture(scope="module")
-def flight(tmp_path_factory):
-    return Flight(tmp_path_factory.mktemp("flight"))
+def flight(flights):
+    """A small flight with a missing and a blank frame, and its cube formed in memory."""
+    flight = flights(**FAULTY)
+    expected(lambda: flight.level3)
+    return flight
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +44,7 @@ def lazy(flight):
 @pytest.fixture(scope="module")
 def written(flight, tmp_path_factory):
     path = tmp_path_factory.mktemp("written") / "l3.fits"
-    flight.cube.write(path)
+    flight.level3.write(path)
     return path
 
 
@@ -147,7 +135,7 @@ def test_a_streamed_file_is_the_written_one(options, source, flight, lazy, writt
     cube = expected(form_level3, level1, flight.maps, output=path, **options)
     assert isinstance(cube.data, da.Array)
     assert_files_equal(written, path)
-    assert_cubes_equal(cube, flight.cube)
+    assert_cubes_equal(cube, flight.level3)
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
@@ -164,7 +152,7 @@ def test_a_streamed_file_with_other_options(options, flight, tmp_path):
 def test_a_compressed_file_is_read_at_once(flight, tmp_path):
     cube = expected(form_level3, flight.level1, flight.maps, output=tmp_path / "l3.fits.gz")
     assert isinstance(cube.data, np.ndarray)
-    assert_cubes_equal(cube, flight.cube)
+    assert_cubes_equal(cube, flight.level3)
     with pytest.raises(ValueError, match=r"got the compressed file .*l3\.fits\.gz, expected an uncompressed one"):
         ESISLevel3Cube.read(tmp_path / "l3.fits.gz", lazy=True)
 
@@ -205,9 +193,9 @@ def test_a_lazy_cube_reads_only_what_is_used(written, flight, monkeypatch):
     read, real = [], Plane.__getitem__
     monkeypatch.setattr(Plane, "__getitem__", lambda plane, item: read.append(item) or real(plane, item))
     image = cube[1, 1]
-    assert str(image) == str(flight.cube[1, 1]).replace("float32", "float32, lazy")
+    assert str(image) == str(flight.level3[1, 1]).replace("float32", "float32, lazy")
     assert not read
-    assert_bits_equal(image.data, flight.cube.data[1, 1])
+    assert_bits_equal(image.data, flight.level3.data[1, 1])
     image.plot()
     assert {tuple(int(np.arange(3)[part].item()) for part in item[:2]) for item in read} == {(1, 1)}
     assert image.to_map().data.shape == image.data.shape
@@ -252,12 +240,14 @@ def test_damage_of_a_lazy_file(written, tmp_path):
 # ------------------------------------------------------------------------------------------------------- clusters
 
 
+@pytest.mark.slow
 def test_a_cluster_gives_the_same_bits(client, flight, lazy, written, tmp_path):
     cube = expected(form_level3, lazy, flight.maps, output=tmp_path / "l3.fits")
     assert_files_equal(written, tmp_path / "l3.fits")
-    assert_cubes_equal(cube, flight.cube)
+    assert_cubes_equal(cube, flight.level3)
 
 
+@pytest.mark.slow
 def test_a_cluster_with_cubes_in_memory(client, flight):
     assert_cubes_equal(expected(flight.read), flight.level1)
-    assert_cubes_equal(expected(form_level3, flight.level1, flight.maps), flight.cube)
+    assert_cubes_equal(expected(form_level3, flight.level1, flight.maps), flight.level3)

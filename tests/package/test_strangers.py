@@ -54,7 +54,6 @@ from ndcube.meta import NDMeta
 from sunpy.map import GenericMap, Map
 
 from esis_ndcube import (
-    ESISLevel1Cube,
     coalign,
     field_stop,
     form_level3,
@@ -83,7 +82,7 @@ from esis_ndcube.simulate import simulate_flight, true_alignment, true_cube
 class Data:
     """The plain inputs."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, small_flight):
         self.folder, self.number = folder, itertools.count()
         rng = np.random.default_rng(1)
         self.simulated = simulate_flight(size=8, n_exposures=2, seed=1, missing=False, blank=False)
@@ -113,8 +112,7 @@ class Data:
         cube.data[np.isnan(cube.data)] = 20
         cube.meta["alignment"][0, 0] = cube.meta["alignment"][1, 0]
         self.cube = cube
-        seen = simulate_flight(size=5, n_exposures=1, n_darks=2, missing=False, blank=False, others=False)
-        self.raw_frames = ESISLevel1Cube.from_raw(seen.write(folder / "raw").raw, seen.flight, channels=[1, 2])
+        self.raw_frames = small_flight.level1[:1, :2]
         self.level1 = make_cube((2, 2, 12, 14), level=1)
         self.level1.data[np.isnan(self.level1.data)] = 20
         self.context = self._context(cube)
@@ -152,8 +150,8 @@ class Data:
 
 
 @pytest.fixture(scope="module")
-def plain(tmp_path_factory):
-    return Data(tmp_path_factory.mktemp("strangers"))
+def plain(tmp_path_factory, small_flight):
+    return Data(tmp_path_factory.mktemp("strangers"), small_flight)
 
 
 @dataclass(frozen=True)
@@ -769,9 +767,11 @@ NOT_TRIED = {
 
 
 def cells():
+    """Every function with every stranger; daily only with one of them."""
     for name, entry in TABLE.items():
-        for stranger in entry.rows:
-            yield pytest.param(entry, stranger, id=f"{name}-{stranger.name}")
+        for index, stranger in enumerate(entry.rows):
+            marks = pytest.mark.slow if index else ()
+            yield pytest.param(entry, stranger, id=f"{name}-{stranger.name}", marks=marks)
 
 
 def outcome(call):

@@ -41,8 +41,9 @@ def aligned(full):
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory):
-    return make(tmp_path_factory, n_exposures=2, size=4, seed=2, missing=False, blank=False)
+def small(flights):
+    flight = flights(n_exposures=2, size=4, seed=2, missing=False, blank=False)
+    return flight.simulated, flight.level1, flight.maps
 
 
 def errors(alignments, simulated):
@@ -51,6 +52,7 @@ def errors(alignments, simulated):
     return np.array([np.sqrt(np.mean(np.sum(np.square(coordinate_error(a, simulated)[2:]), axis=0))) for a in good])
 
 
+@pytest.mark.slow
 def test_coordinates_of_a_full_size_flight(full, aligned):
     simulated = full[0]
     final, linear = errors(aligned.final, simulated), errors(aligned.linear, simulated)
@@ -61,6 +63,7 @@ def test_coordinates_of_a_full_size_flight(full, aligned):
     assert np.median(linear) > 3 * np.median(final)
 
 
+@pytest.mark.slow
 def test_no_good_alignment_is_called_weak(aligned):
     states = [alignment.status for alignment in aligned.final.flat]
     assert states.count("weak") == 0
@@ -70,6 +73,7 @@ def test_no_good_alignment_is_called_weak(aligned):
     assert text[2].endswith(f"{len(states) - lost} of {len(states)} images aligned, {lost} not aligned")
 
 
+@pytest.mark.slow
 def test_channels_agree_better_than_with_the_reference(full, aligned):
     """What the channels have in common does not matter for the difference of two of them."""
     simulated = full[0]
@@ -85,6 +89,7 @@ def test_channels_agree_better_than_with_the_reference(full, aligned):
         assert np.sqrt(np.mean(np.sum(spread**2, axis=1))) < 0.07
 
 
+@pytest.mark.slow
 def test_faulty_frames_are_told(full, aligned):
     simulated = full[0]
     faulty = {simulated.missing, simulated.blank}
@@ -94,6 +99,7 @@ def test_faulty_frames_are_told(full, aligned):
             assert alignment.reason
 
 
+@pytest.mark.slow
 def test_alignments_say_what_they_are(full, aligned):
     simulated, level1, maps = full
     assert aligned.final.shape == aligned.linear.shape == level1.data.shape[:2]
@@ -284,9 +290,16 @@ def test_the_joint_model_needs_exposures(small):
         coalign(level1, maps, model="static")
 
 
-def test_the_joint_model_of_a_flight(tmp_path_factory):
-    simulated, level1, maps = make(tmp_path_factory, n_exposures=5, size=3, seed=4, missing=False, blank=False)
-    alone, joint = coalign(level1, maps), coalign(level1, maps, model="joint")
+@pytest.fixture(scope="module")
+def five(flights):
+    """Five exposures, as a joint model needs some."""
+    return flights(n_exposures=5, size=3, seed=4, missing=False, blank=False)
+
+
+@pytest.mark.slow
+def test_the_joint_model_of_a_flight(five):
+    simulated, alone = five.simulated, five.aligned
+    joint = coalign(five.level1, five.maps, model="joint")
     assert alone.joint is None
     assert joint.joint.residual.shape == (5, 4)
     # What it changes is of the size of the errors of the independent fits, and it makes them no larger.
@@ -296,6 +309,7 @@ def test_the_joint_model_of_a_flight(tmp_path_factory):
         np.testing.assert_array_equal(a.transform.coefficients, b.transform.coefficients)
 
 
+@pytest.mark.slow
 def test_error_bars_of_coordinates(tmp_path_factory):
     """Errors, of features, agree with their variances; noise alone would leave chi-square above 10."""
     simulated, level1, maps = make(tmp_path_factory, n_exposures=3, size=2, seed=7, missing=False, blank=False)
@@ -320,9 +334,10 @@ def test_error_bars_of_coordinates(tmp_path_factory):
     assert 0.5 < np.mean(relative) < 2.0
 
 
-def test_the_joint_model_carries_weak_frames(tmp_path_factory):
+@pytest.mark.slow
+def test_the_joint_model_carries_weak_frames(five):
     """A frame in which a map can not be fitted is shifted from the model's; one without light stays lost."""
-    simulated, level1, maps = make(tmp_path_factory, n_exposures=5, size=3, seed=4, missing=False, blank=False)
+    simulated, level1, maps = five.simulated, five.level1, five.maps
     data, rng = np.array(level1.data), np.random.default_rng(0)
     spread = data[4, 3].std()
     data[4, 3] = 0.08 * data[4, 3] + rng.normal(0, 0.25 * spread, data[4, 3].shape)
@@ -343,6 +358,7 @@ def test_the_joint_model_carries_weak_frames(tmp_path_factory):
     assert np.isfinite(lat)
 
 
+@pytest.mark.slow
 def test_cubic_maps_follow_a_cubic_distortion(tmp_path_factory):
     simulated, level1, maps = make(
         tmp_path_factory, n_exposures=1, size=2, seed=6, cubic_distortion=1.5, missing=False, blank=False

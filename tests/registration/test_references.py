@@ -19,19 +19,16 @@ from ndcube import NDCube
 from sunpy.coordinates import HeliographicStonyhurst, Helioprojective, get_earth
 from sunpy.sun.models import differential_rotation
 
-from esis_ndcube import ESISLevel1Cube, coalign, form_level3
+from esis_ndcube import coalign, form_level3
 from esis_ndcube.registration import _view
 from esis_ndcube.registration.reference import Once, Reference, observed_grid, prepare_references
-from esis_ndcube.simulate import simulate_flight
 from esis_ndcube.simulate.demo import coordinate_error
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory):
-    simulated = simulate_flight(n_exposures=2, size=4, seed=2, missing=False, blank=False)
-    files = simulated.write(tmp_path_factory.mktemp("flight"))
-    level1 = ESISLevel1Cube.from_raw(files.raw, simulated.flight)
-    return simulated, level1, [sunpy.map.Map(path) for path in files.reference]
+def small(flights):
+    flight = flights(n_exposures=2, size=4, seed=2, missing=False, blank=False)
+    return flight.simulated, flight.level1, flight.maps
 
 
 @pytest.fixture(scope="module")

@@ -150,6 +150,7 @@ def test_what_is_weak_or_not_normalized_is_told(tmp_path):
     assert "1 of 4 channels aligned, 3 weak, relative" in notes[1]
 
 
+@pytest.mark.slow
 def test_six_channels_from_masks_to_report(tmp_path):
     """Nothing on the way knows how many channels or which lines there are."""
     flight = Flight.read(SECOND)

@@ -184,6 +184,7 @@ def second_truth():
     return simulate_flight(Flight.read(SECOND_FILE), size="full", n_exposures=2)
 
 
+@pytest.mark.slow
 def test_second_flight_through_the_command_line(second, second_truth):
     path, result = second
     assert result.exit_code == 0, result.output
@@ -201,6 +202,7 @@ def test_second_flight_through_the_command_line(second, second_truth):
     assert "171" in cube.reference
 
 
+@pytest.mark.slow
 def test_second_flight_survives_its_file(second, tmp_path):
     cube = ESISLevel3Cube.read(second[0] / "l3.fits")
     cube.write(tmp_path / "again.fits")
@@ -210,6 +212,7 @@ def test_second_flight_survives_its_file(second, tmp_path):
     assert_cubes_equal(ESISLevel3Cube.read(tmp_path / "part.fits"), part)
 
 
+@pytest.mark.slow
 def test_second_flight_is_aligned(second, second_truth):
     """
     Coordinates are right, and better after the second fit than after the first one.
@@ -237,6 +240,7 @@ def test_second_flight_is_aligned(second, second_truth):
     np.testing.assert_allclose(said, np.nanmean(final, axis=1), atol=6e-5)
 
 
+@pytest.mark.slow
 def test_faulty_frames_of_the_second_flight_harm_no_other(second, second_truth):
     cube = ESISLevel3Cube.read(second[0] / "l3.fits")
     for number, (frame, channel) in enumerate((second_truth.missing, second_truth.blank)):
