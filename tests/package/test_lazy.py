@@ -360,18 +360,25 @@ ON_REAL = [*(name for name in LEVEL3 if name not in METHODS), *FUNCTIONS]
 CHUNKS = [(1, 1, -1, -1), (1, -1, 100, 150), -1]
 
 
-# They take seconds each.
-LONG = "write_report", "correct_vignetting", "uncorrect_vignetting", "tile_residual"
+# They draw, measure noise or fit, for seconds each.
+LONG = {
+    *("animate", "correct_vignetting", "fit_vignetting", "masked_means", "normalize_intensities", "throughput"),
+    *("write_report",),
+}
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow if name in LONG else ()) for name in ON_REAL]
-)
+def maybe_slow(*values):
+    """Parameters of a test, of which the last is the name of what is called: daily what is fast, of Level 3."""
+    marks = pytest.mark.slow if values[-1] in LONG or values[0] in (ESISLevel1Cube, ContextCube) else ()
+    return pytest.param(*values, marks=marks, id="-".join(getattr(value, "__name__", value) for value in values))
+
+
+@pytest.mark.parametrize("name", map(maybe_slow, ON_REAL))
 def test_on_real_images(name, real, tmp_path):
     check(name, {**LEVEL3, **FUNCTIONS}[name], real, CHUNKS if name in LEVEL3 else CHUNKS[:1], tmp_path)
 
 
-@pytest.mark.parametrize(("cls", "name"), CASES, ids=[f"{cls.__name__}-{name}" for cls, name in CASES])
+@pytest.mark.parametrize(("cls", "name"), [maybe_slow(*case) for case in CASES])
 def test_method(cls, name, tmp_path):
     cube = small(cls)
     methods = LEVEL1 if cls is ESISLevel1Cube else METHODS
@@ -453,11 +460,14 @@ class Counter:
 
 @pytest.mark.parametrize(
     "name",
-    [
-        *("correct_vignetting", "mask_pixels", "masked_means", "mask_polygons", "normalize_intensities"),
-        *("clean_region", "fit_vignetting", "masked_difference_trend", "pair_correlation", "pair_offset"),
-        *("tile_residual", "throughput", "write", "write_images", "find_edges", "min_images", "reproject_to"),
-    ],
+    map(
+        maybe_slow,
+        [
+            *("correct_vignetting", "mask_pixels", "masked_means", "mask_polygons", "normalize_intensities"),
+            *("clean_region", "fit_vignetting", "masked_difference_trend", "pair_correlation", "pair_offset"),
+            *("tile_residual", "throughput", "write", "write_images", "find_edges", "min_images", "reproject_to"),
+        ],
+    ),
 )
 def test_no_more_images_than_those_of_an_exposure_are_in_memory(name, real, tmp_path):
     lazy = lazy_copy(real, (1, 1, -1, -1))
