@@ -17,8 +17,13 @@ hypothesis.settings.register_profile("esis", deadline=None)
 hypothesis.settings.register_profile("esis-ci", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("esis-ci" if os.environ.get("CI") else "esis")
 
-# Their examples make whole flights and reports.
-SLOW_DOCTESTS = "tutorial.rst", "esis_ndcube.report.page.write_report"
+# Their examples make flights, reports and movies.
+SLOW_DOCTESTS = (
+    "tutorial.rst",
+    "esis_ndcube.field_stop.edges.FieldStopEdges",
+    "esis_ndcube.report.page.write_report",
+    "esis_ndcube.visualization.animation.animate",
+)
 NO_FLIGHT_DATA = "ESIS_FLIGHT_DATA does not name a folder with the raw frames of the 2019 flight"
 
 

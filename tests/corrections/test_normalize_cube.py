@@ -21,8 +21,7 @@ def sun():
     return np.random.default_rng(1).uniform(5, 50, (12, 14))
 
 
-@pytest.fixture
-def cube(sun):
+def make(sun):
     """The same Sun in all images, but for a factor; other light in one corner of one channel."""
     cube = make_cube((2, 3, 12, 14), alignments=True)
     meta = cube[:].meta
@@ -33,6 +32,22 @@ def cube(sun):
     mask[1, :, :, :3], data[1, :, :, :3] = True, np.nan
     sigma = StdDevUncertainty(np.sqrt(np.abs(np.nan_to_num(data, nan=1.0))))
     return ESISLevel3Cube(data, wcs=cube.wcs, uncertainty=sigma, mask=mask, flags=flags, meta=meta, unit=cube.unit)
+
+
+@pytest.fixture
+def cube(sun):
+    return make(sun)
+
+
+@pytest.fixture(scope="module")
+def normalized(sun):
+    """The cube after its normalization, which tests must not change."""
+    return make(sun).normalize_intensities()
+
+
+@pytest.fixture(scope="module")
+def table(sun):
+    return make(sun).masked_means()
 
 
 def test_factors_are_the_gains(cube):
@@ -69,24 +84,21 @@ def test_a_given_region_is_in_the_history(cube):
     assert cube.normalize_intensities(region=region).history[-1].parameters == {"region": "given"}
 
 
-def test_twice_is_an_error(cube):
-    once = cube.normalize_intensities()
+def test_twice_is_an_error(normalized):
     with pytest.raises(ValueError, match=r"normalized already.*normalize=False"):
-        once.normalize_intensities()
+        normalized.normalize_intensities()
 
 
-def test_file_keeps_factors_and_errors(cube, tmp_path):
-    result = cube.normalize_intensities()
-    result.write(tmp_path / "n.fits")
+def test_file_keeps_factors_and_errors(normalized, tmp_path):
+    normalized.write(tmp_path / "n.fits")
     back = ESISLevel3Cube.read(tmp_path / "n.fits")
-    assert_cubes_equal(back, result)
-    np.testing.assert_array_equal(back[1, 2].normalization_error, result.normalization_error[1, 2])
+    assert_cubes_equal(back, normalized)
+    np.testing.assert_array_equal(back[1, 2].normalization_error, normalized.normalization_error[1, 2])
     with pytest.raises(ValueError, match="normalized already"):
         back.normalize_intensities()
 
 
-def test_table_of_means(cube, sun):
-    table = cube.masked_means()
+def test_table_of_means(cube, sun, table):
     np.testing.assert_allclose(table["mean"].value, (GAIN * sun[4:, 3:].mean()).ravel(), rtol=1e-6)
     assert list(table["frame"]) == [109] * 3 + [110] * 3
     assert list(table["channel"]) == [1, 2, 3] * 2
@@ -95,15 +107,14 @@ def test_table_of_means(cube, sun):
     assert (table["time"] == cube.time[[0, 0, 0, 1, 1, 1]]).all()
 
 
-def test_errors_of_the_factors(cube):
+def test_errors_of_the_factors(normalized, table):
     """Without an alignment the correlation of the noise is not known, and no error is made up."""
-    table, result = cube.masked_means(), cube.normalize_intensities()
     assert np.isnan(table["error"][0])
-    assert np.isnan(result.normalization_error[0, 0])
+    assert np.isnan(normalized.normalization_error[0, 0])
     relative = (table["error"] / table["mean"]).value.reshape(2, 3)
-    assert result.normalization_error[1, 1] == 0
+    assert normalized.normalization_error[1, 1] == 0
     expected = np.hypot(relative, relative[1, 1]) / GAIN
-    np.testing.assert_allclose(result.normalization_error[0, 1:], expected[0, 1:], rtol=1e-6)
+    np.testing.assert_allclose(normalized.normalization_error[0, 1:], expected[0, 1:], rtol=1e-6)
 
 
 def test_image_that_can_not_be_measured_is_masked(cube):

@@ -191,16 +191,14 @@ def test_correction_by_the_true_slopes_levels_the_channels(simulated):
     assert after < 0.2 * before
 
 
-def test_what_the_pipeline_does(simulated, tmp_path):
+def test_what_the_pipeline_does(small_flight):
     """The pipeline's correction, to the last bit, and undone to rounding."""
-    from esis_ndcube import ESISLevel1Cube, form_level3
+    from esis_ndcube import form_level3
 
-    tiny = simulate_flight(size=5, n_exposures=1)
-    files = tiny.write(tmp_path)
-    level1 = ESISLevel1Cube.from_raw(files.raw, flight=tiny.flight)
+    level1 = small_flight.level1[:1]
     plain = form_level3(level1, vignetting=False, normalize=False)
     theirs = form_level3(level1, normalize=False)
-    ours = plain.correct_vignetting(Vignetting.of_flight(tiny.flight, "O V"))
+    ours = plain.correct_vignetting(Vignetting.of_flight(small_flight.flight, "O V"))
     assert_cubes_equal(ours, theirs)
     undone = ours.uncorrect_vignetting()
     np.testing.assert_allclose(undone.data, plain.data, rtol=3e-7)

@@ -41,6 +41,7 @@ def errors(fit):
 
 @pytest.mark.parametrize("method", ["joint", "difference-slopes"])
 @pytest.mark.parametrize("slopes", [{1: 0.1, 2: 0.25, 3: 0.45, 4: 0.6}, {1: -0.2, 2: 0.5, 3: 0.05, 4: 0.3}])
+@pytest.mark.slow
 def test_direction_and_sign_in_every_channel(slopes, method):
     """A slope of its own in every channel, one below zero; without noise little is left but the edges of features."""
     simulated = simulate_flight(flight_with(slopes), size=4, n_exposures=1, other_lines=False, **QUIET)
@@ -51,6 +52,7 @@ def test_direction_and_sign_in_every_channel(slopes, method):
 
 
 @pytest.mark.parametrize("method", ["joint", "difference-slopes"])
+@pytest.mark.slow
 def test_six_channels(method):
     """Two of them are antiparallel."""
     simulated = simulate_flight(Flight.read(SECOND), size=1, n_exposures=2)
@@ -66,6 +68,7 @@ def contaminated():
     return true_cube(simulate_flight(flight_with(second=0.25), size=2, n_exposures=2, seed=3))
 
 
+@pytest.mark.slow
 def test_joint_fit_beside_a_second_line(contaminated):
     fit = fit_vignetting(contaminated)
     assert np.abs(errors(fit)).max() <= 0.04
@@ -86,6 +89,7 @@ def test_published_method_takes_a_second_line_for_vignetting(small):
     assert fit_vignetting(clean, "difference-slopes").systematic < 0.01
 
 
+@pytest.mark.slow
 def test_error_bars_of_the_joint_fit():
     """Of 8 small flights with noise; benchmarks/vignetting.py has 20 large ones."""
     pulls = []
@@ -244,6 +248,7 @@ def test_channel_without_images(small):
         fit_vignetting(part)
 
 
+@pytest.mark.slow
 def test_antiparallel_channels_alone():
     """What one of them has more, the other one has less: the Sun could have it as well."""
     cube = true_cube(simulate_flight(Flight.read(SECOND), size=1, n_exposures=1, other_lines=False))
@@ -285,6 +290,7 @@ def test_what_is_not_fitted(small):
         fit_vignetting(small[:, :, :, :40], "difference-slopes")
 
 
+@pytest.mark.slow
 def test_benchmark(tmp_path, capsys):
     folder = Path(__file__).parents[2] / "benchmarks"
     if not folder.is_dir():

@@ -119,6 +119,7 @@ def test_six_channels_and_six_sides(request):
     np.testing.assert_allclose(edges.shift[0], truth, atol=0.35)
 
 
+@pytest.mark.slow
 def test_simulated_flight(level1, simulated):
     """The simulated field stop is where the flight file says, apart from what the scene does to the edges."""
     edges = find_edges(level1)
@@ -135,6 +136,7 @@ def test_simulated_flight(level1, simulated):
     np.testing.assert_array_equal(edges.shift_of(edges.frames[1], 2), edges.shift[1, 1])
 
 
+@pytest.mark.slow
 def test_level3_cube_gives_the_same(level1, cube):
     """Through the alignments the same sides are found, in a part of the cube too."""
     direct, through = find_edges(level1), find_edges(cube)
@@ -148,6 +150,7 @@ def test_level3_cube_gives_the_same(level1, cube):
         find_edges(cube, line="He I")
 
 
+@pytest.mark.slow
 def test_wrong_input(level1):
     with pytest.raises(ValueError, match=r"expected \(time, channel, y, x\)"):
         find_edges(level1[0])
@@ -165,6 +168,7 @@ def test_line_region_moves_with_the_shift():
     assert (moved != line_region(ESIS_1, 3, "O V", x, y, margin=1.0)).any()
 
 
+@pytest.mark.slow
 def test_bad_pixels_do_not_count(level1):
     edges = find_edges(level1)
     data, flags = level1.data.copy(), level1.flags.copy()
@@ -175,6 +179,7 @@ def test_bad_pixels_do_not_count(level1):
     np.testing.assert_allclose(shift[good], edges.shift[good], atol=0.5)
 
 
+@pytest.mark.slow
 def test_level3_is_placed_by_the_edges_of_each_frame(level1, cube):
     """Each image is flagged where its own field stop is, whatever other exposures there are."""
     known = np.array([[alignment.converged for alignment in row] for row in cube.alignment])
@@ -190,6 +195,7 @@ def test_level3_is_placed_by_the_edges_of_each_frame(level1, cube):
         assert inside[seen].any()
 
 
+@pytest.mark.slow
 def test_clean_of_one_faint_line(cube):
     """A line without a flag of its own is placed through the alignment; all of them together have one."""
     names = [line.name for line in overlapping_lines(cube.flight, cube.line)]

@@ -47,6 +47,7 @@ def cubes(draw):
 
 @QUICK
 @given(cube=cubes())
+@pytest.mark.slow
 def test_round_trip(tmp_path, cube):
     path = tmp_path / "cube.fits"
     before = cube.data.copy()

@@ -411,6 +411,7 @@ def test_state_of_the_classes_is_not_kept(folder, tmp_path):
 
 @settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(place=st.floats(0, 1, exclude_max=True), value=st.integers(0, 255), torn=st.booleans())
+@pytest.mark.slow
 def test_damaged_files(folder, tmp_path, place, value, torn):
     for name in ("ov_Level3_initial.pickle", "ov_Level3_transform.pickle"):
         content = bytearray((folder / name).read_bytes())

@@ -130,6 +130,7 @@ def test_slider_has_every_exposure(path, cube):
         assert "4 of 4 channels aligned" in item["note"]
 
 
+@pytest.mark.slow
 def test_what_is_weak_or_not_normalized_is_told(tmp_path):
     cube = true_cube(simulate_flight(size=8, n_exposures=2))
     for channel in (0, 2, 3):
@@ -187,6 +188,7 @@ def missing_channel(cube):
         (lambda cube: ESISLevel3Cube(cube.data, wcs=cube.wcs, meta=cube.meta), "got a cube without flags"),
     ],
 )
+@pytest.mark.slow
 def test_odd_cubes(cube, tmp_path, make, reason):
     page = Page(write_report(make(cube), tmp_path / "odd.html").read_text(encoding="utf-8"))
     assert ("Not measured" in page.text) == (reason is not None)
@@ -243,6 +245,7 @@ def resize(browser, width, height):
 
 
 @pytest.mark.parametrize("width", [1280, 390, 320])
+@pytest.mark.slow
 def test_page_in_a_browser(browser, path, width):
     resize(browser, width, 800)
     browser.get(path.as_uri())
@@ -253,6 +256,7 @@ def test_page_in_a_browser(browser, path, width):
     assert browser.get_log("browser") == []
 
 
+@pytest.mark.slow
 def test_slider_in_a_browser(browser, path):
     from selenium.webdriver.common.by import By
     from selenium.webdriver.common.keys import Keys
@@ -285,6 +289,7 @@ def test_slider_in_a_browser(browser, path):
     assert browser.get_log("browser") == []
 
 
+@pytest.mark.slow
 def test_colors_in_a_browser(browser, path):
     from selenium.webdriver.common.by import By
 

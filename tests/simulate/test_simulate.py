@@ -1,5 +1,6 @@
 """The simulated flight holds everything that it should, and its truth is true."""
 
+import functools
 import pickle
 from dataclasses import FrozenInstanceError, replace
 from itertools import pairwise
@@ -121,10 +122,15 @@ def full():
 # ------------------------------------------------------------------------------------------------ geometry
 
 
+@functools.cache
+def whole(flight):
+    return simulate_flight(flight, size="full")
+
+
 @pytest.mark.parametrize("flight", [ESIS_1, SECOND], ids=str)
 @given(data=st.data())
 def test_truth_inverts(flight, data):
-    sim = simulate_flight(flight, size="full")
+    sim = whole(flight)
     channel = data.draw(st.integers(1, len(flight.channels)))
     frame = data.draw(st.sampled_from(sim.frames))
     line = data.draw(st.sampled_from(flight.lines))
