@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import daily
 from jsoc_server import (
     EMAIL,
     FAULTS_OF_ANSWERS,
@@ -216,7 +217,7 @@ def test_address(serve, records, tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("impatient")
-@pytest.mark.parametrize("fault", FAULTS_OF_ANSWERS)
+@pytest.mark.parametrize("fault", daily(*FAULTS_OF_ANSWERS))
 @pytest.mark.parametrize("place", ["search", "address", "export", "status"])
 def test_answers_that_fail_once_are_asked_for_again(serve, records, tmp_path, place, fault):
     server = serve(records, polls=1)
@@ -225,7 +226,7 @@ def test_answers_that_fail_once_are_asked_for_again(serve, records, tmp_path, pl
 
 
 @pytest.mark.usefixtures("impatient")
-@pytest.mark.parametrize("fault", FAULTS_OF_FILES)
+@pytest.mark.parametrize("fault", daily(*FAULTS_OF_FILES))
 def test_files_that_fail_once_are_fetched_again(serve, records, tmp_path, fault):
     server = serve(records)
     server.faults["file"] = [None, None, fault]
@@ -235,7 +236,7 @@ def test_files_that_fail_once_are_fetched_again(serve, records, tmp_path, fault)
 
 
 @pytest.mark.usefixtures("impatient")
-@pytest.mark.parametrize("fault", [fault for fault in FAULTS_OF_FILES if fault != "late"])
+@pytest.mark.parametrize("fault", daily(*(fault for fault in FAULTS_OF_FILES if fault != "late")))
 def test_files_that_always_fail_are_named(serve, records, tmp_path, fault):
     server = serve(records)
     result = search(a.jsoc.Notify(EMAIL), times=EXPOSURES[:6])
@@ -290,7 +291,7 @@ def test_files_without_checksum_or_keyword_are_reported(serve, tmp_path, lacking
         check_files(fetch(result, tmp_path / "cut"), records, EXPOSURES[:4])
 
 
-@pytest.mark.parametrize("fault", FAULTS_OF_EXPORTS)
+@pytest.mark.parametrize("fault", daily(*FAULTS_OF_EXPORTS))
 def test_exports_that_are_refused(serve, records, tmp_path, fault):
     server = serve(records, polls=1)
     server.faults["export"] = [fault]
@@ -305,7 +306,7 @@ def test_exports_that_are_refused(serve, records, tmp_path, fault):
     check_errors(fetch(search(a.jsoc.Notify(EMAIL), times=FEW), tmp_path / "always"), match, count=6)
 
 
-@pytest.mark.parametrize("fault", FAULTS_OF_EXPORTS)
+@pytest.mark.parametrize("fault", daily(*FAULTS_OF_EXPORTS))
 def test_exports_that_fail(serve, records, tmp_path, fault):
     server = serve(records, polls=1)
     result = search(a.jsoc.Notify(EMAIL), times=FEW)
@@ -349,7 +350,7 @@ def test_records_that_are_not_exported_are_named(serve, records, tmp_path):
 
 
 @pytest.mark.usefixtures("impatient")
-@pytest.mark.parametrize("place", ["search", "address", "export", "status", "file"])
+@pytest.mark.parametrize("place", daily("search", "address", "export", "status", "file"))
 def test_server_that_stops_answering(serve, records, tmp_path, place):
     server = serve(records, polls=1)
     server.faults[place] = ["stall"] * 20

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import tomli_w
 from click.testing import CliRunner
+from helpers import daily
 from jsoc_server import EMAIL, FAULTS_OF_FILES, FileServer, JsocServer, Record, check_errors
 from rawframes import tiny_flight, with_archive, write_flight
 from vso_server import VsoServer
@@ -163,7 +164,7 @@ def test_frames_are_fetched_once(server, contents, tmp_path):
     assert Path(one).parent.name == result[0]["Camera"][0]
 
 
-@pytest.mark.parametrize("fault", FAULTS_OF_FILES)
+@pytest.mark.parametrize("fault", daily(*FAULTS_OF_FILES))
 def test_faults(server, contents, monkeypatch, tmp_path, fault):
     monkeypatch.setattr(ESISFlightClient, "policy", dataclasses.replace(QUICK, timeout=0.5 * u.s))
     # Some take their time, so that several are under way at once.

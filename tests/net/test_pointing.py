@@ -5,7 +5,7 @@ import warnings
 
 import numpy as np
 import pytest
-from helpers import make_cube
+from helpers import daily, make_cube
 from jsoc_server import EMAIL, FAULTS_OF_ANSWERS, JsocServer, Record, aia_content
 
 import astropy.units as u
@@ -79,7 +79,7 @@ def test_pointed_by_default(server, cube, tmp_path):
     np.testing.assert_array_equal(given.data, aia.data)
 
 
-@pytest.mark.parametrize("fault", [fault for fault in FAULTS_OF_ANSWERS if fault != "stall"])
+@pytest.mark.parametrize("fault", daily(*(fault for fault in FAULTS_OF_ANSWERS if fault != "stall")))
 def test_faults(server, record, fault, full_disk):
     server.faults["table"] = [fault]
     (pointed,) = point_maps([full_disk], policy=QUICK)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import vso_server
+from helpers import daily
 from jsoc_server import FAULTS_OF_ANSWERS, aia_records, check_errors
 
 import astropy.units as u
@@ -69,7 +70,7 @@ def test_mirror(server, tmp_path):
     assert server.site is None
 
 
-@pytest.mark.parametrize("fault", FAULTS_OF_ANSWERS)
+@pytest.mark.parametrize("fault", daily(*FAULTS_OF_ANSWERS))
 @pytest.mark.parametrize("place", ["query", "data"])
 def test_answers_that_fail_once_are_asked_for_again(server, tmp_path, place, fault):
     server.faults[place] = [fault]
@@ -77,7 +78,7 @@ def test_answers_that_fail_once_are_asked_for_again(server, tmp_path, place, fau
     check_files(server, *fetch(tmp_path))
 
 
-@pytest.mark.parametrize("fault", ["500", "html", "close", "cut"])
+@pytest.mark.parametrize("fault", daily("500", "html", "close", "cut"))
 def test_service_that_can_not_be_had_once(server, tmp_path, fault):
     server.faults["wsdl"] = [fault, None, fault]
     check_files(server, *fetch(tmp_path))

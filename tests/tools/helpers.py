@@ -203,6 +203,16 @@ def assert_values_equal(a, b):
         np.testing.assert_array_equal(a, b)
 
 
+def slow(*values):
+    """Parameters of a test that is not for every day."""
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
+def daily(first, *others):
+    """Parameters of which the first is for every day."""
+    return [first, *map(slow, others)]
+
+
 class Page(HTMLParser):
     """The parts of a page that tests ask for."""
 
