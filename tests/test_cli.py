@@ -98,6 +98,7 @@ def test_folder_with_references(formed, small_flight):
     assert not result.stderr
 
 
+@pytest.mark.slow
 def test_workers_do_not_change_a_bit(folder, formed, tmp_path):
     output = tmp_path / "l3.fits"
     pattern = folder / "reference" / "*.fits"
@@ -108,6 +109,7 @@ def test_workers_do_not_change_a_bit(folder, formed, tmp_path):
     assert_cubes_equal(ESISLevel3Cube.read(output), ESISLevel3Cube.read(formed[0]))
 
 
+@pytest.mark.slow
 def test_pattern_list_and_options(folder, level1, maps, tmp_path):
     output = tmp_path / "l3.fits"
     frames = sorted((folder / "raw").iterdir())
@@ -126,6 +128,7 @@ def test_pattern_list_and_options(folder, level1, maps, tmp_path):
     assert ", ".join(scores) in run_well("info", output).output
 
 
+@pytest.mark.slow
 def test_the_rotation_of_the_sun_and_the_gap_in_time(folder, level1, maps, tmp_path):
     output = tmp_path / "l3.fits"
     run_well(
@@ -137,6 +140,7 @@ def test_the_rotation_of_the_sun_and_the_gap_in_time(folder, level1, maps, tmp_p
     )
 
 
+@pytest.mark.slow
 def test_without_reference_and_spikes_left_in(folder, simulated, tmp_path):
     output = tmp_path / "l3.fits"
     run_well("level3", folder / "raw", "--flight", folder / "flight.toml", "--no-despike", "-o", output)
@@ -147,6 +151,7 @@ def test_without_reference_and_spikes_left_in(folder, simulated, tmp_path):
     assert "pointing: flight pose, channel 2 of frame 124" in run_well("info", output).output
 
 
+@pytest.mark.slow
 def test_overwrite(formed, folder, tmp_path):
     output = tmp_path / "l3.fits"
     output.write_text("mine")
@@ -173,6 +178,7 @@ def test_info(formed):
     assert max(map(len, output.splitlines())) < 260
 
 
+@pytest.mark.slow
 def test_info_reads_no_image_and_says_the_same(formed, tmp_path, monkeypatch):
     cube = ESISLevel3Cube.read(formed[0])
     for name in ("a.fits.gz", "a.asdf"):
@@ -198,6 +204,7 @@ def test_info_of_one_image(formed, tmp_path):
     assert "time: 2019-09-30T18:08:35.000" in output
 
 
+@pytest.mark.slow
 def test_more_darks_and_damaged_files(raw, folder, tmp_path):
     """Darks with other numbers come through --darks, and a damaged frame need not stop the run."""
     others = tmp_path / "others"
@@ -220,6 +227,7 @@ def test_more_darks_and_damaged_files(raw, folder, tmp_path):
     assert np.isfinite(cube.data[~cube.mask]).all()
 
 
+@pytest.mark.slow
 def test_each_warning_is_one_line_and_comes_once(raw, folder, tmp_path):
     (raw / f"ESIS3_00{FIRST}.fit.gz").unlink()
     arguments = ("level3", raw, "--flight", folder / "flight.toml", "--overwrite", "-o", tmp_path / "l3.fits")
@@ -438,6 +446,7 @@ def test_reference_beside_the_field(folder, tmp_path):
     assert not output.exists()
 
 
+@pytest.mark.slow
 def test_saturated_and_zero_frames_are_kept_and_masked(raw, folder, tmp_path):
     for channel, value in ((1, 0), (3, 16383)):
         repack(raw / f"ESIS{channel}_00{SECOND}.fit.gz", lambda data, value=value: np.full_like(data, value))

@@ -87,6 +87,7 @@ def test_images_and_coordinates(folder, expected):
         ("ov_Level3_final.pickle", "updated", "alignment", "final"),
     ],
 )
+@pytest.mark.slow
 def test_alignments_make_the_same_images(folder, expected, name, truth, attribute, stage):
     cube = read(folder / name)
     alignments = getattr(cube, attribute)

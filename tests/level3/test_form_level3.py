@@ -41,6 +41,7 @@ def plain(small_flight):
 # -------------------------------------------------------------------------------------------------- the whole
 
 
+@pytest.mark.slow
 def test_forming_twice_gives_the_same_bits(flight, level1, cube):
     before = level1.data.copy(), level1.flags.copy(), level1.uncertainty.array.copy()
     assert_cubes_equal(form_level3(level1, flight.maps[::-1], workers=1), cube)
@@ -91,6 +92,7 @@ def test_vignetting_and_normalization_are_factors(flight, level1, cube, plain):
         assert np.ptp(np.percentile(values, [1, 99])) == pytest.approx(slopes[channel + 1], rel=0.5)
 
 
+@pytest.mark.slow
 def test_one_normalization(flight, level1, cube):
     """That of a formed cube is that of the method, with its errors, to the last bit of the images."""
     after = form_level3(level1, flight.maps, normalize=False).normalize_intensities()
@@ -120,6 +122,7 @@ def test_linear_stage_is_the_first_fit(flight, level1, cube):
 # ---------------------------------------------------------------------------------------------------- subsets
 
 
+@pytest.mark.slow
 def test_a_single_exposure_is_that_of_the_whole(flight, plain):
     """No result depends on another exposure."""
     options = {"normalize": False, "vignetting": False}
@@ -177,6 +180,7 @@ def test_subsets_that_are_not_there(options, message, flight):
 # ----------------------------------------------------------------------------------------------------- faults
 
 
+@pytest.mark.slow
 def test_missing_and_blank_frames_harm_no_other(flights, plain):
     faulty = flights(**FAULTY)
     with pytest.warns(SunpyUserWarning, match=r"frame 123 is missing in channels \[1\]; it is masked"):
@@ -203,6 +207,7 @@ def test_missing_and_blank_frames_harm_no_other(flights, plain):
             assert_values_equal(cube.alignment[index], plain.alignment[index])
 
 
+@pytest.mark.slow
 def test_an_exposure_without_its_reference_channel(flights):
     """The others stay aligned with the reference image, and a warning says so."""
     faulty = flights(**FAULTY | {"missing": (123, 2), "blank": False})

@@ -57,7 +57,7 @@ def changed(cube, **parts):
     return type(cube)(**kept | parts)
 
 
-@pytest.mark.parametrize("kind", MASKED)
+@pytest.mark.parametrize("kind", daily(*MASKED))
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_masks_of_operands_are_kept(operation, kind, cube):
     # numpy's have no unit.
@@ -187,7 +187,7 @@ def whole(dtype, seed=0):
 
 
 @pytest.mark.parametrize("lazy", [False, True])
-@pytest.mark.parametrize("dtype", WHOLE)
+@pytest.mark.parametrize("dtype", daily(*WHOLE))
 def test_whole_numbers_do_not_overflow(dtype, lazy):
     (one, a), (two, b) = whole(dtype), whole(dtype, 1)
     if lazy:
@@ -295,7 +295,7 @@ def test_every_kind_of_uncertainty_is_propagated_alike(kind, name):
     assert result.unit == plain.unit
 
 
-@pytest.mark.parametrize("lazy", [False, True])
+@pytest.mark.parametrize("lazy", daily(False, True))
 @pytest.mark.parametrize("name", DO)
 def test_uncertainties_without_end_or_meaning(name, lazy, cube):
     """An inverse variance of 0 is an infinite error, and of a negative one nothing is known; none of them warns."""

@@ -7,7 +7,7 @@ import dask.array as da
 import numpy as np
 import pytest
 from flights import FAULTY
-from helpers import assert_bits_equal, assert_cubes_equal, make_cube
+from helpers import assert_bits_equal, assert_cubes_equal, make_cube, slow
 
 from astropy.io import fits
 from sunpy.util.exceptions import SunpyUserWarning
@@ -84,6 +84,7 @@ def test_a_frame_is_calibrated_once_for_all_its_planes(lazy, monkeypatch):
     assert read == [123]
 
 
+@pytest.mark.slow
 def test_frames_are_calibrated_once_in_each_pass(flight, lazy, monkeypatch, tmp_path):
     from collections import Counter
 
@@ -101,6 +102,7 @@ def test_frames_are_calibrated_once_in_each_pass(flight, lazy, monkeypatch, tmp_
     assert read == {(f, c): 2 for f in (123, 124) for c in range(1, 5) if (f, c) != (123, 1)} | {(124, 3): 1}
 
 
+@pytest.mark.slow
 def test_damaged_frames_are_met_when_used(flight, tmp_path):
     for path in flight.files.raw:
         (tmp_path / path.name).write_bytes(path.read_bytes())
@@ -127,7 +129,7 @@ def test_damaged_frames_are_met_when_used(flight, tmp_path):
 
 @pytest.mark.parametrize(
     ("options", "source"),
-    [({"workers": 1}, "lazy"), ({"workers": 2}, "lazy"), ({"workers": 2}, "level1")],
+    [({"workers": 1}, "lazy"), slow({"workers": 2}, "lazy"), slow({"workers": 2}, "level1")],
 )
 def test_a_streamed_file_is_the_written_one(options, source, flight, lazy, written, tmp_path):
     path = tmp_path / "streamed.fits"
@@ -140,6 +142,7 @@ def test_a_streamed_file_is_the_written_one(options, source, flight, lazy, writt
 
 
 @pytest.mark.parametrize("options", [{"normalize": False}, {"vignetting": False, "stage": "linear", "order": 1}])
+@pytest.mark.slow
 def test_a_streamed_file_with_other_options(options, flight, tmp_path):
     path = tmp_path / "streamed.fits"
     expected(form_level3, flight.level1, flight.maps, output=path, **options)
@@ -149,6 +152,7 @@ def test_a_streamed_file_with_other_options(options, flight, tmp_path):
     assert_files_equal(tmp_path / "written.fits", path)
 
 
+@pytest.mark.slow
 def test_a_compressed_file_is_read_at_once(flight, tmp_path):
     cube = expected(form_level3, flight.level1, flight.maps, output=tmp_path / "l3.fits.gz")
     assert isinstance(cube.data, np.ndarray)

@@ -98,6 +98,7 @@ def test_a_sequence_of_maps_is_a_list_of_them(small):
         np.testing.assert_array_equal(a.data, b.data)
 
 
+@pytest.mark.slow
 def test_another_observer_is_brought_to_the_view_from_earth(small):
     _, level1, _ = small
     time = level1.time[0]
@@ -172,6 +173,7 @@ def test_beyond_the_limb_the_image_stays_and_what_was_hidden_is_missing():
     assert not hidden[radius[59] < 820].any()
 
 
+@pytest.mark.slow
 def test_rotation_moves_the_alignment(small):
     """The same image with an earlier date: the features have turned west until the exposure."""
     _, level1, maps = small
@@ -194,6 +196,7 @@ def test_rotation_moves_the_alignment(small):
             assert abs(y - (rows - 1) / 2) < 0.15
 
 
+@pytest.mark.slow
 def test_rotated_exposures_do_not_depend_on_each_other_or_on_the_workers(small):
     _, level1, maps = small
     both = coalign(level1, maps[:1], rotate=True, workers=2)
