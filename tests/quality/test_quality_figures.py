@@ -5,6 +5,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+from helpers import daily
 from matplotlib.figure import Figure
 
 import astropy.units as u
@@ -69,7 +70,7 @@ LINES = {
 }
 
 
-@pytest.mark.parametrize("channels", [2, 4, 6])
+@pytest.mark.parametrize("channels", daily(2, 4, 6))
 @pytest.mark.parametrize("frames", [FRAMES, (124,)])
 @pytest.mark.parametrize("name", LINES)
 def test_lines_are_the_table(name, channels, frames):
@@ -128,7 +129,7 @@ def test_residual_is_the_rms_of_the_tiles():
     assert not lines(figures.plot_residual(tiles[:0]))
 
 
-@pytest.mark.parametrize(("channels", "panels"), [(2, 1), (4, 6), (6, 15)])
+@pytest.mark.parametrize(("channels", "panels"), daily((2, 1), (4, 6), (6, 15)))
 @pytest.mark.parametrize("frame", [None, 110])
 def test_tiles_are_arrows(channels, panels, frame):
     tiles = tiles_table(channels)

@@ -210,7 +210,7 @@ def slow(*values):
 
 def daily(first, *others):
     """Parameters of which the first is for every day."""
-    return [first, *map(slow, others)]
+    return [first, *(slow(*other) if isinstance(other, tuple) else slow(other) for other in others)]
 
 
 class Page(HTMLParser):
