@@ -373,7 +373,7 @@ def maybe_slow(*values):
     return pytest.param(*values, marks=marks, id="-".join(getattr(value, "__name__", value) for value in values))
 
 
-@pytest.mark.parametrize("name", map(maybe_slow, ON_REAL))
+@pytest.mark.parametrize("name", [maybe_slow(name) for name in ON_REAL])
 def test_on_real_images(name, real, tmp_path):
     check(name, {**LEVEL3, **FUNCTIONS}[name], real, CHUNKS if name in LEVEL3 else CHUNKS[:1], tmp_path)
 
@@ -460,14 +460,14 @@ class Counter:
 
 @pytest.mark.parametrize(
     "name",
-    map(
-        maybe_slow,
-        [
+    [
+        maybe_slow(name)
+        for name in (
             *("correct_vignetting", "mask_pixels", "masked_means", "mask_polygons", "normalize_intensities"),
             *("clean_region", "fit_vignetting", "masked_difference_trend", "pair_correlation", "pair_offset"),
             *("tile_residual", "throughput", "write", "write_images", "find_edges", "min_images", "reproject_to"),
-        ],
-    ),
+        )
+    ],
 )
 def test_no_more_images_than_those_of_an_exposure_are_in_memory(name, real, tmp_path):
     lazy = lazy_copy(real, (1, 1, -1, -1))
