@@ -66,6 +66,7 @@ def test_factors_are_the_gains(cube):
     assert (result.unit, result.line) == (cube.unit, cube.line)
 
 
+@pytest.mark.slow
 def test_where_another_line_is_everywhere(cube):
     """As while a cube is formed: a warning, and the valid region."""
     cube.flags[0, 0] = Flag.OVERLAP
@@ -78,6 +79,7 @@ def test_where_another_line_is_everywhere(cube):
     np.testing.assert_array_equal(result.normalization, normalization_factors(means))
 
 
+@pytest.mark.slow
 def test_a_given_region_is_in_the_history(cube):
     region = np.zeros((12, 14), bool)
     region[6:, 6:] = True
@@ -117,6 +119,7 @@ def test_errors_of_the_factors(normalized, table):
     np.testing.assert_allclose(normalized.normalization_error[0, 1:], expected[0, 1:], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_image_that_can_not_be_measured_is_masked(cube):
     cube.data[0, 1] = np.nan
     result = cube.normalize_intensities()
@@ -146,6 +149,7 @@ def test_a_slice_has_no_channels(cube):
             function(cube[0])
 
 
+@pytest.mark.slow
 def test_error_of_the_mean_by_monte_carlo():
     """Noise drawn on the detector and resampled: the scatter of the means is their stated error."""
     rng = np.random.default_rng(3)

@@ -241,6 +241,7 @@ VALUES = st.recursive(
 
 
 @given(VALUES)
+@pytest.mark.slow
 def test_values(value):
     again = decode(encode(value))
     assert again == value

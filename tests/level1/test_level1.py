@@ -297,6 +297,7 @@ SPOILED = (
 @pytest.mark.filterwarnings("ignore:File may have been truncated")
 @pytest.mark.parametrize("kind", SPOILED)
 @pytest.mark.parametrize("unused", ["neither", "another frame", "another channel"])
+@pytest.mark.slow
 def test_headers_are_judged_only_where_a_frame_is_used(folder, caplog, kind, unused):
     expected = ESISLevel1Cube.from_raw(folder, FLIGHT, frames=[20], channels=[1])
     number, channel = {"neither": (33, 1), "another frame": (21, 1), "another channel": (20, 2)}[unused]

@@ -132,6 +132,7 @@ def test_uncertainties(level1, expected, kind):
 
 @pytest.mark.parametrize("output", [True, False])
 @pytest.mark.parametrize("kind", [None, UnknownUncertainty])
+@pytest.mark.slow
 def test_without_uncertainty(level1, expected, tmp_path, kind, output):
     cube = like(level1, uncertainty=kind and kind(level1.uncertainty.array))
     options = {"output": tmp_path / "l3.fits"} if output else {}
@@ -145,6 +146,7 @@ def test_without_uncertainty(level1, expected, tmp_path, kind, output):
     np.testing.assert_array_equal(np.asarray(formed.flags), expected.flags)
 
 
+@pytest.mark.slow
 def test_normalization_without_uncertainty(level1):
     formed = form(like(level1, uncertainty=None), normalize=True)
     np.testing.assert_array_equal(formed.data, form(level1, normalize=True).data)
@@ -181,6 +183,7 @@ def block(level1):
     return bad
 
 
+@pytest.mark.slow
 def test_what_is_invalid_is_invalid_however_it_is_said(level1, expected):
     bad = block(level1)
     flags = np.where(bad, level1.flags | level1.flags.dtype.type(Flag.BAD_PIXEL), level1.flags)
@@ -208,6 +211,7 @@ def test_not_a_number_is_invalid(level1, expected):
 
 
 @pytest.mark.parametrize("mask", [None, False, np.False_])
+@pytest.mark.slow
 def test_masks_of_one_value(level1, expected, mask):
     formed = form(like(level1, mask=mask))
     np.testing.assert_array_equal(formed.data, expected.data)

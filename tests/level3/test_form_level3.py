@@ -78,6 +78,7 @@ def test_normalized_images_have_one_mean(cube):
     assert cube.normalization.min() == 1
 
 
+@pytest.mark.slow
 def test_vignetting_and_normalization_are_factors(flight, level1, cube, plain):
     assert (plain.vignetting, plain.normalization) == (None, None)
     assert [step.name for step in plain.history] == ["level0", "coalign", "resample"]
@@ -136,6 +137,7 @@ def test_a_single_exposure_is_that_of_the_whole(flight, plain):
         assert abs(one.time[0] - plain.time[index]) < 1 * u.ns
 
 
+@pytest.mark.slow
 def test_two_channels(flight, plain):
     two = form_level3(flight.read(channels=[4, 2]), flight.maps, vignetting=False, normalize=False)
     assert two.channel.tolist() == [2, 4]
@@ -150,6 +152,7 @@ def test_one_channel_alone(flight):
     assert one.alignment[0, 0].converged
 
 
+@pytest.mark.slow
 def test_subset_without_the_reference_channel(flight):
     level1 = flight.read(channels=[1, 3])
     with pytest.raises(

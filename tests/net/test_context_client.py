@@ -134,6 +134,7 @@ def test_order_of_answers_does_not_matter(serve, records, tmp_path):
     check_files(fetch(search(a.jsoc.Notify(EMAIL)), tmp_path), records)
 
 
+@pytest.mark.slow
 def test_bad_quality_and_gaps(serve, tmp_path):
     records = aia_records(START, 40, gap=range(12, 17), bad=(7, 25))
     serve(records)
@@ -279,6 +280,7 @@ def test_damaged_files_of_the_cache_are_fetched_again(serve, records, tmp_path):
 
 
 @pytest.mark.parametrize("lacking", [{"checksum": False}, {"wavelength": None}])
+@pytest.mark.slow
 def test_files_without_checksum_or_keyword_are_reported(serve, tmp_path, lacking):
     records = aia_records(START, 40, **lacking)
     server = serve(records)
@@ -500,6 +502,7 @@ def test_exposures_in_any_order(serve, records, tmp_path):
     assert [len(part) for part in Fido.search(either, a.esis.Context.aia_304)] == [2, 7]
 
 
+@pytest.mark.slow
 def test_fetches_at_the_same_time(serve, records, tmp_path):
     """What two sessions fetch into one folder is whole."""
     serve(records)

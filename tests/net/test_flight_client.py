@@ -277,6 +277,7 @@ def test_whole_chain(network, simulated, simulated_files, monkeypatch, tmp_path)
 
 
 @pytest.mark.parametrize("folder", ["f1", None])
+@pytest.mark.slow
 def test_flight_without_an_address(network, simulated, simulated_files, monkeypatch, tmp_path, folder):
     """What ``--vso`` fetches, into a folder of one's own or that of sunpy."""
     import drms
@@ -297,6 +298,7 @@ def test_flight_without_an_address(network, simulated, simulated_files, monkeypa
     assert {path.parent.parent for path in (*files.raw, *files.reference)} == {home}
 
 
+@pytest.mark.slow
 def test_all_rows_of_a_search_make_a_cube(network, simulated, simulated_files, tmp_path):
     """As the documentation has it; the first row is the frame without exposure time."""
     flight = Flight.read(network[2])

@@ -207,6 +207,7 @@ def test_extremes_and_correlated_pixels(cube):
     ("algorithm", "function"),
     [("interpolation", reproject_interp), ("adaptive", reproject_adaptive), ("exact", reproject_exact)],
 )
+@pytest.mark.slow
 def test_reprojection_is_that_of_reproject(algorithm, function):
     cube = make_cube((2, 2, 24, 26))
     clean = changed(cube, data=np.nan_to_num(cube.data), mask=None)
@@ -228,6 +229,7 @@ def test_reprojection_is_that_of_reproject(algorithm, function):
 
 
 @pytest.mark.parametrize("algorithm", ["interpolation", "adaptive", "exact"])
+@pytest.mark.slow
 def test_sigma_of_reprojection_is_that_of_many_trials(algorithm):
     rng, shape = np.random.default_rng(3), (300, 1, 10, 11)
     one = make_cube((1, 1, *shape[2:]))
@@ -313,6 +315,7 @@ def test_one_image_of_a_lazy_result_reads_what_it_is_made_of(cube, operation, im
     assert set(read_masks) == set(images)
 
 
+@pytest.mark.slow
 def test_results_can_be_written(cube, tmp_path):
     for number, result in enumerate(
         (cube * 2, cube.rebin((2, 1, 2, 2)), cube.reproject_to(cube.wcs), cube.difference(2, 1))

@@ -5,10 +5,15 @@ import itertools
 import pytest
 from operations_table import OPERATIONS, PAGE, PROPERTIES
 
-CELLS = list(itertools.product(OPERATIONS, PROPERTIES))
+# Reprojection takes seconds; daily only by interpolation.
+SLOW = "``reproject_to``, adaptive", "``reproject_to``, exact", "``reproject_to`` the WCS of a cube"
+CELLS = [
+    pytest.param(o, name, id=f"{o.label}-{name}", marks=pytest.mark.slow if o.label in SLOW else ())
+    for o, name in itertools.product(OPERATIONS, PROPERTIES)
+]
 
 
-@pytest.mark.parametrize(("operation", "name"), CELLS, ids=[f"{o.label}-{name}" for o, name in CELLS])
+@pytest.mark.parametrize(("operation", "name"), CELLS)
 def test_operation_keeps(operation, name):
     if name in operation.lacks:
         # The page would say too little if it did.

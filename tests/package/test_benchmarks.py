@@ -96,6 +96,7 @@ def test_table_tells_what_is_missing_and_what_failed(bench, problems):
     assert quotients["value"][0] == pytest.approx(row["ours"]["sun s"] / 0.5)
 
 
+@pytest.mark.slow
 def test_command_writes_its_table(bench, tmp_path, capsys):
     path = tmp_path / "table.ecsv"
     arguments = ["--size", "8", "--methods", "no pyramid", "--repeats", "1", "--output", str(path)]

@@ -461,14 +461,12 @@ class Counter:
 @pytest.mark.parametrize(
     "name",
     [
-        maybe_slow(name)
-        for name in (
-            *("correct_vignetting", "mask_pixels", "masked_means", "mask_polygons", "normalize_intensities"),
-            *("clean_region", "fit_vignetting", "masked_difference_trend", "pair_correlation", "pair_offset"),
-            *("tile_residual", "throughput", "write", "write_images", "find_edges", "min_images", "reproject_to"),
-        )
+        *("correct_vignetting", "mask_pixels", "masked_means", "mask_polygons", "normalize_intensities"),
+        *("clean_region", "fit_vignetting", "masked_difference_trend", "pair_correlation", "pair_offset"),
+        *("tile_residual", "throughput", "write", "write_images", "find_edges", "min_images", "reproject_to"),
     ],
 )
+@pytest.mark.slow
 def test_no_more_images_than_those_of_an_exposure_are_in_memory(name, real, tmp_path):
     lazy = lazy_copy(real, (1, 1, -1, -1))
     counter = Counter(real.data)

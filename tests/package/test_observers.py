@@ -84,6 +84,7 @@ def test_context_of_another_side(cube, longitude):
 
 @LONGITUDES
 @pytest.mark.parametrize("algorithm", ["interpolation", "adaptive", "exact"])
+@pytest.mark.slow
 def test_reprojected_to_another_side(cube, longitude, algorithm):
     target = disk_map(longitude).wcs
     on_disk, there = visible(target, cube[0, 0].wcs)
@@ -160,6 +161,7 @@ def test_as_with_the_settings_of_sunpy():
     assert np.nanmax(separation.to_value(u.arcsec)) < 1e-6
 
 
+@pytest.mark.slow
 def test_observers_in_threads():
     """No thread sees the settings of another, nor leaves any."""
     first, second = disk_map(0).wcs, disk_map(20).wcs
@@ -181,6 +183,7 @@ def test_observers_in_threads():
     np.testing.assert_array_equal(first.pixel_to_world(x, y).make_3d().distance, plain)
 
 
+@pytest.mark.slow
 def test_coalign_in_threads():
     """Maps of two observers, from four threads, as from one."""
     scene = np.exp(4 * gaussian_filter(np.random.default_rng(3).normal(size=SHAPE), 1.5))

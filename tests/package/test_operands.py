@@ -127,6 +127,7 @@ def test_masks_of_integers_and_of_one_value(lazy, cube):
             np.testing.assert_array_equal(np.broadcast_to(got.mask, got.shape), expected.mask)
 
 
+@pytest.mark.slow
 def test_plain_data_with_a_lazy_mask_and_the_reverse(cube):
     lazy = make_lazy(cube)[0]
     for do in (
@@ -341,6 +342,7 @@ CARRY = DO | {
 
 
 @pytest.mark.parametrize("name", CARRY)
+@pytest.mark.slow
 def test_coordinates_that_were_added_go_along(name, cube):
     cube = measurable(cube)
     cube.global_coords.add("note", "custom:note", 7)

@@ -110,6 +110,7 @@ def test_demonstration(folder):
         *((kind, False) for kind in ("same", "relative", "detour")),
     ],
 )
+@pytest.mark.slow
 def test_raw_frames_of_a_cube(tmp_path, monkeypatch, kind, lazy):
     flight = tiny_flight()
     write_flight(tmp_path / "raw", flight)

@@ -7,7 +7,7 @@ import dask.array as da
 import numpy as np
 import pytest
 from flights import FAULTY
-from helpers import assert_bits_equal, assert_cubes_equal, make_cube, slow
+from helpers import assert_bits_equal, assert_cubes_equal, daily, make_cube, slow
 
 from astropy.io import fits
 from sunpy.util.exceptions import SunpyUserWarning
@@ -212,7 +212,7 @@ def test_a_lazy_cube_can_be_pickled_and_written(written, tmp_path):
     assert_files_equal(written, tmp_path / "again.fits")
 
 
-@pytest.mark.parametrize("dtype", [np.uint16, np.int16, np.uint32, np.int32, np.uint8, np.int8, np.float64])
+@pytest.mark.parametrize("dtype", daily(np.uint16, np.int16, np.uint32, np.int32, np.uint8, np.int8, np.float64))
 @pytest.mark.parametrize("item", [(), (0,), (slice(1, 3), 1), (1, 1)])
 def test_types_and_parts_of_cubes_lazily(dtype, item, tmp_path):
     cube = make_cube((3, 2, 5, 7), dtype=dtype)[item or slice(None)]

@@ -189,6 +189,7 @@ def test_tile_residual_stays_in_the_field_stop(scene):
     assert empty.colnames == tiles.colnames
 
 
+@pytest.mark.slow
 def test_tile_residual_of_doppler_shifts(scene):
     """Each channel moves along its own dispersion: by one velocity in all tiles, or by one that changes over them."""
     angles = np.radians([22.5, 67.5, 112.5])
@@ -205,11 +206,13 @@ def test_tile_residual_of_doppler_shifts(scene):
             np.testing.assert_allclose([row["dx"], row["dy"]], expected, atol=0.03)
 
 
+@pytest.mark.slow
 def test_tiles_beyond_the_reach_are_left_out(scene):
     tiles = tile_residual(level3(np.array([[scene.image(340), scene.image(340, 4.0), scene.image(340, 0.5)]])))
     assert set(zip(tiles["first"], tiles["second"], strict=True)) == {(1, 3)}
 
 
+@pytest.mark.slow
 def test_pair_offset_finds_shifts(scene):
     """Whatever is outside of the field stop, and however it is moved."""
     data = np.array([[scene.image(240, *shift) for shift in SHIFTS.values()]] * 2)

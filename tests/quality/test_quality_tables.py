@@ -114,6 +114,7 @@ def test_throughput_is_the_brightness_that_was_put_in(cube, normalize):
         np.testing.assert_allclose(row["error"].value, expected if np.isfinite(relative[t, c]) else np.nan, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_throughput_of_a_channel_without_images(cube):
     data = np.abs(cube.data)
     data[:, 1] = np.nan

@@ -114,6 +114,7 @@ def test_another_observer_is_brought_to_the_view_from_earth(small):
 
 
 @pytest.mark.parametrize("hours", [-6.0, 0.5, 30.0])
+@pytest.mark.slow
 def test_the_modeled_rotation_is_that_of_the_surface(small, hours):
     """Against the rate of rotation itself, which `propagate_with_solar_surface` has no part in."""
     _, level1, _ = small
@@ -230,6 +231,7 @@ def test_exposures_without_a_reference_near_in_time_are_left_out(small):
         coalign(level1, first, max_gap=1 * u.m)
 
 
+@pytest.mark.slow
 def test_a_formed_cube_as_the_reference(small, level3):
     simulated, level1, _ = small
     references = prepare(level1, level3)
@@ -337,6 +339,7 @@ def test_a_channel_can_be_turned_too(small):
     assert not np.array_equal(np.nan_to_num(moved), np.nan_to_num(same))
 
 
+@pytest.mark.slow
 def test_references_travel_to_other_processes(small, level3):
     _, level1, maps = small
     for reference in (maps[0], NDCube(maps[0].data, wcs=maps[0].wcs), level3, None):
