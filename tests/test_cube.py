@@ -109,6 +109,7 @@ def test_global_coords_are_not_shared(cube):
 
 
 @pytest.mark.parametrize("item", [(slice(0, 2),), (0,), (0, 0), (0, 0, 3), (slice(None), 0, 3, 4)])
+@pytest.mark.slow
 def test_copies_before_and_after_plotting(item):
     part = make_cube((3, 2, 6, 7))[item]
     for _ in range(2):

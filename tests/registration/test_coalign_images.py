@@ -74,6 +74,7 @@ TRUTHS = {
 
 @pytest.mark.parametrize("other_passband", [False, True])
 @pytest.mark.parametrize("kind", TRUTHS)
+@pytest.mark.slow
 def test_known_maps_are_found_in_noise(kind, other_passband):
     """The image shows at T(x) what the reference shows at x."""
     truth = TRUTHS[kind]
@@ -136,6 +137,7 @@ def test_blocks_that_are_missing_do_not_matter():
 @pytest.mark.parametrize(
     "search", [None, Search(60, rolls=np.arange(-25, 26) * u.deg, scales=np.arange(0.9, 1.05, 0.02))]
 )
+@pytest.mark.slow
 def test_the_search_finds_what_the_fit_does_not_capture(search):
     truth = centered(rotation(17.3, 0.93), (-31.0, 22.0))
     image = make_scene(seed=5)

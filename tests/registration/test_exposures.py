@@ -122,6 +122,7 @@ def test_alignments_say_what_they_are(full, aligned):
     assert aligned.grid.wcs.aux.dsun_obs == pytest.approx(first.observer_coordinate.radius.to_value("m"), rel=1e-9)
 
 
+@pytest.mark.slow
 def test_exposures_do_not_depend_on_each_other_or_on_the_workers(small):
     _, level1, maps = small
     both = coalign(level1, maps, workers=2)
@@ -262,6 +263,7 @@ def test_pixel_size_of_a_turned_grid(small):
     assert pixel_size(grid) == pytest.approx(0.6, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_a_pose_far_off_is_searched_for(small):
     """All poses of the flight wrong by 30 arcsec, 4 degrees and 2 %, as if nobody had measured them."""
     simulated, level1, maps = small

@@ -103,6 +103,7 @@ def test_is_nearer_to_the_truth_than_the_independent_fits():
     assert max(gains) < 1.0
 
 
+@pytest.mark.slow
 def test_chi_square_and_error_bars():
     offs, chi_square = [], []
     for seed in range(12):

@@ -65,6 +65,7 @@ def test_demo_writes_and_says_what(first):
     assert "2 of 8 frames could not be aligned" in result.stderr
 
 
+@pytest.mark.slow
 def test_the_command_that_demo_names_forms_the_same_cube(first):
     path, result = first
     words = shlex.split(result.stdout.strip().splitlines()[-1])
@@ -109,6 +110,7 @@ def test_demo_where_a_file_is(tmp_path):
     assert "is a file" in invoke("demo", tmp_path / "file").output
 
 
+@pytest.mark.slow
 def test_demo_of_a_field_that_is_too_small(tmp_path):
     """Where hardly anything can be aligned there still is a result, and no picture of a channel that is lost."""
     with warnings.catch_warnings():

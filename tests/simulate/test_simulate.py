@@ -236,6 +236,7 @@ def test_images_lie_where_the_truth_says(flight):
 # ------------------------------------------------------------------------------------------------- the Sun
 
 
+@pytest.mark.slow
 def test_scene_has_the_contrast_of_the_quiet_sun(full):
     sim, image = full
     column, row = np.round(sim.flight.channel(2).center).astype(int)
@@ -247,6 +248,7 @@ def test_scene_has_the_contrast_of_the_quiet_sun(full):
 
 
 @pytest.mark.flight_data
+@pytest.mark.slow
 def test_scene_looks_like_a_real_frame(full, flight_data):
     sim, image = full
     folder = flight_data / "esis_level0"
@@ -266,6 +268,7 @@ def test_scene_looks_like_a_real_frame(full, flight_data):
     np.testing.assert_allclose(power[1], power[0], atol=0.35)
 
 
+@pytest.mark.slow
 def test_reference_passband_is_another_scene(full):
     """Inside the field stop, at full resolution, on the output grid, noise and spectral overlap included."""
     sim, image = full
@@ -285,6 +288,7 @@ def test_reference_passband_is_another_scene(full):
         assert abs(3 * (low - high) / (low - 2 * middle + high) / 2) < 0.3
 
 
+@pytest.mark.slow
 def test_helium_is_beside_and_akin(full):
     sim, image = full
     oxygen, helium = (on_grid(sim, image, MIDDLE, 2, line=line) for line in ("O V", "He I"))
@@ -490,6 +494,7 @@ def test_spikes_are_where_the_truth_says():
     assert 0.5 < amplitude.std() < 2
 
 
+@pytest.mark.slow
 def test_missing_and_blank_frames(small, tmp_path):
     assert small.missing == (123, 3)
     assert small.blank == (124, 4)
@@ -541,6 +546,7 @@ def test_frames_are_the_same_every_time(small):
 
 
 @pytest.mark.parametrize("flight", [ESIS_1, SECOND], ids=str)
+@pytest.mark.slow
 def test_files_are_in_the_format_of_the_flight(flight, tmp_path):
     sim = simulate_flight(flight, size=6 if flight is ESIS_1 else 2, n_exposures=2, n_darks=1)
     paths = sim.write(tmp_path / "new")
@@ -567,6 +573,7 @@ def test_files_are_in_the_format_of_the_flight(flight, tmp_path):
     assert all(flight.is_dark(number) for number in sim.dark_frames)
 
 
+@pytest.mark.slow
 def test_frames_that_are_neither(tmp_path):
     """Those that the first flight has, and as its headers have them: exposures 0 and 11.235 s, one after the other."""
     sim = simulate_flight(size=8, n_exposures=2, missing=False)
@@ -596,6 +603,7 @@ def test_a_flight_whose_first_frame_is_1():
     assert simulate_flight(SECOND, size=8).other_frames == (0, 41, 49)
 
 
+@pytest.mark.slow
 def test_files_are_not_overwritten(tmp_path):
     sim = simulate_flight(size=8, n_exposures=1, n_darks=0)
     paths = sim.write(tmp_path)
@@ -606,6 +614,7 @@ def test_files_are_not_overwritten(tmp_path):
     assert paths.raw[0].read_bytes() == before
 
 
+@pytest.mark.slow
 def test_packed_files_are_packed(tmp_path):
     flight = Flight.from_toml(SECOND.toml.replace("camera{channel}.fits", "camera{channel}.fits.fz"))
     sim = simulate_flight(flight, size="full", n_exposures=1, n_darks=0, other_lines=False)
@@ -616,6 +625,7 @@ def test_packed_files_are_packed(tmp_path):
 
 
 @pytest.mark.parametrize(("flight", "wavelength"), [(ESIS_1, 304), (SECOND, 171)], ids=["first", "second"])
+@pytest.mark.slow
 def test_reference_images_open_as_maps(flight, wavelength, tmp_path):
     import sunpy.map
 
