@@ -79,6 +79,7 @@ def test_joint_fit_beside_a_second_line(contaminated):
     assert fit.source == "joint fit to 2 exposures, frames 123 to 124"
 
 
+@pytest.mark.slow
 def test_published_method_takes_a_second_line_for_vignetting(small):
     """What it states as its systematic error, for the 13 % that the flight has, covers that."""
     fit = fit_vignetting(small, "difference-slopes")
@@ -151,6 +152,7 @@ def test_objective_is_that_of_brute_force(small, reduced):
         np.testing.assert_allclose(objective(reduced, slopes), brute_force(small, slopes), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_minimum_is_that_of_brute_force(small, reduced):
     slopes = solve(reduced)
     theirs = minimize(
@@ -173,6 +175,7 @@ def test_slope_weights_are_a_line_fit():
     np.testing.assert_allclose(np.sum(slope_weights(counts) * sums), line.coef[1], rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_missing_image(small):
     """A channel that lacks in one exposure is fitted from the other."""
     part = copy.deepcopy(small)

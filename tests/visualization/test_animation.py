@@ -53,6 +53,7 @@ def time(cube, index):
     return cube.time[index].isot[:19].replace("T", " ")
 
 
+@pytest.mark.slow
 def test_every_exposure_on_one_scale(cube, frames, tmp_path):
     path = cube.animate(tmp_path / "flight.gif", dpi=30, fps=4)
     assert path == tmp_path / "flight.gif"
@@ -89,6 +90,7 @@ def test_colors_of_the_file(cube, tmp_path):
             assert (np.abs(colors - expected).max(axis=1) < 8).mean() > 0.3
 
 
+@pytest.mark.slow
 def test_context_beside(cube, frames, tmp_path):
     context = make_context(cube)
     cube.animate(tmp_path / "both.gif", context=context, dpi=30)
@@ -111,6 +113,7 @@ def test_differences(cube, frames, tmp_path):
     assert frames[0]["panels"] == ["Channel 2 minus channel 1"]
 
 
+@pytest.mark.slow
 def test_six_channels_and_level_1(frames, tmp_path):
     flight = Flight.read(Path(__file__).parents[1] / "data" / "second_flight.toml")
     true_cube(simulate_flight(flight, size=4, n_exposures=2)).animate(tmp_path / "six.gif", dpi=30)
@@ -119,6 +122,7 @@ def test_six_channels_and_level_1(frames, tmp_path):
     assert frames[3]["bars"] == ["ESIS [electron]"]
 
 
+@pytest.mark.slow
 def test_blank_exposures(cube, frames, tmp_path):
     data = cube.data.copy()
     data[0], data[2, 1] = np.nan, np.nan
@@ -132,6 +136,7 @@ def test_blank_exposures(cube, frames, tmp_path):
     assert [frame["panels"] for frame in frames] == names
 
 
+@pytest.mark.slow
 def test_lazy_cubes_are_read_an_exposure_at_a_time(cube, frames, tmp_path):
     lazy, data, _ = make_lazy(cube)
     lazy.animate(tmp_path / "lazy.gif", dpi=30)
@@ -144,6 +149,7 @@ def test_lazy_cubes_are_read_an_exposure_at_a_time(cube, frames, tmp_path):
 
 @pytest.mark.parametrize("name", ["flight.gif", "flight.mp4"])
 @pytest.mark.parametrize("method", ["finish", "grab_frame"])
+@pytest.mark.slow
 def test_nothing_is_left_of_a_movie_that_failed(cube, monkeypatch, tmp_path, name, method):
     if name.endswith("mp4") and not FFMpegWriter.isAvailable():
         pytest.skip("ffmpeg is not installed")
@@ -160,6 +166,7 @@ def test_nothing_is_left_of_a_movie_that_failed(cube, monkeypatch, tmp_path, nam
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_files_are_not_replaced_unasked(cube, tmp_path):
     path = tmp_path / "flight.gif"
     path.write_text("mine")
@@ -171,6 +178,7 @@ def test_files_are_not_replaced_unasked(cube, tmp_path):
         assert movie.n_frames == 3
 
 
+@pytest.mark.slow
 def test_progress_bar(cube, tmp_path, capsys):
     cube.animate(tmp_path / "one.gif", dpi=30)
     assert capsys.readouterr().err == ""
