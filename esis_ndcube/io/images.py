@@ -14,6 +14,7 @@ from esis_ndcube.io._planes import image_data
 from esis_ndcube.utils.checks import check_cube
 from esis_ndcube.utils.output import check_output, temporary_output
 from esis_ndcube.wcs._digits import set_number
+from esis_ndcube.wcs._sun import wrap
 
 __all__ = ["image_header", "write_image_files", "write_images"]
 
@@ -184,9 +185,7 @@ def image_header(image, label):
         for value, unit in zip(world, image.wcs.world_axis_units, strict=True)
     ]
     header["CNAME1"], header["CNAME2"] = "helioprojective longitude", "helioprojective latitude"
-    # Longitudes count from 0 to 360 degrees.
-    half = 180 * 3600
-    set_number(header, "XCEN", (center[0] + half) % (2 * half) - half, "[arcsec] center of the image, west")
+    set_number(header, "XCEN", wrap(center[0], 180 * 3600), "[arcsec] center of the image, west")
     set_number(header, "YCEN", center[1], "[arcsec] center of the image, north")
     turn = image.wcs.pixel_scale_matrix / image.wcs.wcs.cdelt
     if np.allclose(turn @ turn.T, np.eye(2), rtol=0, atol=1e-12) and np.linalg.det(turn) > 0:

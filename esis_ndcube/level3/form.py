@@ -9,7 +9,6 @@ import numpy as np
 import astropy.units as u
 from astropy.nddata import StdDevUncertainty
 from ndcube.meta import NDMeta
-from sunpy.coordinates import HeliographicStonyhurst
 
 from esis_ndcube.corrections.normalize import (
     factor_errors,
@@ -33,6 +32,7 @@ from esis_ndcube.utils.parallel import delayed, share, stream
 from esis_ndcube.utils.provenance import ProcessingStep
 from esis_ndcube.utils.uncertainty import standard_deviation
 from esis_ndcube.wcs import level3_wcs
+from esis_ndcube.wcs._sun import grid_observer
 
 __all__ = ["form_level3"]
 
@@ -219,7 +219,7 @@ class _Recipe:
             grid,
             level1.time,
             level1.channel,
-            observer=_observer(grid),
+            observer=grid_observer(grid, grid.wcs.dateavg),
             exposure=np.nanmax(level1.exposure, axis=1),
         )
         return ESISLevel3Cube(
@@ -395,9 +395,3 @@ def _resample(frame, noise, flags, mask, *, flight, alignment, line, vignetting,
     for rank, other in enumerate(overlapping_lines(flight, line)):
         flags[region(other) & footprint] |= np.uint8(Flag.OVERLAP if rank == 0 else Flag.OVERLAP_FAINT)
     return images | {"FLAGS": flags}, shift
-
-
-def _observer(grid):
-    """The references' observer."""
-    aux, time = grid.wcs.aux, grid.wcs.dateavg
-    return HeliographicStonyhurst(aux.hgln_obs * u.deg, aux.hglt_obs * u.deg, aux.dsun_obs * u.m, obstime=time)

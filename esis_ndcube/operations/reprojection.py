@@ -11,13 +11,11 @@ import numpy as np
 import reproject
 from dask.utils import SerializableLock
 
-from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.wcs import WCS
 from astropy.wcs.utils import proj_plane_pixel_scales, wcs_to_celestial_frame
 from astropy.wcs.wcsapi import BaseHighLevelWCS, HighLevelWCSWrapper
 from ndcube.meta import NDMeta
-from sunpy.coordinates import HeliographicStonyhurst
 
 from esis_ndcube.flags import Flag
 from esis_ndcube.operations._parts import apply_to_blocks, rebuild
@@ -30,7 +28,7 @@ from esis_ndcube.utils.provenance import ProcessingStep
 from esis_ndcube.utils.uncertainty import make_uncertainty, standard_deviation
 from esis_ndcube.wcs import ESISWCS
 from esis_ndcube.wcs._derived import replace_celestial
-from esis_ndcube.wcs._sun import SeenWCS, observer, seen_pixels
+from esis_ndcube.wcs._sun import SeenWCS, frame_observer, observer, place_values, seen_pixels, stonyhurst
 from esis_ndcube.wcs.meta import copy_meta, remake_meta
 
 __all__ = ["reproject_to"]
@@ -197,12 +195,9 @@ def _parse_target(target, shape_out):
 
 
 def _observer(target):
-    """Stonyhurst longitude and latitude in deg and distance in m of the target's observer, or None."""
-    own = getattr(wcs_to_celestial_frame(target), "observer", None)
-    if own is None or isinstance(own, str):
-        return None
-    place = SkyCoord(own).transform_to(HeliographicStonyhurst(obstime=own.obstime))
-    return place.lon.to_value("deg"), place.lat.to_value("deg"), place.radius.to_value("m")
+    """The `place_values` of the target's observer, or None."""
+    own = frame_observer(wcs_to_celestial_frame(target))
+    return None if own is None else place_values(stonyhurst(own, own.obstime))
 
 
 def _resize_meta(cube, shape):

@@ -3,10 +3,10 @@
 import numpy as np
 
 import astropy.units as u
-from astropy.coordinates import SkyCoord
 from astropy.time import Time
-from sunpy.coordinates import HeliographicStonyhurst
 from sunpy.sun import constants
+
+from esis_ndcube.wcs._sun import place_values, stonyhurst
 
 
 def pixel_size(wcs):
@@ -61,12 +61,10 @@ def observed_grid(flight, observer, time):
     '2019-09-30T00:00:00.000'
     """
     time = Time(time)
-    position = SkyCoord(observer).transform_to(HeliographicStonyhurst(obstime=time))
     grid = flight.grid.deepcopy()
-    grid.wcs.aux.hgln_obs = position.lon.to_value(u.deg)
-    grid.wcs.aux.hglt_obs = position.lat.to_value(u.deg)
-    grid.wcs.aux.dsun_obs = position.radius.to_value(u.m)
-    grid.wcs.aux.rsun_ref = constants.radius.to_value(u.m)
+    aux = grid.wcs.aux
+    aux.hgln_obs, aux.hglt_obs, aux.dsun_obs = place_values(stonyhurst(observer, time))
+    aux.rsun_ref = constants.radius.to_value(u.m)
     grid.wcs.dateobs = grid.wcs.dateavg = time.utc.isot
     grid.wcs.set()
     return grid

@@ -6,7 +6,9 @@ import numpy as np
 
 import astropy.units as u
 from astropy.modeling import Model, models
-from sunpy.coordinates import HeliographicStonyhurst, Helioprojective, get_earth
+from sunpy.coordinates import Helioprojective
+
+from esis_ndcube.wcs._sun import grid_observer
 
 
 class _Map(Model):
@@ -52,7 +54,7 @@ def alignment_gwcs(alignment):
         | models.Pix2Sky_TAN()
         | models.RotateNative2Celestial(crval[0], crval[1], lonpole)
     )
-    frame = Helioprojective(obstime=alignment.time, observer=_observer(grid, alignment.time))
+    frame = Helioprojective(obstime=alignment.time, observer=grid_observer(grid, alignment.time))
     detector = cf.Frame2D(name="detector", axes_names=("u", "v"), unit=(u.pix, u.pix))
     sky = cf.CelestialFrame(
         name="helioprojective",
@@ -65,10 +67,3 @@ def alignment_gwcs(alignment):
     # Resampling goes straight through the polynomial where it meets this WCS again.
     result.alignment = alignment
     return result
-
-
-def _observer(grid, time):
-    aux = grid.wcs.aux
-    if aux is None or aux.hgln_obs is None:
-        return get_earth(time)
-    return HeliographicStonyhurst(aux.hgln_obs * u.deg, aux.hglt_obs * u.deg, aux.dsun_obs * u.m, obstime=time)

@@ -22,6 +22,7 @@ from esis_ndcube.registration.alignment import Alignment
 from esis_ndcube.utils._spline import evaluate, prepare
 from esis_ndcube.utils.arrays import invalid_pixels
 from esis_ndcube.utils.checks import is_cube, split_images
+from esis_ndcube.wcs._sun import frame_observer, wrap
 
 # Images with pixels larger than this many of the grid's are interpolated by a spline, others linearly.
 _COARSE = 1.5
@@ -190,7 +191,9 @@ def _image_source(image):
     frame = place.frame if isinstance(place, SkyCoord) else None
     time = _image_time(image, frame)
     name = f"{_cube_name(image)} {time.isot}"
-    return Source(name, time, _observer(frame, time), _resolution(low, image.data.shape), image, wcs)
+    observer = frame_observer(frame)
+    observer = get_earth(time) if observer is None else observer
+    return Source(name, time, observer, _resolution(low, image.data.shape), image, wcs)
 
 
 def _image_time(image, frame):
@@ -217,11 +220,6 @@ def _cube_name(image):
     return " ".join(part for part in parts if part)
 
 
-def _observer(frame, time):
-    observer = getattr(frame, "observer", None)
-    return get_earth(time) if observer is None or isinstance(observer, str) else observer
-
-
 def _axes(low):
     """Which world axes are longitude and latitude."""
     kinds = [str(kind) for kind in low.world_axis_physical_types]
@@ -234,8 +232,7 @@ def _resolution(low, shape):
     lon, lat = _axes(low)
     world = np.array(low.pixel_to_world_values([x - 0.5, x + 0.5, x, x], [y, y, y - 0.5, y + 0.5]))
     world = np.stack([world[axis] * u.Unit(low.world_axis_units[axis]).to(u.arcsec) for axis in (lon, lat)])
-    turn = 360 * 3600
-    sides = (world[:, 1::2] - world[:, ::2] + turn / 2) % turn - turn / 2
+    sides = wrap(world[:, 1::2] - world[:, ::2], 180 * 3600)
     sides[0] *= np.cos(world[1].mean() * u.arcsec.to(u.rad))
     return float(np.sqrt(abs(np.linalg.det(sides))))
 

@@ -8,7 +8,7 @@ from astropy.coordinates import SkyCoord
 from sunpy.coordinates import HeliocentricInertial, HeliographicStonyhurst, Helioprojective, get_earth
 from sunpy.sun.models import differential_rotation
 
-from esis_ndcube.wcs._sun import seen
+from esis_ndcube.wcs._sun import seen, stonyhurst, wrap
 
 # An observer no farther from the Earth than this, as a satellite, sees the Sun as the Earth does, to within 0.7 arcsec.
 _NEAR_EARTH = 1e5 * u.km
@@ -23,16 +23,12 @@ def place_near_earth(source, time):
     What is near the Earth is taken to stay where it is relative to it.
     """
     earth = get_earth(time)
-    there, then = _place(source.observer, source.time), get_earth(source.time)
+    there, then = stonyhurst(source.observer, source.time), get_earth(source.time)
     if there.separation_3d(then) > _NEAR_EARTH:
         return earth
     # SkyCoords of two times do not mix, numbers do.
     values = [getattr(there, name) - getattr(then, name) + getattr(earth, name) for name in ("lon", "lat", "radius")]
     return _stonyhurst(*values, time)
-
-
-def _place(observer, time):
-    return SkyCoord(observer).transform_to(HeliographicStonyhurst(obstime=time))
 
 
 def _stonyhurst(lon, lat, radius, time):
@@ -59,7 +55,7 @@ def shifts(source, flight, *, turned_to=None):
         the image did not see the place; None if there are none at all.
     """
     view = place_near_earth(source, source.time)
-    own = _place(source.observer, source.time)
+    own = stonyhurst(source.observer, source.time)
     same = own.separation_3d(view) < 1 * u.km
     if same and turned_to is None:
         return None
@@ -76,7 +72,7 @@ def shifts(source, flight, *, turned_to=None):
         # Beyond the limb there is no surface that rotates.
         on_disk = np.isfinite(surface.lon)
         result[:, on_disk] = (_degrees(seen(surface, target)) - grid)[:, on_disk]
-    return (result + 180) % 360 - 180
+    return wrap(result)
 
 
 def longitude_latitude(flight, shift):
@@ -93,7 +89,7 @@ def _world(grid, x, y):
     units = grid.world_axis_units
     world = np.stack(grid.pixel_to_world_values(x, y))
     world *= np.array([u.Unit(unit).to(u.deg) for unit in units])[:, None, None]
-    world[0] = (world[0] + 180) % 360 - 180
+    world[0] = wrap(world[0])
     return world
 
 
@@ -120,5 +116,5 @@ def _meridian(time):
 
 def _degrees(sky):
     values = np.stack([sky.Tx.to_value(u.deg), sky.Ty.to_value(u.deg)])
-    values[0] = (values[0] + 180) % 360 - 180
+    values[0] = wrap(values[0])
     return values

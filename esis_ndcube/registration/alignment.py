@@ -14,6 +14,7 @@ from esis_ndcube.registration._gwcs import alignment_gwcs
 from esis_ndcube.registration.transform import PolynomialTransform
 from esis_ndcube.utils.arrays import plain_array, plain_arrays
 from esis_ndcube.wcs._digits import write_all_digits
+from esis_ndcube.wcs._sun import wrap
 
 __all__ = ["Alignment", "grid_from_header", "grid_header"]
 
@@ -240,7 +241,7 @@ class Alignment:
         """
         world = self.grid.pixel_to_world_values(*self.transform.inverse(u_pixel, v_pixel))
         lon, lat = (w * u.Unit(unit) for w, unit in zip(world, self.grid.world_axis_units, strict=True))
-        return _wrap(lon), lat.to(u.arcsec)
+        return wrap(lon.to_value(u.deg)) * 3600 * u.arcsec, lat.to(u.arcsec)
 
     @plain_arrays("x", "y")
     def coordinate_uncertainty(self, x, y, *, relative=False):
@@ -336,12 +337,6 @@ class Alignment:
         <Longitude 13.2 arcsec>
         """
         return alignment_gwcs(self)
-
-
-def _wrap(longitude):
-    """Longitudes between -180 and 180 degrees, in arcsec."""
-    degrees = longitude.to_value(u.deg)
-    return ((degrees + 180) % 360 - 180) * 3600 * u.arcsec
 
 
 def grid_header(grid):

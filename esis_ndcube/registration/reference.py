@@ -17,6 +17,7 @@ from esis_ndcube.registration._grid import observed_grid, pixel_size
 from esis_ndcube.registration._reference_sources import FrameSource, reference_sources
 from esis_ndcube.registration._view import longitude_latitude, place_near_earth, shifts
 from esis_ndcube.registration.prefilter import log_difference_of_gaussians
+from esis_ndcube.wcs._sun import wrap
 
 __all__ = ["Once", "Reference", "References", "bin_image", "observed_grid", "pixel_size", "prepare_references"]
 
@@ -337,4 +338,4 @@ def _field_of_view(flight, channel, line):
 def _center(flight, region):
     y, x = np.argwhere(region).mean(0)
     lon, lat = flight.grid.pixel_to_world_values(x, y)
-    return f"({(lon + 180) % 360 * 3600 - 648000:.0f}, {lat * 3600:.0f})"
+    return f"({wrap(lon) * 3600:.0f}, {lat * 3600:.0f})"

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from esis_ndcube.utils.arrays import plain_array
+from esis_ndcube.wcs._sun import wrap
 
 __all__ = ["PolynomialTransform"]
 
@@ -340,14 +341,14 @@ class PolynomialTransform:
         (a, b), (c, d) = self.jacobian(float(x), float(y))
         u, v = self(float(x), float(y))
         row_u, row_v = np.arctan2(-b, a), np.arctan2(c, d)
-        shear = (row_u - row_v + np.pi) % (2 * np.pi) - np.pi
+        shear = wrap(row_u - row_v, np.pi)
         rotation = row_v + shear / 2
         return {
             "u": float(u),
             "v": float(v),
             "scale_x": float(np.hypot(a, b)),
             "scale_y": float(np.hypot(c, d)),
-            "rotation": float(np.degrees((rotation + np.pi) % (2 * np.pi) - np.pi)),
+            "rotation": float(np.degrees(wrap(rotation, np.pi))),
             "shear": float(np.degrees(shear)),
         }
 

@@ -9,9 +9,10 @@ import astropy.units as u
 from astropy.coordinates import BaseCoordinateFrame, SkyCoord
 from astropy.io import fits
 from astropy.time import Time, TimeDelta
-from sunpy.coordinates import HeliographicStonyhurst, get_earth
+from sunpy.coordinates import get_earth
 
 from esis_ndcube.wcs._digits import set_number
+from esis_ndcube.wcs._sun import place_values, stonyhurst
 
 # CTYPEs of the two axes, as a line and as a table. FITS allows four letters before -TAB.
 TIME = ("UTC", "UTC--TAB")
@@ -60,9 +61,8 @@ def _observer_values(observer, times):
     else:
         obstime = getattr(observer, "obstime", None)
         obstime = (times if observer.shape else times[0]) if obstime is None else obstime
-        observer = observer.transform_to(HeliographicStonyhurst(obstime=obstime))
-    values = [observer.lon.to_value("deg"), observer.lat.to_value("deg"), observer.radius.to_value("m")]
-    return np.column_stack([np.broadcast_to(value, times.shape) for value in values]).astype(float)
+        observer = stonyhurst(observer, obstime)
+    return np.column_stack([np.broadcast_to(value, times.shape) for value in place_values(observer)]).astype(float)
 
 
 def time_from_seconds(mjdref, seconds):

@@ -1,4 +1,4 @@
-"""What one observer of the Sun sees, in the eyes of another."""
+"""Observers of the Sun: where they are, and what one of them sees in the eyes of another."""
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from astropy.coordinates import (
 )
 from astropy.wcs.wcsapi import BaseHighLevelWCS, BaseWCSWrapper, HighLevelWCSWrapper
 from astropy.wcs.wcsapi.high_level_api import high_level_objects_to_values, values_to_high_level_objects
-from sunpy.coordinates import Helioprojective, SphericalScreen
+from sunpy.coordinates import HeliographicStonyhurst, Helioprojective, SphericalScreen, get_earth
 
 # The depth below the surface that rounding may bring a point to, as for sunpy.
 _DEPTH = 1 * u.m
@@ -97,7 +97,37 @@ def seen_pixels(first, second, x, y, *, screen=None):
 def observer(wcs):
     """The observer of a WCS in helioprojective coordinates, or None."""
     frame = celestial_frame(wcs)
-    return frame.observer if isinstance(frame, Helioprojective) else None
+    return frame_observer(frame) if isinstance(frame, Helioprojective) else None
+
+
+def frame_observer(frame):
+    """The observer of a frame, or None."""
+    found = getattr(frame, "observer", None)
+    # A frame without time has only a name.
+    return None if isinstance(found, str) else found
+
+
+def grid_observer(grid, time):
+    """The observer at a time that a FITS WCS names, or the Earth."""
+    aux = grid.wcs.aux
+    if aux is None or aux.hgln_obs is None:
+        return get_earth(time)
+    return HeliographicStonyhurst(aux.hgln_obs * u.deg, aux.hglt_obs * u.deg, aux.dsun_obs * u.m, obstime=time)
+
+
+def stonyhurst(place, time):
+    """A place in Stonyhurst coordinates of a time."""
+    return SkyCoord(place).transform_to(HeliographicStonyhurst(obstime=time))
+
+
+def place_values(place):
+    """Stonyhurst longitude and latitude in deg and distance in m, as FITS has them."""
+    return place.lon.to_value(u.deg), place.lat.to_value(u.deg), place.radius.to_value(u.m)
+
+
+def wrap(angle, half=180):
+    """Angles between minus and plus half a turn; the longitudes of a WCS come out between 0 and 360 degrees."""
+    return (angle + half) % (2 * half) - half
 
 
 class SeenWCS(BaseWCSWrapper):

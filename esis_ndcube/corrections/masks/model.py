@@ -12,7 +12,7 @@ from esis_ndcube.corrections.masks._sides import check_sides
 from esis_ndcube.resample import detector_coordinates
 from esis_ndcube.utils.arrays import invalid_pixels
 from esis_ndcube.utils.checks import check_axes, check_cube
-from esis_ndcube.wcs._sun import celestial_frame, is_hidden
+from esis_ndcube.wcs._sun import celestial_frame, is_hidden, wrap
 
 __all__ = ["PolygonMask"]
 
@@ -221,8 +221,7 @@ def image_coordinates(wcs, pixels):
     values = wcs.pixel_to_world_values(*pixels.T)
     world = [np.asarray(v) * u.Unit(unit) for v, unit in zip(values, wcs.world_axis_units, strict=True)]
     if world[0].unit != u.pix:
-        # Longitudes come out between 0 and 360 degrees.
-        world[0] = (world[0] + 180 * u.deg) % (360 * u.deg) - 180 * u.deg
+        world[0] = wrap(world[0], 180 * u.deg)
     return u.Quantity(world).T
 
 
