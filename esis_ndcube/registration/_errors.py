@@ -22,7 +22,7 @@ def block_covariance(reference, image, transform, free):
     a maximum look sharper than it is.
     Such an estimate is called robust, or a sandwich (White 1980); with blocks, it is that of Conley (1999).
     """
-    from esis_ndcube.registration._blocks import block_sums
+    from esis_ndcube.registration._kernel import block_sums
 
     wanted = _PER_TERM * free.sum() / 2
     block = int(np.clip(np.sqrt(np.isfinite(reference).sum() / wanted), _LEAST_BLOCK, _BLOCK))

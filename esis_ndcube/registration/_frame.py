@@ -8,7 +8,7 @@ import astropy.units as u
 from esis_ndcube.field_stop.region import line_region, lit_region
 from esis_ndcube.registration.prefilter import log_difference_of_gaussians
 from esis_ndcube.registration.reference import bin_image
-from esis_ndcube.registration.transform import PolynomialTransform
+from esis_ndcube.registration.transform import binned, unbinned
 
 __all__ = ["Frame", "on_grid"]
 
@@ -52,19 +52,11 @@ class Frame:
 
     def to_binned(self, transform, factor):
         """The same transform between binned grid and binned frame pixels."""
-        offset = np.array([self.box[1].start, self.box[0].start]) + (factor - 1) / 2
-        coefficients = transform.coefficients.copy()
-        coefficients[:, 0] -= offset
-        origin = (transform.origin - (factor - 1) / 2) / factor
-        return PolynomialTransform(coefficients / factor, origin, transform.scale / factor)
+        return binned(transform, factor, (self.box[1].start, self.box[0].start))
 
     def from_binned(self, transform, factor):
         """Undo `to_binned`."""
-        offset = np.array([self.box[1].start, self.box[0].start]) + (factor - 1) / 2
-        coefficients = transform.coefficients * factor
-        coefficients[:, 0] += offset
-        origin = transform.origin * factor + (factor - 1) / 2
-        return PolynomialTransform(coefficients, origin, transform.scale * factor)
+        return unbinned(transform, factor, (self.box[1].start, self.box[0].start))
 
 
 def on_grid(frame, transform):

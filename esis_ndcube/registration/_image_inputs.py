@@ -8,7 +8,7 @@ from astropy.coordinates import ConvertError, SkyCoord
 from astropy.nddata import NDData
 from astropy.wcs.wcsapi import BaseHighLevelWCS, BaseLowLevelWCS, HighLevelWCSWrapper
 
-from esis_ndcube.registration.transform import PolynomialTransform, exponents
+from esis_ndcube.registration.transform import TERMS, PolynomialTransform, center_and_scale, nearest_transform
 from esis_ndcube.utils.arrays import parse_mask, split_mask
 from esis_ndcube.wcs._sun import observer, seen_pixels
 
@@ -95,36 +95,28 @@ def map_pixels(first, second, x, y):
         raise ValueError(msg) from error
 
 
-def sample_pixels(shape):
-    """Points spread over an image (x, y), flat."""
-    x, y = np.meshgrid(*(np.linspace(0, n - 1, _SAMPLES) for n in shape[::-1]))
+def sample_pixels(shape, count=_SAMPLES):
+    """Points spread over an image (x, y), flat; so many along each axis."""
+    x, y = np.meshgrid(*(np.linspace(0, n - 1, count) for n in shape[::-1]))
     return x.ravel(), y.ravel()
 
 
 def start_from_wcs(image, reference, degree):
     """The polynomial map from reference to image pixels nearest to what both WCS say."""
-    middle, scale = center_and_scale(reference.data.shape)
+    like = PolynomialTransform(np.zeros((2, TERMS[degree])), *center_and_scale(reference.data.shape))
     x, y = sample_pixels(reference.data.shape)
     u, v = map_pixels(reference.wcs, image.wcs, x, y)
     known = np.isfinite(u) & np.isfinite(v)
     rows, columns = image.data.shape
     # What is far outside of the image does not matter for the map, and may not be anywhere near it.
     near = known & (np.abs(u - columns / 2) <= columns) & (np.abs(v - rows / 2) <= rows)
-    if near.sum() < 2 * len(exponents(degree)):
+    if near.sum() < 2 * TERMS[degree]:
         # A small image in a large reference: ask the other way round.
         u, v = sample_pixels(image.data.shape)
         x, y = map_pixels(image.wcs, reference.wcs, u, v)
         near = np.isfinite(x) & np.isfinite(y)
-    if near.sum() < 2 * len(exponents(degree)):
+    if near.sum() < 2 * TERMS[degree]:
         msg = "the images do not overlap: their coordinates have no place in common; if these are wrong, give a start="
         raise ValueError(msg)
     x, y, u, v = (values[near] for values in (x, y, u, v))
-    terms = np.stack([((x - middle[0]) / scale) ** i * ((y - middle[1]) / scale) ** j for i, j in exponents(degree)])
-    coefficients = np.linalg.lstsq(terms.T, np.stack([u, v], axis=1), rcond=None)[0].T
-    return PolynomialTransform(coefficients, middle, scale)
-
-
-def center_and_scale(shape):
-    """Origin and length of the transforms from images of a shape."""
-    rows, columns = shape
-    return ((columns - 1) / 2, (rows - 1) / 2), max(rows, columns) / 2
+    return nearest_transform(x, y, (u, v), like)

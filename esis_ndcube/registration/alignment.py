@@ -11,7 +11,7 @@ from astropy.time import Time
 from astropy.wcs import WCS
 
 from esis_ndcube.registration._gwcs import alignment_gwcs
-from esis_ndcube.registration.transform import PolynomialTransform
+from esis_ndcube.registration.transform import PolynomialTransform, center_and_scale
 from esis_ndcube.utils.arrays import plain_array, plain_arrays
 from esis_ndcube.wcs._digits import write_all_digits
 from esis_ndcube.wcs._sun import wrap
@@ -156,10 +156,8 @@ class Alignment:
         >>> alignment.stage, alignment.transform.degree
         ('pose', 1)
         """
-        rows, columns = flight.grid_shape
-        transform = PolynomialTransform.from_affine(
-            flight.pose(channel, line), origin=((columns - 1) / 2, (rows - 1) / 2), scale=max(rows, columns) / 2
-        )
+        origin, scale = center_and_scale(flight.grid_shape)
+        transform = PolynomialTransform.from_affine(flight.pose(channel, line), origin=origin, scale=scale)
         return cls(
             transform=transform,
             grid=flight.grid if grid is None else grid,

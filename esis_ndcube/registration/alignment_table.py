@@ -7,7 +7,7 @@ from astropy.table import Table
 from astropy.time import Time
 
 from esis_ndcube.registration.alignment import COVARIANCES, Alignment, grid_from_header, grid_header
-from esis_ndcube.registration.transform import PolynomialTransform
+from esis_ndcube.registration.transform import TERMS, PolynomialTransform
 
 __all__ = ["alignments_from_table", "alignments_to_table"]
 
@@ -133,7 +133,7 @@ def alignments_from_table(table):
         grid = grid_from_header(table.meta["GRID"])
         detector = tuple(int(n) for n in str(table.meta["DETSHAPE"]).split())
         for row in table:
-            n = {1: 3, 2: 6, 3: 10}[int(row["degree"])]
+            n = TERMS[int(row["degree"])]
             scalars = {
                 name: str(row[name]) if kind is str else np.dtype(kind).type(row[name]).item()
                 for name, kind in _SCALARS.items()

@@ -8,14 +8,14 @@ from scipy.ndimage import binary_erosion, map_coordinates
 
 import astropy.units as u
 
-from esis_ndcube.registration._image_inputs import center_and_scale, parse_image, start_from_wcs
+from esis_ndcube.registration._image_inputs import parse_image, start_from_wcs
 from esis_ndcube.registration.correlate import maximize_correlation
 from esis_ndcube.registration.image_alignment import ImageAlignment
 from esis_ndcube.registration.prefilter import log_difference_of_gaussians
 from esis_ndcube.registration.reference import bin_image
 from esis_ndcube.registration.search import coarse_search
 from esis_ndcube.registration.surface import chance_score, correlation_surface
-from esis_ndcube.registration.transform import PolynomialTransform, exponents
+from esis_ndcube.registration.transform import PolynomialTransform, binned, center_and_scale, exponents, unbinned
 
 __all__ = ["Search", "coalign_images"]
 
@@ -306,29 +306,13 @@ def _fit_binned(pair, start, factor, degree):
     (reference, mask), (image, valid) = pair.filtered(factor)
     # In pixels of the image, which may be much finer than what it is compared with.
     options = {"mask": mask, "valid": valid, "min_pixels": _LEAST, "tolerance": _TOLERANCE * max(pair.scale, 1.0)}
-    first = _binned(start, factor)
+    first = binned(start, factor)
     if degree > 1:
         # From a good affine map the terms of higher degree start in the linear regime.
         fit = maximize_correlation(reference, image, first, degree=1, **options)
         first = fit.transform if fit.converged else first
     fit = maximize_correlation(reference, image, first, degree=degree, **options)
-    return replace(fit, transform=_unbinned(fit.transform, factor))
-
-
-def _binned(transform, factor):
-    """The same map between binned pixels."""
-    shift = (factor - 1) / 2
-    coefficients = transform.coefficients.copy()
-    coefficients[:, 0] -= shift
-    return PolynomialTransform(coefficients / factor, (transform.origin - shift) / factor, transform.scale / factor)
-
-
-def _unbinned(transform, factor):
-    """Undo `_binned`."""
-    shift = (factor - 1) / 2
-    coefficients = transform.coefficients * factor
-    coefficients[:, 0] += shift
-    return PolynomialTransform(coefficients, transform.origin * factor + shift, transform.scale * factor)
+    return replace(fit, transform=unbinned(fit.transform, factor))
 
 
 def _search(pair, start, search):
@@ -344,7 +328,7 @@ def _search(pair, start, search):
         factor *= 2
     (reference, mask), (image, valid) = pair.filtered(factor)
     origin, scale = start.origin, start.scale
-    affine = _binned(_affine_part(start), factor)
+    affine = binned(_affine_part(start), factor)
     shift = search.shift / factor
     options = {"rolls": search.rolls.value, "scales": search.scales}
     # The smaller one is moved over the larger one.
@@ -358,7 +342,7 @@ def _search(pair, start, search):
     if score <= -1:
         msg = "the images do not overlap anywhere in the range of the search: give a wider one, or a better start="
         raise ValueError(msg)
-    found = _unbinned(_inverse(found) if turned else found, factor)
+    found = unbinned(_inverse(found) if turned else found, factor)
     return found.renormalized(origin, scale, degree=start.degree)
 
 

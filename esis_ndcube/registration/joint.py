@@ -4,7 +4,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from esis_ndcube.registration.transform import PolynomialTransform
+from esis_ndcube.registration._image_inputs import sample_pixels
+from esis_ndcube.registration.transform import PolynomialTransform, nearest_transform
 
 __all__ = ["Joint", "fit_joint"]
 
@@ -200,9 +201,7 @@ def _usable(alignment):
 
 def _samples(alignment):
     """Grid pixels that fall on the detector, thinned out."""
-    rows, columns = alignment.grid.array_shape
-    axes = (np.linspace(0, n - 1, _SAMPLES) for n in (columns, rows))
-    x, y = (a.ravel() for a in np.meshgrid(*axes))
+    x, y = sample_pixels(alignment.grid.array_shape, _SAMPLES)
     u, v = alignment.transform(x, y)
     inside = (u >= 0) & (u < alignment.shape[1]) & (v >= 0) & (v < alignment.shape[0])
     return x[inside], y[inside]
@@ -216,14 +215,8 @@ def _measured_against(alignment, before, after, x, y):
     ``before`` on the grid and lies at ``after``.
     """
     on_old_grid = before.inverse(*after(x, y))
-    transform = _fit(alignment.transform(*on_old_grid), alignment.transform, x, y)
-    return replace(alignment, transform=transform)
-
-
-def _fit(target, like, x, y):
-    """The polynomial nearest to a map given at points, of the degree and about the origin of ``like``."""
-    coefficients = np.linalg.lstsq(like.terms(x, y), np.stack(target, axis=1), rcond=None)[0].T
-    return PolynomialTransform(coefficients, like.origin, like.scale)
+    target = alignment.transform(*on_old_grid)
+    return replace(alignment, transform=nearest_transform(x, y, target, alignment.transform))
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,12 +6,11 @@ import numpy as np
 import scipy.fft
 from scipy.ndimage import map_coordinates
 
+from esis_ndcube.registration.surface import LEAST_OVERLAP, masked_spectra, shifted_sums
 from esis_ndcube.registration.transform import PolynomialTransform
 from esis_ndcube.utils.arrays import plain_arrays
 
 __all__ = ["coarse_search"]
-
-_LEAST_OVERLAP = 0.3
 
 
 @plain_arrays("reference", "image", "mask", "valid")
@@ -69,8 +68,8 @@ def coarse_search(reference, image, start, *, mask, valid, rolls, scales, shift)
     )
     rows, columns = reference.shape
     shape = [scipy.fft.next_fast_len(2 * n, real=True) for n in (rows, columns)]
-    mask = np.asarray(mask, dtype=np.float32)
-    spectra = [scipy.fft.rfft2(a, shape) for a in (reference * mask, reference**2 * mask, mask)]
+    mask = mask.astype(np.float32)
+    spectra = masked_spectra(reference, mask, shape)
     y, x = np.meshgrid(np.arange(rows, dtype=float), np.arange(columns, dtype=float), indexing="ij")
     middle = np.array([(columns - 1) / 2, (rows - 1) / 2])
     weight = np.asarray(valid, dtype=np.float32)
@@ -94,12 +93,9 @@ def coarse_search(reference, image, start, *, mask, valid, rolls, scales, shift)
 
 def _correlation(spectra, warped, there, shape, count):
     """Normalized correlation at all shifts of the reference against the warped image."""
-    there = there.astype(np.float32)
-    image, square, ones = (np.conj(scipy.fft.rfft2(a, shape)) for a in (warped, warped**2, there))
-    cross = scipy.fft.irfft2(spectra[0] * image, shape)
-    overlap = scipy.fft.irfft2(spectra[2] * ones, shape)
-    energy = scipy.fft.irfft2(spectra[1] * ones, shape), scipy.fft.irfft2(spectra[2] * square, shape)
-    enough = overlap > _LEAST_OVERLAP * count
+    other = [np.conj(spectrum) for spectrum in masked_spectra(warped, there.astype(np.float32), shape)]
+    overlap, cross, *energy = shifted_sums(spectra, other, ((0, 0), (1, 1), (2, 0), (0, 2)), shape)
+    enough = overlap > LEAST_OVERLAP * count
     with np.errstate(divide="ignore", invalid="ignore"):
         # The filter has taken off the means.
         score = cross / np.sqrt(energy[0] * energy[1])

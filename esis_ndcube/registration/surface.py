@@ -10,7 +10,7 @@ from esis_ndcube.utils.arrays import plain_arrays
 __all__ = ["CorrelationSurface", "chance_score", "correlation_surface"]
 
 # Shifts at which less than this part of the overlap is left tell nothing.
-_LEAST_OVERLAP = 0.3
+LEAST_OVERLAP = 0.3
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,16 +107,27 @@ def correlation_surface(reference, image, *, reach, mask=None, valid=None):
         parts.append(np.where(good, array - np.mean(array, where=good, dtype=float), 0.0))
         masks.append(good.astype(float))
     shape = [scipy.fft.next_fast_len(n + reach, real=True) for n in shapes[0]]
-    first = [np.conj(scipy.fft.rfft2(a, shape)) for a in (masks[0], parts[0], parts[0] ** 2)]
-    second = [scipy.fft.rfft2(a, shape) for a in (masks[1], parts[1], parts[1] ** 2)]
+    first, second = (masked_spectra(*pair, shape) for pair in zip(parts, masks, strict=True))
     shift = np.arange(-reach, reach + 1)
     pairs = (0, 0), (1, 0), (0, 1), (2, 0), (0, 2), (1, 1)
-    n, r, w, rr, ww, rw = (scipy.fft.irfft2(first[i] * second[j], shape)[np.ix_(shift, shift)] for i, j in pairs)
+    sums = shifted_sums(map(np.conj, first), second, pairs, shape)
+    n, r, w, rr, ww, rw = (values[np.ix_(shift, shift)] for values in sums)
     n = np.rint(n)
     with np.errstate(divide="ignore", invalid="ignore"):
         values = (rw - r * w / n) / np.sqrt((rr - r * r / n) * (ww - w * w / n))
-    enough = n > max(_LEAST_OVERLAP * n[reach, reach], 1)
+    enough = n > max(LEAST_OVERLAP * n[reach, reach], 1)
     return CorrelationSurface(np.where(enough & np.isfinite(values), values, np.nan), shift, shift)
+
+
+def masked_spectra(image, mask, shape):
+    """Fourier transforms of a mask, of an image that is 0 beyond it, and of its square."""
+    return [scipy.fft.rfft2(a, shape) for a in (mask, image, image**2)]
+
+
+def shifted_sums(first, second, pairs, shape):
+    """Sums of products at all shifts, of pairs of two images' `masked_spectra`, one of them conjugated."""
+    first = list(first)
+    return [scipy.fft.irfft2(first[i] * second[j], shape) for i, j in pairs]
 
 
 def chance_score(reference, image, *, valid):

@@ -9,6 +9,9 @@ from esis_ndcube.wcs._sun import wrap
 
 __all__ = ["PolynomialTransform"]
 
+# How many terms a polynomial of a degree has.
+TERMS = {1: 3, 2: 6, 3: 10}
+
 
 @dataclass(frozen=True, eq=False)
 class PolynomialTransform:
@@ -50,7 +53,7 @@ class PolynomialTransform:
 
     def __post_init__(self):
         coefficients = np.array(self.coefficients, dtype=float)
-        if coefficients.ndim != 2 or coefficients.shape not in ((2, 3), (2, 6), (2, 10)):
+        if coefficients.shape not in [(2, n) for n in TERMS.values()]:
             msg = f"got coefficients of shape {coefficients.shape}, expected (2, 3), (2, 6) or (2, 10)"
             raise ValueError(msg)
         origin = np.array(self.origin, dtype=float)
@@ -90,7 +93,7 @@ class PolynomialTransform:
     @property
     def degree(self):
         """Degree of the polynomial (`int`)."""
-        return {3: 1, 6: 2, 10: 3}[self.coefficients.shape[1]]
+        return next(degree for degree, n in TERMS.items() if n == self.coefficients.shape[1])
 
     @property
     def exponents(self):
@@ -351,6 +354,34 @@ class PolynomialTransform:
             "rotation": float(np.degrees(wrap(rotation, np.pi))),
             "shear": float(np.degrees(shear)),
         }
+
+
+def center_and_scale(shape):
+    """Origin and length of the transforms from images of a shape."""
+    rows, columns = shape
+    return ((columns - 1) / 2, (rows - 1) / 2), max(rows, columns) / 2
+
+
+def nearest_transform(x, y, target, like):
+    """The polynomial nearest to a map given at points, of the degree and about the origin of another transform."""
+    coefficients = np.linalg.lstsq(like.terms(x, y), np.stack(target, axis=1), rcond=None)[0].T
+    return PolynomialTransform(coefficients, like.origin, like.scale)
+
+
+def binned(transform, factor, corner=(0, 0)):
+    """The same map between binned pixels; those of the image count from a corner."""
+    shift = (factor - 1) / 2
+    coefficients = transform.coefficients.copy()
+    coefficients[:, 0] -= np.add(corner, shift)
+    return PolynomialTransform(coefficients / factor, (transform.origin - shift) / factor, transform.scale / factor)
+
+
+def unbinned(transform, factor, corner=(0, 0)):
+    """Undo `binned`."""
+    shift = (factor - 1) / 2
+    coefficients = transform.coefficients * factor
+    coefficients[:, 0] += np.add(corner, shift)
+    return PolynomialTransform(coefficients, transform.origin * factor + shift, transform.scale * factor)
 
 
 def exponents(degree):

@@ -12,7 +12,9 @@ from esis_ndcube.field_stop.region import line_region, overlapping_lines
 from esis_ndcube.flags import Flag
 from esis_ndcube.level3 import ESISLevel3Cube
 from esis_ndcube.registration import Alignment, PolynomialTransform
+from esis_ndcube.registration._image_inputs import sample_pixels
 from esis_ndcube.registration.reference import observed_grid
+from esis_ndcube.registration.transform import TERMS, center_and_scale, nearest_transform
 from esis_ndcube.resample import detector_coordinates, reproject_alignment
 from esis_ndcube.simulate import camera
 from esis_ndcube.wcs import level3_wcs
@@ -51,16 +53,12 @@ def true_alignment(simulated, frame, channel, *, line=None, grid=None):
     """
     flight = simulated.flight
     line = flight.line(flight.pose_line if line is None else line)
-    rows, columns = flight.grid_shape
-    origin, scale = ((columns - 1) / 2, (rows - 1) / 2), max(rows, columns) / 2
     degree = 3 if simulated.config.cubic_distortion else 2
-    x, y = (a.ravel() for a in np.meshgrid(np.linspace(0, columns - 1, 8), np.linspace(0, rows - 1, 8)))
-    shape = PolynomialTransform(np.zeros((2, {2: 6, 3: 10}[degree])), origin, scale)
-    basis = shape.terms(x, y)
-    uv = np.column_stack(simulated.truth.to_detector(frame, channel, x, y, line=line))
-    coefficients = np.linalg.lstsq(basis, uv, rcond=None)[0].T
+    like = PolynomialTransform(np.zeros((2, TERMS[degree])), *center_and_scale(flight.grid_shape))
+    x, y = sample_pixels(flight.grid_shape, 8)
+    target = simulated.truth.to_detector(frame, channel, x, y, line=line)
     return Alignment(
-        transform=PolynomialTransform(coefficients, origin, scale),
+        transform=nearest_transform(x, y, target, like),
         grid=_grid(simulated) if grid is None else grid,
         channel=int(channel),
         frame=int(frame),
