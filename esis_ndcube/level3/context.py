@@ -23,6 +23,7 @@ from esis_ndcube.registration.reference import warn_of_gap
 from esis_ndcube.resample import interpolate, propagate_uncertainty
 from esis_ndcube.utils.checks import check_cube, named_axes, split_images
 from esis_ndcube.utils.provenance import ProcessingStep
+from esis_ndcube.utils.times import nearest_in_time
 from esis_ndcube.utils.uncertainty import standard_deviation
 from esis_ndcube.wcs._coordinates import carry_coordinates
 from esis_ndcube.wcs._derived import forget_channel
@@ -281,13 +282,9 @@ def _one_channel(cube):
 
 def _nearest(maps, times, max_gap):
     """Index of the image nearest to each time, or None if there is none within ``max_gap``."""
-    gaps = np.array([[abs((item.reference_date - time).to_value(u.s)) for item in maps] for time in times])
-    indices, smallest = gaps.argmin(1).tolist(), gaps.min(1)
+    chosen, seconds = nearest_in_time([item.reference_date for item in maps], times, max_gap)
     if max_gap is None:
-        warn_of_gap("images", smallest.max() * u.s)
-        return indices
-    limit = u.Quantity(max_gap).to_value(u.s)
-    chosen = [index if gap <= limit else None for index, gap in zip(indices, smallest, strict=True)]
+        warn_of_gap("images", np.abs(seconds).max() * u.s)
     without = [time.isot[:19] for time, index in zip(times, chosen, strict=True) if index is None]
     if len(without) == len(chosen):
         msg = f"none of the images is within {max_gap} of an exposure: is the date right, or the gap too small?"

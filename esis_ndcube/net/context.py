@@ -28,6 +28,7 @@ from esis_ndcube.net.download import (
 from esis_ndcube.net.paths import require_columns, target_path
 from esis_ndcube.net.retry import RetryPolicy
 from esis_ndcube.net.series import SERIES, find_series
+from esis_ndcube.utils.times import nearest_in_time
 
 __all__ = ["ContextResponse", "ESISContextClient"]
 
@@ -283,17 +284,11 @@ def _check_query(query):
 
 
 def _response(client, series, times, records, max_gap):
-    gap = np.ones(len(times), dtype=bool)
-    nearest = np.zeros(len(times), dtype=int)
-    delta = np.zeros(len(times))
-    if len(records.names):
-        apart = (records.times[None, :] - times[:, None]).to_value(u.s)
-        nearest = np.abs(apart).argmin(axis=1)
-        delta = apart[np.arange(len(times)), nearest]
-        gap = np.abs(delta) > max_gap.to_value(u.s)
+    nearest, delta = nearest_in_time(records.times, times, max_gap)
+    gap = np.array([index is None for index in nearest])
     image_times = times.copy()
     if not gap.all():
-        image_times[~gap] = records.times[nearest[~gap]]
+        image_times[~gap] = records.times[[index for index in nearest if index is not None]]
     if gap.any():
         image_times[gap] = np.ma.masked
     return ContextResponse(
@@ -304,7 +299,7 @@ def _response(client, series, times, records, max_gap):
             "Gap": gap,
             "Context": [series.name] * len(times),
             "Instrument": [series.instrument] * len(times),
-            "Record": ["" if missing else records.names[index] for index, missing in zip(nearest, gap, strict=True)],
+            "Record": ["" if index is None else records.names[index] for index in nearest],
         },
         client=client,
     )

@@ -2,7 +2,6 @@
 
 import numpy as np
 
-import astropy.units as u
 from astropy.table import TableAttribute
 from astropy.time import Time
 from sunpy.net import attrs as a
@@ -12,6 +11,7 @@ from esis_ndcube.net.attrs import Context, Exposures, Flight, MaxGap, attrs_by_t
 from esis_ndcube.net.download import RemoteFile, download, missing_files, results
 from esis_ndcube.net.paths import require_columns, target_path
 from esis_ndcube.net.retry import RetryPolicy
+from esis_ndcube.utils.times import nearest_in_time
 
 __all__ = ["ESISFlightClient", "FlightResponse"]
 
@@ -106,8 +106,9 @@ class ESISFlightClient(BaseClient):
             span = query[a.Time]
             chosen = (times >= span.start) & (times <= span.end)
             if span.near is not None:
-                apart = np.where(chosen, np.abs((times - span.near).to_value(u.s)), np.inf)
-                chosen &= apart == apart.min()
+                inside = np.flatnonzero(chosen)
+                (nearest,), _ = nearest_in_time(times[inside], span.near)
+                chosen = inside if nearest is None else inside[[nearest]]
         rows = [
             (time.isot, int(number), channel.number, channel.camera, _kind(flight, number))
             for time, number in zip(times[chosen], numbers[chosen], strict=True)

@@ -1,11 +1,10 @@
 """Ask the Virtual Solar Observatory (VSO) where images are, which needs no e-mail address."""
 
-import numpy as np
-
 import astropy.units as u
 from sunpy.net import attrs as a
 
 from esis_ndcube.net.retry import ArchiveError
+from esis_ndcube.utils.times import nearest_in_time
 
 __all__ = ["find_urls"]
 
@@ -58,7 +57,8 @@ def find_urls(series, times, policy, *, client=None, site=None):
     if series.wavelength is not None:
         query.append(a.Wavelength(series.wavelength))
     found = policy.call(_search, client, query, doing=what)
-    chosen = [_nearest(found, time, series.cadence / 2) for time in times]
+    # The VSO gives the time of a record, which may differ by seconds from that of the image: its header decides.
+    chosen, _ = nearest_in_time(found["Start Time"] if len(found) else [], times, series.cadence / 2)
     rows = sorted({row for row in chosen if row is not None})
     if not rows:
         return [""] * len(chosen)
@@ -84,15 +84,6 @@ def _search(client, query):
     if found.errors:
         raise found.errors[0]
     return found
-
-
-def _nearest(found, time, largest):
-    if not len(found):
-        return None
-    # The VSO gives the time of a record, which may differ by seconds from that of the image: its header decides.
-    apart = np.abs((found["Start Time"] - time).to_value(u.s))
-    row = int(apart.argmin())
-    return row if apart[row] <= largest.to_value(u.s) else None
 
 
 class _Listener:

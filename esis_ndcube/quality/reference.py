@@ -10,6 +10,7 @@ from esis_ndcube.quality._cube import check, coefficient, field_stop, filtered
 from esis_ndcube.quality.shifts import image_shift
 from esis_ndcube.registration.reference import observed_grid, pixel_size, warn_of_gap
 from esis_ndcube.utils.checks import find_number
+from esis_ndcube.utils.times import nearest_in_time
 
 __all__ = ["offset_to_map"]
 
@@ -49,9 +50,8 @@ def offset_to_map(cube, reference, *, frame=None):
     """
     check(cube, flags=True)
     if frame is None:
-        gaps = abs((cube.time - reference.reference_date).to(u.s))
-        time = int(gaps.argmin())
-        warn_of_gap("images", gaps[time], "frame=")
+        (time,), seconds = nearest_in_time(cube.time, reference.reference_date)
+        warn_of_gap("images", abs(seconds[0]) * u.s, "frame=")
     else:
         time = find_number("frame", frame, cube.frame, "the cube's: ")
     # The images are compared on the coarser of both grids. The cube may be a part of the flight's grid.

@@ -17,6 +17,7 @@ from esis_ndcube.registration._grid import observed_grid, pixel_size
 from esis_ndcube.registration._reference_sources import FrameSource, reference_sources
 from esis_ndcube.registration._view import longitude_latitude, place_near_earth, shifts
 from esis_ndcube.registration.prefilter import log_difference_of_gaussians
+from esis_ndcube.utils.times import nearest_in_time
 from esis_ndcube.wcs._sun import wrap
 
 __all__ = ["Once", "Reference", "References", "bin_image", "observed_grid", "pixel_size", "prepare_references"]
@@ -235,17 +236,12 @@ def prepare_references(level1, reference, *, line, reference_channel, max_gap=No
 
 def _nearest(sources, times, max_gap):
     """Index of the source nearest to each time, or None if there is none within ``max_gap``."""
-    seconds = [(source.time - times[0]).to_value(u.s) for source in sources]
-    distances = np.abs(np.subtract.outer((times - times[0]).to_value(u.s), seconds))
-    gaps = distances.min(1) * u.s
-    chosen = [int(index) for index in distances.argmin(1)]
-    if max_gap is not None:
-        max_gap = u.Quantity(max_gap).to(u.s)
-        chosen = [index if gap <= max_gap else None for index, gap in zip(chosen, gaps, strict=True)]
+    chosen, seconds = nearest_in_time([source.time for source in sources], times, max_gap)
+    gaps = np.abs(seconds) * u.s
     if all(index is None for index in chosen):
         msg = (
-            f"no reference is within {max_gap} of an exposure, the nearest is {gaps.min():.1f} away: "
-            f"is the date right, or max_gap too small?"
+            f"no reference is within {u.Quantity(max_gap).to(u.s)} of an exposure, "
+            f"the nearest is {gaps.min():.1f} away: is the date right, or max_gap too small?"
         )
         raise ValueError(msg)
     # A frame of the flight itself is what was asked for.

@@ -5,8 +5,6 @@ from datetime import UTC, datetime
 import numpy as np
 from tqdm import tqdm
 
-import astropy.units as u
-
 from esis_ndcube.quality.tables import summarize
 from esis_ndcube.registration._status import image_status
 from esis_ndcube.report._pictures import image_pictures
@@ -15,6 +13,7 @@ from esis_ndcube.report._tables import cell
 from esis_ndcube.utils.arrays import invalid_pixels
 from esis_ndcube.utils.checks import check_axes, check_cube
 from esis_ndcube.utils.output import check_output, write_text
+from esis_ndcube.utils.times import nearest_in_time
 from esis_ndcube.visualization import plot_channels, plot_difference, plot_with_reference
 from esis_ndcube.visualization.style import NOT_NORMALIZED, compares_unnormalized
 
@@ -145,7 +144,7 @@ def _measure(cube, reference, progress):
 def _start(cube, reference):
     """The exposure to begin with: nearest to the reference, or else the middle one of those with most images."""
     if reference is not None:
-        return int(np.abs((cube.time - reference.reference_date).to_value(u.s)).argmin())
+        return nearest_in_time(cube.time, reference.reference_date)[0][0]
     count = np.array([len(_seen(cube, time)) for time in range(cube.shape[0])])
     best = np.flatnonzero(count == count.max())
     return int(best[len(best) // 2])

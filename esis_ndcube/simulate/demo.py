@@ -17,6 +17,7 @@ from esis_ndcube.level1 import ESISLevel1Cube
 from esis_ndcube.level3.form import form_level3
 from esis_ndcube.quality import summary
 from esis_ndcube.simulate import simulate_flight
+from esis_ndcube.utils.times import nearest_in_time
 from esis_ndcube.visualization import plot_channels, plot_difference, plot_with_reference
 
 __all__ = ["Demo", "coordinate_error", "run_demo"]
@@ -189,10 +190,10 @@ def _draw(cube, maps, simulated, directory):
     frame = int(cube.frame[index])
     # The reference channel first: there are no pictures of channels that could not be aligned.
     pair = sorted(aligned[index], key=lambda number: number != cube.flight.reference_channel)[:2]
-    nearest = min(maps, key=lambda item: abs((item.reference_date - cube.time[index]).sec))
+    (nearest,), _ = nearest_in_time([item.reference_date for item in maps], cube.time[index])
     figures = (
         plot_channels(cube, frame),
-        plot_with_reference(cube, nearest, frame),
+        plot_with_reference(cube, maps[nearest], frame),
         plot_difference(cube, *pair, frame) if len(pair) == 2 else None,
         _plot_error(cube, simulated, index),
     )

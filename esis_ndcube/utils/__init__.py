@@ -1,1 +1,1 @@
-"""Tools that know nothing of the Sun: arrays, uncertainties, splines, parallel work and files."""
+"""Tools that know nothing of the Sun: arrays, uncertainties, splines, times, parallel work and files."""

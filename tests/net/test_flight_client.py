@@ -93,7 +93,12 @@ def test_frames_of_the_first_flight():
     assert table["URL"][0] == "https://github.com/esis-mission/esis-data-2019/raw/main/fits/ESIS1_00096.fit.gz"
     (part,) = Fido.search(a.esis.Flight.f1, a.Level(0), a.Time("2019-09-30T18:08:30", "2019-09-30T18:08:50"))
     assert part["Frame"].tolist() == [124] * 4 + [125] * 4
-    (none,) = Fido.search(a.esis.Flight.f1, a.Level(0), a.Time("2019-10-30", "2019-10-31"))
+    # In the middle between two exposures it is one of them.
+    times = ESIS_1.mid_time(np.array([103, 104]))
+    middle = times[0] + (times[1] - times[0]) / 2
+    (one,) = Fido.search(a.esis.Flight.f1, a.Level(0), a.Time(times[0], times[1], near=middle))
+    assert one["Frame"].tolist() == [103] * 4
+    (none,) = Fido.search(a.esis.Flight.f1, a.Level(0), a.Time("2019-10-30", "2019-10-31", near="2019-10-30"))
     assert len(none) == 0
     assert len(Fido.fetch(none, progress=False)) == 0
 

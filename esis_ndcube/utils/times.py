@@ -1,0 +1,36 @@
+"""Which of several images was taken nearest to a time."""
+
+import numpy as np
+
+import astropy.units as u
+
+
+def nearest_in_time(images, times, max_gap=None):
+    """
+    Find the image that was taken nearest to each time.
+
+    Parameters
+    ----------
+    images : `~astropy.time.Time` or `list` of it
+        When the images were taken.
+    times : `~astropy.time.Time`
+        One time or several.
+    max_gap : `~astropy.units.Quantity`, optional
+        Largest time between an image and a time.
+
+    Returns
+    -------
+    indices : `list` of `int` or None
+        For each time the first of the nearest images, or None if there is none within ``max_gap``.
+    seconds : `numpy.ndarray`
+        How much later than each time its nearest image was taken.
+    """
+    times = times.reshape(-1)
+    if not len(images):
+        return [None] * len(times), np.zeros(len(times))
+    seconds = np.stack([(image - times).to_value(u.s) for image in images])
+    indices = np.abs(seconds).argmin(axis=0)
+    seconds = seconds[indices, np.arange(len(times))]
+    limit = np.inf if max_gap is None else u.Quantity(max_gap).to_value(u.s)
+    near = np.abs(seconds) <= limit
+    return [index if within else None for index, within in zip(indices.tolist(), near, strict=True)], seconds
