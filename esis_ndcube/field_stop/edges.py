@@ -10,6 +10,7 @@ import astropy.units as u
 from astropy.table import QTable
 
 from esis_ndcube.field_stop._edge_profile import RiseFinder
+from esis_ndcube.field_stop.region import side_lines
 from esis_ndcube.flags import Flag, frame_flags
 from esis_ndcube.flight import Flight
 from esis_ndcube.utils.arrays import plain_arrays
@@ -91,7 +92,7 @@ class FieldStopEdges:
     @property
     def residual(self):
         """What the shift leaves of ``sides`` (`numpy.ndarray`, shape (time, channel, side))."""
-        normals = np.stack([_normals(self.flight.field_stop(number, self.line)) for number in self.channels])
+        normals = np.stack([side_lines(self.flight.field_stop(number, self.line))[:, :2] for number in self.channels])
         return self.sides - np.einsum("tcd,csd->tcs", self.shift, normals)
 
     def shift_of(self, frame, channel):
@@ -294,13 +295,6 @@ def _place(shift, error, largest_error):
     return np.where(known, shift, 0.0)
 
 
-def _normals(vertices):
-    """Inward normals of the sides of a counter-clockwise polygon."""
-    along = np.roll(vertices, -1, axis=0) - vertices
-    along = along / np.hypot(*along.T)[:, None]
-    return np.stack([-along[:, 1], along[:, 0]], axis=1)
-
-
 @cache
 def _finder(reach):
     """Distances from a predicted side, and what finds a rise there."""
@@ -322,7 +316,8 @@ def _find_in_cube(cube, index, line, reach):
 def _find_in_image(image, flags, flight, channel, line, reach, position):
     """Shift, its error, sides, their errors and numbers of parts; ``position`` finds row and column of (u, v)."""
     vertices = flight.field_stop(channel, line)
-    normals, sides = _normals(vertices), len(vertices)
+    # Inward normals of the sides.
+    normals, sides = side_lines(vertices)[:, :2], len(vertices)
     none = np.full(2, np.nan), np.full(2, np.nan), np.full(sides, np.nan), np.full(sides, np.nan), np.zeros(sides, int)
     if position is None:
         return none

@@ -41,11 +41,11 @@ def distance_inside(vertices, x, y):
 
     x, y = np.broadcast_arrays(np.asarray(x, dtype=float), np.asarray(y, dtype=float))
     distance = np.empty(x.shape)
-    smallest_distance(_sides(vertices), x.ravel(), y.ravel(), distance.reshape(-1))
+    smallest_distance(side_lines(vertices), x.ravel(), y.ravel(), distance.reshape(-1))
     return distance
 
 
-def _sides(vertices):
+def side_lines(vertices):
     """Coefficients (a, b, c) of the distance a x + b y + c from each side."""
     vertices = np.asarray(vertices, dtype=float)
     along = np.roll(vertices, -1, axis=0) - vertices
@@ -89,7 +89,7 @@ def line_region(flight, channel, line, x, y, *, margin=0.0, shift=(0.0, 0.0)):
     from esis_ndcube.field_stop._polygon import inside as find_inside
 
     line = flight.line(line) if isinstance(line, str) else line
-    sides = _sides(flight.field_stop(channel, line) + np.asarray(shift, dtype=float))
+    sides = side_lines(flight.field_stop(channel, line) + np.asarray(shift, dtype=float))
     x, y = np.broadcast_arrays(np.asarray(x, dtype=float), np.asarray(y, dtype=float))
     inside = np.empty(x.shape, dtype=bool)
     find_inside(sides, float(margin), x.ravel(), y.ravel(), inside.reshape(-1))

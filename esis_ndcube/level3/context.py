@@ -233,7 +233,7 @@ def context_cube(
     if not np.isfinite(data).any():
         away = abs((images[min(images)].reference_date - times).to_value(u.s)).min() * u.s
         msg = (
-            f"got {_name(maps[min(images)])!r}, {away:.0f} from the nearest exposure, which shows nothing of the "
+            f"got {map_name(maps[min(images)])!r}, {away:.0f} from the nearest exposure, which shows nothing of the "
             "cube's field of view: is it an image of that region and time?"
         )
         raise ValueError(msg)
@@ -260,7 +260,7 @@ def _check_maps(maps):
             )
             raise TypeError(msg)
         if not isinstance(item.coordinate_frame, Helioprojective):
-            msg = f"got the image {_name(item)!r}, expected one in helioprojective coordinates"
+            msg = f"got the image {map_name(item)!r}, expected one in helioprojective coordinates"
             raise ValueError(msg)
         if item.unit != maps[0].unit:
             msg = f"got images in {maps[0].unit} and in {item.unit}, expected all in one unit"
@@ -320,7 +320,7 @@ def _resample(item, wcs, order):
 def _values(images, timed):
     """What is known of the image of each exposure."""
     known = [item for item in images if item is not None]
-    names = sorted({_name(item) for item in known})
+    names = sorted({map_name(item) for item in known})
     dates = Time([(item or known[0]).reference_date.utc.isot for item in images], scale="utc")
     dates[[item is None for item in images]] = np.ma.masked
     headers = np.array(
@@ -332,11 +332,6 @@ def _values(images, timed):
         "context_header": headers if timed else str(headers[0]),
         "context_pointing": " and ".join(sorted({item.meta.get(POINTING_KEYWORD, _HEADERS) for item in known})),
     }
-
-
-def _name(item):
-    """That of sunpy without the date, which each image has its own."""
-    return map_name((item.nickname, item.instrument, item.observatory), item.measurement)
 
 
 def _meta(cube, values, timed, step):

@@ -6,11 +6,11 @@ import numpy as np
 
 from astropy.coordinates import ConvertError, SkyCoord
 from astropy.nddata import NDData
-from astropy.wcs.wcsapi import BaseHighLevelWCS, BaseLowLevelWCS, HighLevelWCSWrapper
+from astropy.wcs.wcsapi import BaseHighLevelWCS, BaseLowLevelWCS
 
 from esis_ndcube.registration.transform import TERMS, PolynomialTransform, center_and_scale, nearest_transform
 from esis_ndcube.utils.arrays import parse_mask, split_mask
-from esis_ndcube.wcs._sun import observer, seen_pixels
+from esis_ndcube.wcs._sun import high_level, observer, seen_pixels
 
 ACCEPTED = "an array with axes (y, x), (array, WCS), a sunpy Map, or an NDData or NDCube with axes (y, x)"
 
@@ -69,7 +69,7 @@ def parse_wcs(wcs, name):
     if not isinstance(wcs, (BaseLowLevelWCS, BaseHighLevelWCS)):
         msg = f"got {name} with a WCS of type {type(wcs).__name__}, expected one of astropy's interface"
         raise TypeError(msg)
-    wcs = wcs if isinstance(wcs, BaseHighLevelWCS) else HighLevelWCSWrapper(wcs)
+    wcs = high_level(wcs)
     low = wcs.low_level_wcs
     classes = [entry[0] for entry in low.world_axis_object_classes.values()]
     if low.pixel_n_dim != 2 or classes != [SkyCoord]:

@@ -1,7 +1,7 @@
 """What a reference may be, as images of the Sun that all look the same to the registration."""
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +9,6 @@ import numpy as np
 import astropy.units as u
 from astropy.coordinates import SkyCoord
 from astropy.time import Time
-from astropy.wcs.wcsapi import HighLevelWCSWrapper
 from ndcube import NDCube
 from sunpy.coordinates import Helioprojective, get_earth
 from sunpy.map import GenericMap
@@ -22,7 +21,7 @@ from esis_ndcube.registration.alignment import Alignment
 from esis_ndcube.utils._spline import evaluate, prepare
 from esis_ndcube.utils.arrays import invalid_pixels
 from esis_ndcube.utils.checks import is_cube, split_images
-from esis_ndcube.wcs._sun import frame_observer, wrap
+from esis_ndcube.wcs._sun import frame_observer, high_level, wrap
 
 # Images with pixels larger than this many of the grid's are interpolated by a spline, others linearly.
 _COARSE = 1.5
@@ -87,10 +86,8 @@ class FrameSource(Source):
         return _sample(self.image, *self._position(longitude, latitude), 3)
 
     def _position(self, longitude, latitude):
-        grid = self.wcs.grid.deepcopy()
-        units = grid.world_axis_units
-        world = (values * u.deg.to(unit) for values, unit in zip((longitude, latitude), units, strict=True))
-        return self.wcs.transform(*grid.world_to_pixel_values(*world))
+        pose = replace(self.wcs, grid=self.wcs.grid.deepcopy())
+        return pose.world_to_detector(longitude * u.deg, latitude * u.deg)
 
 
 def _sample(data, x, y, order):
@@ -139,7 +136,7 @@ def _flatten(reference):
 
 
 def _map_source(item):
-    label = map_name((item.observatory, item.instrument, item.nickname), item.wavelength)
+    label = _join_names((item.observatory, item.instrument, item.nickname), item.wavelength)
     if item.data.ndim != 2 or not isinstance(item.coordinate_frame, Helioprojective):
         msg = f"got the reference {label!r}, expected an image of the Sun in helioprojective coordinates"
         raise ValueError(msg)
@@ -181,7 +178,7 @@ def _one_channel(cube):
 
 
 def _image_source(image):
-    wcs = image.wcs if hasattr(image.wcs, "low_level_wcs") else HighLevelWCSWrapper(image.wcs)
+    wcs = high_level(image.wcs)
     low = wcs.low_level_wcs
     types = low.world_axis_physical_types
     if low.world_n_dim != 2 or not all("helioprojective" in str(kind) for kind in types):
@@ -263,7 +260,12 @@ def _frame_source(level1, line, number):
     return FrameSource(name, mid_time, earth, pixel_size(grid), image, pose)
 
 
-def map_name(names, measurement):
-    """What a Map is: the first of the names that it has, and what was measured."""
+def map_name(item):
+    """What a Map is, in sunpy's words without the date, which each image has its own."""
+    return _join_names((item.nickname, item.instrument, item.observatory), item.measurement)
+
+
+def _join_names(names, measurement):
+    """The first of the names that there is, and what was measured."""
     known = [next(filter(None, names), ""), "" if measurement is None else str(measurement)]
     return " ".join(filter(None, known)) or "image"

@@ -282,8 +282,7 @@ class Alignment:
         blocks = covariance.reshape(2, n, 2, n)
         detector = np.einsum("...k,ikjl,...l->...ij", terms, blocks, terms, optimize=True)
         # From the detector to the grid, and from its pixels to the sky.
-        units = [u.Unit(unit).to(u.arcsec) for unit in self.grid.world_axis_units]
-        to_sky = np.diag(units) @ self.grid.pixel_scale_matrix @ np.linalg.inv(transform.jacobian(x, y))
+        to_sky = sky_scale(self.grid) @ np.linalg.inv(transform.jacobian(x, y))
         variances = np.einsum("...ia,...ab,...ib->...i", to_sky, detector, to_sky)
         return tuple(np.sqrt(variances[..., axis]) * u.arcsec for axis in (0, 1))
 
@@ -335,6 +334,12 @@ class Alignment:
         <Longitude 13.2 arcsec>
         """
         return alignment_gwcs(self)
+
+
+def sky_scale(grid):
+    """Grid pixels to arcsec, near the disk center."""
+    scales = [u.Unit(unit).to(u.arcsec) for unit in grid.world_axis_units]
+    return np.asarray(scales)[:, None] * grid.pixel_scale_matrix
 
 
 def grid_header(grid):

@@ -6,6 +6,7 @@ import astropy.units as u
 from astropy.table import QTable
 
 from esis_ndcube.registration._status import image_status
+from esis_ndcube.registration.alignment import sky_scale
 from esis_ndcube.utils.checks import find_number, named_axes
 
 __all__ = ["pointing_table"]
@@ -137,9 +138,9 @@ def _motion(alignment, chosen, center):
     """Shift along x and y in arcsec and turn in deg between two alignments of one channel."""
     x, y = (float(np.asarray(value).ravel()[0]) for value in chosen.transform.inverse(*center[:, None]))
     here, there = (np.ravel(t.transform([x], [y])) for t in (alignment, chosen))
-    to_sky = _sky_scale(chosen.grid) @ np.linalg.inv(_jacobian(chosen, x, y))
+    to_sky = sky_scale(chosen.grid) @ np.linalg.inv(_jacobian(chosen, x, y))
     shift = to_sky @ (here - there)
-    turn = to_sky @ _jacobian(alignment, x, y) @ np.linalg.inv(_sky_scale(chosen.grid))
+    turn = to_sky @ _jacobian(alignment, x, y) @ np.linalg.inv(sky_scale(chosen.grid))
     # The rotation of the polar decomposition of a 2 x 2 matrix.
     angle = np.arctan2(turn[1, 0] - turn[0, 1], turn[0, 0] + turn[1, 1])
     return *shift, np.degrees(angle)
@@ -147,9 +148,3 @@ def _motion(alignment, chosen, center):
 
 def _jacobian(alignment, x, y):
     return np.reshape(alignment.transform.jacobian([x], [y]), (2, 2))
-
-
-def _sky_scale(grid):
-    """Grid pixels to arcsec, near the disk center."""
-    scales = [u.Unit(unit).to(u.arcsec) for unit in grid.world_axis_units]
-    return np.asarray(scales)[:, None] * grid.pixel_scale_matrix

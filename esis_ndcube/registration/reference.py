@@ -157,8 +157,8 @@ def bin_image(image, valid, factor):
     ----------
     image, valid : `numpy.ndarray`
         Shape (y, x).
-    factor : `int`
-        Size of the blocks; rows and columns beyond the last whole block are dropped.
+    factor : `int` or `tuple` of `int`
+        Size of the blocks, along y and x; rows and columns beyond the last whole block are dropped.
 
     Returns
     -------
@@ -174,11 +174,12 @@ def bin_image(image, valid, factor):
     """
     if factor == 1:
         return image, valid
-    rows, columns = (n // factor * factor for n in image.shape)
-    blocks = rows // factor, factor, columns // factor, factor
+    high, wide = np.broadcast_to(factor, 2).tolist()
+    rows, columns = image.shape[0] // high * high, image.shape[1] // wide * wide
+    blocks = rows // high, high, columns // wide, wide
     count = valid[:rows, :columns].reshape(blocks).sum((1, 3))
     total = np.where(valid, image, 0)[:rows, :columns].reshape(blocks).sum((1, 3))
-    return total / np.maximum(count, 1), count * 2 >= factor**2
+    return total / np.maximum(count, 1), count * 2 >= high * wide
 
 
 def prepare_references(level1, reference, *, line, reference_channel, max_gap=None, rotate=False):

@@ -15,12 +15,13 @@ from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.nddata import NDDataBase, UnknownUncertainty
 from astropy.wcs import WCS
-from astropy.wcs.wcsapi import BaseHighLevelWCS, BaseLowLevelWCS, HighLevelWCSWrapper
+from astropy.wcs.wcsapi import BaseHighLevelWCS, BaseLowLevelWCS
 
 from esis_ndcube.registration.alignment import Alignment
 from esis_ndcube.utils.arrays import invalid_pixels, split_mask
 from esis_ndcube.utils.parallel import compute, share
 from esis_ndcube.utils.uncertainty import standard_deviation
+from esis_ndcube.wcs._sun import high_level
 
 # Rows and columns of a block where none are given: its coordinates stay in the processor's cache.
 _AUTO = 512, 512
@@ -156,7 +157,7 @@ def parse_output(output_projection, shape_out, leading=()):
     if not isinstance(wcs, (BaseLowLevelWCS, BaseHighLevelWCS)):
         msg = f"got an output projection of type {type(wcs).__name__}, expected a WCS or a FITS header"
         raise TypeError(msg)
-    wcs = wcs if isinstance(wcs, BaseHighLevelWCS) else HighLevelWCSWrapper(wcs)
+    wcs = high_level(wcs)
     low = wcs.low_level_wcs
     if low.pixel_n_dim != 2:
         msg = f"got an output projection with {low.pixel_n_dim} axes, expected 2: take wcs.celestial"

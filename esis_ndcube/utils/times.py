@@ -7,23 +7,9 @@ import astropy.units as u
 
 def nearest_in_time(images, times, max_gap=None):
     """
-    Find the image that was taken nearest to each time.
+    For each time the index of the first of the nearest images, or None if there is none within ``max_gap``.
 
-    Parameters
-    ----------
-    images : `~astropy.time.Time` or `list` of it
-        When the images were taken.
-    times : `~astropy.time.Time`
-        One time or several.
-    max_gap : `~astropy.units.Quantity`, optional
-        Largest time between an image and a time.
-
-    Returns
-    -------
-    indices : `list` of `int` or None
-        For each time the first of the nearest images, or None if there is none within ``max_gap``.
-    seconds : `numpy.ndarray`
-        How much later than each time its nearest image was taken.
+    And how many seconds later than each time its nearest image was taken.
     """
     times = times.reshape(-1)
     if not len(images):

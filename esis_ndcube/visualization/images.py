@@ -150,8 +150,7 @@ def plot_with_reference(cube, reference, frame=None, *, figure=None):
     values = reference.data if reference.mask is None else np.where(reference.mask, np.nan, reference.data)
     other, _ = reproject_interp((values, reference.wcs), image.wcs, shape_out=data.shape)
     figure = new_figure(figure, 12.5, 5.5)
-    name = map_name((reference.nickname, reference.instrument, reference.observatory), reference.measurement)
-    names = "Minimum of the channels", f"{name} {reference.date.strftime('%Y-%m-%d %H:%M:%S')}"
+    names = "Minimum of the channels", f"{map_name(reference)} {reference.date.strftime('%Y-%m-%d %H:%M:%S')}"
     for panel, (values, name) in enumerate(zip((data, np.where(bad, np.nan, other)), names, strict=True), 1):
         axis = figure.add_subplot(1, 2, panel, projection=image.wcs)
         axis.imshow(values, norm=intensity_norm(values), cmap=COLORMAP, **PIXELS)

@@ -7,6 +7,8 @@ import numpy as np
 from matplotlib import colormaps
 from PIL import Image
 
+from esis_ndcube.registration.reference import bin_image
+
 _QUALITY = 80
 
 
@@ -14,13 +16,8 @@ def shrink(image, side):
     """Means of the valid pixels of blocks, at most ``side`` of them; NaN where less than half of them are."""
     factor = max(1, -(-max(image.shape) // side))
     # A narrow image keeps a pixel.
-    factors = [min(factor, n) for n in image.shape]
-    rows, columns = (n // f for n, f in zip(image.shape, factors, strict=True))
-    blocks = image[: rows * factors[0], : columns * factors[1]].reshape(rows, factors[0], columns, factors[1])
-    good = np.isfinite(blocks)
-    count = good.sum(axis=(1, 3))
-    total = np.where(good, blocks, 0).sum(axis=(1, 3))
-    return np.where(2 * count >= factors[0] * factors[1], total / np.maximum(count, 1), np.nan)
+    means, good = bin_image(image, np.isfinite(image), tuple(min(factor, n) for n in image.shape))
+    return np.where(good, means, np.nan).astype(float)
 
 
 def encode(image, colormap):

@@ -85,12 +85,12 @@ def _is_direction(sky):
 
 def celestial_frame(wcs):
     """The frame of a WCS whose world coordinates are a position on the sky."""
-    return _high_level(wcs).pixel_to_world(0, 0).frame.replicate_without_data()
+    return high_level(wcs).pixel_to_world(0, 0).frame.replicate_without_data()
 
 
 def seen_pixels(first, second, x, y, *, screen=None):
     """Pixels of the second WCS that show what pixels of the first one show, NaN where there are none; as `seen`."""
-    first, second = _high_level(first), _high_level(second)
+    first, second = high_level(first), high_level(second)
     return second.world_to_pixel(seen(first.pixel_to_world(x, y), celestial_frame(second), screen=screen))
 
 
@@ -139,8 +139,8 @@ class SeenWCS(BaseWCSWrapper):
 
     def __init__(self, wcs, other, *, screen=None):
         # The base class describes the world.
-        super().__init__(_high_level(other).low_level_wcs)
-        self._own, self._screen = _high_level(wcs), screen
+        super().__init__(high_level(other).low_level_wcs)
+        self._own, self._screen = high_level(wcs), screen
 
     @property
     def pixel_shape(self):
@@ -163,5 +163,6 @@ class SeenWCS(BaseWCSWrapper):
         return self._own.world_to_pixel(seen(sky, celestial_frame(self._own), screen=self._screen))
 
 
-def _high_level(wcs):
+def high_level(wcs):
+    """A WCS of astropy's interface as one that gives coordinates and not numbers."""
     return wcs if isinstance(wcs, BaseHighLevelWCS) else HighLevelWCSWrapper(wcs)
