@@ -137,6 +137,13 @@ class _Table:
             self.fail(key, f"got {text!r}, expected a quantity above 0")
         return value
 
+    def time(self, key):
+        value = self.get(key, object)
+        try:
+            return Time(value, scale="utc")
+        except ValueError as error:
+            self.fail(key, f"got {value!r}, expected a date and time ({error})")
+
     def array(self, key, shape, *, kind=float, positive=False):
         """An array; a length of None in ``shape`` is free but not 0."""
         value = self.get(key, list)
@@ -196,10 +203,6 @@ def _build(table, toml):
     dark = timeline.ranges("dark_frames", closed=True)
     if any(in_ranges(frame, dark) for first, last in light for frame in range(first, last + 1)):
         timeline.fail("dark_frames", f"got {dark}, expected no frame of light_frames {light}")
-    try:
-        launch = Time(table.get("launch", object), scale="utc")
-    except ValueError as error:
-        table.fail("launch", f"got {table.get('launch', object)!r}, expected a date and time ({error})")
     vignetting, reference, registration = (table.table(k) for k in ("vignetting", "reference", "registration"))
     widths = [registration.quantity(key, "arcsec") for key in ("fine", "coarse")]
     if widths[1] <= widths[0]:
@@ -208,7 +211,7 @@ def _build(table, toml):
         "name": _name(table),
         "title": table.get("title", str),
         "instrument": table.get("instrument", str),
-        "launch": launch,
+        "launch": table.time("launch"),
         "reference_channel": reference_channel,
         "files": _build_files(files),
         "cadence": timeline.quantity("cadence", "s"),
@@ -269,16 +272,12 @@ def _build_archive(table):
         table.fail("short_name", f"got {short_name!r}, expected lower-case letters, digits and underscores")
     if not re.match(r"https?://", url):
         table.fail("url", f"got {url!r}, expected an address that begins with https:// or http://")
-    try:
-        time = Time(table.get("time", object), scale="utc")
-    except ValueError as error:
-        table.fail("time", f"got {table.get('time', object)!r}, expected a date and time ({error})")
     return Archive(
         short_name=short_name,
         url=url,
         frames=table.ranges("frames", closed=True),
         time_frame=table.get("time_frame", int, positive=True),
-        time=time,
+        time=table.time("time"),
     )
 
 
