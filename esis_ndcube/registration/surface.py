@@ -110,7 +110,7 @@ def correlation_surface(reference, image, *, reach, mask=None, valid=None):
     first, second = (masked_spectra(*pair, shape) for pair in zip(parts, masks, strict=True))
     shift = np.arange(-reach, reach + 1)
     pairs = (0, 0), (1, 0), (0, 1), (2, 0), (0, 2), (1, 1)
-    sums = shifted_sums(map(np.conj, first), second, pairs, shape)
+    sums = shifted_sums([np.conj(spectrum) for spectrum in first], second, pairs, shape)
     n, r, w, rr, ww, rw = (values[np.ix_(shift, shift)] for values in sums)
     n = np.rint(n)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -126,7 +126,6 @@ def masked_spectra(image, mask, shape):
 
 def shifted_sums(first, second, pairs, shape):
     """Sums of products at all shifts, of pairs of two images' `masked_spectra`, one of them conjugated."""
-    first = list(first)
     return [scipy.fft.irfft2(first[i] * second[j], shape) for i, j in pairs]
 
 
