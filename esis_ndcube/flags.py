@@ -7,7 +7,7 @@ import numpy as np
 
 from esis_ndcube.utils.arrays import invalid_pixels
 
-__all__ = ["Flag", "complete_flags", "frame_flags"]
+__all__ = ["Flag"]
 
 
 class Flag(IntFlag):

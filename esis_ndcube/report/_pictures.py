@@ -7,7 +7,6 @@ from matplotlib import style
 from PIL import Image
 
 from esis_ndcube.flags import Flag
-from esis_ndcube.visualization._panels import image_data
 from esis_ndcube.visualization.style import (
     COLORMAP,
     DIVERGING,

@@ -520,8 +520,10 @@ TABLE = {
     "cube.ESISCube.plot / visualization.plotter.ESISPlotter.plot": cubes(
         lambda s, d: image(s(d.cube)).plot(), DRAWN, rows=FEW + PLACES[4:]
     ),
-    "level3.cube.ESISLevel3Cube.difference": cubes(lambda s, d: s(d.cube).difference(1, 2), CHANNELS | JOINED),
-    "level3.cube.ESISLevel3Cube.min_images": cubes(
+    "operations.channels.difference / level3.cube.ESISLevel3Cube.difference": cubes(
+        lambda s, d: s(d.cube).difference(1, 2), CHANNELS | JOINED
+    ),
+    "operations.channels.min_images / level3.cube.ESISLevel3Cube.min_images": cubes(
         lambda s, d: s(d.cube).min_images(), {"one channel": not_lower, "one image": NO_CHANNEL} | JOINED
     ),
     "level3.cube.ESISLevel3Cube.to_map": cubes(lambda s, d: image(s(d.cube)).to_map(), ONE | FOREIGN_REFUSED),
@@ -686,7 +688,12 @@ NO_DATA = {
     "corrections.vignetting.model.Vignetting.from_table",
     "corrections.vignetting.reproject.reproject_vignetting",
     "flags.Flag",
-    "io.CubeIO",
+    "registration.coalignment.Coalignment",
+    "registration.coalignment.Coalignment.read",
+    "registration.coalignment.Coalignment.to_table",
+    "registration.coalignment.Coalignment.with_alignment",
+    "registration.coalignment.Coalignment.without",
+    "registration.coalignment.Coalignment.write",
     "io.fits.CubeFileError",
     "utils.output.check_output",
     "io.fits.read_fits",

@@ -1,7 +1,9 @@
 """The co-alignment of any two images, against known maps, brute force, plain reproject, and real images."""
 
+import dask.array as da
 import numpy as np
 import pytest
+from helpers import make_cube
 from scipy.ndimage import distance_transform_edt, gaussian_filter, map_coordinates, shift
 
 import astropy.units as u
@@ -13,7 +15,7 @@ from astropy.wcs.utils import pixel_to_pixel
 from ndcube import NDCube
 from sunpy.coordinates import HeliographicStonyhurst, Helioprojective, get_earth
 
-from esis_ndcube import ESISLevel1Cube, coalign
+from esis_ndcube import coalign
 from esis_ndcube.registration import (
     ImageAlignment,
     PolynomialTransform,
@@ -493,9 +495,14 @@ def test_the_search_counts_the_overlap_of_the_smaller_one():
     np.testing.assert_allclose(found(100.0, 80.0), (130.0, 60.0), atol=1e-9)
 
 
-def test_frames_of_a_flight_go_the_other_way():
-    assert coalign.dispatch(ESISLevel1Cube).__name__ == "coalign_frames"
-    assert coalign.dispatch(sunpy.map.GenericMap) is coalign_images
+def test_frames_of_a_flight_go_the_other_way(monkeypatch):
+    for name in ("coalign_frames", "coalign_images"):
+        monkeypatch.setattr(f"esis_ndcube.registration._coalign.{name}", lambda *given, name=name, **options: name)
+    assert coalign(make_cube((1, 2, 5, 6), level=1)) == "coalign_frames"
+    images = make_cube((1, 2, 5, 6))[0, 0], np.ones((3, 3)), da.ones((3, 3)), (np.ones((3, 3)), None)
+    assert {coalign(image) for image in images} == {"coalign_images"}
+    with pytest.raises(TypeError, match="got str to be aligned, expected an ESISLevel1Cube, or "):
+        coalign("frames")
 
 
 @pytest.mark.flight_data
