@@ -168,7 +168,7 @@ SUITES = {
     "reproject": Suite(
         "reproject_alignment",
         "reproject_interp",
-        ("reproject.interpolation", "reproject.mosaicking"),
+        ("reproject.interpolation", "reproject.mosaicking", "reproject.tests.test_high_level"),
         # Each of them takes seconds.
         (),
         swap_reproject,

@@ -480,7 +480,7 @@ TABLE = {
     "simulate.truth.Truth.doppler_shift": xy(lambda d, x, y: d.truth.doppler_shift(x, y)),
     "simulate.truth.Truth.to_detector": xy(lambda d, x, y: d.truth.to_detector(d.frames[0], 1, x, y)),
     "simulate.truth.Truth.to_grid": xy(lambda d, x, y: d.truth.to_grid(d.frames[0], 1, x, y)),
-    "cube.ESISCube / level3.ESISLevel3Cube": cubes(lambda s, d: s(d.cube), rows=CUBES + CONTENTS),
+    "cube.ESISCube / level3.cube.ESISLevel3Cube": cubes(lambda s, d: s(d.cube), rows=CUBES + CONTENTS),
     "level1.cube.ESISLevel1Cube": cubes(lambda s, d: s(d.level1), rows=FRAMES + CONTENTS),
     "level3.context.ContextCube": cubes(lambda s, d: s(d.context), rows=SHARED + CONTENTS),
     "cube.ESISCube.explode_along_axis": cubes(lambda s, d: s(d.cube).explode_along_axis(-2)[5], rows=FEW + PLACES[1:]),
@@ -527,12 +527,12 @@ TABLE = {
         lambda s, d: s(d.cube).min_images(), {"one channel": not_lower, "one image": NO_CHANNEL} | JOINED
     ),
     "level3.cube.ESISLevel3Cube.to_map": cubes(lambda s, d: image(s(d.cube)).to_map(), ONE | FOREIGN_REFUSED),
-    "maps.ESISMap / maps.ESISMap.plot": cubes(
+    "level3.map.ESISMap / level3.map.ESISMap.plot": cubes(
         lambda s, d: fresh(image(s(d.cube)).to_map()),
         ONE | FOREIGN_REFUSED | DRAWN,
         rows=FEW + PLACES[1:] + only("mask False", "mask True"),
     ),
-    "io.images.write_images / level3.ESISLevel3Cube.write_images": cubes(
+    "io.images.write_images / level3.cube.ESISLevel3Cube.write_images": cubes(
         lambda s, d: stored(s(d.cube).write_images(d.new())), STORED, rows=FEW
     ),
     "level1.cube.ESISLevel1Cube.write_images": cubes(
@@ -554,10 +554,10 @@ TABLE = {
         lambda s, d: io_fits.read_fits(put(io_fits.write_fits, s(d.cube), d.new(".fits"))), rows=STORED_ROWS
     ),
     "io.asdf.write_asdf": cubes(lambda s, d: read_asdf(put(write_asdf, s(d.cube), d.new(".asdf"))), rows=STORED_ROWS),
-    "mask.clean_region / level3.ESISLevel3Cube.clean_region": cubes(
+    "corrections.masks.clean.clean_region / level3.cube.ESISLevel3Cube.clean_region": cubes(
         lambda s, d: s(d.cube).clean_region(lines=[]), ALL_CLEAN | PARTS
     ),
-    "polygons.apply.mask_polygons / level3.ESISLevel3Cube.mask_polygons": cubes(
+    "corrections.masks.apply.mask_polygons / level3.cube.ESISLevel3Cube.mask_polygons": cubes(
         lambda s, d: s(d.cube).mask_polygons(d.polygon), FOUR_AXES
     ),
     "corrections.masks.model.PolygonMask.evaluate": cubes(
@@ -568,27 +568,27 @@ TABLE = {
         SEEN | ONE | dict.fromkeys(FOREIGN, roughly),
         rows=PLACES,
     ),
-    "polygons.select.PolygonSelection / masks.select.PolygonSelection.polygon": cubes(
+    "corrections.masks.select.PolygonSelection / corrections.masks.select.PolygonSelection.polygon": cubes(
         lambda s, d: masks.PolygonSelection(image(s(d.cube)), polygon=d.polygon).polygon(), ONE, rows=PLACES
     ),
-    "polygons.apply.mask_pixels / level3.ESISLevel3Cube.mask_pixels": cubes(
+    "corrections.masks.apply.mask_pixels / level3.cube.ESISLevel3Cube.mask_pixels": cubes(
         lambda s, d: (c := s(d.cube)).mask_pixels(block(c.shape))
     ),
-    "polygons.apply.mask_pixels: mask": arrays(
+    "corrections.masks.apply.mask_pixels: mask": arrays(
         lambda s, d: masks.mask_pixels(d.cube, s(block(d.cube.shape))), rows=LAYOUTS
     ),
-    "normalize.masked_means / level3.ESISLevel3Cube.masked_means": cubes(
+    "corrections.normalize.masked_means / level3.cube.ESISLevel3Cube.masked_means": cubes(
         lambda s, d: s(d.unaligned).masked_means(),
         NO_REGION | FEWER | PARTS,
         [one for one in CUBES if one.name != "one valid pixel"],
     ),
-    "normalize.normalize_intensities / level3.ESISLevel3Cube.normalize_intensities": cubes(
+    "corrections.normalize.normalize_intensities / level3.cube.ESISLevel3Cube.normalize_intensities": cubes(
         lambda s, d: s(d.sun).normalize_intensities(), rows=STORED_ROWS
     ),
-    "vignetting.correct.correct_vignetting / level3.ESISLevel3Cube.correct_vignetting": cubes(
+    "corrections.vignetting.correct.correct_vignetting / level3.cube.ESISLevel3Cube.correct_vignetting": cubes(
         lambda s, d: s(d.sun).correct_vignetting(d.vignetting), FOREIGN_REFUSED
     ),
-    "vignetting.correct.uncorrect_vignetting / level3.ESISLevel3Cube.uncorrect_vignetting": cubes(
+    "corrections.vignetting.correct.uncorrect_vignetting / level3.cube.ESISLevel3Cube.uncorrect_vignetting": cubes(
         lambda s, d: s(d.corrected).uncorrect_vignetting(), FOREIGN_REFUSED
     ),
     "corrections.vignetting.fit.fit_vignetting": cubes(
@@ -604,7 +604,7 @@ TABLE = {
         lambda s, d: [one.transform.coefficients for one in coalign(s(d.raw_frames)).linear.flat],
         rows=only("big-endian", "Dask"),
     ),
-    "visualization.animation.animate / level1.ESISLevel1Cube.animate": cubes(
+    "visualization.animation.animate / level1.cube.ESISLevel1Cube.animate": cubes(
         lambda s, d: np.frombuffer(put(type(d.cube).animate, s(d.cube)[:, :1], d.new(".gif")).read_bytes(), "u1"),
         rows=only("big-endian"),
     ),
@@ -620,10 +620,10 @@ TABLE = {
         ONE | NO_TIME | {"one exposure": another, "one image": another},
         rows=PLACES,
     ),
-    "context.context_cube / level3.ESISLevel3Cube.context": cubes(
+    "level3.context.context_cube / level3.cube.ESISLevel3Cube.context": cubes(
         lambda s, d: s(d.cube).context(d.map), CONTEXT, rows=PLACES
     ),
-    "context.context_cube: map": arrays(
+    "level3.context.context_cube: map": arrays(
         lambda s, d: context_cube(d.sun[0, 0], Map(s(d.map.data), d.map.meta)), but={}, rows=LAYOUTS + TYPES
     ),
     "field_stop.edges.find_edges": cubes(lambda s, d: field_stop.find_edges(s(d.sun)).shift, rows=FEW),
@@ -677,7 +677,7 @@ NO_DATA = {
     "registration.alignment.Alignment",
     "registration.alignment.Alignment.from_pose",
     "registration.alignment.Alignment.to_gwcs",
-    "registration.exposures.Coalignment",
+    "registration.coalignment.Coalignment",
     "level1.cube.ESISLevel1Cube.from_raw",
     "level1.cube.ESISLevel1Cube.from_images",
     "level3.map.ESISMap.is_datasource_for",
@@ -688,7 +688,6 @@ NO_DATA = {
     "corrections.vignetting.model.Vignetting.from_table",
     "corrections.vignetting.reproject.reproject_vignetting",
     "flags.Flag",
-    "registration.coalignment.Coalignment",
     "registration.coalignment.Coalignment.read",
     "registration.coalignment.Coalignment.to_table",
     "registration.coalignment.Coalignment.with_alignment",
