@@ -478,8 +478,9 @@ def _jacobian(alignment, wcs, position):
     x, y = ((shape[1] - 1) / 2, (shape[0] - 1) / 2) if position is None else position
     x, y = np.broadcast_arrays(np.asarray(x, dtype=float), np.asarray(y, dtype=float))
     step = 0.5
-    columns = [
-        np.subtract(_positions(alignment, wcs, x + dx, y + dy), _positions(alignment, wcs, x - dx, y - dy)) / (2 * step)
-        for dx, dy in ((step, 0), (0, step))
-    ]
+    # All neighbors at once, because a transformation between frames takes long for one point and for many.
+    right, left, above, below = np.moveaxis(
+        _positions(alignment, wcs, np.add.outer(x, [step, -step, 0, 0]), np.add.outer(y, [0, 0, step, -step])), -1, 0
+    )
+    columns = (right - left) / (2 * step), (above - below) / (2 * step)
     return np.moveaxis(np.array(columns), (1, 0), (-2, -1))
