@@ -85,7 +85,8 @@ def combine(cube, operation, value, *, reflected=False):
     >>> import astropy.units as u
     >>> from astropy.nddata import StdDevUncertainty
     >>> from astropy.time import Time
-    >>>     >>> from esis_ndcube.wcs import level1_wcs
+    >>> from esis_ndcube.cube import ESISCube
+    >>> from esis_ndcube.wcs import level1_wcs
     >>> wcs = level1_wcs((1, 2), Time(["2019-09-30T18:08:00"]), [1, 2])
     >>> cube = ESISCube([[[[1.0, 2]], [[3, 4]]]], wcs=wcs, uncertainty=StdDevUncertainty(np.ones((1, 2, 1, 2))))
     >>> difference = cube[:, 1] - cube[:, 0]
@@ -150,7 +151,8 @@ def raise_to(cube, exponent):
     --------
     >>> import numpy as np
     >>> from astropy.time import Time
-    >>>     >>> from esis_ndcube.operations import raise_to
+    >>> from esis_ndcube.cube import ESISCube
+    >>> from esis_ndcube.operations import raise_to
     >>> from esis_ndcube.wcs import level1_wcs
     >>> cube = ESISCube(np.full((1, 1, 1, 2), 3.0), wcs=level1_wcs((1, 2), Time(["2019-09-30T18:08:00"]), [1]))
     >>> raise_to(cube, 2).data

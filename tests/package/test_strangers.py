@@ -69,6 +69,7 @@ from esis_ndcube.corrections.vignetting import (
     fit_vignetting,
     masked_difference_trend,
 )
+from esis_ndcube.cube import ESISCube
 from esis_ndcube.io import fits as io_fits
 from esis_ndcube.io import images as io_images
 from esis_ndcube.io.asdf import read_asdf, write_asdf
@@ -551,9 +552,11 @@ TABLE = {
     "level1.cube.ESISLevel1Cube.to_electrons": cubes(lambda s, d: s(d.level1).to_electrons(), rows=FRAMES),
     "level1.cube.ESISLevel1Cube.subtract_stray_light": cubes(lambda s, d: s(d.level1).subtract_stray_light(), rows=FEW),
     "io.fits.write_fits": cubes(
-        lambda s, d: io_fits.read_fits(put(io_fits.write_fits, s(d.cube), d.new(".fits"))), rows=STORED_ROWS
+        lambda s, d: io_fits.read_fits(put(io_fits.write_fits, s(d.cube), d.new(".fits")), ESISCube), rows=STORED_ROWS
     ),
-    "io.asdf.write_asdf": cubes(lambda s, d: read_asdf(put(write_asdf, s(d.cube), d.new(".asdf"))), rows=STORED_ROWS),
+    "io.asdf.write_asdf": cubes(
+        lambda s, d: read_asdf(put(write_asdf, s(d.cube), d.new(".asdf")), ESISCube), rows=STORED_ROWS
+    ),
     "corrections.masks.clean.clean_region / level3.cube.ESISLevel3Cube.clean_region": cubes(
         lambda s, d: s(d.cube).clean_region(lines=[]), ALL_CLEAN | PARTS
     ),

@@ -3,7 +3,7 @@
 import dask.array as da
 import numpy as np
 import pytest
-from helpers import make_cube
+from helpers import make_cube, view
 from scipy.ndimage import distance_transform_edt, gaussian_filter, map_coordinates, shift
 
 import astropy.units as u
@@ -37,13 +37,6 @@ def make_scene(seed=0, size=SIZE, smooth=2.0):
 
 def _normed(image):
     return (image - image.mean()) / image.std()
-
-
-def view(scene, transform, shape, noise=None):
-    """What the transform shows of a scene: image(x, y) = scene(transform(x, y)), NaN outside of it."""
-    y, x = np.indices(shape, dtype=float)
-    values = map_coordinates(scene, np.stack(transform(x, y)[::-1]), order=3, cval=np.nan)
-    return values if noise is None else noise.poisson(np.maximum(np.nan_to_num(values), 0)).astype(float)
 
 
 def centered(matrix, offset, *, size=SIZE, bend=()):

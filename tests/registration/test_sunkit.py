@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from helpers import view
 from scipy.ndimage import gaussian_filter
 
 import astropy.units as u
@@ -82,8 +83,6 @@ def test_a_shift_is_one_exactly(registry):
 
 
 def test_an_affine_map_is_what_the_formula_says(registry):
-    from test_coalign_images import view
-
     truth = PolynomialTransform.from_affine([[1.01, 0.03, -6.0], [-0.025, 0.99, 4.0]])
     image = scene()
     result = sunkit.coalign_arrays(image, view(image, truth, (190, 190)), transform="affine")

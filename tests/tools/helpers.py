@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.ndimage import map_coordinates
 
 import astropy.units as u
 from astropy.nddata import StdDevUncertainty
@@ -302,3 +303,10 @@ def make_context(cube, unit="DN"):
             sunpy.map.Map(np.where(cube[index, 0].mask, np.nan, cube[index, 0].data), {**header, "BUNIT": unit})
         )
     return cube.context(maps, order="nearest-neighbor")
+
+
+def view(scene, transform, shape, noise=None):
+    """What the transform shows of a scene: image(x, y) = scene(transform(x, y)), NaN outside of it."""
+    y, x = np.indices(shape, dtype=float)
+    values = map_coordinates(scene, np.stack(transform(x, y)[::-1]), order=3, cval=np.nan)
+    return values if noise is None else noise.poisson(np.maximum(np.nan_to_num(values), 0)).astype(float)
