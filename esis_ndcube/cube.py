@@ -544,7 +544,7 @@ class ESISCube(NDCube):
         >>> from esis_ndcube import ESISLevel3Cube
         >>> cube = ESISLevel3Cube.read("l3.fits", lazy=True)  # doctest: +SKIP
         >>> cube.animate("flight.mp4", progress=True)  # doctest: +SKIP
-        >>> cube[:, 0].animate("channel_1.gif", context=cube.to_aia())  # doctest: +SKIP
+        >>> cube[:, 0].animate("channel_1.gif", context=cube.context())  # doctest: +SKIP
         """
         return animate(self, path, **options)
 

@@ -19,7 +19,7 @@ from esis_ndcube.net.flight import ESISFlightClient
 from esis_ndcube.net.pointing import point_maps
 from esis_ndcube.net.series import plain_name
 
-__all__ = ["FlightFiles", "fetch_flight", "fetch_maps", "named_flight"]
+__all__ = ["FlightFiles", "fetch_flight", "fetch_maps", "named_flight", "nearest_images"]
 
 
 @dataclass(frozen=True)
@@ -139,6 +139,50 @@ def fetch_flight(flight, folder, *, provider="jsoc", reference=True, progress=Fa
     )
 
 
+def nearest_images(cube, name=None, *, max_gap=None):
+    """
+    Build the query for the images nearest to the exposures of a cube.
+
+    Parameters
+    ----------
+    cube : `~esis_ndcube.ESISLevel3Cube`
+        The cube.
+    name : `str`, optional
+        What images, as `~esis_ndcube.net.attrs.Context`; by default those of the flight's reference.
+    max_gap : `~astropy.units.Quantity`, optional
+        As `~esis_ndcube.net.attrs.MaxGap`.
+
+    Returns
+    -------
+    `~sunpy.net.attr.Attr`
+        For `sunpy.net.Fido`, or for `fetch_maps`.
+
+    Raises
+    ------
+    ValueError
+        If there are no such images, or the cube has no time, or no flight that says which.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from astropy.time import Time
+    >>> from esis_ndcube import ESIS_1, ESISLevel3Cube
+    >>> from esis_ndcube.net.fetch import nearest_images
+    >>> from esis_ndcube.wcs import level3_wcs
+    >>> wcs = level3_wcs(ESIS_1.grid, Time(["2019-09-30T18:08:00"]), [1])[:, :, 600:605, 600:607]
+    >>> nearest_images(ESISLevel3Cube(np.zeros((1, 1, 5, 7)), wcs=wcs), "AIA 304")
+    <AttrAnd([<esis_ndcube.net.attrs.Exposures(1 from 2019-09-30T18:08:00.000)>, ...])>
+    """
+    if cube.time is None:
+        msg = "this cube has no time, and so no images are near to it in time"
+        raise ValueError(msg)
+    if name is None and cube.flight is None:
+        msg = "this cube does not say its flight, and so not its reference: name the images, for example 'AIA 304'"
+        raise ValueError(msg)
+    query = Exposures(cube.time) & Context(cube.flight.reference_name if name is None else name)
+    return query if max_gap is None else query & MaxGap(max_gap)
+
+
 def fetch_maps(query, *, path=None, provider="jsoc", point=True, progress=False):
     """
     Search for images, fetch them, and read them.
@@ -146,7 +190,7 @@ def fetch_maps(query, *, path=None, provider="jsoc", point=True, progress=False)
     Parameters
     ----------
     query : `~sunpy.net.attr.Attr`
-        What to search, as ``cube.context_query("AIA 304")`` makes it.
+        What to search, as `nearest_images` makes it.
     path : path-like, optional
         Folder of the files, as for `esis_ndcube.net.ESISContextClient.fetch`.
     provider : {"jsoc", "vso"}, optional
@@ -175,13 +219,13 @@ def fetch_maps(query, *, path=None, provider="jsoc", point=True, progress=False)
     Examples
     --------
     >>> from esis_ndcube import ESISLevel3Cube
-    >>> from esis_ndcube.net.fetch import fetch_maps
+    >>> from esis_ndcube.net.fetch import fetch_maps, nearest_images
     >>> cube = ESISLevel3Cube.read("l3.fits")  # doctest: +SKIP
-    >>> maps, _ = fetch_maps(cube.context_query("AIA 304"))  # doctest: +SKIP
+    >>> maps, _ = fetch_maps(nearest_images(cube, "AIA 304"))  # doctest: +SKIP
     """
     if not isinstance(query, Attr):
         msg = (
-            f"got {type(query).__name__}, expected a query, as cube.context_query(name) makes it, or sunpy Maps: read "
+            f"got {type(query).__name__}, expected a name such as 'AIA 304', a query, or sunpy Maps: read "
             "files with sunpy.map.Map(path)"
         )
         raise TypeError(msg)

@@ -4,7 +4,7 @@ AIA beside a cube
 =================
 
 Images of another telescope on the grid and at the times of a cube.
-The images are simulated too; those of the real AIA come with ``cube.to_aia()``.
+The images are simulated too; those of the real AIA come with ``cube.context("AIA 304")``.
 """
 
 import matplotlib.pyplot as plt

@@ -33,7 +33,7 @@ from esis_ndcube import ESIS_1, ESISLevel1Cube, ESISLevel3Cube, Flight, FlightEr
 from esis_ndcube.cli import main
 from esis_ndcube.level1.frames import find_frames, sort_frames
 from esis_ndcube.net import ArchiveError, ESISContextClient, ESISFlightClient, RetryPolicy, attrs
-from esis_ndcube.net.fetch import fetch_flight
+from esis_ndcube.net.fetch import fetch_flight, nearest_images
 from esis_ndcube.simulate import simulate_flight
 
 pytestmark = pytest.mark.usefixtures("closed_loops")
@@ -263,7 +263,7 @@ def test_whole_chain(network, simulated, simulated_files, monkeypatch, tmp_path)
     )  # fmt: skip
     assert local.exit_code == 0, local.output
     np.testing.assert_array_equal(cube.data, ESISLevel3Cube.read(tmp_path / "local.fits").data)
-    aia = cube.to_aia(path=tmp_path / "f1" / "reference")
+    aia = cube.context(path=tmp_path / "f1" / "reference")
     assert jsoc.count("export") == 1
     assert aia.shape == (2, *simulated.flight.grid_shape)
     assert abs(aia.time_difference).max() < 6.5 * u.s
@@ -357,7 +357,7 @@ def test_references_are_pointed_by_the_table(network, simulated, simulated_files
     assert result.exit_code == 0, result.output
     cube = ESISLevel3Cube.read(tmp_path / "l3.fits")
     assert "pointing table of AIA" in cube.reference
-    aia = cube.to_aia(path=tmp_path / "f1" / "reference")
+    aia = cube.context(path=tmp_path / "f1" / "reference")
     assert aia.pointing_source == "pointing table of AIA"
     reference = simulated_files.reference[1]
     local = run("level3", *simulated_files.raw, "--reference", reference, *options, "-o", tmp_path / "local.fits")
@@ -418,15 +418,15 @@ def test_context_of_a_query(network, simulated, monkeypatch, tmp_path):
 
     monkeypatch.setenv("JSOC_EMAIL", EMAIL)
     cube = make_cube((2, 1, 30, 34))
-    assert cube.context_query("AIA 304") == a.esis.Exposures(cube.time) & a.esis.Context.aia_304
+    assert nearest_images(cube, "AIA 304") == a.esis.Exposures(cube.time) & a.esis.Context.aia_304
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with pytest.raises(ValueError, match="no usable image of aia_304 near any"):
-            cube.to_aia(max_gap=1 * u.ms, path=tmp_path)
+            cube.context(max_gap=1 * u.ms, path=tmp_path)
         with pytest.raises(ValueError, match="got 'AIA 305'"):
-            cube.to_aia(305 * u.AA)
+            cube.context("AIA 305")
         with pytest.raises(ValueError, match="got 'HMI velocity'"):
-            cube.to_hmi("velocity")
+            cube.context("HMI velocity")
 
 
 QUERIES = """

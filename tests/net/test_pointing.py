@@ -61,10 +61,10 @@ def server(record, cube, monkeypatch):
 
 def test_pointed_by_default(server, cube, tmp_path):
     """The cube says so, and its images are as far off as the table has it."""
-    aia = cube.to_aia(304 * u.AA, max_gap=30 * u.s, path=tmp_path)
+    aia = cube.context("AIA 304", max_gap=30 * u.s, path=tmp_path)
     assert aia.pointing_source == POINTED
     assert server.count("table") == 2
-    before = cube.to_aia(304 * u.AA, max_gap=30 * u.s, path=tmp_path, point=False)
+    before = cube.context("AIA 304", max_gap=30 * u.s, path=tmp_path, point=False)
     assert before.pointing_source == HEADERS
     assert server.count("table") == 2
     np.testing.assert_allclose((aia.data - before.data).mean(), OFFSET / SLOPE, rtol=0.02)
@@ -74,7 +74,7 @@ def test_pointed_by_default(server, cube, tmp_path):
     # A table that is given needs no network.
     table = find_pointing_table(list(aia.image_time), policy=QUICK)
     count = server.count("table")
-    given = cube.to_aia(304 * u.AA, max_gap=30 * u.s, path=tmp_path, pointing_table=table)
+    given = cube.context("AIA 304", max_gap=30 * u.s, path=tmp_path, pointing_table=table)
     assert server.count("table") == count
     np.testing.assert_array_equal(given.data, aia.data)
 

@@ -185,8 +185,6 @@ LEVEL1 = METHODS | {
 NOT_LEVEL1 = {"crop", "crop_by_values", "reproject_to"}
 # Of frames of the whole detector, which test_level1.py has.
 OF_FRAMES = {"subtract_stray_light"}
-# They ask archives for images, and do then what ``context`` does.
-NEED_ARCHIVES = {"context_query", "to_aia", "to_hmi"}
 # Functions that methods of one name call.
 BY_METHODS = {
     "animate",
@@ -209,6 +207,8 @@ BY_METHODS = {
 # Lazy ones are compared with plain ones in test_scale.py, where there is a flight from raw frames.
 OF_RAW_FLIGHTS = {"coalign_frames", "form_level3"}
 READERS = {"read_asdf", "read_fits", "read_legacy"}
+# Looks at the times only.
+OF_TIMES = {"nearest_images"}
 FUNCTIONS = {
     "clip_points": lambda cube: clip_points(cube, [[None, 2, None], [None, 3, None]]),
     "coalign": lambda cube: coalign(cube[0, 1], cube[0, 0], transform="shift", widths=None).transform.coefficients,
@@ -416,7 +416,7 @@ def attributes(cls):
 @pytest.mark.parametrize(
     ("cls", "tested"),
     [
-        (ESISLevel3Cube, {*LEVEL3} | NEED_ARCHIVES),
+        (ESISLevel3Cube, {*LEVEL3}),
         (ESISLevel1Cube, {*LEVEL1} | OF_FRAMES),
         (ContextCube, {*METHODS}),
     ],
@@ -438,7 +438,7 @@ def test_no_function_is_forgotten():
             text = (inspect.isfunction(function) and inspect.getdoc(function)) or ""
             if re.search("ESISLevel[13]Cube|ESISCube|NDCube", text.partition("Parameters")[2].partition("Returns")[0]):
                 found.add(key)
-    assert found == {*FUNCTIONS} | BY_METHODS | OF_RAW_FLIGHTS | READERS
+    assert found == {*FUNCTIONS} | BY_METHODS | OF_RAW_FLIGHTS | READERS | OF_TIMES
 
 
 class Counter:

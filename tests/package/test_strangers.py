@@ -76,6 +76,7 @@ from esis_ndcube.io.asdf import read_asdf, write_asdf
 from esis_ndcube.io.fits import exposure_header
 from esis_ndcube.level1 import calibration, despike
 from esis_ndcube.level3.context import context_cube
+from esis_ndcube.net.fetch import nearest_images
 from esis_ndcube.registration import PolynomialTransform, aia
 from esis_ndcube.simulate import simulate_flight, true_alignment, true_cube
 
@@ -618,8 +619,8 @@ TABLE = {
     "level3.cube.ESISLevel3Cube.world_to_detector": cubes(
         lambda s, d: s(d.cube).world_to_detector(d.corners, frame=109, channel=1), ONE | NO_PLACE, rows=PLACES
     ),
-    "level3.cube.ESISLevel3Cube.context_query": cubes(
-        lambda s, d: words(s(d.cube).context_query("AIA 304")),
+    "net.fetch.nearest_images": cubes(
+        lambda s, d: words(nearest_images(s(d.cube), "AIA 304")),
         ONE | NO_TIME | {"one exposure": another, "one image": another},
         rows=PLACES,
     ),
@@ -770,8 +771,6 @@ NOT_TRIED = {
     "registration.aia.point_map": "needs aiapy and its tables",
     "registration.aia.add_uncertainty": "needs aiapy and its tables",
     "level1.cube.ESISLevel1Cube.from_esis": "needs what esis makes",
-    "level3.cube.ESISLevel3Cube.to_aia": "is context after a download",
-    "level3.cube.ESISLevel3Cube.to_hmi": "is context after a download",
 }
 
 
