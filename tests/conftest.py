@@ -19,9 +19,9 @@ hypothesis.settings.load_profile("esis-ci" if os.environ.get("CI") else "esis")
 
 # Their examples make flights, reports and movies.
 SLOW_DOCTESTS = (
-    "tutorial.rst",
     "esis_ndcube.field_stop.edges.FieldStopEdges",
     "esis_ndcube.report.page.write_report",
+    "esis_ndcube.simulate.flight.SimulatedFiles",
     "esis_ndcube.visualization.animation.animate",
 )
 NO_FLIGHT_DATA = "ESIS_FLIGHT_DATA does not name a folder with the raw frames of the 2019 flight"
@@ -37,7 +37,7 @@ def pytest_collection_modifyitems(items):
     missing = _flight_data_folder() is None
     for item in items:
         of_flight = item.get_closest_marker("flight_data")
-        if of_flight or item.name in SLOW_DOCTESTS:
+        if of_flight or item.name in SLOW_DOCTESTS or item.name.endswith(".rst"):
             item.add_marker(pytest.mark.slow)
         if of_flight and missing:
             item.add_marker(pytest.mark.skip(reason=NO_FLIGHT_DATA))

@@ -90,6 +90,7 @@ def test_help_of_the_group_names_the_commands():
     assert __version__ in run_well("--version").output
 
 
+@pytest.mark.slow
 def test_folder_with_references(formed, small_flight):
     path, result = formed
     assert_cubes_equal(ESISLevel3Cube.read(path), small_flight.level3)
@@ -121,8 +122,8 @@ def test_pattern_list_and_options(folder, level1, maps, tmp_path):
         "--line", "he i", "--stage", "linear", "--no-vignetting", "--no-normalize", "--reference-channel", 3,
     )  # fmt: skip
     cube = ESISLevel3Cube.read(output)
-    options = {"line": "He I", "stage": "linear", "reference_channel": 3}
-    assert_cubes_equal(cube, form_level3(level1, maps, **options, vignetting=False, normalize=False))
+    found = coalign(level1, maps, line="He I", reference_channel=3)
+    assert_cubes_equal(cube, form_level3(level1, found, stage="linear", vignetting=False, normalize=False))
     assert (cube.line, cube.stage, cube.vignetting, cube.normalization) == ("He I", "linear", None, None)
     scores = [f"{a.channel} ({a.score:.3f})" for a in cube.alignment_linear[0]]
     assert ", ".join(scores) in run_well("info", output).output

@@ -79,6 +79,7 @@ def test_sky_polygon_on_level3(level3):
     )
 
 
+@pytest.mark.slow
 def test_detector_polygon_on_level3(level3):
     """Through the alignment of every image; nothing where there is no frame."""
     data = np.array(level3.data)

@@ -79,6 +79,7 @@ def test_rows_and_columns(tmp_path, item):
     assert {"time", "channel"} & set(again.global_coords) or item[0] == slice(1, 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "unit"),
     [

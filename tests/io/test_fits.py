@@ -163,6 +163,7 @@ def good(tmp_path_factory):
     return cube, path.read_bytes()
 
 
+@pytest.mark.slow
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
 def test_damage_is_noticed(tmp_path, good, place, bit):

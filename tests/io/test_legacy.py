@@ -369,6 +369,7 @@ def test_hostile_bytes(tmp_path, monkeypatch, name):
     assert not {name for name in set(sys.modules) - modules if name.startswith(("esis.", "kgpy"))}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protocol", range(6))
 @pytest.mark.parametrize("function", [os.system, eval, exec, print, getattr, open])
 def test_hostile_calls(tmp_path, legacy, protocol, function):

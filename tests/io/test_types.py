@@ -235,6 +235,7 @@ def test_unit_of_ones_own(tmp_path, wcs, suffix):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", daily(*FORMATS))
 @pytest.mark.parametrize("dtype", ["i1", "u1", ">i2", ">i8", "u8", "?", "f2", ">f4", ">f8", "g", "c16", "U4"])
 def test_metadata_of_axes(tmp_path, wcs, dtype, suffix):
@@ -340,6 +341,7 @@ def test_foreign_wcs(tmp_path, wcs, suffix):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["a.fits", "a.fits.gz", "a.asdf"])
 def test_outline(tmp_path, name):
     cube = make_cube((2, 2, 3, 4), alignments=True)

@@ -41,6 +41,7 @@ def place(rng, shape, count, room):
     return places
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("length", [1, 2, 3])
 def test_spikes_of_ten_sigma_and_more_are_found(scene, length):
     image, sigma = scene

@@ -313,6 +313,7 @@ def test_headers_are_judged_only_where_a_frame_is_used(folder, caplog, kind, unu
     assert ("[33] are neither light frames nor darks" in caplog.text) == (unused == "neither")
 
 
+@pytest.mark.slow
 @two_channels
 @pytest.mark.filterwarnings("ignore:File may have been truncated")
 @pytest.mark.parametrize("kind", [kind for kind in SPOILED if kind not in ("blank", "damaged")])
@@ -603,6 +604,7 @@ def test_stray_light_of_odd_images(cube, kind):
         np.testing.assert_allclose(np.where(bad[index], 0, taken.data[index]), expected, rtol=1e-5, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_files_know_what_became_of_stray_light(cube, tmp_path):
     cube.write_images(tmp_path / "raw")
     assert ESISLevel1Cube.from_images(tmp_path / "raw", FLIGHT).stray_light_subtracted

@@ -86,6 +86,7 @@ def test_another_observer_as_plain_reproject_sees_it(cube):
     np.testing.assert_allclose(context.data[both], expected[both], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_nearest_image_with_its_own_time_and_header(cube):
     exposures = (cube.time - cube.time[0]).to_value(u.s)
     offsets = np.array([-5, exposures[1] + 2, exposures[1] - 3, exposures[3] + 4])
@@ -188,6 +189,7 @@ def noise(counts, counts_per_photon, compression):
     return np.sqrt(shot**2 + (shot / compression) ** 2 + 0.18**2 + 1.14**2 + 1 / 12)
 
 
+@pytest.mark.slow
 def test_tables_of_aia(cube):
     pytest.importorskip("aiapy")
     time = cube.time[0]
@@ -246,6 +248,7 @@ def test_bad_input(cube):
         context_cube(cube, far)
 
 
+@pytest.mark.slow
 def test_facade(cube):
     one = make_map(cube.time[0])
     np.testing.assert_array_equal(cube.context(one, order=1).data, context_cube(cube, one, order=1).data)

@@ -168,6 +168,7 @@ ODD_IMAGES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ODD_IMAGES)
 @pytest.mark.parametrize("given", [{}, {"vmin": 100}, {"vmax": 1}, {"vmax": -5}, {"vmin": 2, "vmax": 9}])
 def test_the_scale_is_that_of_the_cube(image, kind, given):

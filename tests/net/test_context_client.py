@@ -129,6 +129,7 @@ def test_counts(serve, records, tmp_path):
     sunpy.map.Map(files[0])
 
 
+@pytest.mark.slow
 def test_order_of_answers_does_not_matter(serve, records, tmp_path):
     serve(records, shuffled=True)
     check_files(fetch(search(a.jsoc.Notify(EMAIL)), tmp_path), records)
@@ -167,6 +168,7 @@ def test_nothing_there(serve, tmp_path):
     assert server.count("export") == 0
 
 
+@pytest.mark.slow
 def test_records_without_image(serve):
     records = aia_records(START, 40)
     records[8].t_obs = "-4712-01-01T11:59:28Z"
@@ -204,6 +206,7 @@ def test_times_of_the_flight(serve, records):
     assert abs((table["Exposure"][15] - Time("2019-09-30T18:08:36.642")).sec) < 1e-6
 
 
+@pytest.mark.slow
 def test_address(serve, records, tmp_path, monkeypatch):
     server = serve(records)
     result = search()
@@ -217,6 +220,7 @@ def test_address(serve, records, tmp_path, monkeypatch):
     check_files(fetch(result, tmp_path), records)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("fault", daily(*FAULTS_OF_ANSWERS))
 @pytest.mark.parametrize("place", ["search", "address", "export", "status"])
@@ -351,6 +355,7 @@ def test_records_that_are_not_exported_are_named(serve, records, tmp_path):
     assert len(files) == 5
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("place", daily("search", "address", "export", "status", "file"))
 def test_server_that_stops_answering(serve, records, tmp_path, place):

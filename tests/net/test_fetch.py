@@ -79,6 +79,7 @@ def fetch(*results, path, **kwargs):
     return Fido.fetch(*results, path=path, progress=False, **kwargs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0)])
 def test_one_missing_file_cancels_nobody(servers, tmp_path, order):
     frames, jsoc = servers
@@ -238,6 +239,7 @@ def test_stacked_results_of_two_passbands(servers, tmp_path):
     assert jsoc.count("export") == 2
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:This download has been started in a thread")
 def test_threads(servers, tmp_path):
     frames, _ = servers

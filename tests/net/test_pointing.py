@@ -59,6 +59,7 @@ def server(record, cube, monkeypatch):
         yield server
 
 
+@pytest.mark.slow
 def test_pointed_by_default(server, cube, tmp_path):
     """The cube says so, and its images are as far off as the table has it."""
     aia = cube.context("AIA 304", max_gap=30 * u.s, path=tmp_path)

@@ -70,6 +70,7 @@ def test_mirror(server, tmp_path):
     assert server.site is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", daily(*FAULTS_OF_ANSWERS))
 @pytest.mark.parametrize("place", ["query", "data"])
 def test_answers_that_fail_once_are_asked_for_again(server, tmp_path, place, fault):

@@ -130,6 +130,7 @@ def run(cube, steps, **options):
     return chain
 
 
+@pytest.mark.slow
 @hypothesis.settings(**SETTINGS)
 @hypothesis.given(steps=st.lists(STEP, min_size=1, max_size=6))
 def test_surviving_pixels_stay_where_they_are(steps):

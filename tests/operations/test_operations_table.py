@@ -13,6 +13,7 @@ CELLS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("operation", "name"), CELLS)
 def test_operation_keeps(operation, name):
     if name in operation.lacks:

@@ -36,6 +36,7 @@ def problems(bench):
     return bench.make_problems(size=8, seed=1)
 
 
+@pytest.mark.slow
 def test_errors_are_those_of_the_truth(problems):
     tasks = [p.task for p in problems]
     assert (tasks.count("sun"), tasks.count("channel")) == (4, 3)

@@ -60,6 +60,7 @@ def assert_same(ours, plain):
         assert abs(one["time"] - two["time"]).to_value("s") < 1e-9
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(items())
 def test_slices(item):

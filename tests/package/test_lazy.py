@@ -375,11 +375,13 @@ def maybe_slow(*values):
     return pytest.param(*values, marks=marks, id="-".join(getattr(value, "__name__", value) for value in values))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [maybe_slow(name) for name in ON_REAL])
 def test_on_real_images(name, real, tmp_path):
     check(name, {**LEVEL3, **FUNCTIONS}[name], real, CHUNKS if name in LEVEL3 else CHUNKS[:1], tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("cls", "name"), [maybe_slow(*case) for case in CASES])
 def test_method(cls, name, tmp_path):
     cube = small(cls)

@@ -275,6 +275,7 @@ def propagated(name):
     return cube, DO[name](cube)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DO)
 @pytest.mark.parametrize("kind", daily("variance", "inverse", "unit", "inverse unit"))
 def test_every_kind_of_uncertainty_is_propagated_alike(kind, name):

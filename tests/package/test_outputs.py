@@ -69,6 +69,7 @@ def other_name(path, kind, monkeypatch):
 NAMES = pytest.mark.parametrize("kind", ["same", "relative", "detour", "symlink", "hard link"])
 
 
+@pytest.mark.slow
 @NAMES
 @pytest.mark.parametrize(
     ("command", "target"),

@@ -65,6 +65,7 @@ def assert_files_equal(one, two):
 # --------------------------------------------------------------------------------------------------- lazy Level 1
 
 
+@pytest.mark.slow
 def test_lazy_level1_has_the_same_bits(flight, lazy):
     for array in (lazy.data, lazy.uncertainty.array, lazy.mask, lazy.flags):
         assert isinstance(array, da.Array)
@@ -127,6 +128,7 @@ def test_damaged_frames_are_met_when_used(flight, tmp_path):
 # ------------------------------------------------------------------------------------------------------ streaming
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "source"),
     [({"workers": 1}, "lazy"), slow({"workers": 2}, "lazy"), slow({"workers": 2}, "level1")],
@@ -205,6 +207,7 @@ def test_a_lazy_cube_reads_only_what_is_used(written, flight, monkeypatch):
     assert image.to_map().data.shape == image.data.shape
 
 
+@pytest.mark.slow
 def test_a_lazy_cube_can_be_pickled_and_written(written, tmp_path):
     cube = pickle.loads(pickle.dumps(ESISLevel3Cube.read(written, lazy=True)))
     assert len(pickle.dumps(cube.data)) < 10**5
@@ -212,6 +215,7 @@ def test_a_lazy_cube_can_be_pickled_and_written(written, tmp_path):
     assert_files_equal(written, tmp_path / "again.fits")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", daily(np.uint16, np.int16, np.uint32, np.int32, np.uint8, np.int8, np.float64))
 @pytest.mark.parametrize("item", [(), (0,), (slice(1, 3), 1), (1, 1)])
 def test_types_and_parts_of_cubes_lazily(dtype, item, tmp_path):

@@ -371,6 +371,7 @@ def reference_map(scene, cube, scale, dx, dy):
     return Map(total / 25, header)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("crop", [False, True])
 def test_offset_to_a_map_with_coarse_pixels(crop):
     """A Map of 1.8 arcsec pixels, from which the channels lie a known distance; parts of a cube too."""

@@ -70,6 +70,7 @@ LINES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channels", daily(2, 4, 6))
 @pytest.mark.parametrize("frames", [FRAMES, (124,)])
 @pytest.mark.parametrize("name", LINES)
@@ -150,6 +151,7 @@ def test_tiles_are_arrows(channels, panels, frame):
     assert figures.plot_tiles(tiles, frame, figure=given) is given
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channels", [2, 6])
 def test_offsets_are_points(channels):
     pairs = pairs_table(channels, "dx", "dy")

@@ -92,6 +92,7 @@ BRIGHTNESS = np.array([[0.5, 0.6, np.nan], [1.0, 0.9, 0.8], [0.8, 1.0, 0.4], [0.
 GAINS = np.array([1.0, 3.0, 0.2])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("normalize", daily(False, True))
 def test_throughput_is_the_brightness_that_was_put_in(cube, normalize):
     scene = np.random.default_rng(4).gamma(2.0, 10.0, cube.shape[2:])

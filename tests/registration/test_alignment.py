@@ -276,6 +276,7 @@ def test_pose_is_the_flights():
             Alignment.from_pose(ESIS_1, wrong["channel"], frame=1, line=wrong["line"], time=TIME)
 
 
+@pytest.mark.slow
 def test_uncertainty_of_coordinates(grid):
     """Against the scatter of coordinates whose coefficients are drawn from the covariance."""
     rng = np.random.default_rng(3)

@@ -359,6 +359,7 @@ def test_the_image_on_the_pixels_of_the_reference():
         alignment.apply(image, order="lanczos")
 
 
+@pytest.mark.slow
 def test_images_that_have_nothing_in_common_are_not_aligned():
     rng = np.random.default_rng(8)
     for kind in ("shift", "affine", "cubic"):

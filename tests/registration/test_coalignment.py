@@ -58,6 +58,7 @@ def assert_alignments_equal(one, other):
         assert grid_header(a.grid) == grid_header(b.grid)
 
 
+@pytest.mark.slow
 def test_a_coalignment_gives_the_bits_that_its_reference_gives(level1, maps):
     found = coalign(level1, maps)
     for options in ({}, {"stage": "linear", "vignetting": False, "normalize": False}):

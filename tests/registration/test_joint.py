@@ -91,6 +91,7 @@ def test_without_noise_nothing_is_changed():
     assert max(error(joint.alignments, truth, channel) for channel in (1, 2, 3, 4)) < 2e-3
 
 
+@pytest.mark.slow
 def test_is_nearer_to_the_truth_than_the_independent_fits():
     gains = []
     for seed in range(4):

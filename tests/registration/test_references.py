@@ -76,6 +76,7 @@ def synodic(lat, interval):
     return turn.wrap_at(180 * u.deg).to_value(u.deg)
 
 
+@pytest.mark.slow
 def test_each_exposure_has_the_nearest_image_brought_once(small):
     _, level1, maps = small
     references = prepare(level1, maps[::-1])

@@ -57,6 +57,7 @@ def test_jacobian_is_the_derivative(degree):
     np.testing.assert_allclose(transform.jacobian(x, y), np.moveaxis(numeric, 0, -2), atol=1e-8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("degree", [1, 2, 3])
 @given(st.integers(0, 2**31), st.floats(0, 1270), st.floats(0, 1270))
 def test_inverse_closes(degree, seed, x, y):

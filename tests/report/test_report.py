@@ -51,11 +51,13 @@ def path(cube, reference, tmp_path_factory):
     return write_report(cube.normalize_intensities(), folder / "report.html", reference=reference, source="l3 <1>.fits")
 
 
+@pytest.mark.slow
 def test_masked_images_are_not_compared(cube):
     masked = cube.mask_pixels(np.broadcast_to(cube.channel[:, None, None] == 2, cube.shape))
     assert (_pair(cube, 1), _pair(masked, 1)) == ((2, 3), (1, 3))
 
 
+@pytest.mark.slow
 def test_page_needs_nothing_else(path):
     text = path.read_text(encoding="utf-8")
     page = Page(text)
@@ -224,6 +226,7 @@ def test_without_jinja2(cube, tmp_path, monkeypatch):
         write_report(cube, tmp_path / "report.html")
 
 
+@pytest.mark.slow
 def test_command(cube, reference, tmp_path):
     source, image, output = tmp_path / "l3.fits", tmp_path / "aia.fits", tmp_path / "report.html"
     cube[1:2].write(source)

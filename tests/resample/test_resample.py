@@ -99,6 +99,7 @@ GRIDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "order"),
     [("own", 0), ("all", 0), *((name, order) for name in GRIDS for order in ("bilinear", "bicubic"))],
@@ -487,6 +488,7 @@ def test_uncertainty_goes_along(alignment, frame):
     np.testing.assert_array_equal(error, error2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["own", "rotated", "all"])
 def test_blocks_give_the_same_bits(alignment, frame, name):
     target = other_grid(alignment, **GRIDS[name])
@@ -563,6 +565,7 @@ def turned(scale, angle):
     return PolynomialTransform.from_affine(np.column_stack([matrix, [300.3, 300.7]]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("scale", "order"), [(0.8, 0), (0.8, 1), (0.8, 3), (0.55, 2), (1.3, 1), (1.6, 3), (1.7, 0)])
 def test_correlation_factor_by_monte_carlo(scale, order):
     """The scatter of means over many pixels, in units of that of independent pixels."""
@@ -621,6 +624,7 @@ def cube(alignment):
     return ESISLevel3Cube(np.zeros((2, 2, *SMALL.grid_shape)), wcs=wcs, meta=meta, unit="ph / pix")
 
 
+@pytest.mark.slow
 @settings(max_examples=25)
 @given(
     seed=st.integers(0, 2**31),
@@ -715,6 +719,7 @@ def on_the_sun(alignment):
     return np.random.default_rng(5).integers(50, 90, shape).astype(float), alignment.grid, target
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", [0, 1, 3])
 @pytest.mark.parametrize("form", FORMS)
 def test_invalid_pixels_of_an_image_on_the_sun(on_the_sun, tmp_path, form, order):
@@ -769,6 +774,7 @@ def test_images_on_the_sun_without_invalid_pixels_or_with_nothing_else(on_the_su
     np.testing.assert_allclose(reproject_alignment((values[10:11, 10:11], one), one, (1, 1))[0], values[10:11, 10:11])
 
 
+@pytest.mark.slow
 def test_outputs_of_invalid_images_on_the_sun(on_the_sun):
     values, wcs, target = on_the_sun
     values[60:64, 70:75] = np.nan

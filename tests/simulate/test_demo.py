@@ -47,6 +47,7 @@ def second(tmp_path_factory):
     return path, invoke("demo", path, "--exposures", 2, "--flight", SECOND_FILE)
 
 
+@pytest.mark.slow
 def test_demo_writes_and_says_what(first):
     path, result = first
     assert result.exit_code == 0, result.output

@@ -127,6 +127,7 @@ def whole(flight):
     return simulate_flight(flight, size="full")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flight", [ESIS_1, SECOND], ids=str)
 @given(data=st.data())
 def test_truth_inverts(flight, data):
@@ -533,6 +534,7 @@ def test_blank_frame_has_no_light():
 # ------------------------------------------------------------------------------------------------ the files
 
 
+@pytest.mark.slow
 def test_frames_are_the_same_every_time(small):
     first = small.raw(125, 1)
     small.raw(122, 3)

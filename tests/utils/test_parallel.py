@@ -56,6 +56,7 @@ def test_few_are_in_flight():
     assert len(tasks.done) <= 26
 
 
+@pytest.mark.slow
 def test_few_are_in_flight_on_a_cluster(client):
     taken = []
     tasks = (taken.append(n) or delayed(partial(pow, n, 2)) for n in range(10**6))
@@ -157,6 +158,7 @@ def in_threads(function):
     return results, [one for one in left if one not in filters]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lazy", [False, True])
 def test_reading_in_threads_leaves_the_filters_of_warnings(lazy, tmp_path):
     cube = make_cube((2, 2, 12, 14))
@@ -167,6 +169,7 @@ def test_reading_in_threads_leaves_the_filters_of_warnings(lazy, tmp_path):
         assert_cubes_equal(result, cube)
 
 
+@pytest.mark.slow
 def test_medians_in_threads_leave_the_filters_of_warnings():
     data = np.ones((6, 8), dtype=np.float32)
     bad = np.zeros(data.shape, dtype=bool)

@@ -147,6 +147,7 @@ def test_scales_are_those_of_the_good_images():
     assert panels[0].get_images()[0].norm.vmax == pytest.approx(expected)
 
 
+@pytest.mark.slow
 def test_movies_and_sliders_are_scaled_to_good_exposures(tmp_path, monkeypatch):
     """Also where the weak one is in the middle."""
     alignments = weak(make_cube((3, 4, 12, 14), alignments=True)).alignment[[0, 2, 1]]

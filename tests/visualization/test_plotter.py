@@ -251,6 +251,7 @@ def test_lines(cube, item, label):
     assert axes.get_ylabel() == "O V [ph / pix]"
 
 
+@pytest.mark.slow
 def test_whole_numbers(cube):
     counts = make_cube((3, 2, 8, 9), dtype=np.uint16)
     animator = counts.plot(plot_axes=[None, None, None, "x"], ylim="fixed")
@@ -285,6 +286,7 @@ def slide(animator, number, value):
     animator.sliders[number]._slider.set_val(value)
 
 
+@pytest.mark.slow
 def test_sliders(cube):
     animator = cube.plot()
     assert isinstance(animator, ArrayAnimatorWCS)
@@ -327,6 +329,7 @@ def test_a_slider_between_two_exposures(cube):
     assert "frame 109" in animator.axes.get_title()
 
 
+@pytest.mark.slow
 def test_sliders_of_fewer_axes(cube):
     animator = cube[1].plot(colorbar=False, cmap="gray")
     slide(animator, 0, 2)
@@ -342,6 +345,7 @@ def test_sliders_of_fewer_axes(cube):
     np.testing.assert_allclose(norm_of(animator.axes).vmax, np.nanpercentile(valid(cube[0, 1]), 95), rtol=0.1)
 
 
+@pytest.mark.slow
 def test_lines_with_sliders(cube):
     animator = cube[:, 1].plot(plot_axes=[None, None, "x"], ylim="fixed")
     slide(animator, 0, 1)
@@ -354,6 +358,7 @@ def test_lines_with_sliders(cube):
     assert "frame 110" in animator.axes.get_title()
 
 
+@pytest.mark.slow
 def test_blank_exposures_do_not_decide(cube):
     data = cube.data.copy()
     data[1] = np.nan
@@ -362,6 +367,7 @@ def test_blank_exposures_do_not_decide(cube):
     assert np.isnan(shown(changed(cube, data=np.full_like(data, np.nan)).plot().axes)).all()
 
 
+@pytest.mark.slow
 def test_six_channels():
     cube = true_cube(
         simulate_flight(Flight.read(Path(__file__).parents[1] / "data" / "second_flight.toml"), size=4, n_exposures=2)

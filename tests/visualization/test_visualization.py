@@ -159,6 +159,7 @@ def test_one_channel_and_one_exposure(cube):
     assert labels(axis) == LABELS
 
 
+@pytest.mark.slow
 def test_a_cube_of_one_exposure(cube):
     for one in (cube[1], cube[1:2]):
         panels = draw(plot_channels(one))
@@ -168,6 +169,7 @@ def test_a_cube_of_one_exposure(cube):
         plot_channels(cube[1], 109)
 
 
+@pytest.mark.slow
 def test_lazy_cubes_read_the_exposure_once(cube):
     for function, channels in ((plot_channels, {0, 1, 2, 3}), (lambda *a: plot_difference(a[0], 1, 3, a[1]), {0, 2})):
         lazy, data, mask = make_lazy(cube)
@@ -176,6 +178,7 @@ def test_lazy_cubes_read_the_exposure_once(cube):
         assert sorted(data) == sorted(mask) == [(1, channel) for channel in sorted(channels)]
 
 
+@pytest.mark.slow
 def test_arrows_follow_the_grid(cube):
     """On a grid that is rolled and has oblong pixels they point the same way on the Sun."""
     target = cube[0, 0].wcs.deepcopy()
@@ -227,12 +230,14 @@ def test_nothing_at_all(cube):
     assert all(np.isnan(shown(axis)).all() for axis in draw(plot_with_reference(empty, reference)))
 
 
+@pytest.mark.slow
 def test_constant_and_negative(cube):
     flat = changed(cube, data=np.full_like(cube.data, -3), flags=np.zeros_like(cube.flags), mask=None)
     assert (shown(draw(plot_channels(flat))[0]) == -3).all()
     assert (shown(draw(plot_difference(flat, 1, 2))[0]) == 0).all()
 
 
+@pytest.mark.slow
 def test_without_mask_and_flags(cube):
     bare = changed(cube, mask=None, flags=None, unit=None)
     figure = plot_channels(bare)
@@ -246,6 +251,7 @@ def test_without_mask_and_flags(cube):
     np.testing.assert_array_equal(shown(draw(plot_with_reference(bare, reference))[0]), lowest)
 
 
+@pytest.mark.slow
 def test_given_figures_are_drawn_on(cube):
     reference = Map(np.ones((20, 20)), cube[0, 0].wcs.to_header())
     for panels, draw_on in (
@@ -258,6 +264,7 @@ def test_given_figures_are_drawn_on(cube):
         assert len(draw(given)) == panels
 
 
+@pytest.mark.slow
 def test_the_cube_is_not_changed(cube):
     before = cube.data.copy()
     draw(plot_channels(cube))

@@ -85,6 +85,7 @@ def test_slices_have_the_world_values_of_the_parent(wcs, item, where):
             assert values[name] == pytest.approx(value, abs=1e-6)
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(first=items(SHAPE, celestial_integers=False), data=st.data())
 def test_slicing_twice_is_slicing_once(wcs, first, data):
@@ -279,6 +280,7 @@ SIZES = st.floats(-12, 0).map(lambda exponent: 10.0**exponent)
 SIGNED = st.builds(lambda size, sign: size * sign, SIZES, st.sampled_from([-1, 1])) | st.just(0.0)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(
     cdelt=st.tuples(SIZES, SIZES),
