@@ -70,7 +70,7 @@ def form_level3(
     level1 : `~esis_ndcube.ESISLevel1Cube`
         Frames, shape (time, channel, y, x), in electrons or what `~esis_ndcube.ESISLevel1Cube.to_electrons` makes them
         of. Without uncertainty the result has none; what the mask says of pixels counts beside the flags.
-    reference : `~esis_ndcube.registration.Coalignment`, `~sunpy.map.GenericMap`, `list` of them, `~ndcube.NDCube` or `int`, optional
+    reference : `~esis_ndcube.registration.Coalignment`, image or images, `~ndcube.NDCube` or `int`, optional
         What `~esis_ndcube.coalign` found, perhaps edited; or images of the Sun to align with, as for
         `~esis_ndcube.coalign`, whose own defaults are taken. By default the flight's pose is the pointing.
     line : `str`, optional
