@@ -198,6 +198,7 @@ def test_info_with_quality(formed):
     assert re.search(r"^ +123 2019-09-30T18:08:25.000 +0\.\d+", output.split("Quality:")[1], re.M)
 
 
+@pytest.mark.slow
 def test_info_of_one_image(formed, tmp_path):
     ESISLevel3Cube.read(formed[0])[1, 2].write(tmp_path / "image.fits")
     output = run_well("info", tmp_path / "image.fits").output
@@ -299,6 +300,7 @@ def only_darks(raw):
         path.unlink()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [

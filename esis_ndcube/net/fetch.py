@@ -18,6 +18,7 @@ from esis_ndcube.net.download import ArchiveError, list_names
 from esis_ndcube.net.flight import ESISFlightClient
 from esis_ndcube.net.pointing import point_maps
 from esis_ndcube.net.series import plain_name
+from esis_ndcube.utils.checks import check_cube
 
 __all__ = ["FlightFiles", "fetch_flight", "fetch_maps", "named_flight", "nearest_images"]
 
@@ -159,8 +160,10 @@ def nearest_images(cube, name=None, *, max_gap=None):
 
     Raises
     ------
+    TypeError
+        If it is no cube.
     ValueError
-        If there are no such images, or the cube has no time, or no flight that says which.
+        If there are no such images, or the cube is of another level, has no time, or no flight that says which.
 
     Examples
     --------
@@ -173,6 +176,7 @@ def nearest_images(cube, name=None, *, max_gap=None):
     >>> nearest_images(ESISLevel3Cube(np.zeros((1, 1, 5, 7)), wcs=wcs), "AIA 304")
     <AttrAnd([<esis_ndcube.net.attrs.Exposures(1 from 2019-09-30T18:08:00.000)>, ...])>
     """
+    check_cube(cube, 3)
     if cube.time is None:
         msg = "this cube has no time, and so no images are near to it in time"
         raise ValueError(msg)

@@ -191,6 +191,7 @@ def test_correction_by_the_true_slopes_levels_the_channels(simulated):
     assert after < 0.2 * before
 
 
+@pytest.mark.slow
 def test_what_the_pipeline_does(small_flight):
     """The pipeline's correction, to the last bit, and undone to rounding."""
     from esis_ndcube import form_level3
@@ -351,6 +352,7 @@ def test_field_needs_the_right_alignment(cube):
     assert footprint[1].any()
 
 
+@pytest.mark.slow
 def test_true_cube_is_masked_and_flagged_like_the_pipelines(simulated):
     other = true_cube(simulate_flight(size=6, n_exposures=1))
     assert (other.flags & Flag.OVERLAP > 0).any(axis=(2, 3)).all()

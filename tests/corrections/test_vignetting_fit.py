@@ -146,6 +146,7 @@ def reduced(small):
     return reduce_images(small, small.alignment, np.ones((2, 4), dtype=bool))
 
 
+@pytest.mark.slow
 def test_objective_is_that_of_brute_force(small, reduced):
     rng = np.random.default_rng(0)
     for slopes in [(0.436, 0.34, 0.382, 0.495), (0.2, 0.8, 0.2, 0.8), *rng.uniform(-0.4, 0.95, (4, 4))]:

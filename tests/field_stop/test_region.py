@@ -36,6 +36,7 @@ def test_inside_is_matplotlibs(vertices, seed):
     np.testing.assert_array_equal((distance > 0)[clear], inside[clear])
 
 
+@pytest.mark.slow
 @given(vertices=convex_polygons(), seed=st.integers(0, 999))
 def test_distance_inside_is_that_from_the_border(vertices, seed):
     """The nearest of many points on the border."""
@@ -116,6 +117,7 @@ def test_unknown_line():
         line_region(ESIS_1, 9, "O V", 1, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flight", [ESIS_1, shrink(ESIS_1, 4)], ids=["full", "small"])
 @pytest.mark.parametrize("line", ["O V", "He I"])
 def test_overlapping_lines(flight, line):

@@ -263,6 +263,7 @@ def test_masked_time():
     assert_values_equal(decode(encode(times)), times)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["cube.fits", "cube.asdf"])
 @pytest.mark.parametrize(("key", "value"), [("vignetting", "unknown"), ("vignetting", None), ("history", ())])
 def test_metadata_that_are_no_objects(tmp_path, name, key, value):

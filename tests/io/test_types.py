@@ -155,6 +155,7 @@ def test_masked_arrays_and_quantities(tmp_path, wcs, name):
         assert back.unit == getattr(array, "unit", None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lazy", [False, True])
 @pytest.mark.parametrize("suffix", daily(*FORMATS))
 @pytest.mark.parametrize(
@@ -180,6 +181,7 @@ def test_masks(tmp_path, wcs, mask, suffix, lazy):
         assert back.mask is (None if mask is None else bool(mask))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", daily(*FORMATS))
 @pytest.mark.parametrize("kind", [StdDevUncertainty, VarianceUncertainty, InverseVariance, UnknownUncertainty])
 @pytest.mark.parametrize("unit", [None, "1000 ph / pix"])
@@ -207,6 +209,7 @@ UNITS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", daily(*FORMATS))
 @pytest.mark.parametrize("unit", UNITS)
 def test_units(tmp_path, wcs, unit, suffix):
@@ -281,6 +284,7 @@ METAS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", daily(*FORMATS))
 @pytest.mark.parametrize("cls", [ESISCube, ESISLevel1Cube, ESISLevel3Cube, ContextCube])
 @pytest.mark.parametrize("meta", METAS)

@@ -44,6 +44,7 @@ def read(path):
     return CLASSES[name].read(path)
 
 
+@pytest.mark.slow
 def test_every_value_is_read_as_then(old):
     describe = load_script(FOLDER / "make_files.py").describe
     # JSON knows no tuples.

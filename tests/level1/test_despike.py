@@ -65,6 +65,7 @@ def test_spikes_of_ten_sigma_and_more_are_found(scene, length):
     assert (spikes & ~near).sum() <= 3
 
 
+@pytest.mark.slow
 def test_nothing_is_found_where_there_is_nothing(scene):
     assert find_spikes(scene[0]).sum() <= 3
 

@@ -135,6 +135,7 @@ def test_impossible_selection(flight_folder, wanted, problem):
         ESISLevel1Cube.from_raw(flight_folder[0], FLIGHT, **wanted)
 
 
+@pytest.mark.slow
 @two_channels
 def test_spikes_are_mended_and_kept_on_the_map(folder):
     clean = ESISLevel1Cube.from_raw(folder, FLIGHT)
@@ -239,6 +240,7 @@ def test_one_dark_with_a_spike_does(folder):
     assert cube.history[0].parameters["read_noise"]["1"] == dict.fromkeys(QUADRANTS, FLIGHT.detector.read_noise)
 
 
+@pytest.mark.slow
 @two_channels
 @pytest.mark.parametrize("place", ["light", "dark"])
 def test_damaged_file_stops_or_is_skipped(folder, place):
@@ -331,6 +333,7 @@ def test_only_frames_that_are_neither(folder):
         ESISLevel1Cube.from_raw(path, FLIGHT)
 
 
+@pytest.mark.slow
 @two_channels
 def test_more_darks_from_the_folder_itself(folder, tmp_path):
     """Of the flight's frames only its darks, each once; a frame of another number is the user's word."""

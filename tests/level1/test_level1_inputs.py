@@ -60,6 +60,7 @@ UNITS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unit", daily(*UNITS))
 def test_units_that_are_electrons(level1, expected, unit):
     cube = UNITS[unit](level1)

@@ -106,6 +106,7 @@ def test_one_normalization(flight, level1, cube):
     np.testing.assert_allclose(cube.normalization_error, after.normalization_error, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_linear_stage_is_the_first_fit(flight, level1, cube):
     linear = form_level3(level1, flight.maps, stage="linear")
     assert linear.stage == "linear"
@@ -264,6 +265,7 @@ def test_reference_that_shows_another_place(flight, level1):
         form_level3(level1, wrong)
 
 
+@pytest.mark.slow
 def test_an_exposure_is_as_long_as_the_longest_of_its_channels(flight, level1):
     meta = level1.meta.copy()
     meta["exposure"] = [[9.0, 10.0, 8.0, 9.5], [10.0, np.nan, 11.0, 9.0]] * u.s

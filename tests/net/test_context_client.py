@@ -99,6 +99,7 @@ def check_files(files, records, times=EXPOSURES):
     assert [Path(file).read_bytes() for file in files] == [record.content for record in wanted]
 
 
+@pytest.mark.slow
 def test_counts(serve, records, tmp_path):
     """28 exposures at 10 s against 12 s: few requests, one export, each file once, and none again."""
     server = serve(records, polls=2)

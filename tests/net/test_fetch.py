@@ -101,6 +101,7 @@ def test_one_missing_file_cancels_nobody(servers, tmp_path, order):
     assert len(again) == len(names(tmp_path)) == 8 + 3 + 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", [None, "404", "short, no length", "html"])
 def test_files_are_tried_again_by_their_errors(servers, tmp_path, fault):
     """As sunpy documents it, ``Fido.fetch(files)``; what is fetched then is as whole as what was fetched before."""
@@ -177,6 +178,7 @@ def test_ways_to_say_where(servers, monkeypatch, tmp_path):
         assert list(fetch(raw[0], path=path)) == [str(tmp_path / expected)]
 
 
+@pytest.mark.slow
 def test_settings_of_the_user(servers, tmp_path):
     frames, jsoc = servers
     raw, images, _ = queries(frames)
@@ -219,6 +221,7 @@ def test_parts_of_a_result(servers, tmp_path):
             fetch(table.show("Time"), path=tmp_path)
 
 
+@pytest.mark.slow
 def test_stacked_results_of_two_passbands(servers, tmp_path):
     """Their records have the same names."""
     _, jsoc = servers

@@ -155,6 +155,7 @@ def test_wrong_queries():
             Flight.from_toml(tomli_w.dumps(table))
 
 
+@pytest.mark.slow
 def test_frames_are_fetched_once(server, contents, tmp_path):
     result, files = fetch(server, tmp_path)
     check_files(files, contents)

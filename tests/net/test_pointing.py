@@ -80,6 +80,7 @@ def test_pointed_by_default(server, cube, tmp_path):
     np.testing.assert_array_equal(given.data, aia.data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", daily(*(fault for fault in FAULTS_OF_ANSWERS if fault != "stall")))
 def test_faults(server, record, fault, full_disk):
     server.faults["table"] = [fault]
@@ -114,6 +115,7 @@ def test_without_aiapy(server, full_disk, monkeypatch):
     assert not server.requests
 
 
+@pytest.mark.slow
 def test_images_that_the_table_is_not_for(server, full_disk):
     """Cutouts, binned images and those of Level 1.5, which lie on another grid, are never moved."""
     with warnings.catch_warnings():

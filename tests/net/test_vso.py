@@ -50,6 +50,7 @@ def check_files(server, result, files):
     assert [Path(file).read_bytes() for file in files] == [by_name[n] for n in dict.fromkeys(result[0]["Record"])]
 
 
+@pytest.mark.slow
 def test_without_address(server, tmp_path):
     result, files = fetch(tmp_path)
     check_files(server, result, files)
@@ -63,6 +64,7 @@ def test_without_address(server, tmp_path):
     assert len(server.requests) == before
 
 
+@pytest.mark.slow
 def test_mirror(server, tmp_path):
     check_files(server, *fetch(tmp_path, site="NSO"))
     assert server.site == "NSO"
@@ -85,6 +87,7 @@ def test_service_that_can_not_be_had_once(server, tmp_path, fault):
     check_files(server, *fetch(tmp_path))
 
 
+@pytest.mark.slow
 def test_answers_that_always_fail(server, tmp_path):
     for place, what in (
         ("wsdl", "the connection to the VSO"),
@@ -99,6 +102,7 @@ def test_answers_that_always_fail(server, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_images_that_the_vso_lacks_are_named(server, tmp_path):
     result = Fido.search(a.esis.Exposures(EXPOSURES), a.esis.Context.aia_304)
     gone = result[0]["Record"][2]

@@ -126,6 +126,7 @@ def test_relative_imports_do_not_hide(package):
     assert '"TID"' in pyproject
 
 
+@pytest.mark.slow
 def test_real_module_that_is_turned_round_is_a_fault(tmp_path):
     import shutil
 

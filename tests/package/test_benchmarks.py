@@ -49,6 +49,7 @@ def test_errors_are_those_of_the_truth(problems):
         assert problem.bend() > 0.1
 
 
+@pytest.mark.slow
 def test_what_is_bent_counts_in_the_channel_task_only(problems):
     """The best affine map has no error in one task, and all of the bend in the other."""
     from bench_problems import polynomial

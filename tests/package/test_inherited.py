@@ -55,6 +55,7 @@ def test_reproject_alignment_takes_the_positions_and_names_of_reproject():
     assert ours[: len(theirs)] == theirs
 
 
+@pytest.mark.slow
 def test_positional_rebin_and_reproject_to(cube):
     named = cube.rebin((1, 1, 3, 2), operation=np.sum, operation_ignores_mask=True, handle_mask=np.any, new_unit="J")
     assert_cubes_equal(cube.rebin((1, 1, 3, 2), np.sum, True, np.any, True, "J"), named)

@@ -182,6 +182,7 @@ def test_images_of_another_flight(tmp_path, request):
     assert bare[:, 0].write_images(tmp_path)[0].name == f"Level3_0_{cube.time[0].isot}_1.fits"
 
 
+@pytest.mark.slow
 def test_center_and_roll(rolled, files):
     # As SolarSoft's maps have it: the center of the image, and the roll counter-clockwise about it, in the plane.
     for path in sorted((files / "rolled").iterdir()):

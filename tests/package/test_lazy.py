@@ -389,6 +389,7 @@ def test_method(cls, name, tmp_path):
     check(name, methods[name], cube, [(1,) * (cube.data.ndim - 2) + (-1, -1), -1], tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cls", [ESISLevel3Cube, ESISLevel1Cube, ContextCube])
 def test_attributes(cls):
     cube = small(cls)

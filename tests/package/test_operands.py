@@ -100,6 +100,7 @@ def test_cubes_of_masked_arrays(data, cube):
         np.testing.assert_array_equal(ESISLevel3Cube(data, wcs=cube.wcs, mask=other).mask, BAD | other)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lazy", [False, True])
 def test_masks_of_integers_and_of_one_value(lazy, cube):
     integers = BAD.astype(np.int16) * 4 + np.zeros(SHAPE, np.int16)
@@ -297,6 +298,7 @@ def test_every_kind_of_uncertainty_is_propagated_alike(kind, name):
     assert result.unit == plain.unit
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lazy", daily(False, True))
 @pytest.mark.parametrize("name", DO)
 def test_uncertainties_without_end_or_meaning(name, lazy, cube):
@@ -313,6 +315,7 @@ def test_uncertainties_without_end_or_meaning(name, lazy, cube):
     assert np.isfinite(array[..., 6:, :]).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DO)
 def test_uncertainties_that_are_none_or_unknown(name, cube):
     cube = measurable(cube)

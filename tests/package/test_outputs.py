@@ -123,6 +123,7 @@ def test_raw_frames_of_a_cube(tmp_path, monkeypatch, kind, lazy):
     assert contents(tmp_path) == before
 
 
+@pytest.mark.slow
 def test_lazy_files_of_a_cube(folder, simulated):
     level1 = ESISLevel1Cube.from_raw(folder / "raw", simulated.flight)
     level1.write(folder / "l1.fits")
@@ -150,6 +151,7 @@ def test_lazy_files_of_a_cube(folder, simulated):
     assert contents(folder) == before
 
 
+@pytest.mark.slow
 def test_a_lazy_cube_may_be_written_over_its_own_file(folder):
     """The new file is whole before the old one goes."""
     expected = ESISLevel3Cube.read(folder / "l3.fits")

@@ -76,6 +76,7 @@ def test_lazy_level1_has_the_same_bits(flight, lazy):
     assert_bits_equal(image.flags, flight.level1.flags[1, 1])
 
 
+@pytest.mark.slow
 def test_a_frame_is_calibrated_once_for_all_its_planes(lazy, monkeypatch):
     from esis_ndcube.level1 import raw
 
@@ -190,6 +191,7 @@ def test_an_interrupted_run_leaves_nothing(flight, tmp_path, monkeypatch):
 # -------------------------------------------------------------------------------------------------- lazy reading
 
 
+@pytest.mark.slow
 def test_a_lazy_cube_reads_only_what_is_used(written, flight, monkeypatch):
     from esis_ndcube.io._planes import Plane
 

@@ -173,6 +173,7 @@ def test_what_we_do_not_mend(trap):
     trap(ours())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trap", TRAPS)
 def test_ours_is_right(trap):
     trap(ours())

@@ -128,6 +128,7 @@ def test_image_shift_of_nothing(scene):
 SHIFTS = {1: (0.0, 0.0), 2: (0.3, -0.2), 3: (-0.45, 0.1)}
 
 
+@pytest.mark.slow
 def test_tile_residual_finds_shifts(scene):
     data = np.array([[scene.image(340, *shift) for shift in SHIFTS.values()]] * 2)
     tiles = tile_residual(level3(data))
@@ -150,6 +151,7 @@ def test_tile_residual_does_not_see_what_is_common(scene):
     np.testing.assert_allclose([tiles["dx"][0], tiles["dy"][0]], 0, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_tile_residual_of_a_gradient(scene):
     """A channel that is stretched: the shift grows from tile to tile."""
     pixel = np.arange(340.0)
@@ -172,6 +174,7 @@ def test_tile_residual_with_noise(scene):
         assert abs(tiles[name].mean() - truth) < 0.04
 
 
+@pytest.mark.slow
 def test_tile_residual_stays_in_the_field_stop(scene):
     data = np.array([[scene.image(340), scene.image(340, 0.3)]])
     flags = np.zeros(data.shape, np.uint8)

@@ -91,6 +91,7 @@ def test_known_maps_are_found_in_noise(kind, other_passband):
     np.testing.assert_allclose(alignment.inverse(*alignment.transform(x, y)), (x, y), atol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("size", "distance"), [(100, 10), (260, 20)])
 def test_displacements_that_the_fit_captures(size, distance):
     for seed, direction in enumerate(np.radians([0, 75, 150, 225, 300])):
@@ -197,6 +198,7 @@ def maps():
     return first, true, wrong
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["shift", "affine"])
 def test_the_coordinates_of_maps_are_the_start_and_are_corrected(maps, kind):
     reference, true, wrong = maps
@@ -221,6 +223,7 @@ def test_the_coordinates_of_maps_are_the_start_and_are_corrected(maps, kind):
     assert wcs.array_shape == wrong.data.shape
 
 
+@pytest.mark.slow
 def test_every_form_of_an_image_is_the_same_image(maps):
     reference, _, wrong = maps
     expected = coalign(wrong, reference).transform.coefficients
@@ -374,6 +377,7 @@ def test_images_that_have_nothing_in_common_are_not_aligned():
         alone.corrected_wcs()
 
 
+@pytest.mark.slow
 def test_the_covariance_is_that_of_the_noise():
     scene = make_scene(seed=13, size=140)
     truth = PolynomialTransform.from_affine([[1, 0, 1.3], [0, 1, -0.6]])

@@ -65,6 +65,7 @@ def test_a_coalignment_gives_the_bits_that_its_reference_gives(level1, maps):
         assert_cubes_equal(form_level3(level1, found, **options), form_level3(level1, maps, **options))
 
 
+@pytest.mark.slow
 def test_nothing_is_fitted_again(level1, found, cube, monkeypatch):
     monkeypatch.setattr("esis_ndcube.level3.form.coalign", lambda *args, **kwargs: pytest.fail("fitted"))
     assert_cubes_equal(form_level3(level1, found), cube)
@@ -73,6 +74,7 @@ def test_nothing_is_fitted_again(level1, found, cube, monkeypatch):
     assert step.parameters["model"] == "independent"
 
 
+@pytest.mark.slow
 def test_written_and_read(level1, found, cube, tmp_path):
     path = tmp_path / "found.ecsv"
     found.write(path)
@@ -127,6 +129,7 @@ def test_an_image_is_left_out(level1, found, cube):
     assert found.final[1, 1] is not None
 
 
+@pytest.mark.slow
 def test_another_alignment_is_put_in(level1, found):
     chosen = found.linear[2, 0]
     other = found.with_alignment(replace(chosen, stage="final"))

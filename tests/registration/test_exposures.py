@@ -133,6 +133,7 @@ def test_exposures_do_not_depend_on_each_other_or_on_the_workers(small):
             np.testing.assert_array_equal(a.covariance, b.covariance)
 
 
+@pytest.mark.slow
 def test_nothing_is_changed(small):
     _, level1, maps = small
     before = level1.data.copy(), level1.flags.copy(), maps[0].data.copy()
@@ -210,6 +211,7 @@ def test_a_frame_without_light_anywhere_can_not_point(small):
         coalign(dark)
 
 
+@pytest.mark.slow
 def test_a_corner_of_the_sun_is_no_alignment(small):
     """Where a few percent of the field of view show anything, a fit may look good and be anywhere."""
     _, level1, maps = small

@@ -208,6 +208,7 @@ def test_rotated_exposures_do_not_depend_on_each_other_or_on_the_workers(small):
             np.testing.assert_array_equal(a.transform.coefficients, b.transform.coefficients)
 
 
+@pytest.mark.slow
 def test_exposures_without_a_reference_near_in_time_are_left_out(small):
     _, level1, maps = small
     first = min(maps, key=lambda m: abs((m.reference_date - level1.time[0]).sec))
@@ -256,6 +257,7 @@ def test_a_formed_cube_as_the_reference(small, level3):
         prepare(level1, level3[:, 2:])
 
 
+@pytest.mark.slow
 def test_an_exposure_that_could_not_be_aligned_is_no_reference(small, level3):
     data = level3.data.copy()
     data[0] = np.nan
@@ -266,6 +268,7 @@ def test_an_exposure_that_could_not_be_aligned_is_no_reference(small, level3):
         prepare(small[1], type(level3)(data[:1], wcs=level3.wcs[:1], meta=level3[:1].meta))
 
 
+@pytest.mark.slow
 def test_a_context_cube_as_the_reference(small, level3):
     _, level1, maps = small
     context = level3.context(maps)
@@ -277,6 +280,7 @@ def test_a_context_cube_as_the_reference(small, level3):
         assert np.corrcoef(image.data[both], direct.data[both])[0, 1] > 0.9999
 
 
+@pytest.mark.slow
 def test_any_cube_with_times_as_the_reference(small):
     _, level1, _ = small
     times = level1.time[0] + [-500, 3, 40] * u.s

@@ -74,6 +74,7 @@ def test_page_needs_nothing_else(path):
     assert not [name for name in path.parent.iterdir() if name != path]
 
 
+@pytest.mark.slow
 def test_page_has_the_numbers(path, cube):
     page = Page(path.read_text(encoding="utf-8"))
     rows = correlation_table(cube)

@@ -479,6 +479,7 @@ def test_stray_light_is_even():
     assert not raw[:, slice(*sim.flight.detector.blank_columns[0])].any()
 
 
+@pytest.mark.slow
 def test_spikes_are_where_the_truth_says():
     with_them, without = plain(spikes=200, size=2), plain(size=2)
     struck, calm = (active(sim.flight, sim.raw(MIDDLE, 2)) for sim in (with_them, without))

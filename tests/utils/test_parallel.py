@@ -67,6 +67,7 @@ def test_few_are_in_flight_on_a_cluster(client):
     results.close()
 
 
+@pytest.mark.slow
 def test_a_client_does_the_work_unless_threads_are_asked_for(client):
     where, here = delayed(os.getpid), os.getpid()
     assert here not in compute([delayed(os.getpid) for _ in range(8)])
@@ -137,6 +138,7 @@ def test_no_workers():
     assert compute([], workers=2) == []
 
 
+@pytest.mark.slow
 def test_progress_bar(capsys):
     assert compute([delayed(abs, -n) for n in range(4)], description="Counting", workers=2) == [0, 1, 2, 3]
     assert list(stream((delayed(abs, -n) for n in range(2)), description="Again", total=2)) == [0, 1]

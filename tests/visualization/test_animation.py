@@ -77,6 +77,7 @@ def test_every_exposure_on_one_scale(cube, frames, tmp_path):
     assert frames[0]["bars"] == ["O V [ph / pix]"]
 
 
+@pytest.mark.slow
 def test_colors_of_the_file(cube, tmp_path):
     """The pixels of the file have the color of the values, on the scale that is given."""
     data = np.broadcast_to(np.array([2.0, 5.0, 9.0])[:, None, None], (3, 20, 24))
@@ -105,6 +106,7 @@ def test_context_beside(cube, frames, tmp_path):
     assert len(frames) == 6
 
 
+@pytest.mark.slow
 def test_differences(cube, frames, tmp_path):
     cube.difference(2, 1).animate(tmp_path / "difference.gif", dpi=30)
     low, high, name = frames[0]["scales"][0]

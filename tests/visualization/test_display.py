@@ -214,6 +214,7 @@ def pictures(page):
     return [(image["alt"], picture(image["src"])) for image in page.images]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", [1, 3])
 @pytest.mark.parametrize("item", SLICES)
 def test_table_has_what_is_printed(level, item):
@@ -287,6 +288,7 @@ def test_lazy_cubes_read_one_exposure_once(cube):
     assert sorted(data) == sorted(mask) == [(1, channel) for channel in range(4)]
 
 
+@pytest.mark.slow
 def test_six_channels():
     flight = Flight.read(Path(__file__).parents[1] / "data" / "second_flight.toml")
     page = Page(true_cube(simulate_flight(flight, size=4, n_exposures=1))._repr_html_())

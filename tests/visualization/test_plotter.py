@@ -312,6 +312,7 @@ def test_sliders(cube):
     assert animator.cax.get_ylabel() == "O V [ph / pix]"
 
 
+@pytest.mark.slow
 def test_the_animator_makes_movies_of_its_own(cube):
     animator = cube.plot()
     movie = animator.get_animation(slider=1)
@@ -322,6 +323,7 @@ def test_the_animator_makes_movies_of_its_own(cube):
     movie._draw_was_started = True
 
 
+@pytest.mark.slow
 def test_a_slider_between_two_exposures(cube):
     animator = cube.plot()
     slide(animator, 0, 0.7)
@@ -389,6 +391,7 @@ def test_lazy_images_are_read_once(cube):
     assert data == mask == [(1, 2)]
 
 
+@pytest.mark.slow
 def test_lazy_sliders_read_what_they_show(cube):
     lazy, data, mask = make_lazy(cube)
     animator = lazy.plot()

@@ -54,6 +54,7 @@ def labels(axis):
     return [coordinate.get_axislabel() for coordinate in axis.coords]
 
 
+@pytest.mark.slow
 def test_channels_are_the_data(cube):
     figure = plot_channels(cube, 110)
     panels = draw(figure)
@@ -90,6 +91,7 @@ def test_arrows_point_toward_longer_wavelength(cube):
         assert abs((angle + 180) % 360 - 180) < 3
 
 
+@pytest.mark.slow
 def test_first_exposure_by_default(cube):
     np.testing.assert_array_equal(shown(draw(plot_channels(cube))[0]), valid(cube[0, 0]))
 
@@ -127,6 +129,7 @@ def test_a_difference_of_brightness_is_no_doppler_shift(cube):
     assert "brightness" not in f"{normalized}{normalized.difference(3, 1)}"
 
 
+@pytest.mark.slow
 def test_with_reference(cube):
     rng = np.random.default_rng(0)
     cube = changed(cube, flags=np.where(rng.random(cube.data.shape) < 0.9, cube.flags & 238, cube.flags))
@@ -195,6 +198,7 @@ def test_arrows_follow_the_grid(cube):
     np.testing.assert_allclose(angle(rolled), angle(upright), atol=0.01)
 
 
+@pytest.mark.slow
 def test_level_1(cube):
     """Frames of the detector, on which the wavelength grows with x."""
     panels = draw(plot_channels(make_cube((1, 3, 20, 30), level=1)))
@@ -206,6 +210,7 @@ def test_level_1(cube):
         assert dy == 0
 
 
+@pytest.mark.slow
 def test_six_channels():
     flight = Flight.read(Path(__file__).parents[1] / "data" / "second_flight.toml")
     cube = changed(make_cube((1, 6, 20, 20)), flight=flight)
@@ -214,6 +219,7 @@ def test_six_channels():
     assert [axis.get_subplotspec().get_geometry()[:2] for axis in panels] == [(2, 3)] * 6
 
 
+@pytest.mark.slow
 def test_missing_channel(cube):
     cube.data[0, 1] = np.nan
     panels = draw(plot_channels(cube))
@@ -223,6 +229,7 @@ def test_missing_channel(cube):
     assert np.isnan(shown(axis)).all()
 
 
+@pytest.mark.slow
 def test_nothing_at_all(cube):
     empty = changed(cube, data=np.full_like(cube.data, np.nan))
     reference = Map(np.ones((20, 20)), cube[0, 0].wcs.to_header())

@@ -53,6 +53,7 @@ def world_of_slice(parent, item, pixel):
     return np.array(parent.pixel_to_world_values(*full[::-1]))
 
 
+@pytest.mark.slow
 @settings(max_examples=100)
 @given(item=items(SHAPE), where=st.lists(st.floats(0, 1), min_size=4, max_size=4))
 def test_slices_have_the_world_values_of_the_parent(wcs, item, where):
@@ -351,6 +352,7 @@ OPTIONS = {
 OPTIONS = {name: x for name, x in OPTIONS.items() if hasattr(WCS, "preserve_units") or "preserve_units" not in x[1]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("copier", [copy.copy, copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
 @pytest.mark.parametrize("name", OPTIONS)
 def test_copies_of_any_wcs_are_what_plain_astropy_has(name, copier):
