@@ -10,9 +10,6 @@ from urllib.request import urlopen
 
 from sunpy_sphinx_theme import SVG_ICON
 
-from esis_ndcube import ESISLevel3Cube
-from esis_ndcube.cube import ESISCube
-
 sys.path.insert(0, str(Path(__file__).parent))  # for architecture.py
 
 # -- Project ---------------------------------------------------------------------------------
@@ -52,18 +49,6 @@ numpydoc_show_class_members = False  # automodapi does that
 automodapi_inheritance_diagram = False  # would need graphviz
 automodapi_toctreedirnm = "generated/api"
 autodoc_typehints = "none"  # numpydoc's sections give the types
-
-
-def _own_methods_of_mixins(*classes):
-    """Let automodapi, which lists what a class defines itself, find what our private mixins define for it."""
-    for cls in classes:
-        for base in cls.__bases__:
-            if base.__module__.startswith("esis_ndcube._"):
-                for name in [name for name in vars(base) if not name.startswith("_") and name not in vars(cls)]:
-                    setattr(cls, name, vars(base)[name])
-
-
-_own_methods_of_mixins(ESISCube, ESISLevel3Cube)
 
 bibtex_bibfiles = ["references.bib"]
 bibtex_reference_style = "author_year"
@@ -128,8 +113,6 @@ else:
 nitpicky = True
 nitpick_ignore_regex = [
     (r"py:.*", rf"({'|'.join((*(inventories.keys() - {'python'}), 'datetime', 'enum', 'parfive', 'pathlib'))})(\..*)?"),
-    # Mixins that are not public, whose methods are documented with the classes that have them
-    (r"py:class", r"esis_ndcube\._\w+\.\w+"),
 ]
 
 # -- HTML ------------------------------------------------------------------------------------
