@@ -255,8 +255,10 @@ def test_facade(cube):
     both = series(cube, [0, 30])
     sequence = sunpy.map.Map(both, sequence=True)
     np.testing.assert_array_equal(cube.context(sequence).data, cube.context(both).data)
-    with pytest.raises(TypeError, match=r"got str, expected a query, .* or sunpy Maps: read files with"):
+    with pytest.raises(ValueError, match=r"got 'aia\.fits', expected one of aia_94, aia_131, "):
         cube.context("aia.fits")
+    with pytest.raises(TypeError, match=r"got int, expected a name such as 'AIA 304', a query, or sunpy Maps: read"):
+        cube.context(304)
 
 
 AIA_AND_HMI = [
