@@ -155,7 +155,7 @@ SUITES = {
                 "reproject_to",
             )
         ),
-        ("sunpy.map.tests.test_compositemap", "sunpy.map.tests.test_mapsequence"),
+        ("sunpy.map.tests.test_compositemap",),
         swap_map,
     ),
     "sunpy.net": Suite(
