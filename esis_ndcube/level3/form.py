@@ -290,7 +290,7 @@ def _line(flight, line, found):
 
 
 def _of_frames(found, level1):
-    """The coalignment, or a refusal of one that is of other frames, or in which nothing is aligned."""
+    """The coalignment, or a refusal of one that is of other frames."""
     frames = np.broadcast_to(level1.frame[:, None], level1.shape[:2])
     channels = np.broadcast_to(level1.channel, level1.shape[:2])
     for array in (found.linear, found.final):
