@@ -91,8 +91,10 @@ def repeat(base, count):
     take, cadence = np.arange(count) % base.shape[0], base.flight.cadence
     later = np.arange(count) // base.shape[0] * base.shape[0] * cadence
     values = {**base.meta, "frame": base.frame[0] + np.arange(count), "mid_time": base.mid_time[take] + later[:, None]}
-    values |= {key: base.meta[key][take] for key in ("file", "exposure")}
-    wcs = level1_wcs(base.shape[2:], base.time[take] + later, base.channel, base.exposure[take].mean(axis=1).to(u.s))
+    values |= {key: base.meta[key][take] for key in ("file", "exposure_time")}
+    wcs = level1_wcs(
+        base.shape[2:], base.time[take] + later, base.channel, base.exposure_time[take].mean(axis=1).to(u.s)
+    )
     arrays = (
         da.from_array(Repeated(array, count), chunks=(1, 1, *base.shape[2:]), name=False, asarray=False)
         for array in (base.data, base.uncertainty.array, base.mask, base.flags)

@@ -184,9 +184,9 @@ class ESISCube(NDCube):
         return self._get_meta("mid_time")
 
     @property
-    def exposure(self):
+    def exposure_time(self):
         """Exposure times of every frame (`~astropy.units.Quantity`, shape (time, channel)), or None."""
-        return self._get_meta("exposure")
+        return self._get_meta("exposure_time")
 
     @property
     def history(self):

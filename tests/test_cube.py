@@ -43,7 +43,7 @@ def test_slices_keep_everything(cube, item):
     assert part.unit == cube.unit
     planes = item[:2] if isinstance(item, tuple) else ()
     np.testing.assert_array_equal(part.meta["file"], cube.meta["file"][planes])
-    np.testing.assert_array_equal(part.exposure, cube.exposure[planes])
+    np.testing.assert_array_equal(part.exposure_time, cube.exposure_time[planes])
     np.testing.assert_array_equal(part.frame, cube.frame[planes[:1]])
     assert np.all(part.mid_time == cube.mid_time[planes])
     assert np.all(np.abs((part.time - cube.time[planes[:1]]).to_value("s")) < 1e-9)

@@ -15,7 +15,7 @@ COLUMNS = {
     "frame": ("FRAME",),
     "file": ("FILE",),
     "mid_time": ("JD1", "JD2"),
-    "exposure": ("EXPTIME",),
+    "exposure_time": ("EXPTIME",),
     "normalization": ("NORM",),
     "normalization_error": ("NORMERR",),
     "field_stop_u": ("STOP_U",),
@@ -23,6 +23,8 @@ COLUMNS = {
 }
 # Extensions of the alignments, by their key in the metadata.
 ALIGNMENTS = {"alignment": "ALIGNMENT", "alignment_linear": "ALIGNMENT_LINEAR"}
+# Names that differ in files, swapped: a key of the user's own that is called as ours is in files is not taken for it.
+_SWAPPED = {"exposure_time": "exposure", "exposure": "exposure_time"}
 # Classes of other values that have a form of their own.
 _CLASSES = {"flight": Flight, "vignetting": Vignetting}
 # Classes of uncertainties, by the names that astropy gives them.
@@ -32,6 +34,11 @@ UNCERTAINTIES = {
 }
 # Columns of the observer: longitude, latitude, distance.
 OBSERVER = ("HGLN_OBS", "HGLT_OBS", "DSUN_OBS")
+
+
+def swap_name(name):
+    """The name in files of a name in Python, and the other way round."""
+    return _SWAPPED.get(name, name)
 
 
 def kinds_of(meta):

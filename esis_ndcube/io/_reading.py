@@ -12,7 +12,7 @@ from ndcube.meta import NDMeta
 from esis_ndcube.corrections.vignetting import Vignetting
 from esis_ndcube.flight import Flight
 from esis_ndcube.flight.file import name_quadrants
-from esis_ndcube.io._layout import ALIGNMENTS, COLUMNS, OBSERVER, UNCERTAINTIES
+from esis_ndcube.io._layout import ALIGNMENTS, COLUMNS, OBSERVER, UNCERTAINTIES, swap_name
 from esis_ndcube.io._planes import Plane
 from esis_ndcube.io._values import decode, table_from_hdu, time_from_jd, unpack_alignments
 from esis_ndcube.utils.provenance import ProcessingStep
@@ -69,6 +69,7 @@ def cube_parts(hdulist, path=None, *, outline=False):
         if kind == "global":
             coords[key] = decode(text)
         elif kind != "note":
+            key = swap_name(key)
             values[key] = _read_value(key, kind, text, read, exposure, values)
             axes |= {key: of} if (of := json.loads(row["AXES"])) else {}
             comments |= {key: str(row["COMMENT"])} if row["COMMENT"] else {}

@@ -10,7 +10,7 @@ from astropy.table import Table
 from ndcube.meta import NDMeta
 
 from esis_ndcube.io._cards import add_cards, add_file_cards
-from esis_ndcube.io._layout import ALIGNMENTS, COLUMNS, LAYOUT, OBSERVER, kinds_of
+from esis_ndcube.io._layout import ALIGNMENTS, COLUMNS, LAYOUT, OBSERVER, kinds_of, swap_name
 from esis_ndcube.io._planes import stored_type
 from esis_ndcube.io._values import encode, encode_named, exact_jd, hdu_from_table, pack_alignments, unit_text
 from esis_ndcube.wcs import ESISWCS, SlicedESISWCS
@@ -170,7 +170,7 @@ def _meta_rows(cube):
         else:
             kind, text = "json", encode_named(value, f"metadata {key!r}")
         numbers = [int(axis) for axis in axes.get(key, ())]
-        rows.append((key, kind, json.dumps(text), json.dumps(numbers), comments.get(key, "")))
+        rows.append((swap_name(key), kind, json.dumps(text), json.dumps(numbers), comments.get(key, "")))
     for key, (physical_type, coord) in added_coordinates(cube).items():
         text = encode_named((physical_type, coord), f"global coordinate {key!r}")
         rows.append((key, "global", json.dumps(text), "[]", ""))

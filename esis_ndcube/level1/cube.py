@@ -42,7 +42,7 @@ class ESISLevel1Cube(ESISCube):
     Make one with `from_raw`, `from_esis` or `from_images`, or read one.
 
     Attributes of the metadata, by key: ``"frame"`` the raw frame numbers, shape (time,); ``"file"`` the raw
-    files, shape (time, channel), empty where there is no frame; ``"mid_time"`` and ``"exposure"`` of every
+    files, shape (time, channel), empty where there is no frame; ``"mid_time"`` and ``"exposure_time"`` of every
     frame.
 
     Examples
@@ -187,22 +187,22 @@ class ESISLevel1Cube(ESISCube):
     def _assemble(cls, planes, times, numbers, channels, flight, unit, history, line=None):
         """Put a cube together from its planes."""
         mean = times.middle.min() + (times.middle - times.middle.min()).to(u.s).mean(axis=1)
-        exposure = u.Quantity([row[np.isfinite(row)].mean() for row in times.exposure])
+        exposure_time = u.Quantity([row[np.isfinite(row)].mean() for row in times.exposure_time])
         values = {
             "flight": flight,
             "level": 1,
             "frame": np.array(numbers, dtype=int),
             "file": times.files,
             "mid_time": times.middle,
-            "exposure": times.exposure,
+            "exposure_time": times.exposure_time,
             "history": history,
         }
         if line is not None:
             values["line"] = line
-        axes = {"frame": (0,), "file": (0, 1), "mid_time": (0, 1), "exposure": (0, 1)}
+        axes = {"frame": (0,), "file": (0, 1), "mid_time": (0, 1), "exposure_time": (0, 1)}
         return cls(
             planes.data,
-            wcs=level1_wcs(planes.data.shape[2:], mean, channels, exposure),
+            wcs=level1_wcs(planes.data.shape[2:], mean, channels, exposure_time),
             uncertainty=StdDevUncertainty(planes.sigma, copy=False),
             mask=(planes.flags & int(Flag.INVALID)) != 0,
             meta=NDMeta(values, axes=axes),
@@ -293,10 +293,10 @@ class ESISLevel1Cube(ESISCube):
             factor *= self._known_flight().electrons_per_photon(self.line).value
         factor = np.float32(factor)
         if wholes.index(whole) % 2:
-            if self.exposure is None:
+            if self.exposure_time is None:
                 msg = f"got a Level-1 cube in {unit} without exposure times, expected electrons: multiply it by them"
                 raise ValueError(msg)
-            seconds = np.asarray(self.exposure.to_value(u.s), dtype=np.float32)
+            seconds = np.asarray(self.exposure_time.to_value(u.s), dtype=np.float32)
             factor = factor * seconds.reshape(seconds.shape + (1,) * (self.data.ndim - seconds.ndim))
         step = ProcessingStep("to_electrons", {"from": unit.to_string()})
         return self._scaled(lambda values: values * factor, u.electron, step, None)

@@ -31,7 +31,7 @@ def write_images(cube, directory, *, overwrite=False):
     for i in range(cube.data.shape[0]):
         for j, channel in enumerate(np.atleast_1d(cube.channel)):
             if cube.meta["file"][i, j]:
-                stamp = _stamp(cube.mid_time[i, j], cube.exposure[i, j], cube.flight)
+                stamp = _stamp(cube.mid_time[i, j], cube.exposure_time[i, j], cube.flight)
                 images[directory / f"ESIS_Level1_{stamp.isot}_{channel}.fits"] = i, j, int(channel), stamp
     there = [path.name for path in images if path.exists()]
     if there and not overwrite:
@@ -65,13 +65,13 @@ def read_images(paths, flight, unit=None, first_frame=None):
     numbers, channels = (sorted({key[i] for key in slots}) for i in (0, 1))
     shape = len(numbers), len(channels)
     planes = Planes((*shape, *flight.detector.shape))
-    offset, exposure, files = np.full(shape, np.nan), np.full(shape, np.nan), np.full(shape, "", dtype=object)
+    offset, exposure_time, files = np.full(shape, np.nan), np.full(shape, np.nan), np.full(shape, "", dtype=object)
     for (number, channel), image in slots.items():
         index = numbers.index(number), channels.index(channel)
         _put(planes, index, image, unit, flight)
         offset[index] = (image["middle"] - start).to_value(u.s)
-        exposure[index], files[index] = image["exposure"], image["path"].name
-    times = Times.from_offsets(start, offset, exposure, files, numbers, flight)
+        exposure_time[index], files[index] = image["exposure_time"], image["path"].name
+    times = Times.from_offsets(start, offset, exposure_time, files, numbers, flight)
     line = found[0]["line"]
     stray = {image["stray_light"] for image in found}
     if len(stray) > 1:
@@ -86,14 +86,14 @@ def read_images(paths, flight, unit=None, first_frame=None):
 def unpack_esis(obj, flight, frames=None):
     """What a cube is put together from, of an object; see `esis_ndcube.level1.ESISLevel1Cube.from_esis`."""
     if hasattr(obj, "outputs") and hasattr(obj, "inputs"):
-        data, middle, exposure, channels, known = _unpack_named(obj, flight)
+        data, middle, exposure_time, channels, known = _unpack_named(obj, flight)
         flip = False
     elif hasattr(obj, "intensity") and hasattr(obj, "start_time"):
-        data, exposure = u.Quantity(obj.intensity), u.Quantity(obj.exposure_length, u.s)
-        middle = stamp_to_middle(Time(obj.start_time), exposure.value, flight)
+        data, exposure_time = u.Quantity(obj.intensity), u.Quantity(obj.exposure_length, u.s)
+        middle = stamp_to_middle(Time(obj.start_time), exposure_time.value, flight)
         channels, known, flip = _number(obj.cam_id), None, True
     elif hasattr(obj, "intensity") and hasattr(obj, "time"):
-        data, exposure = u.Quantity(obj.intensity), u.Quantity(obj.exposure_length, u.s)
+        data, exposure_time = u.Quantity(obj.intensity), u.Quantity(obj.exposure_length, u.s)
         middle, channels, known, flip = Time(obj.time), _number(obj.channel), None, True
     else:
         msg = (
@@ -109,7 +109,7 @@ def unpack_esis(obj, flight, frames=None):
     channels = np.broadcast_to(channels, shape)[0].tolist()
     for channel in channels:
         flight.channel(channel)
-    exposure = np.broadcast_to(exposure.to_value(u.s), shape).copy()
+    exposure_time = np.broadcast_to(exposure_time.to_value(u.s), shape).copy()
     middle = middle.reshape(-1, 1) if middle.ndim == 1 else middle
     start = middle.min()
     offset = np.broadcast_to((middle - start).to_value(u.s), shape).copy()
@@ -134,7 +134,7 @@ def unpack_esis(obj, flight, frames=None):
     pick = np.ix_(rows, columns)
     files = np.full(shape, f"{type(obj).__module__}.{type(obj).__qualname__}", dtype=object)
     numbers = [int(frames[row]) for row in rows]
-    times = Times.from_offsets(start, offset[pick], exposure[pick], files, numbers, flight)
+    times = Times.from_offsets(start, offset[pick], exposure_time[pick], files, numbers, flight)
     history = (ProcessingStep("from_esis", {"type": files[0, 0], "stray_light": "kept"}),)
     unit = u.electron if unit in _DIGITAL else unit
     return planes, times, numbers, [channels[column] for column in columns], flight, unit, history
@@ -143,12 +143,12 @@ def unpack_esis(obj, flight, frames=None):
 def _image_hdus(cube, i, j, channel, stamp):
     """One image as HDUs, in the camera's orientation."""
     detector, keys = cube.flight.detector, cube.flight.files
-    exposure = cube.exposure[i, j].to(u.s)
-    begin, end = cube.mid_time[i, j] - exposure / 2, cube.mid_time[i, j] + exposure / 2
+    exposure_time = cube.exposure_time[i, j].to(u.s)
+    begin, end = cube.mid_time[i, j] - exposure_time / 2, cube.mid_time[i, j] + exposure_time / 2
     header = fits.Header()
     header["CAM_ID"] = channel, "channel"
     header["DATE_OBS"] = stamp.isot, f"time stamp of the camera: {cube.flight.time_stamp} of exposure"
-    header["IMG_EXP"] = float(exposure.value), "[s] exposure"
+    header["IMG_EXP"] = float(exposure_time.value), "[s] exposure"
     for key, time in {"DATE-BEG": begin, "DATE-AVG": cube.mid_time[i, j], "DATE-END": end}.items():
         time = time.copy(format="isot")
         time.precision = 9
@@ -192,18 +192,18 @@ def _read_image(path, flight, unit):
     if unit is None:
         msg = f"{path} does not say its unit: pass unit='photon / pix', unit='electron' or unit='DN'"
         raise ValueError(msg)
-    exposure = float(header["IMG_EXP"])
+    exposure_time = float(header["IMG_EXP"])
     if "DATE-AVG" in header:
         middle = Time(header["DATE-AVG"], scale="utc")
     else:
-        middle = stamp_to_middle(Time(header["DATE_OBS"], scale="utc"), exposure, flight)
+        middle = stamp_to_middle(Time(header["DATE_OBS"], scale="utc"), exposure_time, flight)
     image = {name.lower(): orient(plane, flight.detector) for name, plane in planes.items()}
     return {
         "path": path,
         "channel": flight.channel(int(header["CAM_ID"])).number,
         "frame": int(header["FRAME"]) if "FRAME" in header else None,
         "middle": middle,
-        "exposure": exposure,
+        "exposure_time": exposure_time,
         "unit": _check_unit(u.Unit(unit)),
         "line": header.get("LINE"),
         "stray_light": header.get("STRAYLT", "kept"),
@@ -240,8 +240,8 @@ def _unpack_named(obj, flight):
     images = obj.axis_time, obj.axis_channel
     data = u.Quantity(_named(obj.outputs, (*images, obj.axis_y, obj.axis_x)))
     inputs = obj.inputs
-    exposure = u.Quantity(_named(inputs.timedelta, images))
-    middle = stamp_to_middle(Time(_named(inputs.time_start, images)), exposure.to_value(u.s), flight)
+    exposure_time = u.Quantity(_named(inputs.timedelta, images))
+    middle = stamp_to_middle(Time(_named(inputs.time_start, images)), exposure_time.to_value(u.s), flight)
     names = getattr(inputs, "camera_id", None)
     if names is not None:
         numbers = {channel.camera: channel.number for channel in flight.channels}
@@ -259,7 +259,7 @@ def _unpack_named(obj, flight):
     frames = getattr(inputs, "sequence_number", None)
     if frames is not None:
         frames = np.atleast_2d(_named(frames, images))[:, 0].astype(int).tolist()
-    return data, middle, exposure, channels, frames
+    return data, middle, exposure_time, channels, frames
 
 
 def _named(array, axes):
@@ -277,10 +277,10 @@ def _number(channel):
     return np.asarray(getattr(channel, "value", channel)).astype(int)
 
 
-def _stamp(middle, exposure, flight):
+def _stamp(middle, exposure_time, flight):
     """The camera's time stamp, the inverse of `stamp_to_middle`, to the millisecond."""
     halves = {"start": -0.5, "middle": 0.0, "end": 0.5}[flight.time_stamp]
-    stamp = (middle + halves * exposure - flight.clock_offset).copy(format="isot")
+    stamp = (middle + halves * exposure_time - flight.clock_offset).copy(format="isot")
     stamp.precision = 3
     return stamp
 

@@ -65,7 +65,7 @@ class RawFrame:
         Raw frame number.
     stamp : `str`
         Time stamp as the header has it, UTC.
-    exposure : `float`
+    exposure_time : `float`
         Measured exposure in s, the commanded one where the header has no measured one; NaN where it cannot be read.
 
     Examples
@@ -80,7 +80,7 @@ class RawFrame:
     channel: int
     frame: int
     stamp: str
-    exposure: float
+    exposure_time: float
 
     def mid_time(self, flight):
         """
@@ -104,10 +104,10 @@ class RawFrame:
         >>> frame.mid_time(ESIS_1).isot
         '2019-09-30T18:08:36.642'
         """
-        return stamp_to_middle(Time(self.stamp, scale="utc"), self.exposure, flight)
+        return stamp_to_middle(Time(self.stamp, scale="utc"), self.exposure_time, flight)
 
 
-def stamp_to_middle(stamps, exposure, flight):
+def stamp_to_middle(stamps, exposure_time, flight):
     """
     Turn the camera's time stamps into times of mid-exposure.
 
@@ -115,7 +115,7 @@ def stamp_to_middle(stamps, exposure, flight):
     ----------
     stamps : `~astropy.time.Time`
         Time stamps, any shape.
-    exposure : array-like of `float`
+    exposure_time : array-like of `float`
         Exposures in s, of the same shape.
     flight : `~esis_ndcube.Flight`
         Says what a time stamp means, and how far the clock was off.
@@ -134,7 +134,7 @@ def stamp_to_middle(stamps, exposure, flight):
     '2019-09-30T18:08:36.642'
     """
     halves = {"start": 0.5, "middle": 0.0, "end": -0.5}[flight.time_stamp]
-    return stamps + halves * np.asarray(exposure) * u.s + flight.clock_offset
+    return stamps + halves * np.asarray(exposure_time) * u.s + flight.clock_offset
 
 
 def find_frames(paths, flight, *, on_error="raise", used=None):
@@ -403,9 +403,9 @@ def _read_header(path, flight, used):
     missing = [key for key in (keys.frame, keys.time) if key not in header]
     if keys.measured_exposure not in header and keys.exposure not in header:
         missing.append(keys.exposure)
-    number, stamp, exposure, problem = _values(header, keys)
+    number, stamp, exposure_time, problem = _values(header, keys)
     if number is not None and not used(number, channel):
-        return RawFrame(Path(path), index, channel, number, stamp, exposure)
+        return RawFrame(Path(path), index, channel, number, stamp, exposure_time)
     if shape != flight.detector.raw_shape:
         msg = f"{path} holds an image of shape {shape}, expected {flight.detector.raw_shape} for {flight.name}"
         raise FrameError(msg)
@@ -416,24 +416,24 @@ def _read_header(path, flight, used):
     if problem:
         msg = f"{path} has a header value that can not be read: {problem}"
         raise FrameError(msg)
-    return RawFrame(Path(path), index, channel, number, stamp, exposure)
+    return RawFrame(Path(path), index, channel, number, stamp, exposure_time)
 
 
 def _values(header, keys):
     """Frame number, time stamp and exposure in s, and the first problem with them."""
-    number, stamp, exposure, problem = None, str(header.get(keys.time, "")), np.nan, None
+    number, stamp, exposure_time, problem = None, str(header.get(keys.time, "")), np.nan, None
     try:
         number = int(header[keys.frame])
-        exposure = _exposure(header, keys)
+        exposure_time = _exposure_time(header, keys)
         stamp = Time(stamp.rstrip("Z"), format="isot", scale="utc").isot
-        if not exposure > 0:
-            problem = f"exposure {exposure} s, expected more than 0"
+        if not exposure_time > 0:
+            problem = f"exposure {exposure_time} s, expected more than 0"
     except (KeyError, TypeError, ValueError, fits.VerifyError) as error:
         problem = error
-    return number, stamp, exposure, problem
+    return number, stamp, exposure_time, problem
 
 
-def _exposure(header, keys):
+def _exposure_time(header, keys):
     """Measured exposure in s, the commanded one where there is no measured one (or it is 0)."""
     measured = header.get(keys.measured_exposure)
     if measured:

@@ -50,21 +50,21 @@ class Times:
     ----------
     middle : `~astropy.time.Time`
         Mid-exposure.
-    exposure : `~astropy.units.Quantity`
+    exposure_time : `~astropy.units.Quantity`
         Exposure times, NaN where there is no frame.
     files : `numpy.ndarray` of `str`
         File names, empty where there is no frame.
     """
 
-    def __init__(self, middle, exposure, files):
-        self.middle, self.exposure, self.files = middle, exposure, files
+    def __init__(self, middle, exposure_time, files):
+        self.middle, self.exposure_time, self.files = middle, exposure_time, files
 
     @classmethod
     def from_slots(cls, slots, numbers, channels, flight):
         """Times of raw frames; a missing frame gets the mean time of its exposure."""
         shape = len(numbers), len(channels)
         start = min(frame.mid_time(flight) for frame in slots.values())
-        offset, exposure, files = (
+        offset, exposure_time, files = (
             np.full(shape, np.nan),
             np.full(shape, np.nan),
             np.full(shape, "", dtype=object),
@@ -73,12 +73,12 @@ class Times:
             for j, channel in enumerate(channels):
                 if frame := slots.get((number, channel)):
                     offset[i, j] = (frame.mid_time(flight) - start).to_value(u.s)
-                    exposure[i, j] = frame.exposure
+                    exposure_time[i, j] = frame.exposure_time
                     files[i, j] = frame.path.name
-        return cls.from_offsets(start, offset, exposure, files, numbers, flight)
+        return cls.from_offsets(start, offset, exposure_time, files, numbers, flight)
 
     @classmethod
-    def from_offsets(cls, start, offset, exposure, files, numbers, flight):
+    def from_offsets(cls, start, offset, exposure_time, files, numbers, flight):
         """Times given in s from ``start``, NaN where there is no frame."""
         mean = np.nanmean(offset, axis=1, keepdims=True)
         spread = np.nanmax(np.abs(offset - mean), axis=1)
@@ -87,4 +87,4 @@ class Times:
             warn_user(f"the cameras' times of frames {late} are more than half a cadence apart")
         middle = start + np.where(np.isfinite(offset), offset, mean) * u.s
         middle.format = "isot"
-        return cls(middle, exposure * u.s, files.astype(str))
+        return cls(middle, exposure_time * u.s, files.astype(str))

@@ -39,7 +39,7 @@ __all__ = ["form_level3"]
 # Arrays of the cube, by the names of their HDUs.
 _TYPES = {"DATA": np.float32, "UNCERT": np.float32, "MASK": bool, "FLAGS": np.uint8}
 # Metadata that the frames must have.
-_NEEDED = "flight", "frame", "file", "mid_time", "exposure"
+_NEEDED = "flight", "frame", "file", "mid_time", "exposure_time"
 
 
 def form_level3(
@@ -220,7 +220,7 @@ class _Recipe:
             level1.time,
             level1.channel,
             observer=grid_observer(grid, grid.wcs.dateavg),
-            exposure=np.nanmax(level1.exposure, axis=1),
+            exposure_time=np.nanmax(level1.exposure_time, axis=1),
         )
         return ESISLevel3Cube(
             planes["DATA"],
@@ -234,7 +234,7 @@ class _Recipe:
 
     def _meta(self, measured):
         values = {key: self.level1.meta[key] for key in _NEEDED}
-        axes = {"frame": 0, "file": (0, 1), "mid_time": (0, 1), "exposure": (0, 1)}
+        axes = {"frame": 0, "file": (0, 1), "mid_time": (0, 1), "exposure_time": (0, 1)}
         values |= {
             "level": 3,
             "line": self.line.name,

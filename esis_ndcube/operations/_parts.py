@@ -56,7 +56,7 @@ def join_values(key, values, bins, *, total=False):
 
     Exposure times are averaged, or summed for a ``total``, and times are averaged.
     """
-    if key == "exposure":
+    if key == "exposure_time":
         parts = by_bin(values, bins)
         return parts.sum(-1) if total else parts.mean(-1)
     if key == "mid_time":

@@ -245,7 +245,7 @@ def convert_unit(cube, unit, *, equivalencies=()):
 def _factor(cube, unit, equivalencies):
     """What to multiply with: a number, or an array that can be broadcast to the data."""
     for per_second, per_angle in ((False, False), (True, False), (False, True), (True, True)):
-        if (per_second and cube.exposure is None) or (per_angle and cube.flight is None):
+        if (per_second and cube.exposure_time is None) or (per_angle and cube.flight is None):
             continue
         rate = cube.unit / u.s**per_second * (u.pix / u.arcsec**2) ** per_angle
         if not rate.is_equivalent(unit, equivalencies):
@@ -259,16 +259,16 @@ def _factor(cube, unit, equivalencies):
             factor /= float(np.prod(cube.flight.detector.pixel_scale.to_value("arcsec")))
         return factor / _exposures(cube) if per_second else factor
     msg = f"got the unit {unit}, expected one that {cube.unit} can be converted to"
-    if cube.exposure is None or cube.flight is None:
+    if cube.exposure_time is None or cube.flight is None:
         msg += ", or rates, for which the cube would need its flight and exposure times"
     raise u.UnitConversionError(msg)
 
 
 def _exposures(cube):
     """Exposure times in s, of the type of the data and broadcast along the image."""
-    seconds = cube.exposure.to_value("s")
+    seconds = cube.exposure_time.to_value("s")
     dtype = wide_type(cube.data.dtype) if cube.data.dtype.kind == "f" else float
-    axes = getattr(cube.meta, "axes", {}).get("exposure", ())
+    axes = getattr(cube.meta, "axes", {}).get("exposure_time", ())
     shape = [n if axis in axes else 1 for axis, n in enumerate(cube.shape)]
     return np.asarray(seconds, dtype=dtype).reshape(shape)
 

@@ -62,8 +62,8 @@ def rebin(
     `~esis_ndcube.cube.ESISCube`
         A new cube of the same axes with a FITS WCS. A bin without valid pixels is NaN; a bin that is not masked has
         the flags of its valid pixels.
-        Joined exposures have their mean time and the sum of their exposure times in the WCS; ``cube.exposure`` is the
-        time that the values stand for, the sum for sums and else the mean. What is known of single exposures, for
+        Joined exposures have their mean time and the sum of their exposure times in the WCS; ``cube.exposure_time`` is
+        the time that the values stand for, the sum for sums and else the mean. What is known of single exposures, for
         one raw frames, files and alignments, does not survive where they differ.
 
     Raises

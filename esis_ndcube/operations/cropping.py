@@ -111,7 +111,7 @@ def _check_positions(wcs, positions):
 
 def _clip_times(wcs, given, *, values, unit):
     times = wcs.times
-    half = 0 if wcs.exposure is None else wcs.exposure.to_value("s") / 2
+    half = 0 if wcs.exposure_time is None else wcs.exposure_time.to_value("s") / 2
     seconds = wcs._exposures.seconds
     first, last = (seconds - half).min(), (seconds + half).max()
     origin = times[0] - seconds[0] * u.s

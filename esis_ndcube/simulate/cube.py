@@ -123,12 +123,12 @@ def true_cube(simulated, *, line=None, order="bicubic"):
             overlap = line_region(flight, channel, other, *position) & (footprint > 0)
             flags[index][overlap] |= np.uint8(Flag.OVERLAP if rank == 0 else Flag.OVERLAP_FAINT)
     times = Time([simulated.mid_time(frame) for frame in frames])
-    exposure = np.broadcast_to(flight.cadence.to_value(u.s), shape[:2]).copy() * u.s
+    exposure_time = np.broadcast_to(flight.cadence.to_value(u.s), shape[:2]).copy() * u.s
     meta = {
         "flight": flight,
         "frame": np.array(frames),
         "mid_time": times[:, None] + np.zeros(shape[:2]) * u.s,
-        "exposure": exposure,
+        "exposure_time": exposure_time,
         "level": 3,
         "line": line.name,
         "stage": "final",
@@ -139,10 +139,10 @@ def true_cube(simulated, *, line=None, order="bicubic"):
         "normalization": None,
         "history": (),
     }
-    axes = {"frame": 0, "mid_time": (0, 1), "exposure": (0, 1), "alignment": (0, 1), "alignment_linear": (0, 1)}
+    axes = {"frame": 0, "mid_time": (0, 1), "exposure_time": (0, 1), "alignment": (0, 1), "alignment_linear": (0, 1)}
     return ESISLevel3Cube(
         data,
-        wcs=level3_wcs(grid, times, numbers, observer=get_earth(times[0]), exposure=exposure[:, 0]),
+        wcs=level3_wcs(grid, times, numbers, observer=get_earth(times[0]), exposure_time=exposure_time[:, 0]),
         uncertainty=StdDevUncertainty(sigma),
         mask=(flags & Flag.INVALID).astype(bool),
         flags=flags,

@@ -115,7 +115,7 @@ class SimulatedFlight:
         first = min(low for low, _ in (*self.flight.light_frames, *self.flight.dark_frames))
         return range(max(0, first - 2), first)
 
-    def exposure(self, frame):
+    def exposure_time(self, frame):
         """
         Exposure time of a frame.
 
@@ -133,7 +133,7 @@ class SimulatedFlight:
         --------
         >>> from esis_ndcube.simulate import simulate_flight
         >>> simulated = simulate_flight(n_exposures=2, size=8)
-        >>> [float(simulated.exposure(frame).value) for frame in (96, 97, 124)]
+        >>> [float(simulated.exposure_time(frame).value) for frame in (96, 97, 124)]
         [0.0, 11.235, 10.0]
         """
         factors = dict(zip(self._before, (0.0, _ODD), strict=False)) if self.config.others else {}
@@ -185,8 +185,8 @@ class SimulatedFlight:
         if frame not in self.other_frames:
             return middle
         # One exposure ends where the next one begins; the odd one ends in time.
-        late = self.exposure(frame + 1) - flight.cadence if frame + 1 in self._before else 0 * u.s
-        return middle + (flight.cadence - self.exposure(frame)) / 2 - late
+        late = self.exposure_time(frame + 1) - flight.cadence if frame + 1 in self._before else 0 * u.s
+        return middle + (flight.cadence - self.exposure_time(frame)) / 2 - late
 
     def photons(self, frame, channel, *, line=None):
         """
@@ -307,7 +307,7 @@ class SimulatedFlight:
         'esis_ndcube.simulate'
         """
         flight, files = self.flight, self.flight.files
-        half = {"start": -0.5, "middle": 0.0, "end": 0.5}[flight.time_stamp] * self.exposure(frame)
+        half = {"start": -0.5, "middle": 0.0, "end": 0.5}[flight.time_stamp] * self.exposure_time(frame)
         stamp = self.mid_time(frame) + half - flight.clock_offset
         header = fits.Header()
         header[files.time] = stamp.isot + "Z", "Image Timestamp"
@@ -317,7 +317,7 @@ class SimulatedFlight:
             (files.exposure, files.exposure_unit),
             (files.measured_exposure, files.measured_exposure_unit),
         ):
-            header[keyword] = round((self.exposure(frame) / unit).to_value(u.one))
+            header[keyword] = round((self.exposure_time(frame) / unit).to_value(u.one))
         header["ORIGIN"] = "esis_ndcube.simulate", "Not a real flight"
         return header
 

@@ -33,7 +33,7 @@ def summarize_cube(cube):
         "flight": None if cube.flight is None else cube.flight.name,
         "line": cube.line,
         "time": _times(cube),
-        "exposure": _durations(cube.exposure),
+        "exposure": _durations(cube.exposure_time),
         "channel": _channels(cube),
         "file": str(single_file) if single_file is not None and np.ndim(single_file) == 0 else None,
         "steps": ", ".join(step.name for step in cube.history),
@@ -62,11 +62,11 @@ def _times(cube):
     return f"{span} (frame {numbers[0]}{f' to {numbers[-1]}' if numbers.size > 1 else ''})"
 
 
-def _durations(exposure):
+def _durations(exposure_time):
     """The shortest and the longest exposure time, or the one if they are alike."""
-    if exposure is None:
+    if exposure_time is None:
         return None
-    values = np.atleast_1d(exposure.to_value("s"))
+    values = np.atleast_1d(exposure_time.to_value("s"))
     values = values[np.isfinite(values)]
     if not values.size:
         return None

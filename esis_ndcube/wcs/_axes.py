@@ -33,7 +33,7 @@ class Exposures:
         return Exposures(*(None if x is None else x[item] for x in (self.seconds, self.duration, self.observer)))
 
 
-def exposures_of(times, exposure, *, observer=None, earth=False):
+def exposures_of(times, exposure_time, *, observer=None, earth=False):
     """The exposures, and the MJD of the midnight before the first, from which their seconds count."""
     times = Time(times, scale="utc") if not isinstance(times, Time) else times.utc
     if times.ndim != 1 or not times.size or np.any(times.masked and times.mask):
@@ -45,8 +45,8 @@ def exposures_of(times, exposure, *, observer=None, earth=False):
         msg = f"got the times {times.isot.tolist()}, expected increasing ones"
         raise ValueError(msg)
     duration = None
-    if exposure is not None:
-        duration = np.broadcast_to(u.Quantity(exposure).to_value("s"), seconds.shape).astype(float)
+    if exposure_time is not None:
+        duration = np.broadcast_to(u.Quantity(exposure_time).to_value("s"), seconds.shape).astype(float)
     place = _observer_values(observer, times) if observer is not None or earth else None
     return Exposures(seconds, duration, place), reference
 

@@ -40,9 +40,9 @@ class SlicedESISWCS(SlicedFITSWCS):
         return self._wcs.channels
 
     @property
-    def exposure(self):
-        """As `ESISWCS.exposure`."""
-        return self._wcs.exposure
+    def exposure_time(self):
+        """As `ESISWCS.exposure_time`."""
+        return self._wcs.exposure_time
 
     @property
     def array_axis_names(self):

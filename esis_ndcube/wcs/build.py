@@ -16,7 +16,7 @@ __all__ = ["level1_wcs", "level3_wcs"]
 _CELESTIAL = ("CTYPE", "CUNIT", "CRPIX", "CRVAL", "CDELT", "PC", "PV", "LONPOLE", "LATPOLE")
 
 
-def level3_wcs(celestial, times, channels, *, observer=None, exposure=None, rsun=None):
+def level3_wcs(celestial, times, channels, *, observer=None, exposure_time=None, rsun=None):
     """
     WCS of a Level-3 cube.
 
@@ -30,7 +30,7 @@ def level3_wcs(celestial, times, channels, *, observer=None, exposure=None, rsun
         Channel numbers, increasing; they need not be consecutive.
     observer : `~astropy.coordinates.SkyCoord` or coordinate frame, optional
         Where the observer was, one position or one for each time; by default Earth.
-    exposure : `~astropy.units.Quantity`, optional
+    exposure_time : `~astropy.units.Quantity`, optional
         Exposure time, one or one for each time.
     rsun : `~astropy.units.Quantity`, optional
         Radius of the Sun; by default that of ``celestial``, or else sunpy's.
@@ -53,7 +53,7 @@ def level3_wcs(celestial, times, channels, *, observer=None, exposure=None, rsun
     >>> from esis_ndcube import ESIS_1
     >>> from esis_ndcube.wcs import level3_wcs
     >>> times = Time(["2019-09-30T18:08:00", "2019-09-30T18:08:10.4"])
-    >>> wcs = level3_wcs(ESIS_1.grid, times, [1, 3], exposure=10 * u.s)
+    >>> wcs = level3_wcs(ESIS_1.grid, times, [1, 3], exposure_time=10 * u.s)
     >>> wcs[0].wcs.datebeg
     '2019-09-30T18:07:55.000000000'
     >>> wcs.channels
@@ -65,7 +65,7 @@ def level3_wcs(celestial, times, channels, *, observer=None, exposure=None, rsun
     if celestial.array_shape is None:
         msg = "got a celestial WCS of unknown size, expected one with `array_shape` set"
         raise ValueError(msg)
-    exposures, reference = exposures_of(times, exposure, observer=observer, earth=True)
+    exposures, reference = exposures_of(times, exposure_time, observer=observer, earth=True)
     prm = celestial.wcs
     header = fits.Header([card for card in celestial.to_header().cards if card.keyword.startswith(_CELESTIAL)])
     if rsun is None:
@@ -89,7 +89,7 @@ def level3_wcs(celestial, times, channels, *, observer=None, exposure=None, rsun
     return wcs._stamp()
 
 
-def level1_wcs(shape, times, channels, exposure=None):
+def level1_wcs(shape, times, channels, exposure_time=None):
     """
     WCS of a Level-1 cube: detector pixels, channel and time.
 
@@ -101,7 +101,7 @@ def level1_wcs(shape, times, channels, exposure=None):
         Mid-exposure times, increasing, shape (time,).
     channels : sequence of `int`
         Channel numbers, increasing; they need not be consecutive.
-    exposure : `~astropy.units.Quantity`, optional
+    exposure_time : `~astropy.units.Quantity`, optional
         Exposure time, one or one for each time.
 
     Returns
@@ -122,7 +122,7 @@ def level1_wcs(shape, times, channels, exposure=None):
     >>> wcs.world_axis_physical_types[:2]
     ['custom:pos.detector.x', 'custom:pos.detector.y']
     """
-    exposures, reference = exposures_of(times, exposure)
+    exposures, reference = exposures_of(times, exposure_time)
     header = fits.Header()
     for axis, letter in enumerate("XY", start=1):
         cards = {"CTYPE": f"DET{letter}", "CUNIT": "pixel", "CRPIX": 1.0, "CRVAL": 0.0, "CDELT": 1.0}

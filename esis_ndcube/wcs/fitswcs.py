@@ -100,7 +100,7 @@ class ESISWCS(WCS):
         return self._channels.copy() if self._axis(CHANNEL) is not None else int(self._channels[0])
 
     @property
-    def exposure(self):
+    def exposure_time(self):
         """Exposure times (`~astropy.units.Quantity`, as `times`), or None if not known."""
         if self._exposures is None or self._exposures.duration is None:
             return None

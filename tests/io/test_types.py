@@ -43,7 +43,7 @@ FORMATS = ["fits", "asdf"]
 def wcs():
     grid = ESIS_1.grid.deepcopy()
     grid.array_shape = SHAPE[2:]
-    return level3_wcs(grid, Time(["2019-09-30T18:08:00", "2019-09-30T18:08:10.4"]), [1, 2], exposure=10 * u.s)
+    return level3_wcs(grid, Time(["2019-09-30T18:08:00", "2019-09-30T18:08:10.4"]), [1, 2], exposure_time=10 * u.s)
 
 
 def values(dtype, seed=0):
@@ -245,7 +245,7 @@ def test_metadata_of_axes(tmp_path, wcs, dtype, suffix):
     numbers = np.array([[1, 0], [2, 100]]).astype(dtype)
     meta = {"normalization": numbers, "frame": numbers[:, 0], "other": numbers}
     if numbers.dtype.kind in "iuf":
-        meta["exposure"] = u.Quantity(numbers, u.Unit(u.s / 3), dtype=dtype)
+        meta["exposure_time"] = u.Quantity(numbers, u.Unit(u.s / 3), dtype=dtype)
     axes = {key: (0, 1)[: value.ndim] for key, value in meta.items()}
     cube = ESISLevel3Cube(values("f4"), wcs=wcs, meta=NDMeta(meta, axes=axes))
     back = there_and_back(cube, tmp_path / f"a.{suffix}").meta
@@ -279,7 +279,7 @@ METAS = [
     {"level": 3},
     {"level": None},
     {"level": "3"},
-    {"frame": np.array([109, 110]), "exposure": [10, 10.5] * u.s, "file": [["a"], ["b", "c"]]},
+    {"frame": np.array([109, 110]), "exposure_time": [10, 10.5] * u.s, "file": [["a"], ["b", "c"]]},
     NDMeta({"line": "O V"}),
 ]
 

@@ -67,17 +67,17 @@ def test_every_kind_of_file_gives_its_pixels(tmp_path, raw, suffix):
 @pytest.mark.parametrize(("meaning", "shift"), [("start", 4.0), ("middle", 0.0), ("end", -4.0)])
 def test_mid_time_follows_the_meaning_of_the_stamp_and_the_clock(tmp_path, raw, meaning, shift):
     flight = tiny_flight(time_stamp=f'"{meaning}"')
-    path = write_frame(tmp_path / "a.fits", flight, 1, 20, raw, stamp="2021-01-02T03:04:05.5", exposure=8.0)
+    path = write_frame(tmp_path / "a.fits", flight, 1, 20, raw, stamp="2021-01-02T03:04:05.5", exposure_time=8.0)
     (frame,) = find_frames(path, flight)
-    assert frame.exposure == pytest.approx(8.0, abs=1e-9)
+    assert frame.exposure_time == pytest.approx(8.0, abs=1e-9)
     expected = np.datetime64("2021-01-02T03:04:05.750000") + np.timedelta64(int(shift * 1e6), "us")
     assert abs(frame.mid_time(flight).datetime64 - expected) < np.timedelta64(1, "us")
 
 
 def test_commanded_exposure_where_none_is_measured(tmp_path, raw):
-    path = write_frame(tmp_path / "a.fits", FLIGHT, 1, 20, raw, exposure=7.5)
+    path = write_frame(tmp_path / "a.fits", FLIGHT, 1, 20, raw, exposure_time=7.5)
     fits.delval(path, FLIGHT.files.measured_exposure)
-    assert find_frames(path, FLIGHT)[0].exposure == 7.5
+    assert find_frames(path, FLIGHT)[0].exposure_time == 7.5
 
 
 def test_nothing_found_says_what_was_looked_for(tmp_path):

@@ -93,7 +93,7 @@ def test_times_are_true(cube):
         expected = launch + np.timedelta64(10_000 * number - 5_000 + 250, "ms")
         assert abs(cube.time[i].datetime64 - expected) < np.timedelta64(1, "us")
         assert abs(cube.mid_time[i, 2].datetime64 - expected) < np.timedelta64(1, "us")
-    np.testing.assert_allclose(cube.exposure.to_value(u.s), 10, atol=1e-6)
+    np.testing.assert_allclose(cube.exposure_time.to_value(u.s), 10, atol=1e-6)
     assert cube.meta["file"][0, 0] == "c1_00020.fits"
     assert cube[1].meta["file"].tolist() == [
         f"c{c}_00021.{s}" for c, s in zip((1, 2, 3, 4), ("fit.gz", "fits.fz", "fits", "fit.gz"), strict=True)
@@ -176,7 +176,7 @@ def test_missing_camera_is_kept_as_a_gap(folder):
     assert np.isfinite(cube.data[1, 0]).all()
     assert cube.meta["file"][1].tolist() == ["c1_00022.fit.gz", ""]
     assert cube.mid_time[1, 1].isot == cube.mid_time[1, 0].isot
-    assert np.isnan(cube.exposure[1, 1])
+    assert np.isnan(cube.exposure_time[1, 1])
 
 
 def test_a_channel_without_frames_is_left_out(folder):
@@ -328,7 +328,9 @@ def test_headers_are_judged_where_a_frame_is_used(folder, kind, number):
 
 
 def test_only_frames_that_are_neither(folder):
-    path = write_frame(folder / "other.fits", FLIGHT, 1, 33, np.full(FLIGHT.detector.raw_shape, 3000.0), exposure=0)
+    path = write_frame(
+        folder / "other.fits", FLIGHT, 1, 33, np.full(FLIGHT.detector.raw_shape, 3000.0), exposure_time=0
+    )
     with pytest.raises(FrameError, match="no light frames of TINY: expected frame numbers 20-29"):
         ESISLevel1Cube.from_raw(path, FLIGHT)
 
@@ -350,7 +352,7 @@ def test_more_darks_from_the_folder_itself(folder, tmp_path):
     write_frame(copies / "laboratory.fits", FLIGHT, 1, 999, np.full(FLIGHT.detector.raw_shape, 9000.0))
     cube = ESISLevel1Cube.from_raw(folder, FLIGHT, darks=copies / "laboratory.fits")
     assert "laboratory.fits" in cube.history[0].parameters["darks"]
-    write_frame(copies / "bias.fits", FLIGHT, 1, 998, np.full(FLIGHT.detector.raw_shape, 9000.0), exposure=0)
+    write_frame(copies / "bias.fits", FLIGHT, 1, 998, np.full(FLIGHT.detector.raw_shape, 9000.0), exposure_time=0)
     with pytest.raises(FrameError, match=r"bias\.fits.*exposure 0\.0 s, expected more than 0"):
         ESISLevel1Cube.from_raw(folder, FLIGHT, darks=copies / "bias.fits")
 
@@ -388,7 +390,7 @@ def same(one, other):
     assert one.channel.tolist() == other.channel.tolist()
     assert one.unit == other.unit
     assert np.abs((one.mid_time - other.mid_time).to_value(u.s)).max() < 1e-6
-    np.testing.assert_allclose(one.exposure.value, other.exposure.value)
+    np.testing.assert_allclose(one.exposure_time.value, other.exposure_time.value)
 
 
 @two_channels
@@ -628,7 +630,7 @@ def test_object_of_esis_0_1(cube):
     obj = SimpleNamespace(
         intensity=cube.data[:, :, ::-1] * u.photon,
         time=cube.mid_time,
-        exposure_length=cube.exposure,
+        exposure_length=cube.exposure_time,
         channel=np.array([1, 2, 3, 4]) * u.chan,
         time_index=np.array([4, 5, 7]),
     )

@@ -201,7 +201,7 @@ def test_missing_and_blank_frames_harm_no_other(flights, plain):
         assert (cube.flags[index] & Flag.MISSING).all(), name
         assert cube.alignment[index] is None or not cube.alignment[index].converged
     assert cube.meta["file"][0, 0] == ""
-    assert np.isnan(cube.meta["exposure"][0, 0])
+    assert np.isnan(cube.meta["exposure_time"][0, 0])
     # The header knows how long the exposure was from the other cameras.
     assert cube[0, 0].wcs.to_header()["DATE-BEG"][:23] == "2019-09-30T18:08:20.000"
     # All others are as they would be without the faults.
@@ -268,11 +268,11 @@ def test_reference_that_shows_another_place(flight, level1):
 @pytest.mark.slow
 def test_an_exposure_is_as_long_as_the_longest_of_its_channels(flight, level1):
     meta = level1.meta.copy()
-    meta["exposure"] = [[9.0, 10.0, 8.0, 9.5], [10.0, np.nan, 11.0, 9.0]] * u.s
+    meta["exposure_time"] = [[9.0, 10.0, 8.0, 9.5], [10.0, np.nan, 11.0, 9.0]] * u.s
     parts = {name: getattr(level1, name) for name in ("wcs", "uncertainty", "mask", "flags", "unit")}
     unequal = ESISLevel1Cube(level1.data, meta=meta, **parts)
     cube = form_level3(unequal, flight.maps, stage="linear", vignetting=False, normalize=False)
-    assert cube.wcs.exposure.to_value("s").tolist() == [10, 11]
+    assert cube.wcs.exposure_time.to_value("s").tolist() == [10, 11]
 
 
 # ----------------------------------------------------------------------------------------------------- import

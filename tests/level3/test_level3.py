@@ -48,9 +48,9 @@ def test_difference(cube):
     assert "channel" not in result.global_coords
     np.testing.assert_array_equal(cube[2].difference(2, 1).data, cube.data[2, 1] - cube.data[2, 0])
     assert len(cube.history) == 2
-    np.testing.assert_allclose(result.exposure, part.exposure[:, [2, 0]].mean(1), rtol=1e-15)
+    np.testing.assert_allclose(result.exposure_time, part.exposure_time[:, [2, 0]].mean(1), rtol=1e-15)
     assert np.all(abs(result.mid_time - part.mid_time[:, 0]) < 1 * u.us)
-    assert result[1].exposure == result.exposure[1]
+    assert result[1].exposure_time == result.exposure_time[1]
     assert result.to("ph / (s arcsec2)").shape == result.shape
     assert result.history[-1].parameters["dropped"] == ["file", "normalization", "alignment", "alignment_linear"]
     assert not np.nanmax(cube.difference(2, 2).uncertainty.array)

@@ -42,7 +42,7 @@ def test_what_the_map_knows(image, esis_map):
     assert (esis_map.instrument, esis_map.detector, esis_map.nickname) == ("ESIS", "ESIS2", "ESIS2")
     assert (esis_map.wavelength, esis_map.unit, esis_map.processing_level) == (629.732 * u.AA, image.unit, 3)
     assert abs((esis_map.reference_date - image.time).to_value("s")) < 1e-6
-    assert esis_map.exposure_time == image.wcs.exposure
+    assert esis_map.exposure_time == image.wcs.exposure_time
     assert esis_map.cmap.name == "sdoaia304"
     observer = image.wcs.pixel_to_world(0, 0).observer
     assert esis_map.observer_coordinate.separation_3d(observer).to_value("m") < 1

@@ -106,7 +106,7 @@ def test_unknown_uncertainty_is_left_out_aloud(cube):
 def test_rates_use_the_numbers_of_the_flight(cube):
     rate = cube.to("ph / (s arcsec2)")
     area = np.prod(cube.flight.detector.pixel_scale.to_value("arcsec"))
-    expected = cube.data / cube.exposure.to_value("s")[:, :, None, None] / area
+    expected = cube.data / cube.exposure_time.to_value("s")[:, :, None, None] / area
     np.testing.assert_allclose(rate.data, expected, rtol=1e-6)
     with pytest.raises(u.UnitConversionError, match="expected one that"):
         cube.to("m")
@@ -156,12 +156,12 @@ def test_exposures_are_joined(cube):
     result = cube.rebin((2, 1, 1, 1), np.sum)
     seconds = (cube.time - cube.time[0]).to_value("s").reshape(2, 2).mean(1)
     np.testing.assert_allclose((result.time - cube.time[0]).to_value("s"), seconds, atol=1e-6)
-    np.testing.assert_allclose(result.exposure, cube.exposure[::2] + cube.exposure[1::2])
+    np.testing.assert_allclose(result.exposure_time, cube.exposure_time[::2] + cube.exposure_time[1::2])
     mean = cube.rebin((2, 1, 1, 1))
-    np.testing.assert_allclose(mean.exposure, result.exposure / 2)
+    np.testing.assert_allclose(mean.exposure_time, result.exposure_time / 2)
     # Light was gathered for as long, whatever is made of it.
     for joined in (result, mean):
-        np.testing.assert_allclose(joined.wcs.exposure, cube.wcs.exposure[::2] + cube.wcs.exposure[1::2])
+        np.testing.assert_allclose(joined.wcs.exposure_time, cube.wcs.exposure_time[::2] + cube.wcs.exposure_time[1::2])
     assert isinstance(result.wcs, ESISWCS)
     # What is known of single exposures is gone, and said to be.
     assert result.frame is None

@@ -88,7 +88,7 @@ def test_all_light_frames_with_their_own_times(cube):
 
 
 def test_frames_of_the_flight(flight_data, level1):
-    kinds = {frame.frame: frame.exposure for frame in find_frames(flight_data / "esis_level0", ESIS_1)}
+    kinds = {frame.frame: frame.exposure_time for frame in find_frames(flight_data / "esis_level0", ESIS_1)}
     assert set(kinds) == {*FRAMES, 96, 97, *range(99, 103), 139, 153, 157, 158, 166}
     assert (kinds[96], round(kinds[97], 3)) == (0, 11.235)
     assert level1.shape == (16, 4, 1040, 2048)

@@ -36,7 +36,7 @@ def rolled():
     cosine, sine = np.cos(np.radians(30)), np.sin(np.radians(30))
     grid.wcs.pc = [[cosine, -sine], [sine, cosine]]
     grid.wcs.crpix = -300, 200
-    wcs = level3_wcs(grid, make_cube((2, 1, 2, 2)).time, [2], exposure=10 * u.s)
+    wcs = level3_wcs(grid, make_cube((2, 1, 2, 2)).time, [2], exposure_time=10 * u.s)
     data = np.arange(2 * 99, dtype=np.float32).reshape(2, 1, 9, 11)
     return ESISLevel3Cube(data, wcs=wcs, unit="ph / pix", meta={"flight": ESIS_1, "line": "O V"})
 

@@ -150,7 +150,7 @@ METHODS = {
     ],
     "reproject_to": lambda cube: cube.reproject_to(moved(cube)),
     "squeeze": lambda cube: cube[:1].squeeze(),
-    "to": lambda cube: [cube.to(cube.unit * 10), cube.to(cube.unit / u.s) if cube.exposure is not None else None],
+    "to": lambda cube: [cube.to(cube.unit * 10), cube.to(cube.unit / u.s) if cube.exposure_time is not None else None],
     "to_nddata": lambda cube: cube.to_nddata(),
     "write": in_file(lambda cube, path: cube.write(path), ".fits", read_fits),
     "write_images": in_file(lambda cube, path: cube.write_images(path), "_images", contents),

@@ -747,7 +747,7 @@ NO_DATA = {
     "simulate.flight.SimulatedFiles",
     "simulate.flight.SimulatedFlight",
     "simulate.flight.SimulatedFlight.mid_time",
-    "simulate.flight.SimulatedFlight.exposure",
+    "simulate.flight.SimulatedFlight.exposure_time",
     "simulate.flight.SimulatedFlight.photons",
     "simulate.flight.SimulatedFlight.spikes",
     "simulate.flight.SimulatedFlight.raw",

@@ -63,7 +63,7 @@ def level3(data, *, mask=None, flags=None, channels=None, crpix=None, alignments
         axes["alignment"] = (0, 1)
     return ESISLevel3Cube(
         data,
-        wcs=level3_wcs(grid, times, channels, exposure=10 * u.s),
+        wcs=level3_wcs(grid, times, channels, exposure_time=10 * u.s),
         uncertainty=StdDevUncertainty(np.ones_like(data)),
         mask=np.isnan(data) if mask is None else mask,
         flags=np.zeros(data.shape, np.uint8) if flags is None else flags,

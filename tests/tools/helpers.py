@@ -33,18 +33,18 @@ def make_times(count, seed=0):
 def make_cube(shape=(5, 3, 12, 14), *, level=3, channels=None, dtype=np.float32, seed=0, alignments=False):
     """A cube of random numbers with everything that a cube can have; some pixels are NaN."""
     rng = np.random.default_rng(seed)
-    times, exposure = make_times(shape[0], seed), rng.uniform(9.9, 10.1, shape[0]) * u.s
+    times, exposure_time = make_times(shape[0], seed), rng.uniform(9.9, 10.1, shape[0]) * u.s
     channels = np.arange(1, shape[1] + 1) if channels is None else np.asarray(channels)
     if level == 3:
         grid = ESIS_1.grid.deepcopy()
         grid.array_shape = shape[2:]
         grid.wcs.crpix = 5.25, 1 / 3
-        wcs = level3_wcs(grid, times, channels, exposure=exposure)
+        wcs = level3_wcs(grid, times, channels, exposure_time=exposure_time)
         cls, unit = ESISLevel3Cube, u.photon / u.pix
     else:
         from esis_ndcube.level1 import ESISLevel1Cube as cls
 
-        wcs, unit = level1_wcs(shape[2:], times, channels, exposure=exposure), u.electron
+        wcs, unit = level1_wcs(shape[2:], times, channels, exposure_time=exposure_time), u.electron
     data = rng.normal(20, 5, shape)
     if np.dtype(dtype).kind == "f":
         data[rng.random(shape) < 0.1] = np.nan
@@ -57,10 +57,10 @@ def make_cube(shape=(5, 3, 12, 14), *, level=3, channels=None, dtype=np.float32,
         "frame": np.arange(109, 109 + shape[0]),
         "file": np.array([[f"{c}_{t}.fits" for c in channels] for t in range(shape[0])]),
         "mid_time": exact,
-        "exposure": np.broadcast_to(exposure[:, None], planes, subok=True).copy(),
+        "exposure_time": np.broadcast_to(exposure_time[:, None], planes, subok=True).copy(),
         "history": (ProcessingStep("bias", {"cut": 0.25}), ProcessingStep("despike", {})),
     }
-    axes = {"frame": (0,), "file": (0, 1), "mid_time": (0, 1), "exposure": (0, 1)}
+    axes = {"frame": (0,), "file": (0, 1), "mid_time": (0, 1), "exposure_time": (0, 1)}
     if level == 3:
         meta |= {
             "line": "O V",

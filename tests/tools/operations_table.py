@@ -31,7 +31,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "operations_table.inc"
 # Bins and shifts of the image, pixels: y before x.
 BIN, SHIFT = (3, 2), (-2, 3)
 FACTOR = np.linspace(-2, 3, 14)
-SECONDS = make_cube((3, 3, 12, 14)).exposure.value[:, :, None, None]
+SECONDS = make_cube((3, 3, 12, 14)).exposure_time.value[:, :, None, None]
 
 
 @dataclass(frozen=True)
@@ -474,7 +474,7 @@ def prove_meta(operation):
     frame = cube.frame if operation.planes is None else operation.planes(cube.frame)
     np.testing.assert_array_equal(result.frame, frame)
     if operation.planes is not None:
-        for key in ("file", "exposure", "normalization", "alignment"):
+        for key in ("file", "exposure_time", "normalization", "alignment"):
             assert_values_equal(result.meta[key], operation.planes(cube.meta[key]))
         assert np.all(result.mid_time == operation.planes(cube.mid_time))
     result.meta["line"] = "He I"

@@ -70,7 +70,7 @@ def raw_image(active, channel, *, dark=0.0, stray=0.0, bias=BIAS, read_noise=0.0
     return raw
 
 
-def write_frame(path, flight, channel, frame, raw, *, stamp=None, exposure=10.0, **cards):
+def write_frame(path, flight, channel, frame, raw, *, stamp=None, exposure_time=10.0, **cards):
     """Write a frame; the kind of file follows from its name."""
     keys = flight.files
     stamp = stamp or flight.launch + (10.0 * frame + 0.125) * u.s
@@ -78,8 +78,8 @@ def write_frame(path, flight, channel, frame, raw, *, stamp=None, exposure=10.0,
     header[keys.time] = Time(stamp).isot + "Z"
     header[keys.camera] = flight.channel(channel).camera
     header[keys.frame] = frame
-    header[keys.exposure] = round((exposure * u.s / keys.exposure_unit).to_value(u.one))
-    header[keys.measured_exposure] = round((exposure * u.s / keys.measured_exposure_unit).to_value(u.one))
+    header[keys.exposure] = round((exposure_time * u.s / keys.exposure_unit).to_value(u.one))
+    header[keys.measured_exposure] = round((exposure_time * u.s / keys.measured_exposure_unit).to_value(u.one))
     header.update(cards)
     data = np.clip(np.rint(raw), 0, 65535).astype(np.uint16)
     if str(path).endswith(".fz"):

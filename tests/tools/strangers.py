@@ -468,9 +468,10 @@ def other_observer(cube):
     aux, names = cube.wcs.celestial.wcs.aux, cube.wcs.array_axis_names
     place = (aux.hgln_obs + 30) * u.deg, aux.hglt_obs * u.deg, aux.dsun_obs * u.m
     observer = SkyCoord(*place, frame=HeliographicStonyhurst(obstime=cube.time[0]))
-    exposure = cube.exposure[:, 0] if "channel" in names else None
+    exposure_time = cube.exposure_time[:, 0] if "channel" in names else None
     return rebuild(
-        cube, wcs=level3_wcs(cube.wcs.celestial, cube.time, cube.channel, observer=observer, exposure=exposure)
+        cube,
+        wcs=level3_wcs(cube.wcs.celestial, cube.time, cube.channel, observer=observer, exposure_time=exposure_time),
     )
 
 

@@ -59,7 +59,7 @@ def rows(cube):
 def test_a_whole_cube(cube, scores):
     first, facts = rows(cube)
     assert first == "ESISLevel3Cube: 3 time x 4 channel x 12 y x 14 x, ph / pix, float32"
-    seconds = cube.exposure.to_value("s")
+    seconds = cube.exposure_time.to_value("s")
     known = np.delete(scores.ravel(), [0, 5])
     assert facts == {
         "flight": "ESIS_1",
@@ -76,7 +76,7 @@ def test_a_whole_cube(cube, scores):
 def test_per_exposure_values_follow_the_slice(cube, scores):
     _, facts = rows(cube[2, 3])
     assert facts["time"] == f"{cube.time[2].isot} (frame 111)"
-    assert facts["exposure"] == f"{cube.exposure[2, 3].to_value('s'):.2f} s"
+    assert facts["exposure"] == f"{cube.exposure_time[2, 3].to_value('s'):.2f} s"
     assert facts["channel"] == "4"
     assert facts["file"] == "4_2.fits"
     assert facts["alignment"] == f"final, score {scores[2, 3]:.3f}"
@@ -195,7 +195,7 @@ def test_little_known():
     cube = make_cube((1, 2, 5, 6))
     bare = ESISLevel3Cube(cube.data, wcs=cube.wcs)
     assert rows(bare)[1] == {"time": cube.time[0].isot, "channel": "1, 2"}
-    missing = NDMeta({"exposure": np.full((1, 2), np.nan) * cube.exposure.unit})
+    missing = NDMeta({"exposure_time": np.full((1, 2), np.nan) * cube.exposure_time.unit})
     assert "exposure" not in str(ESISLevel3Cube(cube.data, wcs=cube.wcs, meta=missing))
 
 

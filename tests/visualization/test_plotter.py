@@ -145,7 +145,7 @@ def test_given_axes_and_units(cube, figure):
     axes.set_title("Mine")
     plt.figure()
     axes = cube[0, 0].plot(data_unit="ph / (s pix)", colorbar=True)
-    expected = valid(cube[0, 0]) / cube.exposure[0, 0].to_value(u.s)
+    expected = valid(cube[0, 0]) / cube.exposure_time[0, 0].to_value(u.s)
     np.testing.assert_allclose(shown(axes), expected, rtol=1e-6)
     bar = axes.figure.axes[1]
     assert bar.get_ylabel() == "O V [ph / (pix s)]"

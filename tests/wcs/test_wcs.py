@@ -26,7 +26,7 @@ TIMES = make_times(6)
 
 @pytest.fixture(scope="module", params=[(1, 2, 3, 4), (1, 2, 4, 7)], ids=["even", "uneven"])
 def wcs(request):
-    return level3_wcs(ESIS_1.grid, TIMES, request.param, exposure=10 * u.s)
+    return level3_wcs(ESIS_1.grid, TIMES, request.param, exposure_time=10 * u.s)
 
 
 @st.composite
@@ -136,7 +136,7 @@ def test_plain_astropy_reads_the_header_and_tables(wcs):
 def test_image_header():
     times = Time(["2019-09-30T18:08:00.25", "2019-09-30T18:08:10.5", "2019-09-30T18:08:30"])
     places = HeliographicStonyhurst([0.1, 0.2, 0.3] * u.deg, [6, 7, 8] * u.deg, [1, 1.01, 1.02] * u.AU, obstime=times)
-    wcs = level3_wcs(ESIS_1.grid, times, [1, 3], exposure=[10, 9, 8] * u.s, observer=SkyCoord(places))
+    wcs = level3_wcs(ESIS_1.grid, times, [1, 3], exposure_time=[10, 9, 8] * u.s, observer=SkyCoord(places))
     header = wcs[1, 1, 100:700, 200:900].to_header()
     assert (header["CRPIX1"], header["CRPIX2"]) == (613.5 - 200, 668.5 - 100)
     assert header["DATE-AVG"] == "2019-09-30T18:08:10.500000000"
@@ -297,7 +297,7 @@ def test_numbers_of_any_size_are_legal_cards(tmp_path_factory, cdelt, crval, rol
     grid.wcs.cdelt, grid.wcs.crval, grid.wcs.crpix = cdelt, crval, crpix
     grid.wcs.pc = [[np.cos(roll), -np.sin(roll)], [np.sin(roll), np.cos(roll)]]
     frame = HeliographicStonyhurst(place[0] * u.deg, place[1] * u.deg, place[2] * u.AU, obstime=TIMES[0])
-    wcs = level3_wcs(grid, TIMES[:count], [1, 2], observer=SkyCoord(frame), exposure=np.pi * u.s)
+    wcs = level3_wcs(grid, TIMES[:count], [1, 2], observer=SkyCoord(frame), exposure_time=np.pi * u.s)
     cube = ESISLevel3Cube(np.ones(wcs.array_shape), wcs=wcs)
     header = cube[0, 0].wcs.to_header()
     fits.PrimaryHDU(header=fits.Header.fromstring(header.tostring())).verify("exception")

@@ -8,7 +8,7 @@ from asdf.extension import Converter
 from astropy.io import fits
 from ndcube.meta import NDMeta
 
-from esis_ndcube.io._layout import UNCERTAINTIES, kinds_of
+from esis_ndcube.io._layout import UNCERTAINTIES, kinds_of, swap_name
 from esis_ndcube.io._values import decode, encode_named, pack_alignments, unit_text, unpack_alignments
 from esis_ndcube.io._writing import check_parts
 from esis_ndcube.wcs import SlicedESISWCS
@@ -161,11 +161,11 @@ def _meta_tree(meta):
             entry = {"kind": "object", "value": value}
         else:
             entry = {"kind": "value", "value": encode_named(value, f"metadata {key!r}", arrays=True)}
-        values.append({"key": key, **entry})
+        values.append({"key": swap_name(key), **entry})
     tree = {"values": values}
     if isinstance(meta, NDMeta):
-        tree["axes"] = {key: [int(axis) for axis in axes] for key, axes in meta.axes.items()}
-        tree["comments"] = dict(meta.key_comments)
+        tree["axes"] = {swap_name(key): [int(axis) for axis in axes] for key, axes in meta.axes.items()}
+        tree["comments"] = {swap_name(key): comment for key, comment in meta.key_comments.items()}
     return tree
 
 
@@ -180,8 +180,9 @@ def _meta_from_tree(tree, shape):
             value = tuple(value)
         elif entry["kind"] == "value":
             value = decode(value)
-        meta[entry["key"]] = value
+        meta[swap_name(entry["key"])] = value
     if "axes" in tree:
-        axes = {key: list(of) for key, of in tree["axes"].items()}
-        return NDMeta(meta, key_comments=dict(tree["comments"]), axes=axes, data_shape=shape)
+        axes = {swap_name(key): list(of) for key, of in tree["axes"].items()}
+        comments = {swap_name(key): comment for key, comment in tree["comments"].items()}
+        return NDMeta(meta, key_comments=comments, axes=axes, data_shape=shape)
     return meta
