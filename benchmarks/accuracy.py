@@ -83,7 +83,7 @@ class Truth:
 
     def at(self, alignment):
         """Grid points in the field of view, and where they and the features that are seen there truly are."""
-        key = alignment.frame, alignment.channel
+        key = alignment.frame_number, alignment.channel
         if key not in self.points:
             truth, flight = self.simulated.truth, self.simulated.flight
             u, v = truth.to_detector(*key, self.x, self.y)
@@ -128,7 +128,7 @@ class Truth:
 
     def _seen(self, alignment, anchor, x, y, doppler):
         truth = self.simulated.truth
-        return anchor.transform.inverse(*truth.to_detector(anchor.frame, anchor.channel, x, y, doppler=doppler))
+        return anchor.transform.inverse(*truth.to_detector(anchor.frame_number, anchor.channel, x, y, doppler=doppler))
 
     def _rms(self, alignment, off):
         matrix = self.simulated.flight.pose(alignment.channel)[:, :2]
@@ -214,7 +214,7 @@ def main(arguments=None):
     )  # fmt: skip
     flight, (pixels, degrees, scale) = simulated.flight, options.start
     print(
-        f"{flight.name}: {len(simulated.frames)} exposures of {len(flight.channels)} channels, grid of "
+        f"{flight.name}: {len(simulated.frame_numbers)} exposures of {len(flight.channels)} channels, grid of "
         f"{flight.grid_shape}, seed {options.seed}, cubic distortion {options.cubic} px, blur {options.blur} px, "
         f"velocities to {options.velocity} km/s, poses "
         f"off by {pixels} px, {degrees} deg, {scale:.0%}, final maps of degree {options.degree}"

@@ -182,7 +182,7 @@ def make_problems(*, size="full", seed=0, exposures=1, perturbed=False):
 
 
 def _of_exposure(simulated, level1, index, maps, rng):
-    flight, frame = simulated.flight, int(level1.frame[index])
+    flight, frame = simulated.flight, int(level1.frame_number[index])
     nearest = min(maps, key=lambda m: abs((m.reference_date - level1.time[index]).to_value(u.s)))
     grid = observed_grid(flight, nearest.observer_coordinate, nearest.reference_date)
     sun, _ = reproject_interp((nearest.data, nearest.wcs), grid, shape_out=flight.grid_shape, order="bilinear")

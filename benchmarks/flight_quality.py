@@ -35,7 +35,7 @@ def vectors(table, suffix=""):
 
 
 def by_pair(table):
-    return table.group_by(["frame", "first", "second"]).groups
+    return table.group_by(["frame_number", "first", "second"]).groups
 
 
 def correlations(linear, final):
@@ -52,13 +52,13 @@ def correlations(linear, final):
 
 def residuals(final):
     tiles = tile_residual(final)
-    later = tiles[tiles["frame"] > 109]
-    frames = [rms(vectors(later[later["frame"] == frame])) for frame in np.unique(later["frame"])]
+    later = tiles[tiles["frame_number"] > 109]
+    frames = [rms(vectors(later[later["frame_number"] == frame])) for frame in np.unique(later["frame_number"])]
     print(
         f"tile residual, frames 110 to 133: {rms(vectors(later)):.3f}, by frame {min(frames):.3f} to {max(frames):.3f}"
     )
     for first, second in ((124, 125), (118, 119), (110, 133)):
-        both = join(*(tiles[tiles["frame"] == frame] for frame in (first, second)), keys=KEYS)
+        both = join(*(tiles[tiles["frame_number"] == frame] for frame in (first, second)), keys=KEYS)
         change = rms(vectors(both, "_2") - vectors(both, "_1")) / np.sqrt(2)
         same = np.mean(np.sum(vectors(both, "_1") * vectors(both, "_2"), axis=0))
         print(f"  frames {first} and {second}: change {change:.3f} (over sqrt 2), in common {np.sqrt(same):.3f}")
@@ -79,7 +79,8 @@ def weights(final, index):
     stops = [binary_erosion(f & (Flag.OUTSIDE | Flag.MISSING) == 0, iterations=12) for f in flags]
     smooth = gaussian_filter(np.nan_to_num(images).mean(axis=0), 10)
     red = [np.linalg.inv(a.transform.jacobian(630.0, 640.0))[:, 0] for a in final.alignment[index]]
-    print(f"frame {final.frame[index]}: offset of the pairs by widths of the filter; redshift of bright against dark")
+    number = final.frame_number[index]
+    print(f"frame {number}: offset of the pairs by widths of the filter; redshift of bright against dark")
     for widths in ((1, 4), (1, 8), (2, 8), (2, 16)):
         filtered = [
             log_difference_of_gaussians(a, *widths, valid=f & Flag.INVALID == 0)
@@ -136,7 +137,7 @@ def injections(final, level1, index):
             fields[c] = tuple(velocity * red.mean(axis=(0, 1))[axis] for axis in (0, 1))
         return fields
 
-    print(f"frame {part.frame[0]}, injected: RMS of the tiles' means, RMS error, largest, slope")
+    print(f"frame {part.frame_number[0]}, injected: RMS of the tiles' means, RMS error, largest, slope")
     for size in (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.75, 1.0):
         report(f"shift {size} along x", {2: (size * one, 0 * one)})
     report("shift 1.0 oblique", {2: (np.sqrt(0.5) * one, -np.sqrt(0.5) * one)})
@@ -173,7 +174,7 @@ def event(final, level1, reference):
     print("alignment with and without 40 pixels about the explosive event: RMS distance of each channel")
     v_pixel, u_pixel = np.mgrid[: level1.shape[2], : level1.shape[3]].astype(float)
     for frame in (116, 119, 121, 123, 124):
-        index = list(final.frame).index(frame)
+        index = list(final.frame_number).index(frame)
         before = final.alignment[index]
         mask = np.array(level1.mask[index])
         for plane, alignment in zip(mask, before, strict=True):
@@ -249,9 +250,9 @@ def main():
     level1 = ESISLevel1Cube.from_raw(folder / "esis_level0")
     options = {"vignetting": False, "normalize": False}
     linear, final = (form_level3(level1, reference, stage=stage, **options)[GOOD] for stage in ("linear", "final"))
-    index = list(final.frame).index(124)
+    index = list(final.frame_number).index(124)
     correlations(linear, final)
-    offsets = offset_to_map(final, reference, frame=124)
+    offsets = offset_to_map(final, reference, frame_number=124)
     pixels = np.hypot(offsets["dx"], offsets["dy"]).to_value(u.arcsec) / 0.6
     print(f"offset to the digitized AIA image, frame 124: {np.round(pixels, 2)} pixels")
     residuals(final)

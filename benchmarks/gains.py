@@ -29,7 +29,7 @@ def border_steps(paths):
     steps = {}
     for channel in (c.number for c in ESIS_1.channels):
         zero, _ = master_dark([_image(frame) for frame in dark if frame.channel == channel])
-        frames = [f for f in light if f.channel == channel and f.frame in FRAMES]
+        frames = [f for f in light if f.channel == channel and f.frame_number in FRAMES]
         found = np.array([_frame_steps(_image(frame) - zero) for frame in frames])
         errors = found.std(axis=0, ddof=1) / np.sqrt(len(found))
         steps |= {(channel, b): pair for b, *pair in zip(BORDERS, found.mean(axis=0), errors, strict=True)}

@@ -38,7 +38,7 @@ def pointing_offsets(cube, maps):
 
 def nearest_frames(frames, maps):
     """Frame numbers of the exposures nearest in time to the images."""
-    times = {frame.frame: frame.mid_time(ESIS_1) for frame in frames}
+    times = {frame.frame_number: frame.mid_time(ESIS_1) for frame in frames}
     return sorted({min(times, key=lambda n: abs((times[n] - item.reference_date).to_value(u.s))) for item in maps})
 
 
@@ -52,7 +52,7 @@ def main():
     paths = sorted(p for p in arguments.aia.iterdir() if ".fit" in p.name) if arguments.aia else []
     maps = [sunpy.map.Map(path) for path in paths] or [reference]
     light, _ = sort_frames(find_frames(arguments.folder / "esis_level0", ESIS_1), ESIS_1)
-    level1 = ESISLevel1Cube.from_raw(arguments.folder / "esis_level0", frames=nearest_frames(light, maps))
+    level1 = ESISLevel1Cube.from_raw(arguments.folder / "esis_level0", frame_numbers=nearest_frames(light, maps))
     table = pointing_offsets(form_level3(level1, reference, vignetting=False, normalize=False), maps)
     if table is None:
         parser.error(f"no image is within {ESIS_1.cadence / 2} of an exposure")

@@ -27,14 +27,16 @@ def main():
     warnings.filterwarnings("ignore", message="Missing metadata for observer")
     first, last = arguments.frames
     level1 = ESISLevel1Cube.from_raw(arguments.folder / "esis_level0", lazy=True)
-    level1 = level1[slice(*np.searchsorted(level1.frame, (first, last + 1)))]
+    level1 = level1[slice(*np.searchsorted(level1.frame_number, (first, last + 1)))]
     reference = sunpy.map.Map(next((arguments.folder / "esis_derived").glob("aia_304_*.fits")))
     rows = []
     for images, context in (("filtered", contextlib.nullcontext()), ("as they are", unfiltered())):
         with context:
             cube = form_level3(level1, reference, vignetting=False, normalize=False)
         tiles = tile_residual(cube)
-        by_frame = [np.sqrt(np.mean(group["dx"] ** 2 + group["dy"] ** 2)) for group in tiles.group_by("frame").groups]
+        by_frame = [
+            np.sqrt(np.mean(group["dx"] ** 2 + group["dy"] ** 2)) for group in tiles.group_by("frame_number").groups
+        ]
         correlations = [
             pair_correlation(cube, region=region, clip=clip)["correlation"].mean()
             for region, clip in (("full", None), ("octagon", 99.5))
@@ -45,7 +47,7 @@ def main():
         table[name].info.format = ".3f"
     for name in table.colnames[3:]:
         table[name].info.format = ".5f"
-    frames = level1.frame
+    frames = level1.frame_number
     print(f"frames {frames[0]} to {frames[-1]}, {len(frames)} exposures; residual in tiles by frame, in pixels")
     print("\n".join(table.pformat(max_width=-1)))
 

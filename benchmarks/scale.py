@@ -90,7 +90,11 @@ def repeat(base, count):
 
     take, cadence = np.arange(count) % base.shape[0], base.flight.cadence
     later = np.arange(count) // base.shape[0] * base.shape[0] * cadence
-    values = {**base.meta, "frame": base.frame[0] + np.arange(count), "mid_time": base.mid_time[take] + later[:, None]}
+    values = {
+        **base.meta,
+        "frame_number": base.frame_number[0] + np.arange(count),
+        "mid_time": base.mid_time[take] + later[:, None],
+    }
     values |= {key: base.meta[key][take] for key in ("file", "exposure_time")}
     wcs = level1_wcs(
         base.shape[2:], base.time[take] + later, base.channel, base.exposure_time[take].mean(axis=1).to(u.s)

@@ -105,7 +105,7 @@ def judge(cube):
                 numbers = PUBLISHED.get(name, [0] * len(cube.channel))
                 fit = Vignetting(dict(zip(cube.channel.tolist(), numbers, strict=True)), cube.flight, cube.line)
             trend = masked_difference_trend(correct_vignetting(judged, fit))
-            trend["slopes"], trend["fitted"] = name, int(fitted.frame[0])
+            trend["slopes"], trend["fitted"] = name, int(fitted.frame_number[0])
             trends.append(trend)
     for name in METHODS:
         each = [fit_vignetting(cube[i : i + 1], name) for i in range(cube.shape[0])]
@@ -202,7 +202,7 @@ def main(arguments=None):
     options = parser.parse_args(arguments)
     if options.cube:
         cube = ESISLevel3Cube.read(options.cube)
-        chosen = np.flatnonzero((cube.frame >= options.frames[0]) & (cube.frame <= options.frames[1]))
+        chosen = np.flatnonzero((cube.frame_number >= options.frames[0]) & (cube.frame_number <= options.frames[1]))
         cube = cube[chosen[0] : chosen[-1] + 1]
         slopes, trends = judge(cube)
         for table in (slopes, summarize_trends(trends), planes(cube)):

@@ -404,9 +404,9 @@ def _print_exposures(cube):
     alignments = cube.alignment if cube.stage == "final" else cube.alignment_linear
     click.echo("\nExposures:")
     click.echo("  frame  time                     channels (score)")
-    for frame, time, row in zip(cube.frame, cube.time, alignments, strict=True):
+    for frame_number, time, row in zip(cube.frame_number, cube.time, alignments, strict=True):
         scores = ", ".join(f"{a.channel} ({_quality(a)})" for a in row if a is not None)
-        click.echo(f"  {frame:5d}  {time.isot}  {scores}")
+        click.echo(f"  {frame_number:5d}  {time.isot}  {scores}")
 
 
 def _quality(alignment):
@@ -416,4 +416,6 @@ def _quality(alignment):
 
 def _print_quality(cube):
     click.echo("\nQuality:")
-    click.echo("\n".join(summary(cube).pformat(max_width=-1)))
+    table = summary(cube)
+    table.rename_column("frame_number", "frame")
+    click.echo("\n".join(table.pformat(max_width=-1)))

@@ -163,10 +163,10 @@ class ESISCube(NDCube):
         return self._from_wcs("channels")
 
     @property
-    def frame(self):
+    def frame_number(self):
         """Raw frame numbers (`numpy.ndarray` of `int`, shape (time,)); an `int` for a single exposure."""
-        frame = self._get_meta("frame")
-        return int(frame) if frame is not None and np.ndim(frame) == 0 else frame
+        frame_number = self._get_meta("frame_number")
+        return int(frame_number) if frame_number is not None and np.ndim(frame_number) == 0 else frame_number
 
     @property
     def line(self):
@@ -231,7 +231,7 @@ class ESISCube(NDCube):
         --------
         >>> from esis_ndcube import ESISLevel3Cube
         >>> cube = ESISLevel3Cube.read("l3.fits")  # doctest: +SKIP
-        >>> [exposure.frame for exposure in cube.explode_along_axis(0)]  # doctest: +SKIP
+        >>> [exposure.frame_number for exposure in cube.explode_along_axis(0)]  # doctest: +SKIP
         """
         if not -self.data.ndim <= axis < self.data.ndim:
             msg = f"got axis {axis}, expected {-self.data.ndim} to {self.data.ndim - 1}"

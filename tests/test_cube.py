@@ -44,7 +44,7 @@ def test_slices_keep_everything(cube, item):
     planes = item[:2] if isinstance(item, tuple) else ()
     np.testing.assert_array_equal(part.meta["file"], cube.meta["file"][planes])
     np.testing.assert_array_equal(part.exposure_time, cube.exposure_time[planes])
-    np.testing.assert_array_equal(part.frame, cube.frame[planes[:1]])
+    np.testing.assert_array_equal(part.frame_number, cube.frame_number[planes[:1]])
     assert np.all(part.mid_time == cube.mid_time[planes])
     assert np.all(np.abs((part.time - cube.time[planes[:1]]).to_value("s")) < 1e-9)
     assert part.flight is cube.flight
@@ -76,7 +76,7 @@ def test_scalars_after_integers(cube):
     image = cube[2, 1]
     assert isinstance(image.time, Time)
     assert image.time.isscalar
-    assert (image.channel, image.frame, image.line) == (2, 111, "O V")
+    assert (image.channel, image.frame_number, image.line) == (2, 111, "O V")
     assert image.meta["file"] == "2_2.fits"
 
 
@@ -137,7 +137,7 @@ def test_arithmetic_keeps_flags_and_input(cube):
     doubled = cube * 2
     assert_bits_equal(doubled.flags, cube.flags)
     assert type(doubled) is ESISLevel3Cube
-    assert doubled.frame.tolist() == cube.frame.tolist()
+    assert doubled.frame_number.tolist() == cube.frame_number.tolist()
     assert pickle.dumps(cube) == before
 
 

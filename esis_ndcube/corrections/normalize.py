@@ -190,7 +190,7 @@ def masked_means(cube, *, region=None):
     Returns
     -------
     `~astropy.table.QTable`
-        A row per image: ``frame``, ``time``, ``channel``, ``mean``, ``error`` and ``pixels``.
+        A row per image: ``frame_number``, ``time``, ``channel``, ``mean``, ``error`` and ``pixels``.
         The mean is NaN where an image has no valid pixels, the error also where the cube has no uncertainty or no
         alignment, without which the correlation of the noise is not known.
 
@@ -234,7 +234,7 @@ def masked_means(cube, *, region=None):
     unit = u.dimensionless_unscaled if cube.unit is None else cube.unit
     return QTable(
         {
-            "frame": np.array([_number(cube.frame, row) for row in rows[0]]),
+            "frame_number": np.array([_number(cube.frame_number, row) for row in rows[0]]),
             "time": cube.time[rows[0]],
             "channel": np.asarray(cube.channel)[rows[1]],
             "mean": means.ravel() * unit,

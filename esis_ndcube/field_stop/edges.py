@@ -46,7 +46,7 @@ class FieldStopEdges:
         The flight.
     line : `str`
         The spectral line.
-    frames, channels : `tuple` of `int`
+    frame_numbers, channels : `tuple` of `int`
         Raw frame numbers and channel numbers.
     shift : `numpy.ndarray`
         Found minus predicted position on the detector (u, v) in pixels, shape (time, channel, 2); NaN if not found.
@@ -75,7 +75,7 @@ class FieldStopEdges:
 
     flight: Flight
     line: str
-    frames: tuple[int, ...]
+    frame_numbers: tuple[int, ...]
     channels: tuple[int, ...]
     shift: np.ndarray
     error: np.ndarray
@@ -95,13 +95,13 @@ class FieldStopEdges:
         normals = np.stack([side_lines(self.flight.field_stop(number, self.line))[:, :2] for number in self.channels])
         return self.sides - np.einsum("tcd,csd->tcs", self.shift, normals)
 
-    def shift_of(self, frame, channel):
+    def shift_of(self, frame_number, channel):
         """
         The shift of one image.
 
         Parameters
         ----------
-        frame, channel : `int`
+        frame_number, channel : `int`
             Raw frame number and channel number.
 
         Returns
@@ -121,13 +121,13 @@ class FieldStopEdges:
         >>> edges = find_edges(ESISLevel1Cube.from_raw("frames"))  # doctest: +SKIP
         >>> edges.shift_of(124, 2)  # doctest: +SKIP
         """
-        if frame not in self.frames or channel not in self.channels:
+        if frame_number not in self.frame_numbers or channel not in self.channels:
             msg = (
-                f"got frame {frame!r}, channel {channel!r}, expected one of frames {', '.join(map(str, self.frames))} "
-                f"and of channels {', '.join(map(str, self.channels))}"
+                f"got frame {frame_number!r}, channel {channel!r}, expected one of frames "
+                f"{', '.join(map(str, self.frame_numbers))} and of channels {', '.join(map(str, self.channels))}"
             )
             raise ValueError(msg)
-        return self.shift[self.frames.index(frame), self.channels.index(channel)]
+        return self.shift[self.frame_numbers.index(frame_number), self.channels.index(channel)]
 
     def placement(self, *, largest_error=_LARGEST_ERROR):
         """
@@ -164,8 +164,8 @@ class FieldStopEdges:
         Returns
         -------
         `~astropy.table.QTable`
-            A row per image: ``frame``, ``channel``, ``du``, ``dv`` and their errors in detector pixels, ``parts``, and
-            ``residual``, the largest distance of a side from the shifted polygon.
+            A row per image: ``frame_number``, ``channel``, ``du``, ``dv`` and their errors in detector pixels,
+            ``parts``, and ``residual``, the largest distance of a side from the shifted polygon.
 
         Examples
         --------
@@ -177,7 +177,9 @@ class FieldStopEdges:
         rows = np.indices(self.shift.shape[:2]).reshape(2, -1)
         left = np.abs(self.residual).reshape(-1, self.sides.shape[-1])
         worst = np.where(np.isfinite(left).any(-1), np.where(np.isfinite(left), left, -np.inf).max(-1), np.nan)
-        table = QTable({"frame": np.array(self.frames)[rows[0]], "channel": np.array(self.channels)[rows[1]]})
+        table = QTable(
+            {"frame_number": np.array(self.frame_numbers)[rows[0]], "channel": np.array(self.channels)[rows[1]]}
+        )
         for axis, name in enumerate(("du", "dv")):
             table[name] = self.shift[..., axis].ravel() * u.pix
             table[f"{name}_error"] = self.error[..., axis].ravel() * u.pix
@@ -241,7 +243,7 @@ def find_edges(cube, *, line=None, reach=_REACH, workers=None):
     tasks = [delayed(partial(_find_in_cube, cube, index, line, reach)) for index in np.ndindex(shape)]
     found = compute(tasks, workers=workers)
     parts = [np.array(part).reshape(*shape, -1) for part in zip(*found, strict=True)]
-    return FieldStopEdges(flight, line.name, tuple(map(int, cube.frame)), tuple(map(int, cube.channel)), *parts)
+    return FieldStopEdges(flight, line.name, tuple(map(int, cube.frame_number)), tuple(map(int, cube.channel)), *parts)
 
 
 @plain_arrays("image", "flags")

@@ -272,13 +272,13 @@ class Flight:
         msg = f"unknown channel {number!r}: flight {self.name} has channels {numbers}"
         raise ValueError(msg)
 
-    def is_light(self, frame):
+    def is_light(self, frame_number):
         """
         Whether a raw frame looked at the Sun.
 
         Parameters
         ----------
-        frame : `int`
+        frame_number : `int`
             Raw frame number.
 
         Returns
@@ -292,15 +292,15 @@ class Flight:
         >>> ESIS_1.is_light(124), ESIS_1.is_light(99)
         (True, False)
         """
-        return in_ranges(frame, self.light_frames)
+        return in_ranges(frame_number, self.light_frames)
 
-    def is_dark(self, frame):
+    def is_dark(self, frame_number):
         """
         Whether a raw frame is a dark.
 
         Parameters
         ----------
-        frame : `int`
+        frame_number : `int`
             Raw frame number.
 
         Returns
@@ -314,7 +314,7 @@ class Flight:
         >>> ESIS_1.is_dark(124), ESIS_1.is_dark(99)
         (False, True)
         """
-        return in_ranges(frame, self.dark_frames)
+        return in_ranges(frame_number, self.dark_frames)
 
     @property
     def light_times(self):
@@ -347,13 +347,13 @@ class Flight:
             raise FlightError(msg)
         return self.archive
 
-    def mid_time(self, frame):
+    def mid_time(self, frame_number):
         """
         Middle of exposures by the time line: the archive's time, and the cadence.
 
         Parameters
         ----------
-        frame : array-like of `int`
+        frame_number : array-like of `int`
             Raw frame numbers.
 
         Returns
@@ -373,7 +373,7 @@ class Flight:
         '2019-09-30T18:06:06.642'
         """
         archive = self.require_archive()
-        return archive.time + (np.asarray(frame) - archive.time_frame) * self.cadence
+        return archive.time + (np.asarray(frame_number) - archive.time_frame) * self.cadence
 
     def electrons_per_photon(self, line):
         """

@@ -230,7 +230,7 @@ class FrameFiles:
     Attributes
     ----------
     pattern : `str`
-        File name as a ``str.format`` template of ``channel`` and ``frame``.
+        File name as a ``str.format`` template of ``channel`` and ``frame_number``.
     time, camera, frame, exposure, measured_exposure : `str`
         Keywords of the time stamp, the camera's name, the frame number, the commanded and the measured exposure.
     exposure_unit, measured_exposure_unit : `~astropy.units.Quantity`

@@ -66,7 +66,7 @@ def exposure_header(cube):
 
 def add_cards(header, cube):
     """Add the keywords that say what the data of a cube are to a header; in place."""
-    flight, channel, frame = cube.flight, cube.channel, cube.frame
+    flight, channel, frame_number = cube.flight, cube.channel, cube.frame_number
     cards = {
         "BUNIT": (None if cube.unit is None else unit_text(cube.unit), "unit of the data"),
         "BTYPE": (_data_type(cube.unit), "what the data are"),
@@ -92,8 +92,8 @@ def add_cards(header, cube):
             cards["WAVEUNIT"] = (wavelength.unit.to_string(), "unit of WAVELNTH")
     if channel is not None and np.ndim(channel) == 0:
         cards["CHANNEL"] = (int(channel), "channel number")
-    if frame is not None and np.ndim(frame) == 0:
-        cards["FRAME"] = (int(frame), "raw frame number")
+    if frame_number is not None and np.ndim(frame_number) == 0:
+        cards["FRAME"] = (int(frame_number), "raw frame number")
     for n, step in enumerate(cube.history, start=1):
         cards[f"PRSTEP{n}"] = (step.name, "processing step")
         cards[f"PRVER{n}"] = (step.version, "version of esis_ndcube that did it")

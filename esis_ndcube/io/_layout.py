@@ -12,7 +12,7 @@ LAYOUT = 1
 
 # Metadata that stand as columns in EXPOSURE, one value for each frame or for each exposure.
 COLUMNS = {
-    "frame": ("FRAME",),
+    "frame_number": ("FRAME",),
     "file": ("FILE",),
     "mid_time": ("JD1", "JD2"),
     "exposure_time": ("EXPTIME",),
@@ -24,7 +24,12 @@ COLUMNS = {
 # Extensions of the alignments, by their key in the metadata.
 ALIGNMENTS = {"alignment": "ALIGNMENT", "alignment_linear": "ALIGNMENT_LINEAR"}
 # Names that differ in files, swapped: a key of the user's own that is called as ours is in files is not taken for it.
-_SWAPPED = {"exposure_time": "exposure", "exposure": "exposure_time"}
+_SWAPPED = {
+    "frame_number": "frame",
+    "frame": "frame_number",
+    "exposure_time": "exposure",
+    "exposure": "exposure_time",
+}
 # Classes of other values that have a form of their own.
 _CLASSES = {"flight": Flight, "vignetting": Vignetting}
 # Classes of uncertainties, by the names that astropy gives them.

@@ -12,7 +12,7 @@ from astropy.table import Table
 from astropy.time import Time
 from astropy.utils.masked import Masked
 
-from esis_ndcube.registration.alignment_table import alignments_from_table, alignments_to_table
+from esis_ndcube.registration.alignment_table import alignments_from_table, alignments_to_table, swap_columns
 
 # A value that JSON lacks is an object with this key, which says what it is.
 _KIND = "@"
@@ -107,12 +107,12 @@ def pack_alignments(value):
     # Not np.shape: an alignment has a `shape` of its own, that of the detector.
     array = np.empty(value.shape if isinstance(value, np.ndarray) else (), dtype=object)
     array[...] = value
-    return list(array.shape), alignments_to_table(array.reshape(1, -1))
+    return list(array.shape), swap_columns(alignments_to_table(array.reshape(1, -1)))
 
 
 def unpack_alignments(shape, table):
     """Undo `pack_alignments`."""
-    array = alignments_from_table(table).reshape(shape)
+    array = alignments_from_table(swap_columns(table)).reshape(shape)
     return array if shape else array[()]
 
 

@@ -76,8 +76,8 @@ def write_images(cube, directory, *, label=None, tar=None, overwrite=False):
     for index in np.ndindex(cube.data.shape[:-2]):
         image = cube[index] if index else cube
         sequence = index[names.index("time")] if "time" in names else 0
-        if isinstance(image.frame, int) and cube.flight is not None:
-            sequence = image.frame - cube.flight.light_frames[0][0]
+        if isinstance(image.frame_number, int) and cube.flight is not None:
+            sequence = image.frame_number - cube.flight.light_frames[0][0]
         time = image.time.copy(format="isot")
         time.precision = 3
         name = f"{file_stem(label)}_{sequence}_{time.value}_{image.channel}.fits"

@@ -61,7 +61,7 @@ def read_legacy(path, cls, *, flight=ESIS_1, transforms=None, observer=None):
     -------
     `~esis_ndcube.ESISLevel3Cube`
         Array axes (time, channel, y, x). The times are those of the file, that is the camera's stamps, extrapolated
-        from the first two; ``flight.mid_time(frame)`` is better.
+        from the first two; ``flight.mid_time(frame_number)`` is better.
 
     Raises
     ------
@@ -99,13 +99,13 @@ def read_legacy(path, cls, *, flight=ESIS_1, transforms=None, observer=None):
     if meta["vignetting"] is not None:
         slopes = {str(number): slope for number, slope in meta["vignetting"].slopes.items()}
         steps.append(ProcessingStep("correct_vignetting", {"slopes": slopes, "source": meta["vignetting"].source}))
-    meta["history"], axes = tuple(steps), {"frame": (0,)}
+    meta["history"], axes = tuple(steps), {"frame_number": (0,)}
     if transforms is not None:
         wcs = parts["wcs"]
         # The numbers of the cube's WCS; `fix` would add others.
         grid = WCS(wcs.celestial.to_header(relax=True), fix=False)
         grid.array_shape = wcs.array_shape[-2:]
-        images = _Images(wcs.times, meta["frame"], wcs.channels, grid, meta["line"], flight)
+        images = _Images(wcs.times, meta["frame_number"], wcs.channels, grid, meta["line"], flight)
         alignments = _read_transforms(Path(transforms), images)
         meta["stage"] = alignments[0, 0].stage
         key = "alignment_linear" if meta["stage"] == "linear" else "alignment"
@@ -152,10 +152,10 @@ def read_legacy_alignments(path, line, *, flight=ESIS_1):
     (28, 4)
     """
     first, last = flight.light_frames[0]
-    frames = np.arange(first, last + 1)
-    times = Time([flight.mid_time(int(frame)) for frame in frames])
+    frame_numbers = np.arange(first, last + 1)
+    times = Time([flight.mid_time(int(number)) for number in frame_numbers])
     channels = np.array([channel.number for channel in flight.channels])
-    images = _Images(times, frames, channels, flight.grid, flight.line(line).name, flight)
+    images = _Images(times, frame_numbers, channels, flight.grid, flight.line(line).name, flight)
     return _read_transforms(Path(path), images, part=True)
 
 
@@ -164,7 +164,7 @@ class _Images:
     """What the file of transforms does not say of the images that they make."""
 
     times: Time
-    frames: np.ndarray
+    frame_numbers: np.ndarray
     channels: np.ndarray
     grid: WCS
     line: str
@@ -176,11 +176,11 @@ def _read_transforms(path, images, *, part=False):
     state = _unpickle.load(path, f"{_COALIGNMENT}.TransformCube")
     try:
         rows = [[_parse_transform(item) for item in row] for row in state["transform_cube"]]
-        shape = (len(rows) if part else images.frames.size), images.channels.size
+        shape = (len(rows) if part else images.frame_numbers.size), images.channels.size
         if (
             len(rows) != shape[0]
             or not rows
-            or shape[0] > images.frames.size
+            or shape[0] > images.frame_numbers.size
             or {len(row) for row in rows} != {shape[1]}
         ):
             msg = f"got transforms of {len(rows)} exposures of {len(rows and rows[0])} channels, expected {shape}"
@@ -197,7 +197,7 @@ def _read_transforms(path, images, *, part=False):
             transform=transform,
             grid=images.grid,
             channel=int(images.channels[j]),
-            frame=int(images.frames[i]),
+            frame_number=int(images.frame_numbers[i]),
             line=images.line,
             stage=stage,
             reference=images.flight.reference_name,
@@ -238,14 +238,14 @@ def _parse_level3(state, flight, observer):
         if mask.dtype != bool:
             mask = mask == 0
             repairs["repair_mask"] = {"what": "the mask, which was 1 where the data are good"}
-    frames = flight.light_frames[0][0] + sequences
+    frame_numbers = flight.light_frames[0][0] + sequences
     meta = {
         "flight": flight,
         "level": 3,
         "line": line,
         "stage": None,
         "reference": flight.reference_name,
-        "frame": frames,
+        "frame_number": frame_numbers,
         "alignment": None,
         "alignment_linear": None,
         "vignetting": _vignetting(state.get("vignetting_correction_params"), channels, flight, line),

@@ -41,7 +41,7 @@ class ESISLevel1Cube(ESISCube):
     centers, with the flip of the optics undone.
     Make one with `from_raw`, `from_esis` or `from_images`, or read one.
 
-    Attributes of the metadata, by key: ``"frame"`` the raw frame numbers, shape (time,); ``"file"`` the raw
+    Attributes of the metadata, by key: ``"frame_number"`` the raw frame numbers, shape (time,); ``"file"`` the raw
     files, shape (time, channel), empty where there is no frame; ``"mid_time"`` and ``"exposure_time"`` of every
     frame.
 
@@ -63,7 +63,7 @@ class ESISLevel1Cube(ESISCube):
         *,
         darks=None,
         despike=True,
-        frames=None,
+        frame_numbers=None,
         channels=None,
         on_error="raise",
         lazy=False,
@@ -90,7 +90,7 @@ class ESISLevel1Cube(ESISCube):
             Whether to find and mend the marks of particles; a dictionary holds keyword arguments of
             `~esis_ndcube.level1.despike.find_spikes`. They are marked with
             `~esis_ndcube.flags.Flag.SPIKE`.
-        frames, channels : iterable of `int`, optional
+        frame_numbers, channels : iterable of `int`, optional
             Raw frame numbers and channel numbers to take; all that are found by default.
         on_error : {"raise", "skip"}, optional
             What to do about a damaged file: stop, or go on without it, with a warning.
@@ -136,13 +136,17 @@ class ESISLevel1Cube(ESISCube):
         Examples
         --------
         >>> from esis_ndcube.level1 import ESISLevel1Cube
-        >>> cube = ESISLevel1Cube.from_raw("flight/raw/", frames=range(120, 130))  # doctest: +SKIP
+        >>> cube = ESISLevel1Cube.from_raw("flight/raw/", frame_numbers=range(120, 130))  # doctest: +SKIP
         """
         check_on_error(on_error)
-        frames, channels = (None if numbers is None else [int(n) for n in numbers] for numbers in (frames, channels))
+        frame_numbers, channels = (
+            None if numbers is None else [int(n) for n in numbers] for numbers in (frame_numbers, channels)
+        )
 
         def used(number, channel):
-            wanted = flight.is_dark(number) or (flight.is_light(number) and (frames is None or number in frames))
+            wanted = flight.is_dark(number) or (
+                flight.is_light(number) and (frame_numbers is None or number in frame_numbers)
+            )
             return wanted and (channels is None or channel in channels)
 
         light, dark = sort_frames(find_frames(paths, flight, on_error=on_error, used=used), flight)
@@ -154,10 +158,10 @@ class ESISLevel1Cube(ESISCube):
                 used=lambda number, channel: (channels is None or channel in channels) and may_be_dark(number, flight),
             )
             # A frame that is found twice, also as a copy, would halve the noise that is measured.
-            known = {(f.frame, f.channel, f.stamp) for f in dark}
-            new = [f for f in extra if (f.frame, f.channel, f.stamp) not in known]
-            dark += [f for f in new if may_be_dark(f.frame, flight)]
-        slots, numbers, channels = arrange_frames(light, flight, frames, channels)
+            known = {(f.frame_number, f.channel, f.stamp) for f in dark}
+            new = [f for f in extra if (f.frame_number, f.channel, f.stamp) not in known]
+            dark += [f for f in new if may_be_dark(f.frame_number, flight)]
+        slots, numbers, channels = arrange_frames(light, flight, frame_numbers, channels)
         calibration = {
             channel: calibrate_darks([f for f in dark if f.channel == channel], channel, flight, on_error, workers)
             for channel in channels
@@ -191,7 +195,7 @@ class ESISLevel1Cube(ESISCube):
         values = {
             "flight": flight,
             "level": 1,
-            "frame": np.array(numbers, dtype=int),
+            "frame_number": np.array(numbers, dtype=int),
             "file": times.files,
             "mid_time": times.middle,
             "exposure_time": times.exposure_time,
@@ -199,7 +203,7 @@ class ESISLevel1Cube(ESISCube):
         }
         if line is not None:
             values["line"] = line
-        axes = {"frame": (0,), "file": (0, 1), "mid_time": (0, 1), "exposure_time": (0, 1)}
+        axes = {"frame_number": (0,), "file": (0, 1), "mid_time": (0, 1), "exposure_time": (0, 1)}
         return cls(
             planes.data,
             wcs=level1_wcs(planes.data.shape[2:], mean, channels, exposure_time),
@@ -368,7 +372,7 @@ class ESISLevel1Cube(ESISCube):
         return self._with(step, line=self.line, data=data - values[..., None, None])
 
     @classmethod
-    def from_esis(cls, obj, flight=ESIS_1, *, frames=None, subtract_stray_light=False):
+    def from_esis(cls, obj, flight=ESIS_1, *, frame_numbers=None, subtract_stray_light=False):
         """
         Take over a Level-1 object of the ESIS team's own ``esis`` package.
 
@@ -381,7 +385,7 @@ class ESISLevel1Cube(ESISCube):
             looked at, so that the package need not be installed.
         flight : `~esis_ndcube.Flight`, optional
             The flight.
-        frames : sequence of `int`, optional
+        frame_numbers : sequence of `int`, optional
             Raw frame numbers, one per exposure, if the object does not know them; by default they are
             counted in cadences from the flight's first light frame.
         subtract_stray_light : `bool`, optional
@@ -411,11 +415,11 @@ class ESISLevel1Cube(ESISCube):
         >>> from esis.flights.f1.data import level_1  # doctest: +SKIP
         >>> ESISLevel1Cube.from_esis(level_1())  # doctest: +SKIP
         """
-        cube = cls._assemble(*unpack_esis(obj, flight, frames))
+        cube = cls._assemble(*unpack_esis(obj, flight, frame_numbers))
         return cube.subtract_stray_light() if subtract_stray_light else _tell_stray_light(cube)
 
     @classmethod
-    def from_images(cls, paths, flight=ESIS_1, *, unit=None, first_frame=None):
+    def from_images(cls, paths, flight=ESIS_1, *, unit=None, first_frame_number=None):
         """
         Read per-image Level-1 files, as `write_images` and the ESIS team's ``Level_1.to_fits`` write them.
 
@@ -427,7 +431,7 @@ class ESISLevel1Cube(ESISCube):
             The flight.
         unit : `~astropy.units.Unit`, optional
             Unit of files without ``BUNIT``, as are those of the team.
-        first_frame : `int`, optional
+        first_frame_number : `int`, optional
             Raw frame number of the earliest image, if the files do not say; others are counted in cadences
             from it.
             By default the flight's first light frame.
@@ -449,7 +453,7 @@ class ESISLevel1Cube(ESISCube):
         >>> from esis_ndcube.level1 import ESISLevel1Cube
         >>> ESISLevel1Cube.from_images("ESIS_Level1/", unit="photon / pix")  # doctest: +SKIP
         """
-        return _tell_stray_light(cls._assemble(*read_images(paths, flight, unit, first_frame)))
+        return _tell_stray_light(cls._assemble(*read_images(paths, flight, unit, first_frame_number)))
 
     def write_images(self, directory, *, overwrite=False):
         """

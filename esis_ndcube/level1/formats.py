@@ -40,14 +40,14 @@ def write_images(cube, directory, *, overwrite=False):
     return write_image_files(images, lambda place, _: _image_hdus(cube, *place), overwrite=overwrite, inputs=[cube])
 
 
-def read_images(paths, flight, unit=None, first_frame=None):
+def read_images(paths, flight, unit=None, first_frame_number=None):
     """What a cube is put together from, of files; see `esis_ndcube.level1.ESISLevel1Cube.from_images`."""
     found = [_read_image(path, flight, unit) for path in list_files(paths)]
     start = min(image["middle"] for image in found)
-    first = flight.light_frames[0][0] if first_frame is None else first_frame
+    first = flight.light_frames[0][0] if first_frame_number is None else first_frame_number
     slots = {}
     for image in found:
-        number = image["frame"]
+        number = image["frame_number"]
         if number is None:
             number = first + _count((image["middle"] - start).to_value(u.s), flight)
         other = slots.setdefault((number, image["channel"]), image)
@@ -83,7 +83,7 @@ def read_images(paths, flight, unit=None, first_frame=None):
     return planes, times, numbers, channels, flight, unit, history, line
 
 
-def unpack_esis(obj, flight, frames=None):
+def unpack_esis(obj, flight, frame_numbers=None):
     """What a cube is put together from, of an object; see `esis_ndcube.level1.ESISLevel1Cube.from_esis`."""
     if hasattr(obj, "outputs") and hasattr(obj, "inputs"):
         data, middle, exposure_time, channels, known = _unpack_named(obj, flight)
@@ -113,16 +113,16 @@ def unpack_esis(obj, flight, frames=None):
     middle = middle.reshape(-1, 1) if middle.ndim == 1 else middle
     start = middle.min()
     offset = np.broadcast_to((middle - start).to_value(u.s), shape).copy()
-    frames = known if frames is None else frames
-    if frames is None:
-        frames = [flight.light_frames[0][0] + _count(seconds, flight) for seconds in offset.mean(axis=1)]
-    if len(frames) != shape[0] or len(set(frames)) != shape[0]:
-        msg = f"got frame numbers {list(frames)}, expected {shape[0]} different ones"
+    frame_numbers = known if frame_numbers is None else frame_numbers
+    if frame_numbers is None:
+        frame_numbers = [flight.light_frames[0][0] + _count(seconds, flight) for seconds in offset.mean(axis=1)]
+    if len(frame_numbers) != shape[0] or len(set(frame_numbers)) != shape[0]:
+        msg = f"got frame numbers {list(frame_numbers)}, expected {shape[0]} different ones"
         raise ValueError(msg)
     unit = _check_unit(data.unit)
     planes = Planes(data.shape)
     # A cube's exposures and channels increase.
-    rows, columns = np.argsort(frames), np.argsort(channels)
+    rows, columns = np.argsort(frame_numbers), np.argsort(channels)
     for i, row in enumerate(rows):
         for j, column in enumerate(columns):
             image = data.value[row, column]
@@ -133,7 +133,7 @@ def unpack_esis(obj, flight, frames=None):
             _put(planes, (i, j), image, unit, flight)
     pick = np.ix_(rows, columns)
     files = np.full(shape, f"{type(obj).__module__}.{type(obj).__qualname__}", dtype=object)
-    numbers = [int(frames[row]) for row in rows]
+    numbers = [int(frame_numbers[row]) for row in rows]
     times = Times.from_offsets(start, offset[pick], exposure_time[pick], files, numbers, flight)
     history = (ProcessingStep("from_esis", {"type": files[0, 0], "stray_light": "kept"}),)
     unit = u.electron if unit in _DIGITAL else unit
@@ -154,7 +154,7 @@ def _image_hdus(cube, i, j, channel, stamp):
         time.precision = 9
         header[key] = time.value
     header["TIMESYS"] = "UTC"
-    header["FRAME"] = int(cube.frame[i]), f"raw frame number ({keys.frame})"
+    header["FRAME"] = int(cube.frame_number[i]), f"raw frame number ({keys.frame})"
     header["BUNIT"] = unit_text(cube.unit)
     header["INSTRUME"] = cube.flight.instrument
     header["LVL_NUM"] = 1
@@ -201,7 +201,7 @@ def _read_image(path, flight, unit):
     return {
         "path": path,
         "channel": flight.channel(int(header["CAM_ID"])).number,
-        "frame": int(header["FRAME"]) if "FRAME" in header else None,
+        "frame_number": int(header["FRAME"]) if "FRAME" in header else None,
         "middle": middle,
         "exposure_time": exposure_time,
         "unit": _check_unit(u.Unit(unit)),
@@ -256,10 +256,10 @@ def _unpack_named(obj, flight):
     except KeyError as error:
         msg = f"got the camera {error}, expected one of {', '.join(numbers)}"
         raise ValueError(msg) from None
-    frames = getattr(inputs, "sequence_number", None)
-    if frames is not None:
-        frames = np.atleast_2d(_named(frames, images))[:, 0].astype(int).tolist()
-    return data, middle, exposure_time, channels, frames
+    frame_numbers = getattr(inputs, "sequence_number", None)
+    if frame_numbers is not None:
+        frame_numbers = np.atleast_2d(_named(frame_numbers, images))[:, 0].astype(int).tolist()
+    return data, middle, exposure_time, channels, frame_numbers
 
 
 def _named(array, axes):

@@ -61,7 +61,7 @@ class RawFrame:
         Index of the HDU that holds the image.
     channel : `int`
         Channel number, from 1.
-    frame : `int`
+    frame_number : `int`
         Raw frame number.
     stamp : `str`
         Time stamp as the header has it, UTC.
@@ -71,14 +71,14 @@ class RawFrame:
     Examples
     --------
     >>> from esis_ndcube.level1.frames import RawFrame
-    >>> RawFrame("ESIS1_00124.fit.gz", 0, 1, 124, "2019-09-30T18:08:41.642", 10.0).frame
+    >>> RawFrame("ESIS1_00124.fit.gz", 0, 1, 124, "2019-09-30T18:08:41.642", 10.0).frame_number
     124
     """
 
     path: Path
     hdu: int
     channel: int
-    frame: int
+    frame_number: int
     stamp: str
     exposure_time: float
 
@@ -189,10 +189,10 @@ def find_frames(paths, flight, *, on_error="raise", used=None):
     for path in files:
         try:
             frame = _read_header(path, flight, used)
-            other = found.get((frame.frame, frame.channel)) if frame else None
+            other = found.get((frame.frame_number, frame.channel)) if frame else None
             if other:
                 msg = (
-                    f"two files hold frame {frame.frame} of channel {frame.channel}: "
+                    f"two files hold frame {frame.frame_number} of channel {frame.channel}: "
                     f"{other.path} and {path}; keep one of them"
                 )
                 raise FrameError(msg)
@@ -201,8 +201,8 @@ def find_frames(paths, flight, *, on_error="raise", used=None):
             continue
         if frame is None:
             strangers.append(path)
-        elif used(frame.frame, frame.channel):
-            found[frame.frame, frame.channel] = frame
+        elif used(frame.frame_number, frame.channel):
+            found[frame.frame_number, frame.channel] = frame
         else:
             unused.append(frame)
     cameras = ", ".join(channel.camera for channel in flight.channels)
@@ -217,7 +217,7 @@ def find_frames(paths, flight, *, on_error="raise", used=None):
             f"expected {flight.files.camera} = {cameras} in their headers"
         )
         raise FrameError(msg)
-    return sorted([*found.values(), *unused], key=lambda frame: (frame.frame, frame.channel))
+    return sorted([*found.values(), *unused], key=lambda frame: (frame.frame_number, frame.channel))
 
 
 def sort_frames(frames, flight):
@@ -242,13 +242,13 @@ def sort_frames(frames, flight):
     >>> from esis_ndcube.level1.frames import RawFrame, sort_frames
     >>> frames = [RawFrame("a", 0, 1, n, "2019-09-30T18:00:00", 10.0) for n in (99, 104, 124)]
     >>> light, dark = sort_frames(frames, ESIS_1)
-    >>> [frame.frame for frame in light], [frame.frame for frame in dark]
+    >>> [frame.frame_number for frame in light], [frame.frame_number for frame in dark]
     ([124], [99])
     """
     frames = list(frames)
-    light = [frame for frame in frames if flight.is_light(frame.frame)]
-    dark = [frame for frame in frames if flight.is_dark(frame.frame)]
-    rest = sorted({frame.frame for frame in frames} - {frame.frame for frame in light + dark})
+    light = [frame for frame in frames if flight.is_light(frame.frame_number)]
+    dark = [frame for frame in frames if flight.is_dark(frame.frame_number)]
+    rest = sorted({frame.frame_number for frame in frames} - {frame.frame_number for frame in light + dark})
     if rest:
         _log.info("Frames %s are neither light frames nor darks of %s, and are not used.", rest, flight.name)
     return light, dark
@@ -378,9 +378,9 @@ def _describe(paths):
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "") or "an empty list"
 
 
-def _in_time_line(flight, frame, channel):
+def _in_time_line(flight, frame_number, channel):
     """Whether a frame is light or dark, in any channel."""
-    return flight.is_light(frame) or flight.is_dark(frame)
+    return flight.is_light(frame_number) or flight.is_dark(frame_number)
 
 
 def _read_header(path, flight, used):

@@ -38,7 +38,7 @@ class _Calibration:
         self.frames, self.dark, self.weight, self.read_noise = frames, dark, weight, read_noise
 
 
-def arrange_frames(light, flight, frames, channels):
+def arrange_frames(light, flight, frame_numbers, channels):
     """Light frames by (frame number, channel), and the frame numbers and channels of the cube."""
     if not light:
         msg = f"no light frames of {flight.name}: expected frame numbers {_ranges(flight.light_frames)}"
@@ -56,16 +56,16 @@ def arrange_frames(light, flight, frames, channels):
         if absent := sorted(set(channels) - set(there)):
             msg = f"no light frames of channels {absent}, only of {there}"
             raise ValueError(msg)
-    numbers = sorted({frame.frame for frame in light if frame.channel in channels})
-    if frames is not None:
-        wanted = sorted({int(number) for number in frames})
+    numbers = sorted({frame.frame_number for frame in light if frame.channel in channels})
+    if frame_numbers is not None:
+        wanted = sorted({int(number) for number in frame_numbers})
         if not wanted or not set(wanted) & set(numbers):
             msg = f"got frames {wanted}, expected some of {numbers}"
             raise ValueError(msg)
         if absent := sorted(set(wanted) - set(numbers)):
             _log.info("Frames %s are not there.", absent)
         numbers = [number for number in numbers if number in wanted]
-    slots = {(f.frame, f.channel): f for f in light if f.channel in channels and f.frame in numbers}
+    slots = {(f.frame_number, f.channel): f for f in light if f.channel in channels and f.frame_number in numbers}
     for number in numbers:
         if absent := [channel for channel in channels if (number, channel) not in slots]:
             warn_user(f"frame {number} is missing in channels {absent}; it is masked there")

@@ -123,12 +123,12 @@ class ContextCube(ESISCube):
         >>> aia = cube.context(sunpy.map.Map("aia/*.fits"))  # doctest: +SKIP
         >>> files = aia.write_images("aia_on_grid", label="AIA_304")  # doctest: +SKIP
         """
-        if getattr(self.wcs, "array_axis_names", [])[-2:] != ["y", "x"] or self.frame is None:
+        if getattr(self.wcs, "array_axis_names", [])[-2:] != ["y", "x"] or self.frame_number is None:
             msg = f"got a cube of shape {self.data.shape}, expected whole images of exposures with frame numbers"
             raise ValueError(msg)
         label = self.name if label is None else label
         images = {
-            Path(directory) / f"{file_stem(label)}_{int(image.frame):05d}.fits": image
+            Path(directory) / f"{file_stem(label)}_{int(image.frame_number):05d}.fits": image
             for image in split_images(self)
             if image.headers[0] is not None
         }
@@ -335,6 +335,6 @@ def _values(images, timed):
 
 
 def _meta(cube, values, timed, step):
-    kept = {key: cube.meta[key] for key in ("flight", "frame") if cube.meta is not None and key in cube.meta}
-    axes = {key: 0 for key in ("frame", "context_time", "context_header") if timed and key in {*kept, *values}}
+    kept = {key: cube.meta[key] for key in ("flight", "frame_number") if cube.meta is not None and key in cube.meta}
+    axes = {key: 0 for key in ("frame_number", "context_time", "context_header") if timed and key in {*kept, *values}}
     return NDMeta({**kept, **values, "history": (step,)}, axes=axes)

@@ -148,7 +148,7 @@ class ESISLevel3Cube(ESISCube):
         """
         return difference(self, first, second)
 
-    def clean_region(self, *, channels=None, lines=None, frames=None):
+    def clean_region(self, *, channels=None, lines=None, frame_numbers=None):
         """
         The region that is valid and free of other lines' light in all images of a choice.
 
@@ -160,7 +160,7 @@ class ESISLevel3Cube(ESISCube):
             Channel numbers, by default all.
         lines : `str` or sequence of `str`, optional
             Other lines to keep clear of, as for `~esis_ndcube.corrections.masks.clean_region`.
-        frames : `int` or sequence of `int`, optional
+        frame_numbers : `int` or sequence of `int`, optional
             Raw frame numbers, by default all.
 
         Returns
@@ -179,7 +179,7 @@ class ESISLevel3Cube(ESISCube):
         >>> cube = ESISLevel3Cube.read("l3.fits")  # doctest: +SKIP
         >>> cube.clean_region(channels=[2, 3]).sum()  # doctest: +SKIP
         """
-        return clean_region(self, channels=channels, lines=lines, frames=frames)
+        return clean_region(self, channels=channels, lines=lines, frame_numbers=frame_numbers)
 
     def mask_polygons(self, polygons):
         """
@@ -340,21 +340,21 @@ class ESISLevel3Cube(ESISCube):
         """
         return uncorrect_vignetting(self)
 
-    def pointing(self, reference_frame=None):
+    def pointing(self, reference_frame_number=None):
         """
         Motion of the Sun on the detectors, relative to a chosen exposure.
 
         Parameters
         ----------
-        reference_frame : `int`, optional
+        reference_frame_number : `int`, optional
             Raw frame number of the chosen exposure; by default the one of the flight's pose if it is there,
             or else the middle one.
 
         Returns
         -------
         `~astropy.table.QTable`
-            As `~esis_ndcube.registration.pointing.pointing_table`: columns ``time``, ``frame``, ``channel``, ``dx``,
-            ``dy`` and ``roll``.
+            As `~esis_ndcube.registration.pointing.pointing_table`: columns ``time``, ``frame_number``, ``channel``,
+            ``dx``, ``dy`` and ``roll``.
 
         Raises
         ------
@@ -365,11 +365,11 @@ class ESISLevel3Cube(ESISCube):
         --------
         >>> from esis_ndcube import ESISLevel3Cube
         >>> cube = ESISLevel3Cube.read("l3.fits")  # doctest: +SKIP
-        >>> cube.pointing(reference_frame=124)["dx"].max()  # doctest: +SKIP
+        >>> cube.pointing(reference_frame_number=124)["dx"].max()  # doctest: +SKIP
         """
-        return cube_pointing(self, reference_frame)
+        return cube_pointing(self, reference_frame_number)
 
-    def detector_to_world(self, u_pixel, v_pixel, *, frame=None, channel=None):
+    def detector_to_world(self, u_pixel, v_pixel, *, frame_number=None, channel=None):
         """
         Coordinates on the Sun of detector pixels, by the alignment that an image was made with.
 
@@ -377,7 +377,7 @@ class ESISLevel3Cube(ESISCube):
         ----------
         u_pixel, v_pixel : array-like
             Column and row of the Level-1 frame, 0-based centers, of one shape.
-        frame, channel : `int`, optional
+        frame_number, channel : `int`, optional
             Raw frame number and channel number, where the cube has more than one.
 
         Returns
@@ -397,9 +397,9 @@ class ESISLevel3Cube(ESISCube):
         >>> cube = ESISLevel3Cube.read("l3.fits")  # doctest: +SKIP
         >>> cube[15, 0].detector_to_world(1480.0, 600.0)  # doctest: +SKIP
         """
-        return image_alignment(self, frame, channel).to_gwcs().pixel_to_world(u_pixel, v_pixel)
+        return image_alignment(self, frame_number, channel).to_gwcs().pixel_to_world(u_pixel, v_pixel)
 
-    def world_to_detector(self, coordinate, *, frame=None, channel=None):
+    def world_to_detector(self, coordinate, *, frame_number=None, channel=None):
         """
         Detector pixels of coordinates on the Sun, by the alignment that an image was made with.
 
@@ -407,7 +407,7 @@ class ESISLevel3Cube(ESISCube):
         ----------
         coordinate : `~astropy.coordinates.SkyCoord`
             Coordinates in any frame that sunpy can transform to the one of `detector_to_world`.
-        frame, channel : `int`, optional
+        frame_number, channel : `int`, optional
             Raw frame number and channel number, where the cube has more than one.
 
         Returns
@@ -426,9 +426,9 @@ class ESISLevel3Cube(ESISCube):
         >>> from esis_ndcube import ESISLevel3Cube
         >>> cube = ESISLevel3Cube.read("l3.fits")  # doctest: +SKIP
         >>> bright = cube[15, 0].wcs.pixel_to_world(697, 526)  # doctest: +SKIP
-        >>> u, v = cube.world_to_detector(bright, frame=124, channel=2)  # doctest: +SKIP
+        >>> u, v = cube.world_to_detector(bright, frame_number=124, channel=2)  # doctest: +SKIP
         """
-        wcs = image_alignment(self, frame, channel).to_gwcs()
+        wcs = image_alignment(self, frame_number, channel).to_gwcs()
         there = coordinate.transform_to(celestial_frame(wcs))
         hidden = is_hidden(there, coordinate)
         return tuple(np.where(hidden, np.nan, pixel) for pixel in wcs.world_to_pixel(there))

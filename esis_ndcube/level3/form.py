@@ -39,7 +39,7 @@ __all__ = ["form_level3"]
 # Arrays of the cube, by the names of their HDUs.
 _TYPES = {"DATA": np.float32, "UNCERT": np.float32, "MASK": bool, "FLAGS": np.uint8}
 # Metadata that the frames must have.
-_NEEDED = "flight", "frame", "file", "mid_time", "exposure_time"
+_NEEDED = "flight", "frame_number", "file", "mid_time", "exposure_time"
 
 
 def form_level3(
@@ -122,7 +122,7 @@ def form_level3(
     With other choices of the fit, and a look at what it found:
 
     >>> found = coalign(level1, sunpy.map.Map("aia_304.fits"), model="joint")  # doctest: +SKIP
-    >>> cube = form_level3(level1, found.without(frame=138))  # doctest: +SKIP
+    >>> cube = form_level3(level1, found.without(frame_number=138))  # doctest: +SKIP
 
     With memory for the frames in work only:
 
@@ -234,7 +234,7 @@ class _Recipe:
 
     def _meta(self, measured):
         values = {key: self.level1.meta[key] for key in _NEEDED}
-        axes = {"frame": 0, "file": (0, 1), "mid_time": (0, 1), "exposure_time": (0, 1)}
+        axes = {"frame_number": 0, "file": (0, 1), "mid_time": (0, 1), "exposure_time": (0, 1)}
         values |= {
             "level": 3,
             "line": self.line.name,
@@ -291,17 +291,20 @@ def _line(flight, line, found):
 
 def _of_frames(found, level1):
     """The coalignment, or a refusal of one that is of other frames."""
-    frames = np.broadcast_to(level1.frame[:, None], level1.shape[:2])
+    frame_numbers = np.broadcast_to(level1.frame_number[:, None], level1.shape[:2])
     channels = np.broadcast_to(level1.channel, level1.shape[:2])
     for array in (found.linear, found.final):
         if array.shape != level1.shape[:2]:
             msg = f"got a coalignment of shape {array.shape} and frames of shape {level1.shape[:2]}, expected the same"
             raise ValueError(msg)
         for index, alignment in np.ndenumerate(array):
-            if alignment is not None and (alignment.frame, alignment.channel) != (frames[index], channels[index]):
+            if alignment is not None and (alignment.frame_number, alignment.channel) != (
+                frame_numbers[index],
+                channels[index],
+            ):
                 msg = (
-                    f"got a coalignment with frame {alignment.frame}, channel {alignment.channel} in the place of "
-                    f"frame {frames[index]}, channel {channels[index]}: take the coalignment of these frames"
+                    f"got a coalignment with frame {alignment.frame_number}, channel {alignment.channel} in the place "
+                    f"of frame {frame_numbers[index]}, channel {channels[index]}: take the coalignment of these frames"
                 )
                 raise ValueError(msg)
     return found

@@ -132,8 +132,8 @@ def fetch_flight(flight, folder, *, provider="jsoc", reference=True, progress=Fa
     raw = _fetch(ESISFlightClient, frames, folder / "raw", progress=progress)
     if not reference:
         return FlightFiles(raw, [])
-    light = [frame for frame in find_frames(raw, flight) if flight.is_light(frame.frame)]
-    times = sorted({frame.frame: frame.mid_time(flight).isot for frame in light}.values())
+    light = [frame for frame in find_frames(raw, flight) if flight.is_light(frame.frame_number)]
+    times = sorted({frame.frame_number: frame.mid_time(flight).isot for frame in light}.values())
     images = Fido.search(Exposures(times), context)[0]
     return FlightFiles(
         raw, _fetch(ESISContextClient, images, folder / "reference", progress=progress, provider=provider)

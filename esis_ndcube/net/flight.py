@@ -115,12 +115,12 @@ class ESISFlightClient(BaseClient):
             for channel in flight.channels
         ]
         columns = list(zip(*rows, strict=True)) or [()] * 5
-        time, frame, channel, camera, kind = columns
-        name = [flight.files.pattern.format(channel=c, frame=f) for c, f in zip(channel, frame, strict=True)]
+        time, frame_number, channel, camera, kind = columns
+        name = [flight.files.pattern.format(channel=c, frame=f) for c, f in zip(channel, frame_number, strict=True)]
         response = FlightResponse(
             {
                 "Time": Time(list(time), scale="utc") if time else Time([], format="mjd", scale="utc"),
-                "Frame": np.array(frame, dtype=int),
+                "Frame": np.array(frame_number, dtype=int),
                 "Channel": np.array(channel, dtype=int),
                 "Camera": np.array(camera, dtype=str),
                 "Kind": np.array(kind, dtype=str),
@@ -225,8 +225,8 @@ class ESISFlightClient(BaseClient):
         return {}
 
 
-def _kind(flight, frame):
-    return "light" if flight.is_light(frame) else "dark" if flight.is_dark(frame) else "other"
+def _kind(flight, frame_number):
+    return "light" if flight.is_light(frame_number) else "dark" if flight.is_dark(frame_number) else "other"
 
 
 def _remote_file(row, path, overwrite, keys):

@@ -435,7 +435,7 @@ def _unite(cube, one, other):
 def _describe(value, operand):
     """What stands in the history."""
     if is_cube(value):
-        parts = {"frame": value.frame, "channel": value.channel}
+        parts = {"frame_number": value.frame_number, "channel": value.channel}
         return {name: np.asarray(part).tolist() for name, part in parts.items() if part is not None}
     unit = {} if operand.unit is None else {"unit": operand.unit.to_string()}
     if np.ndim(operand.data) == 0:

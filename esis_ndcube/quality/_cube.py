@@ -13,7 +13,7 @@ FINE, COARSE = 1.0, 8.0
 def check(cube, *, flags=False):
     """Refuse a cube without all four axes, or without flags where they are needed."""
     check_cube(cube, 3)
-    check_axes(cube, "frame", "channel", *["flags"] * flags)
+    check_axes(cube, "frame_number", "channel", *["flags"] * flags)
 
 
 def field_stop(cube, time, channel):

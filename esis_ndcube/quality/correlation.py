@@ -37,7 +37,7 @@ def pair_correlation(cube, *, region="full", clip=None):
     Returns
     -------
     `~astropy.table.Table`
-        A row per exposure and pair: ``frame``, ``first`` and ``second`` (channel numbers), ``correlation``.
+        A row per exposure and pair: ``frame_number``, ``first`` and ``second`` (channel numbers), ``correlation``.
 
     Raises
     ------
@@ -63,7 +63,7 @@ def pair_correlation(cube, *, region="full", clip=None):
         raise ValueError(msg)
     check(cube, flags=region == "clean")
     rows = []
-    for time, frame in enumerate(cube.frame):
+    for time, frame_number in enumerate(cube.frame_number):
         bad = np.asarray(invalid_pixels(cube.data, cube.mask, time))
         images = [_image(image, ~mask, clip) for image, mask in zip(np.asarray(cube.data[time]), bad, strict=True)]
         if region == "clean":
@@ -76,9 +76,9 @@ def pair_correlation(cube, *, region="full", clip=None):
             else:
                 good = ~(bad[i] | bad[j])
                 value = coefficient(images[i][good], images[j][good])
-            rows.append((int(frame), int(cube.channel[i]), int(cube.channel[j]), value))
+            rows.append((int(frame_number), int(cube.channel[i]), int(cube.channel[j]), value))
     # Of a single channel there are no rows.
-    names, dtype = ("frame", "first", "second", "correlation"), (int, int, int, float)
+    names, dtype = ("frame_number", "first", "second", "correlation"), (int, int, int, float)
     return Table(rows=rows or None, names=names, dtype=dtype)
 
 
@@ -96,8 +96,8 @@ def correlation_table(cube, *, clip=99.5):
     Returns
     -------
     `~astropy.table.Table`
-        A row per exposure and pair: ``frame``, ``first``, ``second``, and `pair_correlation` in the regions ``full``,
-        ``octagon`` and ``clean``, and ``clipped``: in the region ``"octagon"`` with clipped images.
+        A row per exposure and pair: ``frame_number``, ``first``, ``second``, and `pair_correlation` in the regions
+        ``full``, ``octagon`` and ``clean``, and ``clipped``: in the region ``"octagon"`` with clipped images.
 
     Raises
     ------
@@ -116,7 +116,7 @@ def correlation_table(cube, *, clip=99.5):
         options = {"region": "octagon", "clip": clip} if name == "clipped" else {"region": name}
         found = pair_correlation(cube, **options)
         if table is None:
-            table = found["frame", "first", "second"]
+            table = found["frame_number", "first", "second"]
         table[name] = found["correlation"]
         table[name].info.format = ".4f"
     return table
@@ -140,8 +140,8 @@ def correlation_ratio(cube, other, *, region="full", clip=None):
     Returns
     -------
     `~astropy.table.Table`
-        A row per exposure and pair of channels that both have: ``frame``, ``first``, ``second``, ``correlation``,
-        ``other`` (the correlation in the other cube) and ``ratio``.
+        A row per exposure and pair of channels that both have: ``frame_number``, ``first``, ``second``,
+        ``correlation``, ``other`` (the correlation in the other cube) and ``ratio``.
 
     Raises
     ------
@@ -161,15 +161,15 @@ def correlation_ratio(cube, other, *, region="full", clip=None):
             first, second = (getattr(x, "name", x) for x in (first, second))
             msg = f"got cubes of {name} {first} and {second}, expected two of one {name}"
             raise ValueError(msg)
-    keys = ["frame", "first", "second"]
+    keys = ["frame_number", "first", "second"]
     tables = [pair_correlation(x, region=region, clip=clip) for x in (cube, other)]
     tables[1].rename_column("correlation", "other")
     # Empty tables can not be joined.
     table = join(*tables, keys=keys) if all(map(len, tables)) else ()
     if not len(table):
         msg = (
-            f"got cubes of frames {_numbers(cube.frame)}, channels {_numbers(cube.channel)}, and of frames "
-            f"{_numbers(other.frame)}, channels {_numbers(other.channel)}, expected a pair of channels in common"
+            f"got cubes of frames {_numbers(cube.frame_number)}, channels {_numbers(cube.channel)}, and of frames "
+            f"{_numbers(other.frame_number)}, channels {_numbers(other.channel)}, expected a pair of channels in common"
         )
         raise ValueError(msg)
     table["ratio"] = table["correlation"] / table["other"]

@@ -48,7 +48,7 @@ def plot_correlation(table, column="correlation", *, axes=None):
     >>> from astropy.table import Table
     >>> from esis_ndcube.quality.figures import plot_correlation
     >>> rows = [(109, 1, 2, 0.91), (110, 1, 2, 0.92), (111, 1, 2, 0.92)]
-    >>> axes = plot_correlation(Table(rows=rows, names=("frame", "first", "second", "correlation")))
+    >>> axes = plot_correlation(Table(rows=rows, names=("frame_number", "first", "second", "correlation")))
     >>> axes.get_legend_handles_labels()[1]
     ['1-2']
     """
@@ -188,11 +188,11 @@ def plot_residual(tiles, *, axes=None):
     >>> from esis_ndcube.quality.figures import plot_residual
     >>> axes = plot_residual(tile_residual(ESISLevel3Cube.read("l3.fits")))  # doctest: +SKIP
     """
-    _check(tiles, "frame", "first", "second", "dx", "dy")
-    rms = tiles["frame", "first", "second"]
+    _check(tiles, "frame_number", "first", "second", "dx", "dy")
+    rms = tiles["frame_number", "first", "second"]
     rms["square"] = np.asarray(tiles["dx"]) ** 2 + np.asarray(tiles["dy"]) ** 2
     if len(rms):
-        rms = rms.group_by(["frame", "first", "second"]).groups.aggregate(np.mean)
+        rms = rms.group_by(["frame_number", "first", "second"]).groups.aggregate(np.mean)
     rms["rms"] = np.sqrt(rms["square"])
     axes = _plot_groups(axes, rms, ("first", "second"), "rms")
     axes.set(ylabel="RMS residual in tiles [pixel]")
@@ -200,7 +200,7 @@ def plot_residual(tiles, *, axes=None):
     return axes
 
 
-def plot_tiles(tiles, frame=None, *, figure=None):
+def plot_tiles(tiles, frame_number=None, *, figure=None):
     """
     Draw where the channels of each pair lie apart.
 
@@ -208,7 +208,7 @@ def plot_tiles(tiles, frame=None, *, figure=None):
     ----------
     tiles : `~astropy.table.Table`
         As `~esis_ndcube.quality.tile_residual` gives it.
-    frame : `int`, optional
+    frame_number : `int`, optional
         Raw frame number; by default the mean over all exposures is drawn.
     figure : `~matplotlib.figure.Figure`, optional
         Where to draw; by default in a new figure.
@@ -231,14 +231,15 @@ def plot_tiles(tiles, frame=None, *, figure=None):
     >>> figure = plot_tiles(tile_residual(ESISLevel3Cube.read("l3.fits")), 124)  # doctest: +SKIP
     """
     keys = "first", "second", "x", "y"
-    _check(tiles, "frame", *keys, "dx", "dy")
-    if frame is not None:
-        tiles = tiles[np.asarray(tiles["frame"]) == frame]
+    _check(tiles, "frame_number", *keys, "dx", "dy")
+    if frame_number is not None:
+        tiles = tiles[np.asarray(tiles["frame_number"]) == frame_number]
     if not len(tiles):
-        msg = f"got a table without tiles of {'any frame' if frame is None else f'frame {frame}'}: nothing to draw"
+        wanted = "any frame" if frame_number is None else f"frame {frame_number}"
+        msg = f"got a table without tiles of {wanted}: nothing to draw"
         raise ValueError(msg)
-    count = len(np.unique(tiles["frame"]))
-    title = f"frame {tiles['frame'][0]}" if count == 1 else f"mean of {count} exposures"
+    count = len(np.unique(tiles["frame_number"]))
+    title = f"frame {tiles['frame_number'][0]}" if count == 1 else f"mean of {count} exposures"
     tiles = tiles[(*keys, "dx", "dy")].group_by(list(keys)).groups.aggregate(np.mean)
     pairs = list(dict.fromkeys(zip(tiles["first"].tolist(), tiles["second"].tolist(), strict=True)))
     columns = min(len(pairs), 3 if len(pairs) <= 9 else 5)
@@ -360,13 +361,13 @@ def _groups(table, keys):
 
 
 def _plot_groups(axes, table, keys, column, *, error=None):
-    _check(table, "frame", *keys, column, *([] if error is None else [error]))
+    _check(table, "frame_number", *keys, column, *([] if error is None else [error]))
     axes = _new_axes(axes)
     for label, style, rows in _groups(table, keys):
-        rows = rows[np.argsort(rows["frame"])]
+        rows = rows[np.argsort(rows["frame_number"])]
         bars = None if error is None else np.asarray(rows[error])
         values = np.asarray(rows[column])
-        axes.errorbar(rows["frame"], values, yerr=bars, label=label, markersize=4, linewidth=1.2, **style)
+        axes.errorbar(rows["frame_number"], values, yerr=bars, label=label, markersize=4, linewidth=1.2, **style)
     axes.set_xlabel("Frame")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
@@ -375,7 +376,7 @@ def _plot_groups(axes, table, keys, column, *, error=None):
 
 
 def _scatter(axes, table, keys, unit):
-    _check(table, "frame", *keys, "dx", "dy")
+    _check(table, "frame_number", *keys, "dx", "dy")
     axes = _new_axes(axes, 5.6, 4.4)
     largest = 0
     for label, style, rows in _groups(table, keys):

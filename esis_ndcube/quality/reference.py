@@ -15,7 +15,7 @@ from esis_ndcube.utils.times import nearest_in_time
 __all__ = ["offset_to_map"]
 
 
-def offset_to_map(cube, reference, *, frame=None):
+def offset_to_map(cube, reference, *, frame_number=None):
     """
     Offset and correlation of every channel to a reference image, at the reference's own resolution.
 
@@ -25,15 +25,16 @@ def offset_to_map(cube, reference, *, frame=None):
         Shape (time, channel, y, x).
     reference : `~sunpy.map.GenericMap`
         The image.
-    frame : `int`, optional
+    frame_number : `int`, optional
         Raw frame number of the exposure; by default the one nearest in time to the image.
 
     Returns
     -------
     `~astropy.table.QTable`
-        A row per channel: ``frame``, ``channel``, ``dx`` and ``dy`` (how far the channel lies from the reference) in
-        arcsec, ``correlation`` inside of the field stop. It measures the fit, and an error of the reference's own
-        pointing is not in it: +1.5, +1.3 arcsec for the digitized image of the 2019 flight, against the team's fit.
+        A row per channel: ``frame_number``, ``channel``, ``dx`` and ``dy`` (how far the channel lies from the
+        reference) in arcsec, ``correlation`` inside of the field stop. It measures the fit, and an error of the
+        reference's own pointing is not in it: +1.5, +1.3 arcsec for the digitized image of the 2019 flight,
+        against the team's fit.
 
     Raises
     ------
@@ -49,11 +50,11 @@ def offset_to_map(cube, reference, *, frame=None):
     >>> table = offset_to_map(cube, sunpy.map.Map("aia_304.fits"))  # doctest: +SKIP
     """
     check(cube, flags=True)
-    if frame is None:
+    if frame_number is None:
         (time,), seconds = nearest_in_time(cube.time, reference.reference_date)
-        warn_of_gap("images", abs(seconds[0]) * u.s, "frame=")
+        warn_of_gap("images", abs(seconds[0]) * u.s, "frame_number=")
     else:
-        time = find_number("frame", frame, cube.frame, "the cube's: ")
+        time = find_number("frame", frame_number, cube.frame_number, "the cube's: ")
     # The images are compared on the coarser of both grids. The cube may be a part of the flight's grid.
     grid = observed_grid(cube.flight, reference.observer_coordinate, reference.reference_date)
     grid.wcs.crpix = cube[time, 0].wcs.wcs.crpix
@@ -72,7 +73,7 @@ def offset_to_map(cube, reference, *, frame=None):
         split = (shape[0], factor, shape[1], factor)
         inside = good[blocks].reshape(split).all((1, 3)) & np.isfinite(image)
         if not inside.any():
-            rows.append((int(cube.frame[time]), int(channel), np.nan * u.arcsec, np.nan * u.arcsec, np.nan))
+            rows.append((int(cube.frame_number[time]), int(channel), np.nan * u.arcsec, np.nan * u.arcsec, np.nan))
             continue
         mean = np.where(good, data, 0)[blocks].reshape(split).mean((1, 3))
         first, second = (filtered(a, inside) for a in (image, mean))
@@ -81,8 +82,8 @@ def offset_to_map(cube, reference, *, frame=None):
         dx, dy = image_shift(first[box], second[box])
         scale = pixel_size(coarse) * u.arcsec
         value = coefficient(image[inside], mean[inside])
-        rows.append((int(cube.frame[time]), int(channel), dx * scale, dy * scale, value))
-    table = QTable(rows=rows, names=("frame", "channel", "dx", "dy", "correlation"))
+        rows.append((int(cube.frame_number[time]), int(channel), dx * scale, dy * scale, value))
+    table = QTable(rows=rows, names=("frame_number", "channel", "dx", "dy", "correlation"))
     for name in ("dx", "dy", "correlation"):
         table[name].info.format = ".3f"
     return table

@@ -51,7 +51,7 @@ def tile_residual(cube):
     Returns
     -------
     `~astropy.table.Table`
-        A row per exposure, pair and tile: ``frame``, ``first``, ``second``, ``x``, ``y`` (center of the tile),
+        A row per exposure, pair and tile: ``frame_number``, ``first``, ``second``, ``x``, ``y`` (center of the tile),
         ``dx``, ``dy`` in pixels: how far the second channel lies from the first.
 
     Raises
@@ -78,7 +78,7 @@ def tile_residual(cube):
                 dx, dy = image_shift(first[tile], second[tile])
                 if np.isfinite(dx):
                     rows.append((*head, x + (_TILE - 1) / 2, y + (_TILE - 1) / 2, dx, dy))
-    return Table(rows=rows or None, names=("frame", "first", "second", "x", "y", "dx", "dy"))
+    return Table(rows=rows or None, names=("frame_number", "first", "second", "x", "y", "dx", "dy"))
 
 
 def pair_offset(cube):
@@ -101,8 +101,8 @@ def pair_offset(cube):
     Returns
     -------
     `~astropy.table.Table`
-        A row per exposure and pair: ``frame``, ``first``, ``second``, ``dx``, ``dy`` in pixels: how far the second
-        channel lies from the first.
+        A row per exposure and pair: ``frame_number``, ``first``, ``second``, ``dx``, ``dy`` in pixels: how far the
+        second channel lies from the first.
 
     Raises
     ------
@@ -122,13 +122,13 @@ def pair_offset(cube):
     for head, first, second, inside in _pairs(cube):
         y, x = (slice(max(i.min() - _REACH, 0), i.max() + 1 + _REACH) for i in np.nonzero(inside))
         rows.append((*head, *image_shift(first[y, x], second[y, x], inside=inside[y, x])))
-    return Table(rows=rows or None, names=("frame", "first", "second", "dx", "dy"))
+    return Table(rows=rows or None, names=("frame_number", "first", "second", "dx", "dy"))
 
 
 def _pairs(cube):
     """Frame and channels, both filtered images and the pixels to compare, of every pair that has some."""
     check(cube, flags=True)
-    for time, frame in enumerate(cube.frame):
+    for time, frame_number in enumerate(cube.frame_number):
         good = ~np.asarray(invalid_pixels(cube.data, cube.mask, time))
         images = [
             filtered(image, valid) if valid.any() else None
@@ -138,7 +138,7 @@ def _pairs(cube):
         for i, j in combinations(range(len(images)), 2):
             inside = stops[i] & stops[j]
             if images[i] is not None and images[j] is not None and inside.any():
-                yield (int(frame), int(cube.channel[i]), int(cube.channel[j])), images[i], images[j], inside
+                yield (int(frame_number), int(cube.channel[i]), int(cube.channel[j])), images[i], images[j], inside
 
 
 @plain_arrays("first", "second", "inside")

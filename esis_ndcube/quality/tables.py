@@ -25,8 +25,8 @@ def summary(cube):
     Returns
     -------
     `~astropy.table.Table`
-        A row per exposure: ``frame``, ``time``, mean ``correlation`` of the pairs of channels over the full frame and
-        over the field stop, RMS ``residual`` of the tiles in pixels, number of channels ``aligned``,
+        A row per exposure: ``frame_number``, ``time``, mean ``correlation`` of the pairs of channels over the full
+        frame and over the field stop, RMS ``residual`` of the tiles in pixels, number of channels ``aligned``,
         and of those whose alignment is ``weak``.
 
     Raises
@@ -61,15 +61,17 @@ def summarize(cube, correlations, tiles):
         As `summary`.
     """
     rows = []
-    for time, frame in enumerate(cube.frame):
-        of_frame = tiles[tiles["frame"] == frame] if len(tiles) else tiles
+    for time, frame_number in enumerate(cube.frame_number):
+        of_frame = tiles[tiles["frame_number"] == frame_number] if len(tiles) else tiles
         residual = np.sqrt(np.mean(of_frame["dx"] ** 2 + of_frame["dy"] ** 2)) if len(of_frame) else np.nan
         alignments = () if cube.alignment is None else cube.alignment[time]
         states = [image_status(alignment) for alignment in alignments]
-        pairs = correlations[correlations["frame"] == frame]
+        pairs = correlations[correlations["frame_number"] == frame_number]
         means = [_mean(pairs[name]) for name in ("full", "octagon")]
-        rows.append((int(frame), cube.time[time].isot, *means, residual, states.count("aligned"), states.count("weak")))
-    names = "frame", "time", "correlation full", "correlation octagon", "residual", "aligned", "weak"
+        rows.append(
+            (int(frame_number), cube.time[time].isot, *means, residual, states.count("aligned"), states.count("weak"))
+        )
+    names = "frame_number", "time", "correlation full", "correlation octagon", "residual", "aligned", "weak"
     table = Table(rows=rows, names=names)
     table["residual"].unit = u.pix
     for name in names[2:5]:

@@ -26,8 +26,9 @@ def throughput(cube, *, region=None):
     Returns
     -------
     `~astropy.table.QTable`
-        A row per image: ``frame``, ``time``, ``channel``, ``throughput`` and ``error`` by photon and read noise of
-        both exposures, which is 0 for the brightest one; NaN as in `~esis_ndcube.corrections.normalize.masked_means`.
+        A row per image: ``frame_number``, ``time``, ``channel``, ``throughput`` and ``error`` by photon and read noise
+        of both exposures, which is 0 for the brightest one; NaN as in
+        `~esis_ndcube.corrections.normalize.masked_means`.
 
     Raises
     ------
@@ -54,7 +55,7 @@ def throughput(cube, *, region=None):
     error = value * np.hypot(relative, np.take_along_axis(relative, best, axis=0))
     known = np.isfinite(np.take_along_axis(relative, best, axis=0))
     np.put_along_axis(error, best, np.where(known, 0, np.nan), axis=0)
-    result = table["frame", "time", "channel"]
+    result = table["frame_number", "time", "channel"]
     result["throughput"] = value.ravel() * u.one
     result["error"] = error.ravel() * u.one
     for name in ("throughput", "error"):

@@ -244,7 +244,7 @@ def _frame_source(level1, line, number):
     rows, columns = level1.data.shape[-2:]
     y, x = np.ogrid[:rows, :columns]
     region = line_region(flight, number, line, x, y)
-    for time in np.argsort(np.abs(level1.frame - flight.pose_frame), kind="stable"):
+    for time in np.argsort(np.abs(level1.frame_number - flight.pose_frame), kind="stable"):
         image = np.where(region, np.asarray(level1.data[time, index], dtype=np.float32), np.float32(np.nan))
         image[frame_flags(level1, (time, index)) & int(Flag.INVALID) != 0] = np.nan
         if np.isfinite(image[region]).mean() > _MIN_LIT and np.nanstd(image) > 0:
@@ -252,11 +252,11 @@ def _frame_source(level1, line, number):
     else:
         msg = f"channel {number} has no usable frame to point the others by: give a reference image"
         raise ValueError(msg)
-    frame, mid_time = int(level1.frame[time]), level1.meta["mid_time"][time, index]
+    frame_number, mid_time = int(level1.frame_number[time]), level1.meta["mid_time"][time, index]
     earth = get_earth(mid_time)
     grid = observed_grid(flight, earth, mid_time)
-    pose = Alignment.from_pose(flight, number, frame=frame, line=line, time=mid_time, grid=grid)
-    name = f"flight pose, channel {number} of frame {frame}"
+    pose = Alignment.from_pose(flight, number, frame_number=frame_number, line=line, time=mid_time, grid=grid)
+    name = f"flight pose, channel {number} of frame {frame_number}"
     return FrameSource(name, mid_time, earth, pixel_size(grid), image, pose)
 
 

@@ -29,7 +29,7 @@ def alignment_text(alignments):
         errors = [alignment.error.to_value("arcsec") for alignment in weak]
         what = [f"error {' to '.join(dict.fromkeys(f'{e:.2f}' for e in (min(errors), max(errors))))} arcsec or more"]
         if every.size > 1:
-            what.insert(0, "frame " + ", ".join(map(str, dict.fromkeys(alignment.frame for alignment in weak))))
+            what.insert(0, "frame " + ", ".join(map(str, dict.fromkeys(alignment.frame_number for alignment in weak))))
         parts.append(f"{len(weak) if every.size > 1 else ''} weak ({', '.join(what)})".lstrip())
     if count := states.count("not aligned"):
         parts.append(f"{count} not aligned" if every.size > 1 else "not aligned")

@@ -39,7 +39,7 @@ class Alignment:
         This is the direction that is fitted and that resampling needs; the other one is its exact inverse.
     grid : `~astropy.wcs.WCS`
         Celestial WCS of the grid that the transform starts from.
-    channel, frame : `int`
+    channel, frame_number : `int`
         Channel and raw frame number.
     line : `str`
         The spectral line.
@@ -71,7 +71,7 @@ class Alignment:
     --------
     >>> from esis_ndcube import ESIS_1
     >>> from esis_ndcube.registration import Alignment
-    >>> alignment = Alignment.from_pose(ESIS_1, 2, frame=124, line="O V", time="2019-09-30T18:08:36.6")
+    >>> alignment = Alignment.from_pose(ESIS_1, 2, frame_number=124, line="O V", time="2019-09-30T18:08:36.6")
     >>> print(alignment)
     Channel 2, frame 124, O V: pose from flight pose
       rotation -67.175 deg, shear 0.104 deg, scale 0.8198 x 0.7801
@@ -83,7 +83,7 @@ class Alignment:
     transform: PolynomialTransform
     grid: WCS
     channel: int
-    frame: int
+    frame_number: int
     line: str
     stage: str
     reference: str
@@ -125,7 +125,7 @@ class Alignment:
                 getattr(self, name).setflags(write=False)
 
     @classmethod
-    def from_pose(cls, flight, channel, *, frame, line, time, grid=None):
+    def from_pose(cls, flight, channel, *, frame_number, line, time, grid=None):
         """
         The alignment that a flight's starting pose gives.
 
@@ -135,7 +135,7 @@ class Alignment:
             The flight.
         channel : `int`
             Channel number.
-        frame : `int`
+        frame_number : `int`
             Raw frame number.
         line : `str`
             The spectral line.
@@ -152,7 +152,7 @@ class Alignment:
         Examples
         --------
         >>> from esis_ndcube import ESIS_1, Alignment
-        >>> alignment = Alignment.from_pose(ESIS_1, 1, frame=124, line="O V", time="2019-09-30T18:08:36.6")
+        >>> alignment = Alignment.from_pose(ESIS_1, 1, frame_number=124, line="O V", time="2019-09-30T18:08:36.6")
         >>> alignment.stage, alignment.transform.degree
         ('pose', 1)
         """
@@ -162,7 +162,7 @@ class Alignment:
             transform=transform,
             grid=flight.grid if grid is None else grid,
             channel=int(channel),
-            frame=int(frame),
+            frame_number=int(frame_number),
             line=flight.line(line).name,
             stage="pose",
             reference="flight pose",
@@ -176,14 +176,14 @@ class Alignment:
         weak = f"weak, error {self.error:.3f}: " if self.status == "weak" else ""
         fit = "" if self.stage == "pose" else f", score {self.score:.4f} ({weak}{self.reason})"
         return (
-            f"Channel {self.channel}, frame {self.frame}, {self.line}: {self.stage} from {self.reference}{fit}\n"
+            f"Channel {self.channel}, frame {self.frame_number}, {self.line}: {self.stage} from {self.reference}{fit}\n"
             f"  rotation {parts['rotation']:.3f} deg, shear {parts['shear']:.3f} deg, "
             f"scale {parts['scale_x']:.4f} x {parts['scale_y']:.4f}\n"
             f"  grid center at detector pixel ({parts['u']:.2f}, {parts['v']:.2f})"
         )
 
     def __repr__(self):
-        return f"<Alignment {self.stage} of channel {self.channel}, frame {self.frame}, {self.line}>"
+        return f"<Alignment {self.stage} of channel {self.channel}, frame {self.frame_number}, {self.line}>"
 
     def world_to_detector(self, longitude, latitude):
         """
@@ -203,7 +203,7 @@ class Alignment:
         --------
         >>> import astropy.units as u
         >>> from esis_ndcube import ESIS_1, Alignment
-        >>> alignment = Alignment.from_pose(ESIS_1, 1, frame=124, line="O V", time="2019-09-30T18:08:36.6")
+        >>> alignment = Alignment.from_pose(ESIS_1, 1, frame_number=124, line="O V", time="2019-09-30T18:08:36.6")
         >>> column, row = alignment.world_to_detector(13.2 * u.arcsec, -17.6 * u.arcsec)
         >>> float(column.round(1)), float(row.round(1))
         (1477.9, 602.7)
@@ -232,7 +232,7 @@ class Alignment:
         Examples
         --------
         >>> from esis_ndcube import ESIS_1, Alignment
-        >>> alignment = Alignment.from_pose(ESIS_1, 1, frame=124, line="O V", time="2019-09-30T18:08:36.6")
+        >>> alignment = Alignment.from_pose(ESIS_1, 1, frame_number=124, line="O V", time="2019-09-30T18:08:36.6")
         >>> longitude, latitude = alignment.detector_to_world(1476.8, 600.0)
         >>> longitude.round(1)
         <Quantity 13.2 arcsec>
@@ -268,7 +268,7 @@ class Alignment:
         >>> from dataclasses import replace
         >>> from esis_ndcube import ESIS_1
         >>> from esis_ndcube.registration import Alignment
-        >>> alignment = Alignment.from_pose(ESIS_1, 1, frame=124, line="O V", time="2019-09-30T18:08:36.6")
+        >>> alignment = Alignment.from_pose(ESIS_1, 1, frame_number=124, line="O V", time="2019-09-30T18:08:36.6")
         >>> shift_only = np.diag([0.1, 0, 0, 0.1, 0, 0]) ** 2
         >>> replace(alignment, covariance=shift_only).coordinate_uncertainty(600, 600)[0].round(3)
         <Quantity 0.073 arcsec>
@@ -329,7 +329,7 @@ class Alignment:
         --------
         >>> from esis_ndcube import ESIS_1
         >>> from esis_ndcube.registration import Alignment
-        >>> alignment = Alignment.from_pose(ESIS_1, 1, frame=124, line="O V", time="2019-09-30T18:08:36.6")
+        >>> alignment = Alignment.from_pose(ESIS_1, 1, frame_number=124, line="O V", time="2019-09-30T18:08:36.6")
         >>> alignment.to_gwcs().pixel_to_world(1476.8, 600.0).Tx.round(1)
         <Longitude 13.2 arcsec>
         """

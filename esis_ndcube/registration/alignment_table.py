@@ -13,7 +13,7 @@ __all__ = ["alignments_from_table", "alignments_to_table"]
 
 _SCALARS = {
     "channel": "i4",
-    "frame": "i4",
+    "frame_number": "i4",
     "line": str,
     "stage": str,
     "reference": str,
@@ -50,7 +50,7 @@ def alignments_to_table(alignments):
     --------
     >>> from esis_ndcube import ESIS_1
     >>> from esis_ndcube.registration import Alignment, alignments_from_table, alignments_to_table
-    >>> alignment = Alignment.from_pose(ESIS_1, 1, frame=124, line="O V", time="2019-09-30T18:08:36.6")
+    >>> alignment = Alignment.from_pose(ESIS_1, 1, frame_number=124, line="O V", time="2019-09-30T18:08:36.6")
     >>> alignments_from_table(alignments_to_table([[alignment, None]]))
     array([[<Alignment pose of channel 1, frame 124, O V>, None]], dtype=object)
     """
@@ -98,6 +98,15 @@ def alignments_to_table(alignments):
     return table
 
 
+def swap_columns(table):
+    """Give columns of alignments the names that they have in files, or back those in Python; in place."""
+    for old, new in (("frame_number", "frame"), ("frame", "frame_number")):
+        if old in table.colnames:
+            table.rename_column(old, new)
+            break
+    return table
+
+
 def alignments_from_table(table):
     """
     Read alignments from a table.
@@ -121,7 +130,7 @@ def alignments_from_table(table):
     --------
     >>> from esis_ndcube import ESIS_1
     >>> from esis_ndcube.registration import Alignment, alignments_from_table, alignments_to_table
-    >>> alignment = Alignment.from_pose(ESIS_1, 1, frame=124, line="O V", time="2019-09-30T18:08:36.6")
+    >>> alignment = Alignment.from_pose(ESIS_1, 1, frame_number=124, line="O V", time="2019-09-30T18:08:36.6")
     >>> alignments_from_table(alignments_to_table([[alignment], [None]])).shape
     (2, 1)
     """

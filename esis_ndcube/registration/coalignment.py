@@ -10,7 +10,7 @@ from astropy.time import Time
 
 from esis_ndcube.registration._status import alignment_text
 from esis_ndcube.registration.alignment import grid_header
-from esis_ndcube.registration.alignment_table import alignments_from_table, alignments_to_table
+from esis_ndcube.registration.alignment_table import alignments_from_table, alignments_to_table, swap_columns
 from esis_ndcube.utils.output import temporary_output
 
 __all__ = ["Coalignment"]
@@ -53,7 +53,7 @@ class Coalignment:
     >>> level1 = ESISLevel1Cube.from_raw("frames")  # doctest: +SKIP
     >>> found = coalign(level1)  # doctest: +SKIP
     >>> found.linear[0, 0].score, found.final[0, 0].score  # doctest: +SKIP
-    >>> cube = form_level3(level1, found.without(frame=138))  # doctest: +SKIP
+    >>> cube = form_level3(level1, found.without(frame_number=138))  # doctest: +SKIP
     """
 
     linear: np.ndarray
@@ -70,13 +70,13 @@ class Coalignment:
         rows = [f"  {name}: {alignment_text(getattr(self, name))}" for name in _STAGES]
         return "\n".join([f"Coalignment with {self.reference}", *rows])
 
-    def without(self, frame, channel=None):
+    def without(self, frame_number, channel=None):
         """
         Leave an image out, or an exposure.
 
         Parameters
         ----------
-        frame : `int`
+        frame_number : `int`
             Raw frame number.
         channel : `int`, optional
             Channel number; by default all channels of the exposure.
@@ -95,10 +95,10 @@ class Coalignment:
         --------
         >>> from esis_ndcube import ESISLevel1Cube, coalign
         >>> found = coalign(ESISLevel1Cube.from_raw("frames"))  # doctest: +SKIP
-        >>> found.without(frame=138, channel=1).final[-1, 0] is None  # doctest: +SKIP
+        >>> found.without(frame_number=138, channel=1).final[-1, 0] is None  # doctest: +SKIP
         True
         """
-        chosen = self._find(frame, channel)
+        chosen = self._find(frame_number, channel)
         arrays = {name: getattr(self, name).copy() for name in _STAGES}
         for array in arrays.values():
             array[chosen] = None
@@ -140,22 +140,26 @@ class Coalignment:
         if grid_header(alignment.grid) != grid_header(self.grid):
             msg = "got an alignment on another grid, expected one on the grid of the others: fit it with this reference"
             raise ValueError(msg)
-        chosen = self._find(alignment.frame, alignment.channel)
+        chosen = self._find(alignment.frame_number, alignment.channel)
         array = getattr(self, alignment.stage).copy()
         array[chosen] = dataclasses.replace(alignment, grid=self.grid)
         return dataclasses.replace(self, **{alignment.stage: array})
 
-    def _find(self, frame, channel):
+    def _find(self, frame_number, channel):
         """Which of the images are of an exposure and a channel, or of all its channels."""
-        known = {name: np.full(self.linear.shape, -1) for name in ("frame", "channel")}
+        known = {name: np.full(self.linear.shape, -1) for name in ("frame_number", "channel")}
         for array in (self.linear, self.final):
             for index, alignment in np.ndenumerate(array):
                 if alignment is not None:
                     for name, numbers in known.items():
                         numbers[index] = getattr(alignment, name)
-        chosen = (known["frame"] == frame) & ((known["channel"] == channel) if channel is not None else True)
+        chosen = (known["frame_number"] == frame_number) & (
+            (known["channel"] == channel) if channel is not None else True
+        )
         if not chosen.any():
-            msg = f"got frame {frame}{'' if channel is None else f', channel {channel}'}, which no alignment is of"
+            msg = (
+                f"got frame {frame_number}{'' if channel is None else f', channel {channel}'}, which no alignment is of"
+            )
             raise ValueError(msg)
         return chosen
 
@@ -178,7 +182,7 @@ class Coalignment:
         --------
         >>> from esis_ndcube import ESISLevel1Cube, coalign
         >>> table = coalign(ESISLevel1Cube.from_raw("frames")).to_table()  # doctest: +SKIP
-        >>> table[table["status"] == "weak"]["frame", "channel", "error"]  # doctest: +SKIP
+        >>> table[table["status"] == "weak"]["frame_number", "channel", "error"]  # doctest: +SKIP
         """
         result = alignments_to_table(np.concatenate([self.linear, self.final]))
         if not len(result):
@@ -221,7 +225,7 @@ class Coalignment:
         >>> from esis_ndcube import ESISLevel1Cube, coalign
         >>> coalign(ESISLevel1Cube.from_raw("frames")).write("coalignment.ecsv")  # doctest: +SKIP
         """
-        table = self.to_table()
+        table = swap_columns(self.to_table())
         with temporary_output(path, overwrite=overwrite) as temporary:
             table.write(temporary, format="ascii.ecsv", overwrite=True)
 
@@ -254,7 +258,7 @@ class Coalignment:
         >>> form_level3(ESISLevel1Cube.from_raw("frames"), found)  # doctest: +SKIP
         """
         try:
-            table = Table.read(path, format="ascii.ecsv")
+            table = swap_columns(Table.read(path, format="ascii.ecsv"))
             meta = table.meta
             linear, final = np.split(alignments_from_table(table), 2)
             times = [

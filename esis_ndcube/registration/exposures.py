@@ -129,7 +129,7 @@ def coalign_frames(
     references = prepare_references(
         level1, reference, line=line, reference_channel=reference_channel, max_gap=max_gap, rotate=rotate
     )
-    count = len(level1.frame)
+    count = len(level1.frame_number)
     align = partial(align_exposure, reference_channel=reference_channel, degree=degree)
     tasks = _tasks(level1, line, references, dict.fromkeys(range(count), align), workers)
     results = stream(tasks, total=count, workers=workers, description="Aligning" if progress else None)
@@ -186,9 +186,9 @@ def _tasks(level1, line, references, functions, workers):
     """Tasks that call a function with the exposure of each index."""
     flight, last = level1.flight, None
     for index, function in functions.items():
-        frame = int(level1.frame[index])
+        frame_number = int(level1.frame_number[index])
         poses = [
-            Alignment.from_pose(flight, channel, frame=frame, line=line, time=time, grid=references.grid)
+            Alignment.from_pose(flight, channel, frame_number=frame_number, line=line, time=time, grid=references.grid)
             for channel, time in zip(level1.channel, level1.meta["mid_time"][index], strict=True)
         ]
         bad = level1._mask_part(index)
@@ -224,9 +224,11 @@ def _confirmed(alignments, anchor):
 def _report(alignments, anchor):
     bad = [a for a in alignments.flat if a is not None and not a.converged]
     if bad:
-        rows = ", ".join(f"frame {a.frame} channel {a.channel} ({a.reason})" for a in bad)
+        rows = ", ".join(f"frame {a.frame_number} channel {a.channel} ({a.reason})" for a in bad)
         warn_user(f"{len(bad)} of {alignments.size} frames could not be aligned and are left out: {rows}")
-    weak = [row[anchor].frame for row in alignments if not row[anchor].converged and any(a.converged for a in row)]
+    weak = [
+        row[anchor].frame_number for row in alignments if not row[anchor].converged and any(a.converged for a in row)
+    ]
     if weak:
         warn_user(
             f"in frames {weak} the reference channel could not be aligned: their other channels are aligned with the "

@@ -12,7 +12,7 @@ from esis_ndcube.utils.checks import find_number, named_axes
 __all__ = ["pointing_table"]
 
 
-def pointing_table(alignments, frames, times, *, flight, line, reference_frame=None):
+def pointing_table(alignments, frame_numbers, times, *, flight, line, reference_frame_number=None):
     """
     Motion of the Sun on the detectors.
 
@@ -24,7 +24,7 @@ def pointing_table(alignments, frames, times, *, flight, line, reference_frame=N
     ----------
     alignments : `numpy.ndarray` of `~esis_ndcube.Alignment` or None
         Shape (time, channel).
-    frames : sequence of `int`
+    frame_numbers : sequence of `int`
         Raw frame numbers, shape (time,).
     times : `~astropy.time.Time`
         Mid-exposure times, shape (time,).
@@ -32,21 +32,21 @@ def pointing_table(alignments, frames, times, *, flight, line, reference_frame=N
         The flight.
     line : `str`
         The spectral line.
-    reference_frame : `int`, optional
+    reference_frame_number : `int`, optional
         Frame number of the chosen exposure; by default the one of the flight's pose if it is there, or else
         the middle one.
 
     Returns
     -------
     `~astropy.table.QTable`
-        A row for each exposure and channel with ``time``, ``frame``, ``channel``, ``dx`` and ``dy`` (arcsec
+        A row for each exposure and channel with ``time``, ``frame_number``, ``channel``, ``dx`` and ``dy`` (arcsec
         along solar x and y), ``roll`` (deg, positive where the Sun's image turned counter-clockwise) and
         ``status``, as `Alignment.status <esis_ndcube.Alignment.status>`; NaN where there is no alignment.
 
     Raises
     ------
     ValueError
-        If ``reference_frame`` is not one of the frames.
+        If ``reference_frame_number`` is not one of the frames.
 
     Examples
     --------
@@ -57,16 +57,18 @@ def pointing_table(alignments, frames, times, *, flight, line, reference_frame=N
     >>> times = Time(["2019-09-30T18:08:00", "2019-09-30T18:08:10"])
     >>> alignments = np.empty((2, 1), dtype=object)
     >>> for i, time in enumerate(times):
-    ...     pose = {"frame": 124 + i, "line": "O V", "time": time, "grid": ESIS_1.grid}
+    ...     pose = {"frame_number": 124 + i, "line": "O V", "time": time, "grid": ESIS_1.grid}
     ...     alignments[i, 0] = Alignment.from_pose(ESIS_1, 2, **pose)
     >>> table = pointing_table(alignments, [124, 125], times, flight=ESIS_1, line="O V")
     >>> table["dx"]
     <Quantity [0., 0.] arcsec>
     """
-    frames = np.asarray(frames)
-    if reference_frame is None:
-        reference_frame = flight.pose_frame if flight.pose_frame in frames else frames[len(frames) // 2]
-    chosen = find_number("reference frame", reference_frame, frames, "the cube's: ")
+    frame_numbers = np.asarray(frame_numbers)
+    if reference_frame_number is None:
+        reference_frame_number = (
+            flight.pose_frame if flight.pose_frame in frame_numbers else frame_numbers[len(frame_numbers) // 2]
+        )
+    chosen = find_number("reference frame", reference_frame_number, frame_numbers, "the cube's: ")
     values = np.full((*alignments.shape, 3), np.nan)
     numbers = np.zeros(alignments.shape[1], dtype=int)
     for j, column in enumerate(alignments.T):
@@ -78,47 +80,50 @@ def pointing_table(alignments, frames, times, *, flight, line, reference_frame=N
             if alignment is not None:
                 values[i, j] = _motion(alignment, column[chosen], center)
     table = QTable()
-    table["time"] = times[np.repeat(np.arange(frames.size), numbers.size)]
-    table["frame"] = np.repeat(frames, numbers.size)
-    table["channel"] = np.tile(numbers, frames.size)
+    table["time"] = times[np.repeat(np.arange(frame_numbers.size), numbers.size)]
+    table["frame_number"] = np.repeat(frame_numbers, numbers.size)
+    table["channel"] = np.tile(numbers, frame_numbers.size)
     for k, (name, unit) in enumerate({"dx": u.arcsec, "dy": u.arcsec, "roll": u.deg}.items()):
         table[name] = values[..., k].ravel() * unit
     table["status"] = [image_status(alignment) for alignment in alignments.ravel()]
-    table.meta["reference_frame"] = int(reference_frame)
+    table.meta["reference_frame_number"] = int(reference_frame_number)
     return table
 
 
-def cube_pointing(cube, reference_frame=None):
+def cube_pointing(cube, reference_frame_number=None):
     """The table of a cube of Level 3, as its method ``pointing`` explains."""
     alignments = cube.alignment if cube.alignment is not None else cube.alignment_linear
-    if alignments is None or cube.frame is None:
+    if alignments is None or cube.frame_number is None:
         msg = "this cube carries no alignments: cubes of form_level3, and parts of them, have a pointing"
         raise ValueError(msg)
     named_axes(cube)
-    frames, channels = np.atleast_1d(cube.frame), np.atleast_1d(cube.channel)
+    frame_numbers, channels = np.atleast_1d(cube.frame_number), np.atleast_1d(cube.channel)
     array = np.empty(alignments.shape if isinstance(alignments, np.ndarray) else (), dtype=object)
     array[...] = alignments
     return pointing_table(
-        array.reshape(frames.size, channels.size),
-        frames,
-        cube.time.reshape(frames.size),
+        array.reshape(frame_numbers.size, channels.size),
+        frame_numbers,
+        cube.time.reshape(frame_numbers.size),
         flight=cube.flight,
         line=cube.line,
-        reference_frame=reference_frame,
+        reference_frame_number=reference_frame_number,
     )
 
 
-def image_alignment(cube, frame, channel):
+def image_alignment(cube, frame_number, channel):
     """The alignment that one image was resampled with."""
     alignments = cube.applied_alignment
     index = []
-    for name, number, numbers in (("frame", frame, cube.frame), ("channel", channel, cube.channel)):
+    for name, argument, number, numbers in (
+        ("frame", "frame_number", frame_number, cube.frame_number),
+        ("channel", "channel", channel, cube.channel),
+    ):
         if numbers is None:
             msg = f"this cube is of no single {name}, and so has no detector coordinates"
             raise ValueError(msg)
         numbers = np.atleast_1d(numbers)
         if number is None and numbers.size > 1:
-            msg = f"got a cube of {numbers.size} {name}s, expected one: cut out an image, or give {name}="
+            msg = f"got a cube of {numbers.size} {name}s, expected one: cut out an image, or give {argument}="
             raise ValueError(msg)
         index.append((0 if number is None else find_number(name, number, numbers), numbers.size))
     (i, rows), (j, columns) = index
@@ -127,8 +132,8 @@ def image_alignment(cube, frame, channel):
         alignment = alignments.reshape(rows, columns)[i, j]
     if alignment is None:
         msg = (
-            f"the image of frame {np.atleast_1d(cube.frame)[i]}, channel {np.atleast_1d(cube.channel)[j]} has no "
-            "alignment: there was no frame, its fit failed, or the cube does not come from form_level3"
+            f"the image of frame {np.atleast_1d(cube.frame_number)[i]}, channel {np.atleast_1d(cube.channel)[j]} has "
+            "no alignment: there was no frame, its fit failed, or the cube does not come from form_level3"
         )
         raise ValueError(msg)
     return alignment

@@ -215,7 +215,7 @@ def provenance_tables(cube):
         tables.append(PageTable(f"Vignetting, {fit.source}", ["Channel", "Slope", "Error"], rows))
     if cube.normalization is not None:
         columns = ["Frame", *(f"Channel {number}" for number in cube.channel)]
-        rows = [[str(f), *(cell(x) for x in row)] for f, row in zip(cube.frame, cube.normalization, strict=True)]
+        rows = [[str(f), *(cell(x) for x in row)] for f, row in zip(cube.frame_number, cube.normalization, strict=True)]
         tables.append(PageTable("Factors of the normalization", columns, rows))
     rows = [["esis_ndcube", package_version()], *([name, version(name)] for name in _PACKAGES)]
     return [*tables, PageTable("Versions that made this page", ["Package", "Version"], rows)]
@@ -235,5 +235,5 @@ def _alignment_row(alignment):
     parts = alignment.transform.decompose(*alignment.transform.origin)
     shape = [cell(parts[name]) for name in ("rotation", "scale_x", "scale_y")]
     place = [cell(parts[name], ".2f") for name in ("u", "v")]
-    names = [str(alignment.frame), str(alignment.channel), alignment.stage]
+    names = [str(alignment.frame_number), str(alignment.channel), alignment.stage]
     return [*names, cell(alignment.score), *shape, *place, cell(alignment.error), alignment.status, alignment.reason]

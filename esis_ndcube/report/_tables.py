@@ -6,7 +6,13 @@ import numpy as np
 
 # Longer tables are folded.
 _LONG = 12
-_HEADINGS = {"first": "First channel", "second": "Second channel", "dx": "Along x", "dy": "Along y"}
+_HEADINGS = {
+    "frame_number": "Frame",
+    "first": "First channel",
+    "second": "Second channel",
+    "dx": "Along x",
+    "dy": "Along y",
+}
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,7 @@ def write_report(cube, path, *, reference=None, source=None, overwrite=False, pr
     check_cube(cube, 3)
     path = check_output(path, overwrite, inputs=[cube, reference])
     template = _template()
-    check_axes(cube, "flight", "line", "frame")
+    check_axes(cube, "flight", "line", "frame_number")
     return write_text(path, template.render(_content(cube, reference, source, progress)), overwrite=overwrite)
 
 
@@ -116,7 +116,7 @@ def _content(cube, reference, source, progress):
         "shape": cube.shape[2:],
         "start": start,
         "line": cube.line,
-        "pictures": _pictures(cube, reference, int(cube.frame[start]), pair),
+        "pictures": _pictures(cube, reference, int(cube.frame_number[start]), pair),
         "quality": [quality_section(MEASURES[name], table) for name, table in measured.items()],
         "provenance": {
             "tables": provenance_tables(cube),
@@ -167,7 +167,7 @@ def _seen(cube, time):
 
 
 def _label(cube, index):
-    return f"Frame {int(cube.frame[index])}, {cube.time[index].isot[:19].replace('T', ' ')} UTC"
+    return f"Frame {int(cube.frame_number[index])}, {cube.time[index].isot[:19].replace('T', ' ')} UTC"
 
 
 def _note(cube, tables, index):
@@ -181,7 +181,7 @@ def _note(cube, tables, index):
             weak = f", {row['weak']} weak" if row["weak"] else ""
             parts.append(f"{row['aligned']} of {len(cube.channel)} channels aligned{weak}")
     if "throughput" in tables:
-        here = tables["throughput"][tables["throughput"]["frame"] == cube.frame[index]]
+        here = tables["throughput"][tables["throughput"]["frame_number"] == cube.frame_number[index]]
         parts.append(f"relative brightness {cell(median(here['throughput'].value), '.3f')}")
     return ", ".join(parts)
 
@@ -189,7 +189,7 @@ def _note(cube, tables, index):
 def _facts(cube, source):
     flight = cube.flight
     line = flight.line(cube.line)
-    frames, times = cube.frame, cube.time
+    frames, times = cube.frame_number, cube.time
     scale = " × ".join(f"{step:g}" for step in flight.grid_cdelt)
     rows = [
         ("File", source),
@@ -229,14 +229,14 @@ def _headlines(cube, tables):
     return found
 
 
-def _pictures(cube, reference, frame, pair):
+def _pictures(cube, reference, frame_number, pair):
     """Figures of one exposure with axes."""
-    where = f"frame {frame}"
-    drawings = [("All channels", f"The images of all channels of {where}.", lambda: plot_channels(cube, frame))]
+    where = f"frame {frame_number}"
+    drawings = [("All channels", f"The images of all channels of {where}.", lambda: plot_channels(cube, frame_number))]
     if pair is not None:
         text = f"Channel {pair[0]} minus channel {pair[1]}, {where}, without what a bright other line overlaps."
-        drawings.append(("Difference of two channels", text, lambda: plot_difference(cube, *pair, frame)))
+        drawings.append(("Difference of two channels", text, lambda: plot_difference(cube, *pair, frame_number)))
     if reference is not None:
         text = f"The minimum of the channels of {where} beside the reference image."
-        drawings.append(("With the reference", text, lambda: plot_with_reference(cube, reference, frame)))
+        drawings.append(("With the reference", text, lambda: plot_with_reference(cube, reference, frame_number)))
     return [page_figure(title, text, draw, lossless=False) for title, text, draw in drawings]

@@ -135,7 +135,7 @@ def reproject_alignment(
     >>> from esis_ndcube import ESIS_1
     >>> from esis_ndcube.registration import Alignment
     >>> from esis_ndcube.resample import reproject_alignment
-    >>> alignment = Alignment.from_pose(ESIS_1, 1, frame=124, line="O V", time="2019-09-30T18:08:36.6")
+    >>> alignment = Alignment.from_pose(ESIS_1, 1, frame_number=124, line="O V", time="2019-09-30T18:08:36.6")
     >>> array, footprint = reproject_alignment((np.ones((1040, 2048)), alignment), ESIS_1.grid, order=1)
     >>> array.shape, float(np.nanmax(array))
     ((1270, 1270), 1.0)
@@ -268,7 +268,7 @@ def detector_coordinates(alignment, wcs, shape):
     >>> from esis_ndcube import ESIS_1
     >>> from esis_ndcube.registration import Alignment
     >>> from esis_ndcube.resample import detector_coordinates
-    >>> alignment = Alignment.from_pose(ESIS_1, 1, frame=124, line="O V", time="2019-09-30T18:08:36.6")
+    >>> alignment = Alignment.from_pose(ESIS_1, 1, frame_number=124, line="O V", time="2019-09-30T18:08:36.6")
     >>> detector_coordinates(alignment, ESIS_1.grid, (2, 2))[0].round(2)
     array([[799.47, 800.24],
            [799.78, 800.54]])
@@ -446,7 +446,7 @@ def correlation_factor(alignment, wcs=None, *, order="bicubic", position=None):
     >>> from esis_ndcube import ESIS_1
     >>> from esis_ndcube.registration import Alignment
     >>> from esis_ndcube.resample import correlation_factor
-    >>> alignment = Alignment.from_pose(ESIS_1, 1, frame=124, line="O V", time="2019-09-30T18:08:36.6")
+    >>> alignment = Alignment.from_pose(ESIS_1, 1, frame_number=124, line="O V", time="2019-09-30T18:08:36.6")
     >>> round(correlation_factor(alignment), 2)
     1.43
     """

@@ -15,7 +15,7 @@ _KNOTS = 24
 _EDGE = 0.6  # Half width in pixels of the soft edge of the field stop.
 
 
-def line_photons(truth, sky, scene, frame, channel, line):
+def line_photons(truth, sky, scene, frame_number, channel, line):
     """
     Mean photons of one line.
 
@@ -27,7 +27,7 @@ def line_photons(truth, sky, scene, frame, channel, line):
         What samples the scene.
     scene : `numpy.ndarray`
         The line's scene.
-    frame, channel : `int`
+    frame_number, channel : `int`
         Raw frame number and channel number.
     line : `~esis_ndcube.flight.Line`
         The line.
@@ -47,7 +47,7 @@ def line_photons(truth, sky, scene, frame, channel, line):
     if (high <= low).any():
         return None, None
     columns, rows = (np.arange(a, b, dtype=float) for a, b in zip(low, high, strict=True))
-    x, y = _sky_coordinates(truth, frame, channel, line, columns, rows)
+    x, y = _sky_coordinates(truth, frame_number, channel, line, columns, rows)
     photons = sky.sample(scene, x, y)
     photons *= truth.vignetting(channel, columns, line=line).astype(np.float32)
     if config.field_stop:
@@ -55,19 +55,19 @@ def line_photons(truth, sky, scene, frame, channel, line):
     relative = line.intensity / flight.line(flight.pose_line).intensity
     photons *= np.float32(config.brightness * relative)
     event = truth.event
-    if event is not None and event.strength[truth.frames.index(frame)]:
-        _add_event(photons, truth, frame, channel, line, columns, rows, relative)
-    photons *= np.float32(truth.extinction[truth.frames.index(frame)])
+    if event is not None and event.strength[truth.frame_numbers.index(frame_number)]:
+        _add_event(photons, truth, frame_number, channel, line, columns, rows, relative)
+    photons *= np.float32(truth.extinction[truth.frame_numbers.index(frame_number)])
     if config.blur:
         photons = _blurred(photons, truth.focus(channel, line), stop, columns, rows, config.blur)
     return photons, (slice(low[1], high[1]), slice(low[0], high[0]))
 
 
-def _sky_coordinates(truth, frame, channel, line, columns, rows):
+def _sky_coordinates(truth, frame_number, channel, line, columns, rows):
     """Sky in arcsec from the middle of the scene, for every pixel: exact on knots and splines between."""
     knots = [np.linspace(w[0] - 1, w[-1] + 1, max(6, w.size // _KNOTS + 2)) for w in (columns, rows)]
     at = np.meshgrid(*knots, indexing="ij")
-    x, y = truth.to_grid(frame, channel, *at, line=line, doppler=True)
+    x, y = truth.to_grid(frame_number, channel, *at, line=line, doppler=True)
     sx, sy = truth._arcsec(x, y)
     center = truth._center.mean(axis=0)
     return [
@@ -98,10 +98,10 @@ def _blurred(photons, focus, stop, columns, rows, width):
     return photons * (1 - share) + gaussian_filter(photons * share, width, mode="nearest")
 
 
-def _add_event(photons, truth, frame, channel, line, columns, rows, relative):
+def _add_event(photons, truth, frame_number, channel, line, columns, rows, relative):
     event, flight = truth.event, truth.flight
-    at_u, at_v = truth.to_detector(frame, channel, *event.position, line=line, doppler=True)
-    strength = event.strength[truth.frames.index(frame)] * relative
+    at_u, at_v = truth.to_detector(frame_number, channel, *event.position, line=line, doppler=True)
+    strength = event.strength[truth.frame_numbers.index(frame_number)] * relative
     strength *= truth.vignetting(channel, at_u, line=line) / (2 * np.pi * event.width**2)
     # Equal velocities shift a line in proportion to its wavelength.
     stretch = (line.wavelength / flight.line(flight.pose_line).wavelength).to_value(u.one)

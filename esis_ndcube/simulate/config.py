@@ -63,7 +63,7 @@ class SimulationConfig:
         Transmission of the atmosphere in the first and last exposure of a whole flight; a shorter run is
         dimmed less.
     missing, blank : `bool` or `tuple`
-        One frame that was never written, and one without light; ``(frame, channel)`` says which.
+        One frame that was never written, and one without light; frame and channel number say which.
     others : `bool`
         Frames that are neither light nor darks, as the first flight has: the first of all has no exposure time and the
         next an odd one, and there are two between the light and the darks.

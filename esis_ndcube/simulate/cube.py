@@ -22,7 +22,7 @@ from esis_ndcube.wcs import level3_wcs
 __all__ = ["true_alignment", "true_cube"]
 
 
-def true_alignment(simulated, frame, channel, *, line=None, grid=None):
+def true_alignment(simulated, frame_number, channel, *, line=None, grid=None):
     """
     The alignment of a simulated frame, from the truth.
 
@@ -30,7 +30,7 @@ def true_alignment(simulated, frame, channel, *, line=None, grid=None):
     ----------
     simulated : `~esis_ndcube.simulate.SimulatedFlight`
         The simulated flight.
-    frame, channel : `int`
+    frame_number, channel : `int`
         Raw frame number and channel number.
     line : `str`, optional
         The spectral line, by default the flight's pose line.
@@ -56,23 +56,23 @@ def true_alignment(simulated, frame, channel, *, line=None, grid=None):
     degree = 3 if simulated.config.cubic_distortion else 2
     like = PolynomialTransform(np.zeros((2, TERMS[degree])), *center_and_scale(flight.grid_shape))
     x, y = sample_pixels(flight.grid_shape, 8)
-    target = simulated.truth.to_detector(frame, channel, x, y, line=line)
+    target = simulated.truth.to_detector(frame_number, channel, x, y, line=line)
     return Alignment(
         transform=nearest_transform(x, y, target, like),
         grid=_grid(simulated) if grid is None else grid,
         channel=int(channel),
-        frame=int(frame),
+        frame_number=int(frame_number),
         line=line.name,
         stage="final",
         reference="simulated truth",
-        time=simulated.mid_time(frame),
+        time=simulated.mid_time(frame_number),
         shape=flight.detector.shape,
         reason="truth",
     )
 
 
 def _grid(simulated):
-    time = simulated.mid_time(simulated.frames[len(simulated.frames) // 2])
+    time = simulated.mid_time(simulated.frame_numbers[len(simulated.frame_numbers) // 2])
     return observed_grid(simulated.flight, get_earth(time), time)
 
 
@@ -103,17 +103,17 @@ def true_cube(simulated, *, line=None, order="bicubic"):
     >>> true_cube(simulate_flight(size=8, n_exposures=1)).shape
     (1, 4, 159, 159)
     """
-    flight, frames = simulated.flight, simulated.frames
+    flight, frame_numbers = simulated.flight, simulated.frame_numbers
     line = flight.line(flight.pose_line if line is None else line)
     numbers = [channel.number for channel in flight.channels]
-    shape = (len(frames), len(numbers), *flight.grid_shape)
+    shape = (len(frame_numbers), len(numbers), *flight.grid_shape)
     data, sigma = np.empty(shape, np.float32), np.empty(shape, np.float32)
     grid = _grid(simulated)
     flags, alignments = np.empty(shape, np.uint8), np.empty(shape[:2], dtype=object)
     for index in np.ndindex(shape[:2]):
-        frame, channel = frames[index[0]], numbers[index[1]]
-        alignment = alignments[index] = true_alignment(simulated, frame, channel, line=line.name, grid=grid)
-        image, noise = _level1(simulated, frame, channel, line)
+        frame_number, channel = frame_numbers[index[0]], numbers[index[1]]
+        alignment = alignments[index] = true_alignment(simulated, frame_number, channel, line=line.name, grid=grid)
+        image, noise = _level1(simulated, frame_number, channel, line)
         position = detector_coordinates(alignment, grid, flight.grid_shape)
         array, footprint = reproject_alignment((image, alignment), grid, order=order)
         data[index] = array
@@ -122,11 +122,11 @@ def true_cube(simulated, *, line=None, order="bicubic"):
         for rank, other in enumerate(overlapping_lines(flight, line)):
             overlap = line_region(flight, channel, other, *position) & (footprint > 0)
             flags[index][overlap] |= np.uint8(Flag.OVERLAP if rank == 0 else Flag.OVERLAP_FAINT)
-    times = Time([simulated.mid_time(frame) for frame in frames])
+    times = Time([simulated.mid_time(frame_number) for frame_number in frame_numbers])
     exposure_time = np.broadcast_to(flight.cadence.to_value(u.s), shape[:2]).copy() * u.s
     meta = {
         "flight": flight,
-        "frame": np.array(frames),
+        "frame_number": np.array(frame_numbers),
         "mid_time": times[:, None] + np.zeros(shape[:2]) * u.s,
         "exposure_time": exposure_time,
         "level": 3,
@@ -139,7 +139,13 @@ def true_cube(simulated, *, line=None, order="bicubic"):
         "normalization": None,
         "history": (),
     }
-    axes = {"frame": 0, "mid_time": (0, 1), "exposure_time": (0, 1), "alignment": (0, 1), "alignment_linear": (0, 1)}
+    axes = {
+        "frame_number": 0,
+        "mid_time": (0, 1),
+        "exposure_time": (0, 1),
+        "alignment": (0, 1),
+        "alignment_linear": (0, 1),
+    }
     return ESISLevel3Cube(
         data,
         wcs=level3_wcs(grid, times, numbers, observer=get_earth(times[0]), exposure_time=exposure_time[:, 0]),
@@ -151,13 +157,13 @@ def true_cube(simulated, *, line=None, order="bicubic"):
     )
 
 
-def _level1(simulated, frame, channel, line):
+def _level1(simulated, frame_number, channel, line):
     """Photons of the line per pixel of the active area and their standard deviation."""
-    photons, gains = simulated._signal(frame, channel, simulated._lines)
+    photons, gains = simulated._signal(frame_number, channel, simulated._lines)
     gain = camera.electrons_per_photon(simulated.flight, line)
     detector = simulated.flight.detector
     read = detector.read_noise * np.mean(simulated.flight.channel(channel).gain) * simulated.config.read_noise
-    rng = simulated._rng("true cube", frame, channel)
+    rng = simulated._rng("true cube", frame_number, channel)
     electrons = camera.signal_electrons(simulated.truth, photons, gains, rng)
     electrons += rng.normal(0, 1, photons.shape) * read
     variance = photons * gains * (gains + detector.fano_factor) * simulated.config.noise + read**2

@@ -167,14 +167,14 @@ def coordinate_error(alignment, simulated):
     >>> from esis_ndcube.simulate import simulate_flight
     >>> simulated = simulate_flight(size=8)
     >>> flight = simulated.flight
-    >>> pose = Alignment.from_pose(flight, 1, frame=flight.pose_frame, line="O V", time=flight.launch)
+    >>> pose = Alignment.from_pose(flight, 1, frame_number=flight.pose_frame, line="O V", time=flight.launch)
     >>> x, y, dx, dy = coordinate_error(pose, simulated)
     >>> bool(np.hypot(dx, dy).max() < 20)
     True
     """
     rows, columns = simulated.flight.grid_shape
     y, x = np.mgrid[:rows:_STEP, :columns:_STEP].astype(float)
-    true = simulated.truth.to_detector(alignment.frame, alignment.channel, x, y, line=alignment.line)
+    true = simulated.truth.to_detector(alignment.frame_number, alignment.channel, x, y, line=alignment.line)
     found_x, found_y = alignment.transform.inverse(*true)
     inside = line_region(simulated.flight, alignment.channel, alignment.line, *true)
     return x[inside], y[inside], (found_x - x)[inside], (found_y - y)[inside]
@@ -187,14 +187,14 @@ def _rms(dx, dy):
 def _draw(cube, maps, simulated, directory):
     aligned = [[a.channel for a in row if a is not None and a.converged] for row in cube.alignment]
     index = int(np.argmax([len(channels) for channels in aligned]))
-    frame = int(cube.frame[index])
+    frame_number = int(cube.frame_number[index])
     # The reference channel first: there are no pictures of channels that could not be aligned.
     pair = sorted(aligned[index], key=lambda number: number != cube.flight.reference_channel)[:2]
     (nearest,), _ = nearest_in_time([item.reference_date for item in maps], cube.time[index])
     figures = (
-        plot_channels(cube, frame),
-        plot_with_reference(cube, maps[nearest], frame),
-        plot_difference(cube, *pair, frame) if len(pair) == 2 else None,
+        plot_channels(cube, frame_number),
+        plot_with_reference(cube, maps[nearest], frame_number),
+        plot_difference(cube, *pair, frame_number) if len(pair) == 2 else None,
         _plot_error(cube, simulated, index),
     )
     made = {directory / name: figure for name, figure in zip(_PICTURES, figures, strict=True) if figure is not None}
@@ -216,5 +216,5 @@ def _plot_error(cube, simulated, index):
         axis.set_xlabel("x [pixel]")
     axes[0].set_ylabel("y [pixel]")
     figure.colorbar(artist, ax=axes, label="Recovered minus true position [pixel]", shrink=0.8)
-    figure.suptitle(f"Error of the coordinates, frame {int(cube.frame[index])} (arrows 200 times enlarged)")
+    figure.suptitle(f"Error of the coordinates, frame {int(cube.frame_number[index])} (arrows 200 times enlarged)")
     return figure

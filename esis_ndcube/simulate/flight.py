@@ -62,7 +62,7 @@ class SimulatedFlight:
         The flight.
     config : `SimulationConfig`
         The ingredients.
-    frames, dark_frames : `tuple` of `int`
+    frame_numbers, dark_frame_numbers : `tuple` of `int`
         Raw frame numbers of the exposures and of the darks.
     seed : `int`
         Seed of the random numbers.
@@ -73,7 +73,7 @@ class SimulatedFlight:
     --------
     >>> from esis_ndcube.simulate import simulate_flight
     >>> simulated = simulate_flight(n_exposures=3, size=8)
-    >>> simulated.frames
+    >>> simulated.frame_numbers
     (123, 124, 125)
     >>> simulated.raw(124, 1).dtype
     dtype('uint16')
@@ -81,8 +81,8 @@ class SimulatedFlight:
 
     flight: Flight
     config: SimulationConfig
-    frames: tuple[int, ...]
-    dark_frames: tuple[int, ...]
+    frame_numbers: tuple[int, ...]
+    dark_frame_numbers: tuple[int, ...]
     seed: int
     reference_cadence: u.Quantity
 
@@ -97,10 +97,10 @@ class SimulatedFlight:
     @cached_property
     def truth(self):
         """The true geometry and brightness (`Truth`)."""
-        return Truth(self.flight, self.config, self.frames, self.seed)
+        return Truth(self.flight, self.config, self.frame_numbers, self.seed)
 
     @property
-    def other_frames(self):
+    def other_frame_numbers(self):
         """Raw frame numbers of the frames that are neither light nor darks (`tuple` of `int`)."""
         if not self.config.others:
             return ()
@@ -115,56 +115,56 @@ class SimulatedFlight:
         first = min(low for low, _ in (*self.flight.light_frames, *self.flight.dark_frames))
         return range(max(0, first - 2), first)
 
-    def exposure_time(self, frame):
+    def exposure_time(self, frame_number):
         """
         Exposure time of a frame.
 
         Parameters
         ----------
-        frame : `int`
+        frame_number : `int`
             Raw frame number.
 
         Returns
         -------
         `~astropy.units.Quantity`
-            The cadence, but for the first two of `other_frames`.
+            The cadence, but for the first two of `other_frame_numbers`.
 
         Examples
         --------
         >>> from esis_ndcube.simulate import simulate_flight
         >>> simulated = simulate_flight(n_exposures=2, size=8)
-        >>> [float(simulated.exposure_time(frame).value) for frame in (96, 97, 124)]
+        >>> [float(simulated.exposure_time(number).value) for number in (96, 97, 124)]
         [0.0, 11.235, 10.0]
         """
         factors = dict(zip(self._before, (0.0, _ODD), strict=False)) if self.config.others else {}
-        return factors.get(frame, 1) * self.flight.cadence
+        return factors.get(frame_number, 1) * self.flight.cadence
 
     @property
     def missing(self):
         """Frame and channel of the frame that was never written (`tuple` of `int`), or None."""
-        return self._fault(self.config.missing, len(self.frames) // 4, 1)
+        return self._fault(self.config.missing, len(self.frame_numbers) // 4, 1)
 
     @property
     def blank(self):
         """Frame and channel of the frame without light (`tuple` of `int`), or None."""
-        return self._fault(self.config.blank, len(self.frames) - 1 - len(self.frames) // 4, 2)
+        return self._fault(self.config.blank, len(self.frame_numbers) - 1 - len(self.frame_numbers) // 4, 2)
 
     def _fault(self, wanted, exposure, turn):
         if not isinstance(wanted, bool):
             return wanted
         # One exposure alone is kept whole, and so is the reference channel.
         channels = len(self.flight.channels)
-        if not wanted or len(self.frames) < 2 or channels < 2:
+        if not wanted or len(self.frame_numbers) < 2 or channels < 2:
             return None
-        return self.frames[exposure], (self.flight.reference_channel - 1 + turn) % channels + 1
+        return self.frame_numbers[exposure], (self.flight.reference_channel - 1 + turn) % channels + 1
 
-    def mid_time(self, frame):
+    def mid_time(self, frame_number):
         """
         True middle of an exposure.
 
         Parameters
         ----------
-        frame : `int`
+        frame_number : `int`
             Raw frame number, light, dark or other.
 
         Returns
@@ -181,20 +181,20 @@ class SimulatedFlight:
         """
         flight = self.flight
         first = min(low for low, _ in flight.light_frames)
-        middle = flight.launch + _FIRST_LIGHT + (frame - first + 0.5) * flight.cadence
-        if frame not in self.other_frames:
+        middle = flight.launch + _FIRST_LIGHT + (frame_number - first + 0.5) * flight.cadence
+        if frame_number not in self.other_frame_numbers:
             return middle
         # One exposure ends where the next one begins; the odd one ends in time.
-        late = self.exposure_time(frame + 1) - flight.cadence if frame + 1 in self._before else 0 * u.s
-        return middle + (flight.cadence - self.exposure_time(frame)) / 2 - late
+        late = self.exposure_time(frame_number + 1) - flight.cadence if frame_number + 1 in self._before else 0 * u.s
+        return middle + (flight.cadence - self.exposure_time(frame_number)) / 2 - late
 
-    def photons(self, frame, channel, *, line=None):
+    def photons(self, frame_number, channel, *, line=None):
         """
         Mean photons of a frame, without stray light.
 
         Parameters
         ----------
-        frame, channel : `int`
+        frame_number, channel : `int`
             Raw frame number of an exposure, and channel number.
         line : `str` or `~esis_ndcube.flight.Line`, optional
             One line only, by default all.
@@ -211,15 +211,15 @@ class SimulatedFlight:
         >>> simulated.photons(124, 1, line="O V").shape
         (130, 256)
         """
-        return self._signal(frame, channel, self._lines if line is None else [find_line(self.flight, line)])[0]
+        return self._signal(frame_number, channel, self._lines if line is None else [find_line(self.flight, line)])[0]
 
-    def spikes(self, frame, channel):
+    def spikes(self, frame_number, channel):
         """
         Pixels hit by particles.
 
         Parameters
         ----------
-        frame, channel : `int`
+        frame_number, channel : `int`
             Raw frame number, light, dark or other, and channel number.
 
         Returns
@@ -234,18 +234,18 @@ class SimulatedFlight:
         >>> int(simulated.spikes(124, 1).sum()) > 0
         True
         """
-        rows, columns, _ = camera.hits(self.truth, self._rng("hits", frame, channel))
+        rows, columns, _ = camera.hits(self.truth, self._rng("hits", frame_number, channel))
         mask = np.zeros(self.flight.detector.shape, bool)
         mask[rows, columns] = True
         return mask[::-1] if self.flight.detector.flip_y else mask
 
-    def raw(self, frame, channel):
+    def raw(self, frame_number, channel):
         """
         A raw frame.
 
         Parameters
         ----------
-        frame, channel : `int`
+        frame_number, channel : `int`
             Raw frame number, light, dark or other, and channel number.
 
         Returns
@@ -267,31 +267,31 @@ class SimulatedFlight:
         """
         flight, config, truth = self.flight, self.config, self.truth
         number = flight.channel(channel).number
-        if frame not in self.frames + self.dark_frames + self.other_frames:
+        if frame_number not in self.frame_numbers + self.dark_frame_numbers + self.other_frame_numbers:
             msg = (
-                f"unknown frame {frame!r}: exposures are {self.frames}, darks {self.dark_frames}, others "
-                f"{self.other_frames}"
+                f"unknown frame {frame_number!r}: exposures are {self.frame_numbers}, darks {self.dark_frame_numbers}, "
+                f"others {self.other_frame_numbers}"
             )
             raise ValueError(msg)
         quadrants = camera.Quadrants(truth, number)
-        rng = self._rng("noise", frame, number)
+        rng = self._rng("noise", frame_number, number)
         electrons = np.zeros(flight.detector.shape, np.float32)
-        if frame in self.frames and (frame, number) != self.blank:
-            photons, gains = self._signal(frame, number, self._lines, stray=config.stray_light)
+        if frame_number in self.frame_numbers and (frame_number, number) != self.blank:
+            photons, gains = self._signal(frame_number, number, self._lines, stray=config.stray_light)
             electrons = camera.signal_electrons(truth, photons, gains, rng)
         if flight.detector.flip_y:
             electrons = electrons[::-1].copy()
-        rows, columns, energy = camera.hits(truth, self._rng("hits", frame, number))
+        rows, columns, energy = camera.hits(truth, self._rng("hits", frame_number, number))
         np.add.at(electrons, (rows, columns), energy.astype(np.float32))
         return camera.read_out(quadrants, electrons, rng)
 
-    def header(self, frame, channel):
+    def header(self, frame_number, channel):
         """
         Header of a raw frame, with the flight's own keywords.
 
         Parameters
         ----------
-        frame, channel : `int`
+        frame_number, channel : `int`
             Raw frame number and channel number.
 
         Returns
@@ -307,24 +307,24 @@ class SimulatedFlight:
         'esis_ndcube.simulate'
         """
         flight, files = self.flight, self.flight.files
-        half = {"start": -0.5, "middle": 0.0, "end": 0.5}[flight.time_stamp] * self.exposure_time(frame)
-        stamp = self.mid_time(frame) + half - flight.clock_offset
+        half = {"start": -0.5, "middle": 0.0, "end": 0.5}[flight.time_stamp] * self.exposure_time(frame_number)
+        stamp = self.mid_time(frame_number) + half - flight.clock_offset
         header = fits.Header()
         header[files.time] = stamp.isot + "Z", "Image Timestamp"
         header[files.camera] = flight.channel(channel).camera, "Camera ID"
-        header[files.frame] = frame, "Image Sequence Number"
+        header[files.frame] = frame_number, "Image Sequence Number"
         for keyword, unit in (
             (files.exposure, files.exposure_unit),
             (files.measured_exposure, files.measured_exposure_unit),
         ):
-            header[keyword] = round((self.exposure_time(frame) / unit).to_value(u.one))
+            header[keyword] = round((self.exposure_time(frame_number) / unit).to_value(u.one))
         header["ORIGIN"] = "esis_ndcube.simulate", "Not a real flight"
         return header
 
     @property
     def reference_times(self):
         """Times of the reference images, around all exposures (`~astropy.time.Time`)."""
-        first, last = self.mid_time(self.frames[0]), self.mid_time(self.frames[-1])
+        first, last = self.mid_time(self.frame_numbers[0]), self.mid_time(self.frame_numbers[-1])
         cadence = self.reference_cadence
         count = int(np.ceil(((last - first) / cadence).to_value(u.one))) + 2
         return first + (np.arange(count) - 0.6) * cadence
@@ -386,12 +386,12 @@ class SimulatedFlight:
         """
         directory, flight = Path(directory), self.flight
         raw = {
-            (frame, channel.number): directory
+            (frame_number, channel.number): directory
             / "raw"
-            / flight.files.pattern.format(channel=channel.number, frame=frame)
-            for frame in sorted(self.dark_frames + self.frames + self.other_frames)
+            / flight.files.pattern.format(channel=channel.number, frame=frame_number)
+            for frame_number in sorted(self.dark_frame_numbers + self.frame_numbers + self.other_frame_numbers)
             for channel in flight.channels
-            if (frame, channel.number) != self.missing
+            if (frame_number, channel.number) != self.missing
         }
         slug = re.sub(r"\W+", "_", flight.reference_name.lower())
         stamps = [re.sub(r"\W", "", time.isot[:19]) for time in self.reference_times]
@@ -403,8 +403,8 @@ class SimulatedFlight:
                     raise FileExistsError(msg)
         for path in [*raw.values(), *images]:
             path.parent.mkdir(parents=True, exist_ok=True)
-        for (frame, channel), path in raw.items():
-            write_image(path, self.raw(frame, channel), self.header(frame, channel))
+        for (frame_number, channel), path in raw.items():
+            write_image(path, self.raw(frame_number, channel), self.header(frame_number, channel))
         for index, path in enumerate(images):
             write_image(path, *self.reference(index))
         return SimulatedFiles(tuple(raw.values()), tuple(images))
@@ -438,20 +438,20 @@ class SimulatedFlight:
             kept[recipe] = self._sky.scene(recipe, seconds)
         return kept[recipe]
 
-    def _signal(self, frame, channel, lines, stray=0.0):
+    def _signal(self, frame_number, channel, lines, stray=0.0):
         """Photons per pixel and mean electrons per photon, rows as in Level 1."""
-        flight, time = self.flight, self.mid_time(frame)
+        flight, time = self.flight, self.mid_time(frame_number)
         photons = np.zeros(flight.detector.shape, np.float32)
         electrons = np.zeros(flight.detector.shape, np.float32)
         for line in lines:
             scene = self._scene(recipe(flight, line), time)
-            part, where = camera.line_photons(self.truth, self._sky, scene, frame, channel, line)
+            part, where = camera.line_photons(self.truth, self._sky, scene, frame_number, channel, line)
             if part is not None:
                 photons[where] += part
                 electrons[where] += part * np.float32(camera.electrons_per_photon(flight, line))
         pose_gain = camera.electrons_per_photon(flight, flight.line(flight.pose_line))
         if stray:
-            level = stray * self.truth.extinction[self.frames.index(frame)]
+            level = stray * self.truth.extinction[self.frame_numbers.index(frame_number)]
             level *= np.mean(flight.channel(channel).gain)
             photons += np.float32(level / pose_gain)
             electrons += np.float32(level)
@@ -510,7 +510,7 @@ def simulate_flight(flight=ESIS_1, *, n_exposures=4, size="small", seed=0, n_dar
         raise ValueError(msg)
     flight = shrink(flight, factor)
     light, dark = (
-        [frame for first, last in ranges for frame in range(first, last + 1)]
+        [frame_number for first, last in ranges for frame_number in range(first, last + 1)]
         for ranges in (flight.light_frames, flight.dark_frames)
     )
     n_exposures = len(light) if n_exposures is None else n_exposures
@@ -522,8 +522,8 @@ def simulate_flight(flight=ESIS_1, *, n_exposures=4, size="small", seed=0, n_dar
     return SimulatedFlight(
         flight=flight,
         config=replace(config or SimulationConfig(), **ingredients),
-        frames=tuple(light[start : start + n_exposures]),
-        dark_frames=tuple(dark[index] for index in picked),
+        frame_numbers=tuple(light[start : start + n_exposures]),
+        dark_frame_numbers=tuple(dark[index] for index in picked),
         seed=int(seed),
         reference_cadence=cadence,
     )

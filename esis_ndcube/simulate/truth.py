@@ -100,7 +100,7 @@ class Truth:
         The flight.
     config : `SimulationConfig`
         The ingredients.
-    frames : `tuple` of `int`
+    frame_numbers : `tuple` of `int`
         Raw frame numbers of the exposures.
     seed : `int`
         Seed of the random numbers.
@@ -118,7 +118,7 @@ class Truth:
 
     flight: Flight
     config: SimulationConfig
-    frames: tuple[int, ...]
+    frame_numbers: tuple[int, ...]
     seed: int
 
     def _rng(self, name):
@@ -128,7 +128,7 @@ class Truth:
     def _phase(self):
         """Time of the exposures since the pose frame, in units of all light frames of the flight."""
         total = sum(last - first + 1 for first, last in self.flight.light_frames)
-        return (np.array(self.frames) - self.flight.pose_frame) / total
+        return (np.array(self.frame_numbers) - self.flight.pose_frame) / total
 
     @cached_property
     def shift(self):
@@ -145,7 +145,7 @@ class Truth:
     @cached_property
     def roll(self):
         """Roll of the Sun on the grid (`numpy.ndarray`, shape (time,)), counter-clockwise in radian."""
-        return self._rng("roll").standard_normal(len(self.frames)) * self.config.roll.to_value(u.rad)
+        return self._rng("roll").standard_normal(len(self.frame_numbers)) * self.config.roll.to_value(u.rad)
 
     @cached_property
     def distortion(self):
@@ -162,7 +162,7 @@ class Truth:
     @cached_property
     def extinction(self):
         """Transmission of the atmosphere (`numpy.ndarray`, shape (time,))."""
-        count = len(self.frames)
+        count = len(self.frame_numbers)
         if not self.config.extinction:
             return np.ones(count)
         total = sum(last - first + 1 for first, last in self.flight.light_frames)
@@ -322,13 +322,13 @@ class Truth:
         return self._speed(x, y) * factor
 
     @plain_arrays("x", "y")
-    def to_detector(self, frame, channel, x, y, *, line=None, doppler=False):
+    def to_detector(self, frame_number, channel, x, y, *, line=None, doppler=False):
         """
         Detector pixels of output-grid pixels.
 
         Parameters
         ----------
-        frame : `int`
+        frame_number : `int`
             Raw frame number.
         channel : `int`
             Channel number.
@@ -358,7 +358,7 @@ class Truth:
         (194.0, 62.0)
         """
         x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
-        time, index = self._index(frame), channel - 1
+        time, index = self._index(frame_number), channel - 1
         line = find_line(self.flight, line)
         pose = self.flight.pose(channel, line)
         sx, sy = self._arcsec(x, y)
@@ -382,13 +382,13 @@ class Truth:
         return bent[0], bent[1]
 
     @plain_arrays("column", "row")
-    def to_grid(self, frame, channel, column, row, *, line=None, doppler=False):
+    def to_grid(self, frame_number, channel, column, row, *, line=None, doppler=False):
         """
         Output-grid pixels of detector pixels: the inverse of `to_detector`.
 
         Parameters
         ----------
-        frame, channel : `int`
+        frame_number, channel : `int`
             Raw frame number and channel number.
         column, row : `float` or `numpy.ndarray`
             Pixels of the active detector area, as `to_detector` returns them.
@@ -422,7 +422,7 @@ class Truth:
         x, y = np.tensordot(inverse, np.stack([column - pose[0, 2], row - pose[1, 2]]), axes=1)
         # The map is nearly its own linear part, so that steps with that part alone converge fast.
         for _ in range(60):
-            at = self.to_detector(frame, channel, x, y, line=line, doppler=doppler)
+            at = self.to_detector(frame_number, channel, x, y, line=line, doppler=doppler)
             dx, dy = np.tensordot(inverse, np.stack([column - at[0], row - at[1]]), axes=1)
             x, y = x + dx, y + dy
             if (np.maximum(np.abs(dx), np.abs(dy))[known] < 1e-10).all():
@@ -441,8 +441,8 @@ class Truth:
         center = self._center.mean(axis=0)
         position = self._pixels(center[0] + radius * np.cos(angle), center[1] + radius * np.sin(angle))
         # It lasts over the middle third of the exposures: of four exposures, the middle two.
-        index = np.arange(len(self.frames)) - (len(self.frames) - 1) / 2
-        strength = np.exp(-0.5 * (index / (len(self.frames) / 8)) ** 2)
+        index = np.arange(len(self.frame_numbers)) - (len(self.frame_numbers) - 1) / 2
+        strength = np.exp(-0.5 * (index / (len(self.frame_numbers) / 8)) ** 2)
         strength[strength < 0.1] = 0
         strength /= strength.max()
         scale = self.config.event
@@ -454,11 +454,11 @@ class Truth:
             width=2.2,
         )
 
-    def _index(self, frame):
-        if frame not in self.frames:
-            msg = f"unknown frame {frame!r}: the simulated exposures are {self.frames}"
+    def _index(self, frame_number):
+        if frame_number not in self.frame_numbers:
+            msg = f"unknown frame {frame_number!r}: the simulated exposures are {self.frame_numbers}"
             raise ValueError(msg)
-        return self.frames.index(frame)
+        return self.frame_numbers.index(frame_number)
 
     @cached_property
     def _center(self):

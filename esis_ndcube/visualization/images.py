@@ -26,7 +26,7 @@ from esis_ndcube.visualization.style import (
 __all__ = ["plot_channels", "plot_difference", "plot_with_reference"]
 
 
-def plot_channels(cube, frame=None, *, figure=None):
+def plot_channels(cube, frame_number=None, *, figure=None):
     """
     Show all channels of one exposure.
 
@@ -34,7 +34,7 @@ def plot_channels(cube, frame=None, *, figure=None):
     ----------
     cube : `~esis_ndcube.cube.ESISCube`
         Array axes (time, channel, y, x), or (channel, y, x).
-    frame : `int`, optional
+    frame_number : `int`, optional
         Raw frame number, by default the first.
     figure : `~matplotlib.figure.Figure`, optional
         Where to draw; by default in a new figure.
@@ -56,7 +56,7 @@ def plot_channels(cube, frame=None, *, figure=None):
     >>> plot_channels(ESISLevel3Cube.read("l3.fits"), 124).savefig("channels.png")  # doctest: +SKIP
     """
     check_cube(cube)
-    exposure = _exposure(cube, frame)
+    exposure = _exposure(cube, frame_number)
     images = split_images(exposure)
     # One after the other, so that masks and flags of only one are in memory; matplotlib copies what it is given.
     values, samples = map(list, zip(*map(image_and_sample, images), strict=True))
@@ -66,7 +66,7 @@ def plot_channels(cube, frame=None, *, figure=None):
     return draw_panels([group], title(exposure), figure=figure, values=shown).figure
 
 
-def plot_difference(cube, first, second, frame=None, *, figure=None):
+def plot_difference(cube, first, second, frame_number=None, *, figure=None):
     """
     Show the difference of two channels of one exposure.
 
@@ -76,7 +76,7 @@ def plot_difference(cube, first, second, frame=None, *, figure=None):
         Array axes (time, channel, y, x), or (channel, y, x).
     first, second : `int`
         Channel numbers; the second is taken from the first.
-    frame : `int`, optional
+    frame_number : `int`, optional
         Raw frame number, by default the first.
     figure : `~matplotlib.figure.Figure`, optional
         Where to draw; by default in a new figure.
@@ -98,7 +98,7 @@ def plot_difference(cube, first, second, frame=None, *, figure=None):
     >>> plot_difference(ESISLevel3Cube.read("l3.fits"), 2, 3).savefig("difference.png")  # doctest: +SKIP
     """
     check_cube(cube, 3)
-    difference = in_memory(_exposure(cube, frame).difference(first, second))
+    difference = in_memory(_exposure(cube, frame_number).difference(first, second))
     bad = invalid_pixels(difference.data, difference.mask) | flagged(difference, Flag.OVERLAP)
     limit = difference_limit(difference.data[~bad])
     norm = ImageNormalize(vmin=-limit, vmax=limit, clip=False)
@@ -107,7 +107,7 @@ def plot_difference(cube, first, second, frame=None, *, figure=None):
     return draw_panels([([difference], norm, DIVERGING)], title(difference), figure=figure, values=values).figure
 
 
-def plot_with_reference(cube, reference, frame=None, *, figure=None):
+def plot_with_reference(cube, reference, frame_number=None, *, figure=None):
     """
     Show the channels of one exposure beside a reference image.
 
@@ -117,7 +117,7 @@ def plot_with_reference(cube, reference, frame=None, *, figure=None):
         Array axes (time, channel, y, x), or (channel, y, x).
     reference : `~sunpy.map.GenericMap`
         The image.
-    frame : `int`, optional
+    frame_number : `int`, optional
         Raw frame number, by default the first.
     figure : `~matplotlib.figure.Figure`, optional
         Where to draw; by default in a new figure.
@@ -141,7 +141,7 @@ def plot_with_reference(cube, reference, frame=None, *, figure=None):
     >>> figure = plot_with_reference(cube, sunpy.map.Map("aia_304.fits"), 124)  # doctest: +SKIP
     """
     check_cube(cube)
-    exposure = in_memory(_exposure(cube, frame))
+    exposure = in_memory(_exposure(cube, frame_number))
     image = exposure[0]
     # A bad pixel of one channel is no loss, but the minimum is taken only where all channels looked.
     unseen = invalid_pixels(exposure.data, exposure.mask)
@@ -161,12 +161,12 @@ def plot_with_reference(cube, reference, frame=None, *, figure=None):
     return figure
 
 
-def _exposure(cube, frame):
+def _exposure(cube, frame_number):
     """One exposure of a cube, or the cube if it has no time axis."""
     names = axis_names(cube)
     if names[-3:] != ["channel", "y", "x"]:
         msg = f"got a cube with axes {names}, expected (time, channel, y, x) or (channel, y, x): slice with ranges"
         raise ValueError(msg)
-    frames = [] if cube.frame is None else cube.frame
-    index = 0 if frame is None else find_number("frame", frame, frames, "the cube's: ")
+    frames = [] if cube.frame_number is None else cube.frame_number
+    index = 0 if frame_number is None else find_number("frame", frame_number, frames, "the cube's: ")
     return cube if names[0] == "channel" else cube[index]

@@ -199,7 +199,7 @@ def exposure_title(cube):
     """Time and frame of a cube of one exposure."""
     if cube.time is None or not cube.time.isscalar:
         return ""
-    frame = "" if cube.frame is None or np.ndim(cube.frame) else f", frame {cube.frame}"
+    frame = "" if cube.frame_number is None or np.ndim(cube.frame_number) else f", frame {cube.frame_number}"
     return f"{cube.time.utc.isot[:19].replace('T', ' ')} UTC{frame}"
 
 

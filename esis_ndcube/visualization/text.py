@@ -56,9 +56,9 @@ def _times(cube):
         return None
     times = np.atleast_1d(cube.time.isot)
     span = times[0] if times.size == 1 else f"{times[0]} to {times[-1]}"
-    if cube.frame is None:
+    if cube.frame_number is None:
         return str(span)
-    numbers = np.atleast_1d(cube.frame)
+    numbers = np.atleast_1d(cube.frame_number)
     return f"{span} (frame {numbers[0]}{f' to {numbers[-1]}' if numbers.size > 1 else ''})"
 
 

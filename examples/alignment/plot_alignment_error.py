@@ -63,7 +63,7 @@ sigma_map = np.hypot(*(s.to_value("arcsec") for s in alignment.coordinate_uncert
 figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.6), layout="constrained", sharex=True, sharey=True)
 limit = np.percentile(np.concatenate([error, sigma]), 99.5)
 left.scatter(x, y, c=error, s=9, vmin=0, vmax=limit, cmap="viridis")
-left.set_title(f"True error, channel {alignment.channel}, frame {alignment.frame}")
+left.set_title(f"True error, channel {alignment.channel}, frame {alignment.frame_number}")
 artist = right.imshow(sigma_map, origin="lower", vmin=0, vmax=limit, cmap="viridis")
 right.contour(sigma_map, levels=np.linspace(0, limit, 7)[1:-1], colors="white", linewidths=0.7)
 right.set_title("Stated standard deviation")

@@ -33,7 +33,10 @@ print("image minus exposure:", aia.time_difference)
 
 clean = cube.clean_region()
 for index, channel in enumerate(cube.channel):
-    both = [np.corrcoef(cube.data[time, index][clean], aia.data[time][clean])[0, 1] for time in range(len(cube.frame))]
+    both = [
+        np.corrcoef(cube.data[time, index][clean], aia.data[time][clean])[0, 1]
+        for time in range(len(cube.frame_number))
+    ]
     print(f"channel {channel}: correlation {np.mean(both):.3f}")
 
 # %%
@@ -49,7 +52,7 @@ for name, pair in (("as they are", (image.data, other.data)), ("filtered", filte
 # %%
 # Both images, and both filtered.
 
-plot_with_reference(cube, images[1], cube.frame[1], figure=plt.figure(figsize=(11, 4.9), layout="constrained"))
+plot_with_reference(cube, images[1], cube.frame_number[1], figure=plt.figure(figsize=(11, 4.9), layout="constrained"))
 
 # %%
 

@@ -58,7 +58,7 @@ for index, channel in enumerate(masked.channel):
     axes.set(title=f"Channel {channel}", xlabel=" ", ylabel=" ")
     axes.coords[1].set_ticklabel_visible(index == 0)
 axes = figure.add_subplot(1, 5, 5, projection=image.wcs)
-clean = masked.clean_region(frames=masked.frame[0])
+clean = masked.clean_region(frame_numbers=masked.frame_number[0])
 lowest = masked.min_images()[0].data
 axes.imshow(np.where(clean, lowest, np.nan), origin="lower", cmap="inferno", vmin=0, vmax=60)
 axes.set(title="Clean in all", xlabel=" ", ylabel=" ")

@@ -36,7 +36,7 @@ for name, item in {"before": cube, "after": normalized}.items():
 
 figure, panels = plt.subplots(2, 3, figsize=(9, 6.2), layout="constrained")
 for row, item in zip(panels, (cube, normalized), strict=True):
-    for axes, index in zip(row, (0, len(cube.frame) // 2, -2), strict=True):
+    for axes, index in zip(row, (0, len(cube.frame_number) // 2, -2), strict=True):
         image = item[index, 0]
         axes.imshow(np.where(image.mask, np.nan, image.data), origin="lower", cmap="inferno", vmin=0, vmax=60)
         axes.set_title(f"{image.time.isot[11:19]}, {'as it is' if item is cube else 'normalized'}")
@@ -52,5 +52,5 @@ truth = simulated.truth.extinction / simulated.truth.extinction.max()
 average = curve["throughput"].value.reshape(cube.shape[:2]).mean(axis=1)
 print(f"largest difference from the truth: {np.abs(average - truth).max():.3f}")
 axes = plot_throughput(curve, axes=plt.subplots(figsize=(7.5, 4), layout="constrained")[1])
-axes.plot(cube.frame, truth, "k--", label="truth")
+axes.plot(cube.frame_number, truth, "k--", label="truth")
 axes.legend()

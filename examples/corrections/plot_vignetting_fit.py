@@ -64,7 +64,7 @@ figure = plt.figure(figsize=(12, 3.4), layout="constrained")
 for index, field in enumerate(fields):
     number = int(cube.channel[index])
     axes = figure.add_subplot(1, 4, index + 1, projection=cube.wcs[0, index])
-    column, _ = simulated.truth.to_detector(cube.frame[0], number, x, y)
+    column, _ = simulated.truth.to_detector(cube.frame_number[0], number, x, y)
     true = simulated.truth.vignetting(number, column)
     field, true = (np.where(cube.mask[0, index], np.nan, values) for values in (field, true))
     artist = axes.imshow(field, origin="lower", vmin=1, vmax=1.6)

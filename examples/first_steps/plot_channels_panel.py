@@ -37,12 +37,12 @@ for axes, channel in zip(panels.flat, level1.channel, strict=True):
 # In the cube all are upright, in one line, and show the same place at the same pixel.
 # Arrows point toward longer wavelength.
 
-plot_channels(cube, cube.frame[0], figure=plt.figure(figsize=(9.8, 8.4), layout="constrained"))
+plot_channels(cube, cube.frame_number[0], figure=plt.figure(figsize=(9.8, 8.4), layout="constrained"))
 
 # %%
 # How alike are they? Zero-lag correlations, where all are free of other lines' light.
 
-clean = cube.clean_region(frames=cube.frame[0])
+clean = cube.clean_region(frame_numbers=cube.frame_number[0])
 print(np.corrcoef(cube.data[0][:, clean]).round(3))
 
 # %%
@@ -51,5 +51,9 @@ print(np.corrcoef(cube.data[0][:, clean]).round(3))
 lowest = cube.min_images()[0]
 axes = plt.subplots(figsize=(7, 6), layout="constrained", subplot_kw={"projection": lowest.wcs})[1]
 artist = axes.imshow(np.where(lowest.mask, np.nan, lowest.data), origin="lower", cmap="inferno", vmin=0, vmax=100)
-axes.set(title=f"Minimum of the channels, frame {lowest.frame}", xlabel="Helioprojective x", ylabel="Helioprojective y")
+axes.set(
+    title=f"Minimum of the channels, frame {lowest.frame_number}",
+    xlabel="Helioprojective x",
+    ylabel="Helioprojective y",
+)
 plt.colorbar(artist, ax=axes, label=f"{cube.line} [{cube.unit}]")

@@ -40,7 +40,9 @@ clean = cube.clean_region(channels=[2, 3])
 significance = np.where(clean, difference.data / difference.uncertainty.array, 0)
 index, row, column = np.unravel_index(np.abs(significance).argmax(), significance.shape)
 position = difference[index].wcs.pixel_to_world(column, row)
-print(f"{abs(significance[index, row, column]):.0f} sigma at pixel ({column}, {row}) of frame {cube.frame[index]}")
+print(
+    f"{abs(significance[index, row, column]):.0f} sigma at pixel ({column}, {row}) of frame {cube.frame_number[index]}"
+)
 print(f"which is at {position.Tx:.0f}, {position.Ty:.0f}")
 
 # %%
@@ -54,5 +56,5 @@ print(f"truth: an event at pixel ({x:.0f}, {y:.0f})")
 # The fainter pair of marks below is the same event in another spectral line, which each channel displaces along its
 # own dispersion; thin lines are bad columns of a detector.
 
-figure = plot_difference(cube, 2, 3, cube.frame[index], figure=plt.figure(figsize=(8, 7), layout="constrained"))
+figure = plot_difference(cube, 2, 3, cube.frame_number[index], figure=plt.figure(figsize=(8, 7), layout="constrained"))
 figure.axes[0].plot(column, row, "o", ms=26, mfc="none", mec="black", transform=figure.axes[0].get_transform("pixel"))

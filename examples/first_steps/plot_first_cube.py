@@ -44,7 +44,8 @@ print(cube)
 
 image = cube[0, 1]
 esis_map = image.to_map()
-print(f"channel {image.channel}, frame {image.frame}, {esis_map.wavelength}, seen from {esis_map.dsun.to(u.AU):.3f}")
+print(f"channel {image.channel}, frame {image.frame_number}, {esis_map.wavelength}")
+print(f"seen from {esis_map.dsun.to(u.AU):.3f}")
 
 # %%
 # Sunpy knows the rest, as the graticule of the Sun.

@@ -28,7 +28,7 @@ for length, name in zip(cube.shape, cube.array_axis_physical_types, strict=True)
 # What was sliced away is not forgotten.
 
 image = cube[5, 1]
-print(f"index 1 is channel {image.channel}, index 5 is frame {image.frame} at {image.time.isot}")
+print(f"index 1 is channel {image.channel}, index 5 is frame {image.frame_number} at {image.time.isot}")
 
 # %%
 # The header of an image is that of its own exposure, for any FITS reader.

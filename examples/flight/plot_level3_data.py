@@ -59,7 +59,7 @@ references = [sunpy.map.Map(path) for path in references]
 def form(line, stage):
     cube = form_level3(level1, references, line=line, stage=stage, vignetting=False, normalize=False)
     # Of the flight, the exposures up to frame 133: later ones are dimmed by the atmosphere.
-    return cube[: np.searchsorted(cube.frame, 134)]
+    return cube[: np.searchsorted(cube.frame_number, 134)]
 
 
 linear, final = form("O V", "linear"), form("O V", "final")
@@ -72,10 +72,12 @@ print(final)
 #
 # The exposure nearest in time to the AIA image, at AIA's own resolution in the table.
 
-frame = 124
-reference = min(references, key=lambda image: abs(image.reference_date - final.time[list(final.frame).index(frame)]))
-plot_with_reference(final, reference, frame, figure=plt.figure(figsize=(11, 4.8), layout="constrained"))
-offsets = offset_to_map(final, reference, frame=frame)
+frame_number = 124
+reference = min(
+    references, key=lambda image: abs(image.reference_date - final.time[list(final.frame_number).index(frame_number)])
+)
+plot_with_reference(final, reference, frame_number, figure=plt.figure(figsize=(11, 4.8), layout="constrained"))
+offsets = offset_to_map(final, reference, frame_number=frame_number)
 print(offsets)
 
 # %%
@@ -109,7 +111,7 @@ print(f"Improved by the quadratic step: {(ratio['ratio'] > 1).sum()} of {len(rat
 # All channels of one exposure, with the mask applied, in the projection of the cube.
 # A slice of the cube has a WCS that matplotlib takes as it is.
 
-index = list(final.frame).index(frame)
+index = list(final.frame_number).index(frame_number)
 figure = plt.figure(figsize=(9, 8.4), layout="constrained")
 for channel in range(final.shape[1]):
     image = final[index, channel]
@@ -123,7 +125,7 @@ for channel in range(final.shape[1]):
 # %%
 # The same from the package, with one scale for all and arrows toward longer wavelength.
 
-plot_channels(final, frame, figure=plt.figure(figsize=(9.8, 8.4), layout="constrained"))
+plot_channels(final, frame_number, figure=plt.figure(figsize=(9.8, 8.4), layout="constrained"))
 
 # %%
 # Vignetting
@@ -132,7 +134,9 @@ plot_channels(final, frame, figure=plt.figure(figsize=(9.8, 8.4), layout="constr
 # The difference of channels 2 and 3 has a slope from side to side, and so have the differences of all pairs.
 # For the picture the channels are brought to one brightness.
 
-plot_difference(final.normalize_intensities(), 2, 3, frame, figure=plt.figure(figsize=(7, 6), layout="constrained"))
+plot_difference(
+    final.normalize_intensities(), 2, 3, frame_number, figure=plt.figure(figsize=(7, 6), layout="constrained")
+)
 
 # %%
 # It is fitted to all exposures and pairs, here by the published method, and divided out.
@@ -159,7 +163,7 @@ figure.colorbar(artist, ax=figure.axes, label="V", shrink=0.8)
 # The difference after the correction, and the trends of all pairs before and after, in photons.
 
 normalized = corrected.normalize_intensities()
-plot_difference(normalized, 2, 3, frame, figure=plt.figure(figsize=(7, 6), layout="constrained"))
+plot_difference(normalized, 2, 3, frame_number, figure=plt.figure(figsize=(7, 6), layout="constrained"))
 
 # %%
 

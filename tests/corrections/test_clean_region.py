@@ -33,7 +33,7 @@ def test_brute_force(cube, lines, bits, channels, frames):
             not cube.mask[t, c, y, x] and np.isfinite(cube.data[t, c, y, x]) and not cube.flags[t, c, y, x] & bits
             for t, c in pick
         )
-    found = cube.clean_region(channels=channels, lines=lines, frames=frames)
+    found = cube.clean_region(channels=channels, lines=lines, frame_numbers=frames)
     assert found.dtype == bool
     assert 0 < expected.sum() < expected.size
     np.testing.assert_array_equal(found, expected)
@@ -41,17 +41,17 @@ def test_brute_force(cube, lines, bits, channels, frames):
 
 def test_a_line_without_flag_needs_an_alignment(cube):
     with pytest.raises(ValueError, match="no alignment to place O III"):
-        clean_region(cube, channels=1, frames=109, lines="O III")
+        clean_region(cube, channels=1, frame_numbers=109, lines="O III")
 
 
 @pytest.mark.parametrize(
     ("choice", "words"),
     [
         ({"channels": 9}, "got channel 9, expected one of 1, 2, 3"),
-        ({"frames": [109, 300]}, "got frame 300, expected one of 109, 110, 111"),
+        ({"frame_numbers": [109, 300]}, "got frame 300, expected one of 109, 110, 111"),
         ({"channels": []}, "got no channel"),
         ({"lines": ["Fe XX"]}, r"got line 'Fe XX', expected lines that overlap O V: Mg X 609"),
-        ({"channels": 2, "frames": 110}, "channels 2 have no clean region in common"),
+        ({"channels": 2, "frame_numbers": 110}, "channels 2 have no clean region in common"),
     ],
 )
 def test_wrong_choices(cube, choice, words):

@@ -102,7 +102,7 @@ def test_file_keeps_factors_and_errors(normalized, tmp_path):
 
 def test_table_of_means(cube, sun, table):
     np.testing.assert_allclose(table["mean"].value, (GAIN * sun[4:, 3:].mean()).ravel(), rtol=1e-6)
-    assert list(table["frame"]) == [109] * 3 + [110] * 3
+    assert list(table["frame_number"]) == [109] * 3 + [110] * 3
     assert list(table["channel"]) == [1, 2, 3] * 2
     assert set(table["pixels"]) == {88}
     assert table["mean"].unit == cube.unit
@@ -154,7 +154,7 @@ def test_error_of_the_mean_by_monte_carlo():
     """Noise drawn on the detector and resampled: the scatter of the means is their stated error."""
     rng = np.random.default_rng(3)
     base = make_cube((1, 1, 90, 100), alignments=True)
-    alignment = Alignment.from_pose(ESIS_1, 1, frame=109, line="O V", time=base.time[0], grid=ESIS_1.grid)
+    alignment = Alignment.from_pose(ESIS_1, 1, frame_number=109, line="O V", time=base.time[0], grid=ESIS_1.grid)
     meta = base[:].meta
     del meta["normalization"]
     meta["alignment"][0, 0] = alignment

@@ -1,5 +1,7 @@
 """Masks by hand, against a count of crossings and against the cube's own coordinates."""
 
+import tomllib
+
 import numpy as np
 import pytest
 from helpers import assert_bits_equal, assert_cubes_equal, make_cube
@@ -104,12 +106,12 @@ def test_detector_polygon_on_level3(level3):
 
 def test_channels_and_frames(level1):
     every = PolygonMask(STAR).evaluate(level1)[0, 0]
-    found = PolygonMask(STAR, channels=[1, 3], frames=110).evaluate(level1)
+    found = PolygonMask(STAR, channels=[1, 3], frame_numbers=110).evaluate(level1)
     for time, channel in np.ndindex(2, 3):
         expected = every if time == 1 and channel != 1 else np.zeros_like(every)
         np.testing.assert_array_equal(found[time, channel], expected)
     with pytest.warns(SunpyUserWarning, match="is of no image of this cube"):
-        assert not PolygonMask(STAR, frames=7).evaluate(level1).any()
+        assert not PolygonMask(STAR, frame_numbers=7).evaluate(level1).any()
 
 
 @pytest.mark.parametrize("kind", ["level1", "level3"])
@@ -117,7 +119,7 @@ def test_masked_cube_is_a_new_one(kind, request):
     cube = request.getfixturevalue(kind)
     before = cube.mask.copy(), cube.flags.copy(), cube.history
     half = [(-1e4, -1e4), (1e4, -1e4), (1e4, 1e4)] * u.arcsec
-    polygon = PolygonMask(half if kind == "level3" else STAR, frames=110)
+    polygon = PolygonMask(half if kind == "level3" else STAR, frame_numbers=110)
     masked = mask_polygons(cube, polygon)
     inside = polygon.evaluate(cube)
     assert inside.any()
@@ -132,7 +134,7 @@ def test_masked_cube_is_a_new_one(kind, request):
     # Enough to do it again.
     (table,) = step.parameters["polygons"]
     unit = {"detector": u.pix, "sky": u.arcsec}[table.pop("coordinates")]
-    again = PolygonMask(table.pop("vertices") * unit, **table)
+    again = PolygonMask(table.pop("vertices") * unit, frame_numbers=table.pop("frames"), **table)
     np.testing.assert_array_equal(again.evaluate(cube), inside)
     for old, new in zip(before[:2], (cube.mask, cube.flags), strict=True):
         np.testing.assert_array_equal(old, new)
@@ -166,11 +168,13 @@ def test_mask_pixels(level3):
 
 def test_file_there_and_back(tmp_path):
     path = tmp_path / "polygons.toml"
-    polygons = [PolygonMask(STAR / 3, channels=[1, 4]), PolygonMask(STAR * 17 * u.arcsec, frames=(124, 125))]
+    polygons = [PolygonMask(STAR / 3, channels=[1, 4]), PolygonMask(STAR * 17 * u.arcsec, frame_numbers=(124, 125))]
     write_polygons(polygons, path)
+    # Files keep the name that the first of them had.
+    assert tomllib.loads(path.read_text())["polygon"][1]["frames"] == [124, 125]
     for one, two in zip(polygons, read_polygons(path), strict=True):
         assert_bits_equal(one.vertices.value, two.vertices.value)
-        assert (one.coordinates, one.channels, one.frames) == (two.coordinates, two.channels, two.frames)
+        assert (one.coordinates, one.channels, one.frame_numbers) == (two.coordinates, two.channels, two.frame_numbers)
     with pytest.raises(FileExistsError):
         write_polygons(polygons, path)
     write_polygons(polygons[:1], path, overwrite=True)
@@ -186,6 +190,10 @@ def test_file_there_and_back(tmp_path):
         ('[[polygon]]\ncoordinates = "sky"\nvertices = [[0, 0], [1, 0]]\n', "polygon 1.*2 vertices"),
         ('[[polygon]]\ncoordinates = "sky"\n', "polygon 1.*vertices"),
         ('[[polygon]]\ncoordinates = "sky"\nvertices = [[0, 0], [1, 0], [0, 1]]\ncolor = 1\n', "polygon 1.*color"),
+        (
+            '[[polygon]]\ncoordinates = "sky"\nvertices = [[0, 0], [1, 0], [0, 1]]\nframe_numbers = 1\n',
+            "polygon 1.*frame_numbers",
+        ),
     ],
 )
 def test_wrong_files(tmp_path, text, words):
@@ -283,7 +291,7 @@ def test_polygon_with_the_mouse(kind, request):
         click(axes, x, y)
     expected = np.array([[brute_force(np.array(drawn), x, y) for x in range(image.shape[1])]
                          for y in range(image.shape[0])])  # fmt: skip
-    np.testing.assert_array_equal(selection.polygon(frames=110).evaluate(cube)[1, 1], expected)
+    np.testing.assert_array_equal(selection.polygon(frame_numbers=110).evaluate(cube)[1, 1], expected)
     # A vertex is taken and moved.
     act(axes, "motion_notify_event", 9.3, 13.4)
     act(axes, "button_press_event", 9.3, 13.4, button=1)

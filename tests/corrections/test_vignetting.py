@@ -66,7 +66,7 @@ def test_is_what_the_simulated_flight_has():
             np.testing.assert_allclose(vignetting.evaluate(channel, x), expected, rtol=1e-12)
     # And what its pictures show: a frame with vignetting over the same without.
     plain = simulate_flight(size=6, vignetting=False)
-    frame = simulated.frames[0]
+    frame = simulated.frame_numbers[0]
     ratio = simulated.photons(frame, 4, line="O V") / np.maximum(plain.photons(frame, 4, line="O V"), 1e-6)
     rows, columns = ratio.shape
     y, x = np.mgrid[:rows, :columns]

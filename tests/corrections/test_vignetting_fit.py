@@ -257,8 +257,8 @@ def test_antiparallel_channels_alone():
     """What one of them has more, the other one has less: the Sun could have it as well."""
     cube = true_cube(simulate_flight(Flight.read(SECOND), size=1, n_exposures=1, other_lines=False))
     pair = [0, 4]
-    kept = {key: cube.meta[key] for key in ("flight", "line", "frame", "stage")}
-    meta = NDMeta(kept | {"alignment": cube.alignment[:, pair]}, axes={"frame": 0, "alignment": (0, 1)})
+    kept = {key: cube.meta[key] for key in ("flight", "line", "frame_number", "stage")}
+    meta = NDMeta(kept | {"alignment": cube.alignment[:, pair]}, axes={"frame_number": 0, "alignment": (0, 1)})
     two = ESISLevel3Cube(
         cube.data[:, pair], wcs=level3_wcs(cube.alignment[0, 0].grid, cube.time, [1, 5]), mask=cube.mask[:, pair],
         flags=cube.flags[:, pair], meta=meta,

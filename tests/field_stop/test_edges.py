@@ -39,7 +39,7 @@ def frames(flight, images):
     data = np.asarray(images)
     numbers = [channel.number for channel in flight.channels][: data.shape[1]]
     times = Time("2019-09-30T18:08:00") + 10 * np.arange(len(data)) * u.s
-    meta = {"flight": flight, "frame": np.arange(1, len(data) + 1)}
+    meta = {"flight": flight, "frame_number": np.arange(1, len(data) + 1)}
     wcs = level1_wcs(data.shape[2:], times, numbers)
     return ESISLevel1Cube(data, wcs=wcs, flags=np.zeros(data.shape, "u1"), meta=meta, unit="electron")
 
@@ -125,15 +125,15 @@ def test_simulated_flight(level1, simulated):
     edges = find_edges(level1)
     there = np.ones((2, 4), bool)
     frame, channel = simulated.blank
-    there[edges.frames.index(frame), edges.channels.index(channel)] = False
+    there[edges.frame_numbers.index(frame), edges.channels.index(channel)] = False
     assert np.isnan(edges.shift[~there]).all()
     assert np.isfinite(edges.shift[there]).all()
     assert np.sqrt(np.mean(edges.shift[there] ** 2)) < 0.3
     assert np.nanmax(np.abs(edges.sides)) < 2
     table = edges.table()
-    assert table.colnames == ["frame", "channel", "du", "du_error", "dv", "dv_error", "parts", "residual"]
+    assert table.colnames == ["frame_number", "channel", "du", "du_error", "dv", "dv_error", "parts", "residual"]
     assert len(table) == 8
-    np.testing.assert_array_equal(edges.shift_of(edges.frames[1], 2), edges.shift[1, 1])
+    np.testing.assert_array_equal(edges.shift_of(edges.frame_numbers[1], 2), edges.shift[1, 1])
 
 
 @pytest.mark.slow
@@ -201,7 +201,7 @@ def test_clean_of_one_faint_line(cube):
     names = [line.name for line in overlapping_lines(cube.flight, cube.line)]
     faint = find_line(cube.flight, "O III")
     assert faint.name in names[1:]
-    here = {"channels": 2, "frames": cube.frame[0]}
+    here = {"channels": 2, "frame_numbers": cube.frame_number[0]}
     own = cube.clean_region(lines=[], **here)
     position = detector_coordinates(cube.alignment[0, 1], cube.wcs[0, 1], cube.shape[-2:])
     shift = [cube.meta[key][0, 1] for key in ("field_stop_u", "field_stop_v")]

@@ -66,7 +66,7 @@ def test_images_and_coordinates(folder, expected):
     np.testing.assert_allclose(late, 10.41, atol=1e-3)
     assert cube.time[0].isot == "2019-09-30T18:06:08.437"
     assert cube.channel.tolist() == [1, 2, 3, 4]
-    assert cube.frame.tolist() == [109, 110, 111]
+    assert cube.frame_number.tolist() == [109, 110, 111]
     assert (cube.line, cube.flight, cube.stage) == ("O V", ESIS_1, "final")
     assert cube.vignetting.slopes == {1: 0.436, 2: 0.340, 3: 0.382, 4: 0.495}
     header = cube[1, 2].wcs.to_header()
@@ -94,7 +94,7 @@ def test_alignments_make_the_same_images(folder, expected, name, truth, attribut
     frame = load_script(folder / "scene.py").frame
     y, x = np.indices(cube.shape[-2:])
     for (t, c), alignment in np.ndenumerate(alignments):
-        assert (alignment.frame, alignment.channel, alignment.stage) == (109 + t, 1 + c, stage)
+        assert (alignment.frame_number, alignment.channel, alignment.stage) == (109 + t, 1 + c, stage)
         image = frame(t, c)
         u_pixel, v_pixel = alignment.transform(x, y)
         by_scipy = map_coordinates(image, [v_pixel, u_pixel], mode="mirror")
@@ -112,7 +112,7 @@ def test_the_cube_is_one_of_ours(folder, tmp_path):
     for name in ("a.fits", "a.asdf"):
         cube.write(tmp_path / name)
         assert_cubes_equal(ESISLevel3Cube.read(tmp_path / name), cube)
-    assert cube[1:, 0].alignment[0].frame == 110
+    assert cube[1:, 0].alignment[0].frame_number == 110
     assert cube.difference(2, 3).shape == (3, 13, 13)
     assert cube[0, 0].uncorrect_vignetting().vignetting is None
 
@@ -240,7 +240,7 @@ def test_second_flight(tmp_path, legacy, request):
     (tmp_path / "a.pickle").write_bytes(pickle.dumps(obj, 5))
     cube = read(tmp_path / "a.pickle", flight=flight)
     assert (cube.line, cube.channel.tolist()) == (line, numbers)
-    assert cube.frame[0] == flight.light_frames[0][0]
+    assert cube.frame_number[0] == flight.light_frames[0][0]
     assert list(cube.vignetting.slopes.values()) == obj.vignetting_correction_params.tolist()
 
 
@@ -284,7 +284,7 @@ def test_transforms_of_a_whole_flight(tmp_path, legacy):
     alignments = read_legacy_alignments(path, "O V")
     assert alignments.shape == (2, 4)
     one = alignments[1, 2]
-    assert (one.frame, one.channel, one.line, one.stage) == (110, 3, "O V", "linear")
+    assert (one.frame_number, one.channel, one.line, one.stage) == (110, 3, "O V", "linear")
     assert one.time == ESIS_1.mid_time(110)
     # By the recipe, the origin of the padded frame stays, is moved by the roll of the image, and cut out.
     x, y = 924 + 1150 - 1435, 920 + 1100 - 1380

@@ -243,7 +243,7 @@ def test_unit_of_ones_own(tmp_path, wcs, suffix):
 @pytest.mark.parametrize("dtype", ["i1", "u1", ">i2", ">i8", "u8", "?", "f2", ">f4", ">f8", "g", "c16", "U4"])
 def test_metadata_of_axes(tmp_path, wcs, dtype, suffix):
     numbers = np.array([[1, 0], [2, 100]]).astype(dtype)
-    meta = {"normalization": numbers, "frame": numbers[:, 0], "other": numbers}
+    meta = {"normalization": numbers, "frame_number": numbers[:, 0], "other": numbers}
     if numbers.dtype.kind in "iuf":
         meta["exposure_time"] = u.Quantity(numbers, u.Unit(u.s / 3), dtype=dtype)
     axes = {key: (0, 1)[: value.ndim] for key, value in meta.items()}
@@ -260,7 +260,7 @@ def test_metadata_of_axes(tmp_path, wcs, dtype, suffix):
     ("key", "value", "words"),
     [
         (5, 1, "key 5"),
-        ("frame", np.ma.array([[1, 2]], mask=[[0, 1]]), "MaskedArray"),
+        ("frame_number", np.ma.array([[1, 2]], mask=[[0, 1]]), "MaskedArray"),
         ("thing", {1, 2}, "type set"),
         ("text", b"abc", "type bytes"),
     ],
@@ -279,7 +279,7 @@ METAS = [
     {"level": 3},
     {"level": None},
     {"level": "3"},
-    {"frame": np.array([109, 110]), "exposure_time": [10, 10.5] * u.s, "file": [["a"], ["b", "c"]]},
+    {"frame_number": np.array([109, 110]), "exposure_time": [10, 10.5] * u.s, "file": [["a"], ["b", "c"]]},
     NDMeta({"line": "O V"}),
 ]
 

@@ -44,14 +44,14 @@ def test_frames_are_found_however_named_and_sorted_by_header(folder, form):
         "mixed": [folder, folder / "778.fits", str(folder / "7*")],
     }[form]
     found = find_frames(paths, FLIGHT)
-    assert [(f.frame, f.channel) for f in found] == [(n, c) for n in (6, 12, 20, 21) for c in (1, 2)]
+    assert [(f.frame_number, f.channel) for f in found] == [(n, c) for n in (6, 12, 20, 21) for c in (1, 2)]
 
 
 def test_light_dark_and_neither(folder, caplog):
     with caplog.at_level(logging.INFO, logger="esis_ndcube"):
         light, dark = sort_frames(find_frames(folder, FLIGHT), FLIGHT)
-    assert [f.frame for f in light] == [20, 20, 21, 21]
-    assert [f.frame for f in dark] == [6, 6]
+    assert [f.frame_number for f in light] == [20, 20, 21, 21]
+    assert [f.frame_number for f in dark] == [6, 6]
     assert "[12]" in caplog.text
 
 

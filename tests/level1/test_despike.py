@@ -167,7 +167,7 @@ def test_flight_frames_keep_the_sun(flight_data, channel):
     folder = flight_data if list(flight_data.glob("ESIS*")) else flight_data / "esis_level0"
     detector = ESIS_1.detector
     light, dark = sort_frames(find_frames(str(folder / f"ESIS{channel}_*"), ESIS_1), ESIS_1)
-    frames = {f.frame: f for f in light}
+    frames = {f.frame_number: f for f in light}
     darks = [calibration.subtract_bias(read_frame(frame, ESIS_1), detector)[0] for frame in dark[:4]]
     dark, _ = calibration.master_dark([calibration.trim(image, detector) for image in darks])
     before, image, after = (

@@ -54,7 +54,7 @@ def test_electrons_come_back(cube, flight_folder):
     assert cube.data.shape == truth.shape == (3, 4, *SHAPE)
     assert cube.data.dtype == np.float32
     assert cube.unit == u.electron
-    assert cube.frame.tolist() == [20, 21, 23]
+    assert cube.frame_number.tolist() == [20, 21, 23]
     assert cube.channel.tolist() == [1, 2, 3, 4]
     assert cube.flight == FLIGHT
     error = cube.data - truth
@@ -116,8 +116,8 @@ def test_number_of_threads_does_not_matter(cube, flight_folder):
 
 
 def test_subset_of_frames_and_channels(cube, flight_folder):
-    part = ESISLevel1Cube.from_raw(flight_folder[0], FLIGHT, frames=range(21, 30), channels=[3, 1])
-    assert part.frame.tolist() == [21, 23]
+    part = ESISLevel1Cube.from_raw(flight_folder[0], FLIGHT, frame_numbers=range(21, 30), channels=[3, 1])
+    assert part.frame_number.tolist() == [21, 23]
     assert part.channel.tolist() == [1, 3]
     np.testing.assert_array_equal(part.data, cube.data[1:, [0, 2]])
 
@@ -125,7 +125,7 @@ def test_subset_of_frames_and_channels(cube, flight_folder):
 @pytest.mark.parametrize(
     ("wanted", "problem"),
     [
-        ({"frames": [7]}, r"got frames \[7\], expected some of \[20, 21, 23\]"),
+        ({"frame_numbers": [7]}, r"got frames \[7\], expected some of \[20, 21, 23\]"),
         ({"channels": [9]}, "unknown channel 9"),
         ({"on_error": "ignore"}, "on_error='ignore'"),
     ],
@@ -301,7 +301,7 @@ SPOILED = (
 @pytest.mark.parametrize("unused", ["neither", "another frame", "another channel"])
 @pytest.mark.slow
 def test_headers_are_judged_only_where_a_frame_is_used(folder, caplog, kind, unused):
-    expected = ESISLevel1Cube.from_raw(folder, FLIGHT, frames=[20], channels=[1])
+    expected = ESISLevel1Cube.from_raw(folder, FLIGHT, frame_numbers=[20], channels=[1])
     number, channel = {"neither": (33, 1), "another frame": (21, 1), "another channel": (20, 2)}[unused]
     path = folder / "spoiled.fits"
     for other in folder.glob(f"c{channel}_{number:05d}*"):
@@ -309,7 +309,7 @@ def test_headers_are_judged_only_where_a_frame_is_used(folder, caplog, kind, unu
     write_frame(path, FLIGHT, channel, number, np.full(FLIGHT.detector.raw_shape, 3000.0))
     spoil(path, kind)
     with caplog.at_level("INFO", logger="esis_ndcube"):
-        cube = ESISLevel1Cube.from_raw(folder, FLIGHT, frames=[20], channels=[1])
+        cube = ESISLevel1Cube.from_raw(folder, FLIGHT, frame_numbers=[20], channels=[1])
     np.testing.assert_array_equal(cube.data, expected.data)
     assert cube.history == expected.history
     assert ("[33] are neither light frames nor darks" in caplog.text) == (unused == "neither")
@@ -386,7 +386,7 @@ def same(one, other):
     np.testing.assert_array_equal(one.uncertainty.array, other.uncertainty.array)
     np.testing.assert_array_equal(one.mask, other.mask)
     np.testing.assert_array_equal(one.flags, other.flags)
-    assert one.frame.tolist() == other.frame.tolist()
+    assert one.frame_number.tolist() == other.frame_number.tolist()
     assert one.channel.tolist() == other.channel.tolist()
     assert one.unit == other.unit
     assert np.abs((one.mid_time - other.mid_time).to_value(u.s)).max() < 1e-6
@@ -453,7 +453,7 @@ def test_images_of_the_team(tmp_path):
     with pytest.raises(ValueError, match=r"does not say its unit: pass unit="):
         ESISLevel1Cube.from_images(tmp_path, FLIGHT)
     cube = ESISLevel1Cube.from_images(tmp_path, FLIGHT, unit="photon")
-    assert cube.frame.tolist() == [20, 23]
+    assert cube.frame_number.tolist() == [20, 23]
     assert cube.channel.tolist() == [2, 4]
     assert cube.unit == u.photon / u.pix
     assert cube.time.isot.tolist() == ["2021-01-02T03:04:55.250", "2021-01-02T03:05:25.250"]
@@ -463,7 +463,7 @@ def test_images_of_the_team(tmp_path):
         cube.data[0, 1, 5, 50] * (1 + 0.1 / per_photon) + (3 * FLIGHT.channel(4).gain.high_high / per_photon) ** 2
     )
     assert cube.uncertainty.array[0, 1, 5, 50] == pytest.approx(expected, rel=1e-4)
-    assert ESISLevel1Cube.from_images(tmp_path, FLIGHT, unit="photon", first_frame=25).frame.tolist() == [
+    assert ESISLevel1Cube.from_images(tmp_path, FLIGHT, unit="photon", first_frame_number=25).frame_number.tolist() == [
         25,
         28,
     ]
@@ -521,14 +521,14 @@ def test_object_of_the_present_esis_package(cube):
     taken = ESISLevel1Cube.from_esis(obj, FLIGHT)
     np.testing.assert_array_equal(taken.data, cube.data)
     assert taken.unit == u.electron
-    assert taken.frame.tolist() == [20, 21, 23]
+    assert taken.frame_number.tolist() == [20, 21, 23]
     assert taken.channel.tolist() == [1, 2, 3, 4]
     assert np.abs((taken.mid_time - cube.mid_time).to_value(u.s)).max() < 1e-6
     obj.inputs.camera_id = named(np.array(["ESIS4", "ESIS2", "ESIS3", "ESIS1"]), "channel")
     obj.inputs.sequence_number = None
     swapped = ESISLevel1Cube.from_esis(obj, FLIGHT)
     np.testing.assert_array_equal(swapped.data, cube.data[:, [3, 1, 2, 0]])
-    assert swapped.frame.tolist() == [20, 21, 23]
+    assert swapped.frame_number.tolist() == [20, 21, 23]
     obj.inputs.camera_id = named(np.array(["ESIS4", "ESIS2", "ESIS3", "OTHER"]), "channel")
     with pytest.raises(ValueError, match="got the camera 'OTHER', expected one of ESIS1"):
         ESISLevel1Cube.from_esis(obj, FLIGHT)
@@ -637,11 +637,11 @@ def test_object_of_esis_0_1(cube):
     taken = ESISLevel1Cube.from_esis(obj, FLIGHT)
     np.testing.assert_array_equal(taken.data, cube.data)
     assert taken.unit == u.photon / u.pix
-    assert taken.frame.tolist() == [20, 21, 23]
+    assert taken.frame_number.tolist() == [20, 21, 23]
     assert np.abs((taken.mid_time - cube.mid_time).to_value(u.s)).max() < 1e-6
-    assert ESISLevel1Cube.from_esis(obj, FLIGHT, frames=[22, 25, 26]).frame.tolist() == [22, 25, 26]
+    assert ESISLevel1Cube.from_esis(obj, FLIGHT, frame_numbers=[22, 25, 26]).frame_number.tolist() == [22, 25, 26]
     with pytest.raises(ValueError, match=r"got frame numbers \[20, 20, 21\], expected 3 different ones"):
-        ESISLevel1Cube.from_esis(obj, FLIGHT, frames=[20, 20, 21])
+        ESISLevel1Cube.from_esis(obj, FLIGHT, frame_numbers=[20, 20, 21])
 
 
 def test_object_of_the_first_code(cube):

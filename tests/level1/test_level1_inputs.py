@@ -223,7 +223,7 @@ def test_all_masked(level1):
         form(like(level1, mask=True))
 
 
-@pytest.mark.parametrize("lacking", ["flight", "frame", "file", "mid_time", "exposure_time"])
+@pytest.mark.parametrize("lacking", ["flight", "frame_number", "file", "mid_time", "exposure_time"])
 def test_metadata_that_lack(level1, lacking):
     meta = {key: value for key, value in level1.meta.items() if key != lacking}
     with pytest.raises(ValueError, match=f"got a Level-1 cube without {lacking} in its metadata"):

@@ -100,7 +100,7 @@ def test_nearest_image_with_its_own_time_and_header(cube):
     # Slices carry what belongs to them.
     assert context[1].headers[0]["NUMBER"] == nearest[1]
     np.testing.assert_allclose(context[2:].time_difference.to_value(u.s), (offsets[nearest] - exposures)[2:], atol=1e-3)
-    np.testing.assert_array_equal(context.frame, cube.frame)
+    np.testing.assert_array_equal(context.frame_number, cube.frame_number)
     assert "channel" not in context[0].global_coords
     assert context.time.shape == (4,)
     assert abs((context[3].time - cube.time[3]).to_value(u.s)) < 1e-6

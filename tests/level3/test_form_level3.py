@@ -60,7 +60,7 @@ def test_what_a_cube_holds(flight, level1, cube):
         "level0", "coalign", "resample", "correct_vignetting", "normalize_intensities",
     ]  # fmt: skip
     for time in range(2):
-        true = flight.simulated.mid_time(int(cube.frame[time]))
+        true = flight.simulated.mid_time(int(cube.frame_number[time]))
         assert abs(cube.time[time] - true) < 1 * u.ms
     assert all(a.converged and a.stage == "final" for a in cube.alignment.flat)
     assert all(a.converged and a.stage == "linear" for a in cube.alignment_linear.flat)
@@ -128,10 +128,10 @@ def test_linear_stage_is_the_first_fit(flight, level1, cube):
 def test_a_single_exposure_is_that_of_the_whole(flight, plain):
     """No result depends on another exposure."""
     options = {"normalize": False, "vignetting": False}
-    for index, frame in enumerate(flight.simulated.frames):
-        one = form_level3(flight.read(frames=[frame]), flight.maps, **options)
+    for index, frame in enumerate(flight.simulated.frame_numbers):
+        one = form_level3(flight.read(frame_numbers=[frame]), flight.maps, **options)
         assert one.shape == (1, *plain.shape[1:])
-        assert one.frame.tolist() == [frame]
+        assert one.frame_number.tolist() == [frame]
         assert_bits_equal(one.data[0], plain.data[index])
         assert_bits_equal(one.flags[0], plain.flags[index])
         assert_values_equal(one.alignment[0], plain.alignment[index])
@@ -147,7 +147,7 @@ def test_two_channels(flight, plain):
 
 
 def test_one_channel_alone(flight):
-    one = form_level3(flight.read(channels=[2], frames=[124]), flight.maps)
+    one = form_level3(flight.read(channels=[2], frame_numbers=[124]), flight.maps)
     assert one.shape[:2] == (1, 1)
     assert one.normalization.tolist() == [[1.0]]
     assert one.alignment[0, 0].converged
@@ -170,8 +170,8 @@ def test_subset_without_the_reference_channel(flight):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"frames": [99, 200]}, r"got frames \[99, 200\], expected some of \[123, 124\]"),
-        ({"frames": []}, r"got frames \[\], expected some of \[123, 124\]"),
+        ({"frame_numbers": [99, 200]}, r"got frames \[99, 200\], expected some of \[123, 124\]"),
+        ({"frame_numbers": []}, r"got frames \[\], expected some of \[123, 124\]"),
         ({"channels": [5]}, "unknown channel 5: flight ESIS_1_small has channels 1, 2, 3, 4"),
         ({"channels": []}, r"got no channels, expected some of \[1, 2, 3, 4\]"),
     ],

@@ -107,17 +107,17 @@ def test_pointing_finds_known_motion(cube):
     meta = type(meta)({**meta, "alignment": alignments}, axes=dict(meta.axes))
     moved = ESISLevel3Cube(cube.data, wcs=cube.wcs, meta=meta)
     table = moved.pointing()
-    assert table.colnames == ["time", "frame", "channel", "dx", "dy", "roll", "status"]
+    assert table.colnames == ["time", "frame_number", "channel", "dx", "dy", "roll", "status"]
     assert (table["dx"].unit, table["roll"].unit) == (u.arcsec, u.deg)
-    assert table.meta["reference_frame"] == 111
+    assert table.meta["reference_frame_number"] == 111
     for row in table:
         values = u.Quantity(
             [row["dx"].to_value("arcsec"), row["dy"].to_value("arcsec"), row["roll"].to_value("deg")]
         ).value
-        if (row["frame"], row["channel"]) == (110, 2):
+        if (row["frame_number"], row["channel"]) == (110, 2):
             assert np.isnan(values).all()
         else:
-            np.testing.assert_allclose(values, moves.get(row["frame"], (0, 0, 0)), atol=1e-9)
+            np.testing.assert_allclose(values, moves.get(row["frame_number"], (0, 0, 0)), atol=1e-9)
     other = moved[:, 2].pointing(109)
     np.testing.assert_allclose(other["roll"][-1].to_value("deg"), -0.7, atol=1e-9)
     with pytest.raises(ValueError, match="expected one of the cube's"):

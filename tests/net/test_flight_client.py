@@ -59,7 +59,7 @@ def contents(tmp_path_factory):
         with fits.open(frame.path) as hdul:
             stream = io.BytesIO()
             fits.PrimaryHDU(hdul[frame.hdu].data, fits.Header(hdul[frame.hdu].header)).writeto(stream)
-        name = flight.files.pattern.format(channel=frame.channel, frame=frame.frame)
+        name = flight.files.pattern.format(channel=frame.channel, frame=frame.frame_number)
         packed[name] = gzip.compress(stream.getvalue(), mtime=0)
     return packed
 
@@ -134,7 +134,7 @@ def test_next_flight_needs_no_code(tmp_path, monkeypatch):
 def test_time_line_of_the_first_flight(flight_data):
     # Frames that are neither light nor dark do not keep to it.
     frames = itertools.chain(*sort_frames(find_frames(flight_data / "esis_level0", ESIS_1), ESIS_1))
-    apart = [(frame.mid_time(ESIS_1) - ESIS_1.mid_time(frame.frame)).to_value(u.s) for frame in frames]
+    apart = [(frame.mid_time(ESIS_1) - ESIS_1.mid_time(frame.frame_number)).to_value(u.s) for frame in frames]
     assert np.abs(apart).max() < 0.01
 
 
@@ -232,8 +232,8 @@ def network(simulated, simulated_files, monkeypatch, tmp_path):
     with FileServer() as frames, JsocServer(reference_records(simulated), polls=1) as jsoc:
         monkeypatch.setitem(drms.config._server_configs, "jsoc", jsoc.config())
         frames.files = {f"frames/{path.name}": path.read_bytes() for path in simulated_files.raw}
-        numbers = sorted(simulated.dark_frames + simulated.frames + simulated.other_frames)
-        first = simulated.frames[0]
+        numbers = sorted(simulated.dark_frame_numbers + simulated.frame_numbers + simulated.other_frame_numbers)
+        first = simulated.frame_numbers[0]
         flight = with_archive(simulated.flight, frames.url, numbers, time_frame=first, time=simulated.mid_time(first))
         path = tmp_path / "flight.toml"
         path.write_text(flight.toml)
@@ -295,9 +295,11 @@ def test_flight_without_an_address(network, simulated, simulated_files, monkeypa
         monkeypatch.setattr(vso, "DEFAULT_URL_PORT", server.mirrors())
         files = fetch_flight(Flight.read(flight), folder and tmp_path / folder, provider="vso")
     assert server.count("address") == server.count("export") == 0
-    others = [f"ESIS{channel}_{frame:05d}.fit.gz" for frame in simulated.other_frames for channel in (1, 2, 3, 4)]
+    others = [
+        f"ESIS{channel}_{frame:05d}.fit.gz" for frame in simulated.other_frame_numbers for channel in (1, 2, 3, 4)
+    ]
     assert sorted([*others, *(path.name for path in files.raw)]) == sorted(path.name for path in simulated_files.raw)
-    exposures = [simulated.mid_time(frame) for frame in simulated.frames]
+    exposures = [simulated.mid_time(frame) for frame in simulated.frame_numbers]
     nearest = sorted({int(np.argmin(abs((simulated.reference_times - time).sec))) for time in exposures})
     assert [path.read_bytes() for path in files.reference] == [server.records[index].content for index in nearest]
     home = tmp_path / "f1" if folder else tmp_path / "download_dir" / simulated.flight.name
@@ -313,9 +315,9 @@ def test_all_rows_of_a_search_make_a_cube(network, simulated, simulated_files, t
     files = Fido.fetch(rows, path=tmp_path / "raw", progress=False)
     assert len(files) == len(simulated_files.raw)
     level1 = ESISLevel1Cube.from_raw(files, flight)
-    assert tuple(level1.frame) == simulated.frames
+    assert tuple(level1.frame_number) == simulated.frame_numbers
     chosen = fetch_flight(flight, tmp_path, reference=False).raw
-    assert len(chosen) == len(files) - 4 * len(simulated.other_frames)
+    assert len(chosen) == len(files) - 4 * len(simulated.other_frame_numbers)
     np.testing.assert_array_equal(level1.data, ESISLevel1Cube.from_raw(chosen, flight).data)
 
 

@@ -115,14 +115,14 @@ def test_rates_use_the_numbers_of_the_flight(cube):
 def test_crop_in_time_clips(cube):
     times = cube.time
     early, late = times[0] - 100 * u.s, times[-1] + 100 * u.s
-    assert cube.crop([None, None, early], [None, None, times[1]]).frame.tolist() == [109, 110]
-    assert cube.crop([None, None, times[2]], [None, None, late]).frame.tolist() == [111, 112]
+    assert cube.crop([None, None, early], [None, None, times[1]]).frame_number.tolist() == [109, 110]
+    assert cube.crop([None, None, times[2]], [None, None, late]).frame_number.tolist() == [111, 112]
     assert cube.crop([None, 2, early], [None, 3, late]).channel.tolist() == [2, 3]
     seconds = cube.wcs._exposures.seconds
     part = cube.crop_by_values(
         [None, None, None, seconds[0] - 90], [None, None, None, seconds[1]], units=[None] * 3 + ["s"]
     )
-    assert part.frame.tolist() == [109, 110]
+    assert part.frame_number.tolist() == [109, 110]
     with pytest.raises(ValueError, match="expected some of those of the cube"):
         cube.crop([None, None, late], [None, None, late + 5 * u.s])
     with pytest.raises(ValueError, match="expected some of 1, 2, 3"):
@@ -138,7 +138,7 @@ def test_sequences_are_cropped_and_indexed_by_ranges(cube):
     values = [[corner.Tx, corner.Ty, channel, None] for corner, channel, _ in corners]
     assert sequence.crop_by_values(*values).shape == cropped.shape
     parts = sequence.index_as_cube[:3, 1, 2:8].data
-    assert [part.frame.tolist() for part in parts] == [[109], [110, 111]]
+    assert [part.frame_number.tolist() for part in parts] == [[109], [110, 111]]
     assert all(part.channel == 2 for part in parts)
     np.testing.assert_array_equal(parts[1].data, cube.data[1:3, 1, 2:8])
 
@@ -164,8 +164,8 @@ def test_exposures_are_joined(cube):
         np.testing.assert_allclose(joined.wcs.exposure_time, cube.wcs.exposure_time[::2] + cube.wcs.exposure_time[1::2])
     assert isinstance(result.wcs, ESISWCS)
     # What is known of single exposures is gone, and said to be.
-    assert result.frame is None
-    assert "frame" in result.history[-1].parameters["dropped"]
+    assert result.frame_number is None
+    assert "frame_number" in result.history[-1].parameters["dropped"]
     assert result.alignment is None
 
 
@@ -285,7 +285,7 @@ def test_reprojection_refuses(cube):
 
 def test_exploded_parts_keep_their_metadata(cube):
     sequence = cube.explode_along_axis(-4)
-    assert [part.frame for part in sequence.data] == cube.frame.tolist()
+    assert [part.frame_number for part in sequence.data] == cube.frame_number.tolist()
     assert sequence.meta["line"] == "O V"
     assert all(part.alignment.shape == (3,) for part in sequence.data)
     with pytest.raises(IndexError, match="got axis 4, expected -4 to 3"):

@@ -79,7 +79,7 @@ def level3_like(cube, data):
 
 def test_all_light_frames_with_their_own_times(cube):
     assert cube.shape == (16, 4, 1270, 1270)
-    assert list(cube.frame) == FRAMES
+    assert list(cube.frame_number) == FRAMES
     # Time stamps are the ends of exposures of 10 s: frame 124 ended at 18:08:41.642.
     assert abs((cube.time[FRAMES.index(124)] - Time("2019-09-30T18:08:36.642")).to_value(u.s)) < 1e-3
     seconds = (cube.time - cube.time[0]).to_value(u.s)
@@ -88,7 +88,7 @@ def test_all_light_frames_with_their_own_times(cube):
 
 
 def test_frames_of_the_flight(flight_data, level1):
-    kinds = {frame.frame: frame.exposure_time for frame in find_frames(flight_data / "esis_level0", ESIS_1)}
+    kinds = {frame.frame_number: frame.exposure_time for frame in find_frames(flight_data / "esis_level0", ESIS_1)}
     assert set(kinds) == {*FRAMES, 96, 97, *range(99, 103), 139, 153, 157, 158, 166}
     assert (kinds[96], round(kinds[97], 3)) == (0, 11.235)
     assert level1.shape == (16, 4, 1040, 2048)
@@ -112,7 +112,7 @@ def test_frames_of_the_flight(flight_data, level1):
 
 def test_the_command_line_forms_the_same_of_a_frame(cube, flight_data, reference, tmp_path):
     light, dark = sort_frames(find_frames(flight_data / "esis_level0", ESIS_1), ESIS_1)
-    frames = [str(frame.path) for frame in (*light, *dark) if frame.frame == 124 or frame in dark]
+    frames = [str(frame.path) for frame in (*light, *dark) if frame.frame_number == 124 or frame in dark]
     output = tmp_path / "l3.fits"
     options = ["--reference", str(reference), "--no-vignetting", "--no-normalize", "--output", str(output)]
     result = CliRunner().invoke(main, ["level3", *frames, *options])
@@ -146,8 +146,8 @@ def test_residual_misalignment_in_tiles(good, good_tiles):
     tiles = good_tiles
     squares = tiles["dx"] ** 2 + tiles["dy"] ** 2
     assert np.sqrt(np.mean(squares)) <= 0.165
-    for frame in good.frame:
-        assert np.sqrt(np.mean(squares[tiles["frame"] == frame])) <= 0.22
+    for frame in good.frame_number:
+        assert np.sqrt(np.mean(squares[tiles["frame_number"] == frame])) <= 0.22
 
 
 def test_every_pair_improves_from_the_linear_to_the_quadratic_step(cube, level1):
@@ -176,7 +176,7 @@ def test_offset_of_the_channels_as_a_whole(cube):
 
 
 def test_offset_to_the_digitized_aia_image(cube, reference):
-    table = offset_to_map(cube, sunpy.map.Map(reference), frame=124)
+    table = offset_to_map(cube, sunpy.map.Map(reference), frame_number=124)
     pixels = np.hypot(table["dx"], table["dy"]).to_value(u.arcsec) / 0.6
     assert len(pixels) == 4
     assert pixels.max() <= 0.3
@@ -301,7 +301,7 @@ def test_only_the_nearly_extinct_frame_is_weak(cube, path):
 def test_motion_of_the_sun_on_the_detectors(cube):
     """About 8 arcsec in yaw and 1 in pitch over the flight, hardly any roll, the same to 0.4 arcsec in all channels."""
     table = cube[:15].pointing()
-    first, last = table[table["frame"] == 109], table[table["frame"] == 133]
+    first, last = table[table["frame_number"] == 109], table[table["frame_number"] == 133]
     yaw = (first["dx"] - last["dx"]).to_value(u.arcsec)
     assert ((yaw > 4) & (yaw < 8)).all()
     assert np.ptp(yaw) < 0.8
@@ -396,7 +396,7 @@ def exposure(cube, level1):
 
 @pytest.fixture(scope="module")
 def tiles(good_tiles):
-    return good_tiles[good_tiles["frame"] == 124]
+    return good_tiles[good_tiles["frame_number"] == 124]
 
 
 def recovered(tiles, moved, displacements):
@@ -476,7 +476,7 @@ def test_residual_is_the_sun_more_than_noise(good_tiles):
     """Within 10 s the shifts of the tiles hardly change, within 230 s they do: motions of the Sun, not of the fit."""
     changes = []
     for first, second in ((124, 125), (110, 133)):
-        parts = [good_tiles[good_tiles["frame"] == frame] for frame in (first, second)]
+        parts = [good_tiles[good_tiles["frame_number"] == frame] for frame in (first, second)]
         both = join(*parts, keys=("first", "second", "x", "y"))
         changes.append(rms([both[name + "_2"] - both[name + "_1"] for name in ("dx", "dy")]) / np.sqrt(2))
     assert changes[0] < 0.08
@@ -506,7 +506,7 @@ def test_a_pose_far_off_is_searched_for(cube, level1, reference):
     """60 pixels, 5 degrees and 3 per cent off, in all channels of frame 124."""
     index = FRAMES.index(124)
     lost = benchmark("accuracy").perturbed(level1[index : index + 1], 60, 5, 0.03, 1)
-    pose = Alignment.from_pose(lost.flight, 1, frame=124, line="O V", time=lost.time[0])
+    pose = Alignment.from_pose(lost.flight, 1, frame_number=124, line="O V", time=lost.time[0])
     assert distance(cube.alignment[index, 0], pose) > 50
     found = coalign(lost, sunpy.map.Map(reference)).final[0]
     assert max(map(distance, cube.alignment[index], found)) < 0.02

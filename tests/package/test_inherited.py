@@ -196,7 +196,7 @@ def test_cubes_with_a_foreign_wcs():
 
 
 def test_reproject_alignment_is_called_as_reproject():
-    alignment = Alignment.from_pose(ESIS_1, 1, frame=124, line="O V", time="2019-09-30T18:08:36.6")
+    alignment = Alignment.from_pose(ESIS_1, 1, frame_number=124, line="O V", time="2019-09-30T18:08:36.6")
     frame = np.random.default_rng(0).normal(20, 5, (1040, 2048)).astype(np.float32)
     source, shape = (frame, alignment), (50, 60)
     expected = reproject_alignment(source, ESIS_1.grid, shape_out=shape, order=1)

@@ -122,7 +122,7 @@ def test_without_this_package(cube, files):
     np.testing.assert_allclose(result["sky"], sky, atol=1e-6)
     np.testing.assert_allclose(result["map sky"], sky, atol=1e-6)
     assert result["cropped"] == [2, 2, 5, 4]
-    assert result["row"] == [3, cube.frame[1], cube.meta["file"][1, 2], image.time.isot]
+    assert result["row"] == [3, cube.frame_number[1], cube.meta["file"][1, 2], image.time.isot]
     assert [json.loads(step)["name"] for step in result["steps"]] == ["bias", "despike"]
     assert result["map"] == "GenericMap"
     assert (result["map date"], result["map unit"], result["map line"]) == (
@@ -175,7 +175,7 @@ def test_per_image_files(cube, tmp_path):
 def test_images_of_another_flight(tmp_path, request):
     flight = Flight.read(request.path.parents[1] / "data" / "second_flight.toml")
     cube = make_cube((1, 2, 3, 4))
-    cube.meta.update({"flight": flight, "line": None, "frame": np.array([flight.light_frames[0][0] + 7])})
+    cube.meta.update({"flight": flight, "line": None, "frame_number": np.array([flight.light_frames[0][0] + 7])})
     name = cube.write_images(tmp_path)[1].name
     assert name == f"{flight.instrument}_Level3_7_{cube.time[0].isot}_2.fits"
     bare = ESISLevel3Cube(cube.data, wcs=cube.wcs)

@@ -163,7 +163,9 @@ LEVEL3 = METHODS | {
         cube[:, 1].correct_vignetting(SLOPES[1:2]),
         cube[..., 90:110, 90:112].reproject_to(moved(cube[..., 90:110, 90:112])).correct_vignetting(SLOPES),
     ],
-    "detector_to_world": lambda cube: cube.detector_to_world(1000, 500, frame=cube.frame[0], channel=2).Tx,
+    "detector_to_world": lambda cube: (
+        cube.detector_to_world(1000, 500, frame_number=cube.frame_number[0], channel=2).Tx
+    ),
     "difference": lambda cube: [cube.difference(2, 3), cube.difference(1, 1)],
     "mask_pixels": lambda cube: [cube.mask_pixels(cube.data > 30), cube.mask_pixels(np.eye(*cube.shape[-2:]) > 0)],
     "mask_polygons": lambda cube: cube.mask_polygons(PolygonMask(POLYGON)),
@@ -174,7 +176,7 @@ LEVEL3 = METHODS | {
     "to_map": lambda cube: cube[0, 1].to_map(),
     "uncorrect_vignetting": lambda cube: cube.correct_vignetting(SLOPES).uncorrect_vignetting(),
     "world_to_detector": lambda cube: cube.world_to_detector(
-        cube.wcs.celestial.pixel_to_world(9, 9), frame=cube.frame[0], channel=1
+        cube.wcs.celestial.pixel_to_world(9, 9), frame_number=cube.frame_number[0], channel=1
     ),
 }
 LEVEL1 = METHODS | {

@@ -99,7 +99,7 @@ def test_reprojected_to_another_side(cube, longitude, algorithm):
 
 
 def test_far_places_on_the_detector():
-    alignment = Alignment.from_pose(ESIS_1, 1, frame=124, line="O V", time=TIME)
+    alignment = Alignment.from_pose(ESIS_1, 1, frame_number=124, line="O V", time=TIME)
     target = disk_map(-100).wcs
     _, there = visible(target, alignment.to_gwcs())
     u_pixel, v_pixel = detector_coordinates(alignment, target, SHAPE)
@@ -127,7 +127,7 @@ def test_hidden_places_have_no_detector_pixel():
     cube = make_cube((2, 2, 12, 14), alignments=True)
     time = cube.time[1]
     places = SkyCoord([0, 180] * u.deg, [5, 5] * u.deg, frame=HeliographicStonyhurst(obstime=time))
-    pixels = cube.world_to_detector(places, frame=cube.frame[1], channel=1)
+    pixels = cube.world_to_detector(places, frame_number=cube.frame_number[1], channel=1)
     np.testing.assert_array_equal(np.isfinite(pixels), [[True, False]] * 2)
     there = cube.alignment[1, 0].to_gwcs().world_to_pixel(places[0])
     np.testing.assert_allclose(np.transpose(pixels)[0], there, rtol=1e-12)

@@ -144,7 +144,7 @@ def test_lazy_files_of_a_cube(folder, simulated):
         with pytest.raises(ValueError, match=REFUSED):
             call()
         assert contents(folder) == before
-    sequence = image.frame - image.flight.light_frames[0][0]
+    sequence = image.frame_number - image.flight.light_frames[0][0]
     (folder / "images" / name.replace("_0_", f"_{sequence}_", 1)).symlink_to(folder / "l3.fits")
     with pytest.raises(ValueError, match=REFUSED):
         image.write_images(folder / "images", overwrite=True)

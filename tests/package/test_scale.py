@@ -81,7 +81,7 @@ def test_a_frame_is_calibrated_once_for_all_its_planes(lazy, monkeypatch):
     from esis_ndcube.level1 import raw
 
     read, real = [], raw.read_frame
-    monkeypatch.setattr(raw, "read_frame", lambda *args: read.append(args[0].frame) or real(*args))
+    monkeypatch.setattr(raw, "read_frame", lambda *args: read.append(args[0].frame_number) or real(*args))
     dask.compute(lazy.data[0, 1], lazy.uncertainty.array[0, 1], lazy.mask[0, 1], lazy.flags[0, 1])
     assert read == [123]
 
@@ -95,7 +95,7 @@ def test_frames_are_calibrated_once_in_each_pass(flight, lazy, monkeypatch, tmp_
     read, real = Counter(), raw.read_frame
 
     def count(frame, *args):
-        read[frame.frame, frame.channel] += 1
+        read[frame.frame_number, frame.channel] += 1
         return real(frame, *args)
 
     monkeypatch.setattr(raw, "read_frame", count)

@@ -89,7 +89,7 @@ class Data:
         rng = np.random.default_rng(1)
         self.simulated = simulate_flight(size=8, n_exposures=2, seed=1, missing=False, blank=False)
         self.flight = self.simulated.flight
-        self.detector, self.frames = self.flight.detector, self.simulated.frames
+        self.detector, self.frames = self.flight.detector, self.simulated.frame_numbers
         scene = np.exp(4 * gaussian_filter(rng.normal(size=(70, 80)), 2)) * 100
         self.scene, self.moved = (scene[a : a + 60, a : a + 70].astype(np.float32) for a in (4, 3))
         self.image = rng.uniform(50, 3e4, self.detector.shape).astype(np.float32)
@@ -614,10 +614,10 @@ TABLE = {
     ),
     "level3.cube.ESISLevel3Cube.pointing": cubes(lambda s, d: s(d.cube).pointing(), FOREIGN_REFUSED, rows=PLACES),
     "level3.cube.ESISLevel3Cube.detector_to_world": cubes(
-        lambda s, d: s(d.cube).detector_to_world(d.x, d.y, frame=109, channel=1), ONE | NO_PLACE, rows=PLACES
+        lambda s, d: s(d.cube).detector_to_world(d.x, d.y, frame_number=109, channel=1), ONE | NO_PLACE, rows=PLACES
     ),
     "level3.cube.ESISLevel3Cube.world_to_detector": cubes(
-        lambda s, d: s(d.cube).world_to_detector(d.corners, frame=109, channel=1), ONE | NO_PLACE, rows=PLACES
+        lambda s, d: s(d.cube).world_to_detector(d.corners, frame_number=109, channel=1), ONE | NO_PLACE, rows=PLACES
     ),
     "net.fetch.nearest_images": cubes(
         lambda s, d: words(nearest_images(s(d.cube), "AIA 304")),

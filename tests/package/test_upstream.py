@@ -91,7 +91,7 @@ def sigma_is_not_negative(cube):
 
 
 def exploded_parts_have_metadata(cube):
-    assert cube.explode_along_axis(0)[1].meta["frame"] == cube.meta["frame"][1]
+    assert cube.explode_along_axis(0)[1].meta["frame_number"] == cube.meta["frame_number"][1]
 
 
 def times_are_clipped(cube):

@@ -56,8 +56,8 @@ def level3(data, *, mask=None, flags=None, channels=None, crpix=None, alignments
     if crpix is not None:
         grid.wcs.crpix = crpix
     frames = np.arange(120, 120 + data.shape[0])
-    meta = {"flight": ESIS_1, "level": 3, "line": "O V", "frame": frames, "stage": "final"}
-    axes = {"frame": (0,)}
+    meta = {"flight": ESIS_1, "level": 3, "line": "O V", "frame_number": frames, "stage": "final"}
+    axes = {"frame_number": (0,)}
     if alignments:
         meta["alignment"] = make_alignments(frames, channels, times)
         axes["alignment"] = (0, 1)
@@ -135,7 +135,7 @@ def test_tile_residual_finds_shifts(scene):
     # 2 x 2 tiles of 128 pixels every 96, 12 pixels or more from the edge.
     assert len(tiles) == 2 * 3 * 4
     assert set(zip(tiles["x"], tiles["y"], strict=True)) == {(a, b) for a in (159.5, 255.5) for b in (159.5, 255.5)}
-    assert list(np.unique(tiles["frame"])) == [120, 121]
+    assert list(np.unique(tiles["frame_number"])) == [120, 121]
     for i, j in combinations(SHIFTS, 2):
         pair = tiles[(tiles["first"] == i) & (tiles["second"] == j)]
         assert len(pair) == 8
@@ -227,7 +227,7 @@ def test_pair_offset_finds_shifts(scene):
         data[:, channel, 150:, 200:] = scene.image(240, 1.5 * channel, 2.0)[150:, 200:]
     data[1, 2] = np.nan
     offsets = pair_offset(level3(data, mask=np.isnan(data) | (flags != 0), flags=flags))
-    assert list(zip(offsets["frame"], offsets["first"], offsets["second"], strict=True)) == [
+    assert list(zip(offsets["frame_number"], offsets["first"], offsets["second"], strict=True)) == [
         (120, 1, 2),
         (120, 1, 3),
         (120, 2, 3),
@@ -294,7 +294,7 @@ def test_pair_correlation(region):
     table = pair_correlation(cube, region=region)
     assert len(table) == 3 * 6
     for row in table:
-        t = list(cube.frame).index(row["frame"])
+        t = list(cube.frame_number).index(row["frame_number"])
         i, j = row["first"] - 1, row["second"] - 1
         a, b = cube.data[t, i].astype(float), cube.data[t, j].astype(float)
         if (t == 1) and 2 in (i, j):
@@ -385,7 +385,7 @@ def test_offset_to_a_map_with_coarse_pixels(crop):
     reference = reference_map(scene, cube, 1.8, 0.5, -0.35)
     part = cube[:, :, 21:290, 10:281] if crop else cube
     table = offset_to_map(part, reference)
-    assert list(table["frame"]) == [121, 121]
+    assert list(table["frame_number"]) == [121, 121]
     assert list(table["channel"]) == [1, 2]
     for row, shift in zip(table, shifts, strict=True):
         np.testing.assert_allclose(row["dx"].to_value("arcsec"), 0.6 * shift[0] - 0.5, atol=0.06)
@@ -399,8 +399,8 @@ def test_offset_to_map_without_data():
     flags = np.where(np.isnan(data), Flag.MISSING, 0).astype(np.uint8)
     cube = level3(data, flags=flags, crpix=(60.0, 60.0))
     reference = reference_map(scene, cube, 1.8, 0, 0)
-    table = offset_to_map(cube, reference, frame=120)
-    assert list(table["frame"]) == [120, 120]
+    table = offset_to_map(cube, reference, frame_number=120)
+    assert list(table["frame_number"]) == [120, 120]
     assert np.isfinite(table["dx"][0])
     assert np.isnan(table["dx"][1])
     assert np.isnan(table["correlation"][1])
@@ -408,7 +408,7 @@ def test_offset_to_map_without_data():
     masked = Map(reference.data, reference.meta, mask=np.ones(reference.data.shape, bool))
     assert np.isnan(offset_to_map(cube, masked)["dx"]).all()
     with pytest.raises(ValueError, match=r"got frame 7, expected one of the cube's: 120, 121"):
-        offset_to_map(cube, reference, frame=7)
+        offset_to_map(cube, reference, frame_number=7)
 
 
 def test_summary(scene):
@@ -418,16 +418,16 @@ def test_summary(scene):
     cube = level3(data, flags=flags)
     cube.alignment[1, 2] = None
     table = summary(cube)
-    assert list(table["frame"]) == [120, 121]
+    assert list(table["frame_number"]) == [120, 121]
     assert list(table["time"]) == list(cube.time.isot)
     assert list(table["aligned"]) == [3, 2]
     tiles, pairs = tile_residual(cube), pair_correlation(cube)
     for row in table:
-        here = tiles["frame"] == row["frame"]
+        here = tiles["frame_number"] == row["frame_number"]
         rms = np.sqrt(np.mean(tiles["dx"][here] ** 2 + tiles["dy"][here] ** 2))
         np.testing.assert_allclose(row["residual"], rms)
         np.testing.assert_allclose(
-            row["correlation full"], np.nanmean(pairs["correlation"][pairs["frame"] == row["frame"]])
+            row["correlation full"], np.nanmean(pairs["correlation"][pairs["frame_number"] == row["frame_number"]])
         )
     # Three pairs with shifts of 0.36, 0.46 and 0.81 pixels; then one.
     expected = [np.sqrt(np.mean([0.13, 0.2125, 0.6525])), np.sqrt(0.13)]

@@ -19,7 +19,7 @@ FRAMES = 109, 110, 113
 def pairs_table(channels, *columns, frames=FRAMES, unit=None):
     rng = np.random.default_rng(0)
     keys = [(frame, i, j) for frame in frames for i, j in combinations(range(1, channels + 1), 2)]
-    table = Table(rows=keys, names=("frame", "first", "second"))
+    table = Table(rows=keys, names=("frame_number", "first", "second"))
     for name in columns:
         table[name] = rng.normal(1, 0.1, len(table))
         table[name].unit = unit
@@ -35,13 +35,13 @@ def tiles_table(channels, frames=FRAMES):
         for x in (100.0, 196.0)
         for y in (300.0, 396.0, 492.0)
     ]
-    return Table(rows=rows, names=("frame", "first", "second", "x", "y", "dx", "dy"))
+    return Table(rows=rows, names=("frame_number", "first", "second", "x", "y", "dx", "dy"))
 
 
 def channels_table(channels, frames=FRAMES):
     rng = np.random.default_rng(2)
     keys = [(frame, c) for frame in frames for c in range(1, channels + 1)]
-    table = QTable(rows=keys, names=("frame", "channel"))
+    table = QTable(rows=keys, names=("frame_number", "channel"))
     table["throughput"], table["error"] = rng.uniform(0, 1, (2, len(table))) * u.one
     table["dx"], table["dy"] = rng.normal(0, 1, (2, len(table))) * u.arcsec
     return table
@@ -84,7 +84,7 @@ def test_lines_are_the_table(name, channels, frames):
     expected = {}
     for row in table:
         label = "-".join(str(row[key]) for key in keys)
-        expected.setdefault(label, []).append((row["frame"], float(row[column])))
+        expected.setdefault(label, []).append((row["frame_number"], float(row[column])))
     found = lines(axes)
     assert list(found) == sorted(expected)
     for label, points in expected.items():
@@ -124,31 +124,31 @@ def test_residual_is_the_rms_of_the_tiles():
     for label, values in found.items():
         first, second = map(int, label.split("-"))
         for frame, value in values.T:
-            here = tiles[(tiles["frame"] == frame) & (tiles["first"] == first) & (tiles["second"] == second)]
+            here = tiles[(tiles["frame_number"] == frame) & (tiles["first"] == first) & (tiles["second"] == second)]
             np.testing.assert_allclose(value, np.sqrt(np.mean(here["dx"] ** 2 + here["dy"] ** 2)))
     # Without any tile, as where all channels are missing.
     assert not lines(figures.plot_residual(tiles[:0]))
 
 
 @pytest.mark.parametrize(("channels", "panels"), daily((2, 1), (4, 6), (6, 15)))
-@pytest.mark.parametrize("frame", [None, 110])
-def test_tiles_are_arrows(channels, panels, frame):
+@pytest.mark.parametrize("frame_number", [None, 110])
+def test_tiles_are_arrows(channels, panels, frame_number):
     tiles = tiles_table(channels)
-    figure = draw(figures.plot_tiles(tiles, frame))
+    figure = draw(figures.plot_tiles(tiles, frame_number))
     shown = [axis for axis in figure.axes if axis.get_visible()]
     assert len(shown) == panels
     for axis, (first, second) in zip(shown, combinations(range(1, channels + 1), 2), strict=True):
         assert axis.get_title().startswith(f"{first}-{second}: ")
         (arrows,) = [c for c in axis.collections if hasattr(c, "U")]
         here = tiles[(tiles["first"] == first) & (tiles["second"] == second)]
-        frames = FRAMES if frame is None else (frame,)
+        frames = FRAMES if frame_number is None else (frame_number,)
         for x, y, dx, dy in zip(arrows.X, arrows.Y, arrows.U, arrows.V, strict=True):
-            tile = here[(here["x"] == x) & (here["y"] == y) & np.isin(here["frame"], frames)]
+            tile = here[(here["x"] == x) & (here["y"] == y) & np.isin(here["frame_number"], frames)]
             assert len(tile) == len(frames)
             np.testing.assert_allclose([dx, dy], [tile["dx"].mean(), tile["dy"].mean()])
-    assert ("mean of 3 exposures" if frame is None else "frame 110") in figure.get_suptitle()
+    assert ("mean of 3 exposures" if frame_number is None else "frame 110") in figure.get_suptitle()
     given = Figure()
-    assert figures.plot_tiles(tiles, frame, figure=given) is given
+    assert figures.plot_tiles(tiles, frame_number, figure=given) is given
 
 
 @pytest.mark.slow
@@ -174,8 +174,8 @@ def test_offsets_are_points(channels):
 
 @pytest.mark.parametrize("name", figures.__all__)
 def test_tables_of_something_else(name):
-    with pytest.raises(ValueError, match=r"got a table with columns frame, other, expected .* among them"):
-        getattr(figures, name)(Table({"frame": [1], "other": [2]}))
+    with pytest.raises(ValueError, match=r"got a table with columns frame_number, other, expected .* among them"):
+        getattr(figures, name)(Table({"frame_number": [1], "other": [2]}))
 
 
 def test_tiles_of_a_frame_that_is_not_there():

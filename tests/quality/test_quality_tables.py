@@ -37,11 +37,11 @@ def changed(cube, data, **values):
 
 def test_correlation_table_is_every_region(cube):
     table = correlation_table(cube, clip=90)
-    assert table.colnames == ["frame", "first", "second", "full", "octagon", "clean", "clipped"]
+    assert table.colnames == ["frame_number", "first", "second", "full", "octagon", "clean", "clipped"]
     assert len(table) == 4 * 3
     inside = (slice(3, -3), slice(3, -3))
     for row in table:
-        a, b = (cube.data[row["frame"] - 109, row[name] - 1] for name in ("first", "second"))
+        a, b = (cube.data[row["frame_number"] - 109, row[name] - 1] for name in ("first", "second"))
         np.testing.assert_allclose(row["full"], np.corrcoef(a.ravel(), b.ravel())[0, 1], rtol=1e-9)
         a, b = a[inside], b[inside]
         np.testing.assert_allclose(row["octagon"], np.corrcoef(a.ravel(), b.ravel())[0, 1], rtol=1e-9)
@@ -60,17 +60,17 @@ def test_correlation_ratio_of_what_both_have(cube):
     data[2, 1] = np.nan
     other = changed(cube, data)[1:, :]
     table = correlation_ratio(cube[:3], other, region="octagon", clip=95)
-    assert list(np.unique(table["frame"])) == [110, 111]
+    assert list(np.unique(table["frame_number"])) == [110, 111]
     assert len(table) == 2 * 3
     expected = {}
     for name, part in (("correlation", cube), ("other", other)):
         for row in pair_correlation(part, region="octagon", clip=95):
-            expected[name, row["frame"], row["first"], row["second"]] = row["correlation"]
+            expected[name, row["frame_number"], row["first"], row["second"]] = row["correlation"]
     for row in table:
-        key = row["frame"], row["first"], row["second"]
+        key = row["frame_number"], row["first"], row["second"]
         a, b = (expected[(name, *key)] for name in ("correlation", "other"))
         np.testing.assert_equal(row["ratio"], a / b)
-        if row["frame"] == 111 and 2 in key[1:]:
+        if row["frame_number"] == 111 and 2 in key[1:]:
             assert np.isnan(row["ratio"])
         else:
             # Noise was added to the other one.
@@ -102,13 +102,13 @@ def test_throughput_is_the_brightness_that_was_put_in(cube, normalize):
         dim = dim.normalize_intensities()
         np.testing.assert_allclose(np.nanmean(dim.data[1, 1]), np.nanmean(dim.data[1, 2]), rtol=1e-9)
     table = throughput(dim)
-    assert table.colnames == ["frame", "time", "channel", "throughput", "error"]
+    assert table.colnames == ["frame_number", "time", "channel", "throughput", "error"]
     np.testing.assert_allclose(table["throughput"].value.reshape(4, 3), BRIGHTNESS, rtol=1e-9)
     means = dim.masked_means()
     relative = (means["error"] / means["mean"]).value.reshape(4, 3)
     for t, c in np.ndindex(4, 3):
         row = table[t * 3 + c]
-        assert (row["frame"], row["channel"]) == (109 + t, c + 1)
+        assert (row["frame_number"], row["channel"]) == (109 + t, c + 1)
         best = BRIGHTNESS[:, c].tolist().index(1.0)
         expected = 0 if t == best else BRIGHTNESS[t, c] * np.hypot(relative[t, c], relative[best, c])
         # An image without alignment has no error, and neither has what is compared with it.

@@ -48,7 +48,7 @@ def make(grid, degree=2, channel=2, seed=0, **changes):
         "transform": transform,
         "grid": grid,
         "channel": channel,
-        "frame": 124,
+        "frame_number": 124,
         "line": "O V",
         "stage": "final",
         "reference": "channel 2, the \u00c5ngstr\u00f6m one ",
@@ -133,7 +133,7 @@ def test_gwcs_is_the_alignment(grid, degree):
 
 def test_gwcs_in_arcsec_and_without_observer():
     grid = ESIS_1.grid.deepcopy()
-    alignment = Alignment.from_pose(ESIS_1, 3, frame=124, line="O V", time=TIME, grid=grid)
+    alignment = Alignment.from_pose(ESIS_1, 3, frame_number=124, line="O V", time=TIME, grid=grid)
     column, row = np.array([1300.0, 1700.0]), np.array([100.0, 900.0])
     values = wrapped(alignment.to_gwcs().pixel_to_world_values(column, row))
     expected = [q.to_value("arcsec") for q in alignment.detector_to_world(column, row)]
@@ -265,7 +265,7 @@ def test_text(grid):
 
 def test_pose_is_the_flights():
     for channel in ESIS_1.channels:
-        alignment = Alignment.from_pose(ESIS_1, channel.number, frame=124, line="ov", time=TIME)
+        alignment = Alignment.from_pose(ESIS_1, channel.number, frame_number=124, line="ov", time=TIME)
         x, y = np.array([100.0, 634.5, 900.0]), np.array([700.0, 634.5, 20.0])
         expected = channel.center[:, None] + channel.matrix @ (np.stack([x, y]) - 634.5)
         np.testing.assert_allclose(alignment.transform(x, y), expected, rtol=0, atol=1e-9)
@@ -273,7 +273,7 @@ def test_pose_is_the_flights():
         assert np.isnan(alignment.covariance).all()
     for wrong in ({"line": "Fe XX", "channel": 1}, {"line": "O V", "channel": 9}):
         with pytest.raises(ValueError, match="unknown"):
-            Alignment.from_pose(ESIS_1, wrong["channel"], frame=1, line=wrong["line"], time=TIME)
+            Alignment.from_pose(ESIS_1, wrong["channel"], frame_number=1, line=wrong["line"], time=TIME)
 
 
 @pytest.mark.slow

@@ -52,7 +52,7 @@ def assert_alignments_equal(one, other):
             continue
         np.testing.assert_array_equal(a.transform.coefficients, b.transform.coefficients)
         np.testing.assert_array_equal(a.covariance, b.covariance)
-        for name in ("frame", "channel", "line", "stage", "reference", "score", "converged", "reason", "shape"):
+        for name in ("frame_number", "channel", "line", "stage", "reference", "score", "converged", "reason", "shape"):
             assert getattr(a, name) == getattr(b, name) or getattr(a, name) != getattr(a, name), name
         assert (a.time.jd1, a.time.jd2, a.time.scale) == (b.time.jd1, b.time.jd2, b.time.scale)
         assert grid_header(a.grid) == grid_header(b.grid)
@@ -78,6 +78,9 @@ def test_nothing_is_fitted_again(level1, found, cube, monkeypatch):
 def test_written_and_read(level1, found, cube, tmp_path):
     path = tmp_path / "found.ecsv"
     found.write(path)
+    # Files keep the name of the column that the first of them had.
+    assert "frame" in Table.read(path, format="ascii.ecsv").colnames
+    assert "frame_number" in found.to_table().colnames
     back = Coalignment.read(path)
     assert_alignments_equal(back.linear, found.linear)
     assert_alignments_equal(back.final, found.final)
@@ -88,7 +91,7 @@ def test_written_and_read(level1, found, cube, tmp_path):
     assert_cubes_equal(form_level3(level1, back), cube)
     with pytest.raises(FileExistsError):
         found.write(path)
-    found.without(frame=int(level1.frame[0])).write(path, overwrite=True)
+    found.without(frame_number=int(level1.frame_number[0])).write(path, overwrite=True)
     assert Coalignment.read(path).final[0, 0] is None
 
 
@@ -113,7 +116,7 @@ def test_looked_at(found):
 
 
 def test_an_image_is_left_out(level1, found, cube):
-    frame = int(level1.frame[1])
+    frame = int(level1.frame_number[1])
     without = form_level3(level1, found.without(frame, channel=2), vignetting=False, normalize=False)
     whole = form_level3(level1, found, vignetting=False, normalize=False)
     out = np.zeros(whole.shape[:2], dtype=bool)
@@ -159,7 +162,7 @@ def test_what_does_not_belong_is_refused(level1, found):
     with pytest.raises(ValueError, match="got frame 7, which no alignment is of"):
         found.without(7)
     with pytest.raises(ValueError, match=r"got frame \d+, channel 9, which no alignment is of"):
-        found.without(int(level1.frame[0]), 9)
+        found.without(int(level1.frame_number[0]), 9)
     with pytest.raises(ValueError, match="got an alignment of stage 'pose', expected 'linear' or 'final'"):
         found.with_alignment(replace(chosen, stage="pose"))
     with pytest.raises(ValueError, match="got an alignment of line 'He I', expected 'O V'"):
@@ -169,7 +172,7 @@ def test_what_does_not_belong_is_refused(level1, found):
     with pytest.raises(ValueError, match="on another grid"):
         found.with_alignment(replace(chosen, grid=grid))
     with pytest.raises(ValueError, match="which no alignment is of"):
-        found.with_alignment(replace(chosen, frame=7))
+        found.with_alignment(replace(chosen, frame_number=7))
     with pytest.raises(ValueError, match=r"got line 'He I' and a coalignment of 'O V'"):
         form_level3(level1, found, line="He I")
     with pytest.raises(ValueError, match=r"got a coalignment of shape \(3, 4\) and frames of shape \(2, 4\)"):
@@ -178,7 +181,7 @@ def test_what_does_not_belong_is_refused(level1, found):
     with pytest.raises(ValueError, match=r"got a coalignment with frame \d+, channel 1 in the place of frame \d+"):
         form_level3(level1, turned)
     nothing = found
-    for frame in level1.frame:
+    for frame in level1.frame_number:
         nothing = nothing.without(int(frame))
     with pytest.raises(ValueError, match=r"no frame could be aligned with .* \(left out\)"):
         form_level3(level1, nothing)

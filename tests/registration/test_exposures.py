@@ -83,7 +83,7 @@ def test_channels_agree_better_than_with_the_reference(full, aligned):
         offsets = []
         for alignment in row:
             if alignment.converged:
-                true = simulated.truth.to_detector(alignment.frame, alignment.channel, x, y, doppler=True)
+                true = simulated.truth.to_detector(alignment.frame_number, alignment.channel, x, y, doppler=True)
                 offsets.append(np.subtract(alignment.transform.inverse(*true), (x, y)))
         spread = np.array(offsets) - np.mean(offsets, axis=0)
         assert np.sqrt(np.mean(np.sum(spread**2, axis=1))) < 0.07
@@ -94,7 +94,7 @@ def test_faulty_frames_are_told(full, aligned):
     simulated = full[0]
     faulty = {simulated.missing, simulated.blank}
     for alignment in aligned.final.flat:
-        assert alignment.converged != ((alignment.frame, alignment.channel) in faulty)
+        assert alignment.converged != ((alignment.frame_number, alignment.channel) in faulty)
         if not alignment.converged:
             assert alignment.reason
 
@@ -105,7 +105,7 @@ def test_alignments_say_what_they_are(full, aligned):
     assert aligned.final.shape == aligned.linear.shape == level1.data.shape[:2]
     assert aligned.reference_channel == simulated.flight.reference_channel
     for (i, j), alignment in np.ndenumerate(aligned.final):
-        assert alignment.frame == level1.frame[i]
+        assert alignment.frame_number == level1.frame_number[i]
         assert alignment.channel == level1.channel[j]
         assert alignment.shape == level1.data.shape[-2:]
     good = [a for a in aligned.final.flat if a.converged]
@@ -148,15 +148,15 @@ def test_without_a_reference_the_pose_is_the_pointing(small):
     flight = simulated.flight
     assert result.reference.startswith("flight pose")
     assert str(flight.pose_frame) in result.reference
-    row = result.final[list(level1.frame).index(flight.pose_frame)]
+    row = result.final[list(level1.frame_number).index(flight.pose_frame)]
     pose = PolynomialTransform.from_affine(flight.pose(flight.reference_channel))
     x, y = np.array([100.0, 200.0, 150.0]), np.array([100.0, 150.0, 220.0])
     own = row[flight.reference_channel - 1].transform(x, y)
     np.testing.assert_allclose(own, pose(x, y), atol=0.05)
     # The other channels' poses are off by up to 0.5 arcsec; the fit mends that.
     for alignment in row:
-        true = np.array(simulated.truth.to_detector(alignment.frame, alignment.channel, x, y, doppler=True))
-        reference = simulated.truth.to_detector(alignment.frame, flight.reference_channel, x, y, doppler=True)
+        true = np.array(simulated.truth.to_detector(alignment.frame_number, alignment.channel, x, y, doppler=True))
+        reference = simulated.truth.to_detector(alignment.frame_number, flight.reference_channel, x, y, doppler=True)
         common = np.subtract(own, reference)
         jacobians = [t.jacobian(x, y) for t in (alignment.transform, row[flight.reference_channel - 1].transform)]
         moved = np.einsum("nij,njk,kn->in", jacobians[0], np.linalg.inv(jacobians[1]), common)
@@ -233,7 +233,7 @@ def test_binned_transforms_are_the_same_map(small):
     simulated, level1, maps = small
     references = prepare_references(level1, maps, line="O V", reference_channel=2)
     time, grid = level1.mid_time[0, 0], references.grid
-    pose = Alignment.from_pose(level1.flight, 1, frame=level1.frame[0], line="O V", time=time, grid=grid)
+    pose = Alignment.from_pose(level1.flight, 1, frame_number=level1.frame_number[0], line="O V", time=time, grid=grid)
     frame = Frame(level1.data[0, 0], level1.mask[0, 0], pose, simulated.flight)
     transform = pose.transform
     binned = frame.to_binned(transform, 4)
@@ -323,9 +323,9 @@ def test_error_bars_of_coordinates(tmp_path_factory):
     sky, relative = [], []
     for row in found.final:
         anchor = row[found.reference_channel - 1]
-        seen = simulated.truth.to_detector(anchor.frame, anchor.channel, x, y, doppler=True)
+        seen = simulated.truth.to_detector(anchor.frame_number, anchor.channel, x, y, doppler=True)
         for alignment in row:
-            true = simulated.truth.to_detector(alignment.frame, alignment.channel, x, y, doppler=True)
+            true = simulated.truth.to_detector(alignment.frame_number, alignment.channel, x, y, doppler=True)
             off = np.subtract(alignment.transform.inverse(*true), (x, y)) * 0.6
             sigma = [q.to_value(u.arcsec) for q in alignment.coordinate_uncertainty(x, y)]
             sky.append(np.mean((off / sigma) ** 2))

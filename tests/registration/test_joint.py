@@ -60,7 +60,7 @@ def make(seed=0, sigma=SIGMA, common=COMMON):
                 position = true(*anchor.inverse(*seen(x, y)))
                 error, own = wobble(rng, sigma)
                 found = PolynomialTransform(fit(position, x, y).coefficients + error, ORIGIN, SCALE)
-            pose = Alignment.from_pose(ESIS_1, channel, frame=110 + t, line="O V", time="2019-09-30T18:08:00")
+            pose = Alignment.from_pose(ESIS_1, channel, frame_number=110 + t, line="O V", time="2019-09-30T18:08:00")
             truth[t, channel - 1] = true
             alignments[t, channel - 1] = replace(
                 pose, transform=found, stage="final", covariance=own, score=0.9, reason="converged"

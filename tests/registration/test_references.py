@@ -214,7 +214,9 @@ def test_exposures_without_a_reference_near_in_time_are_left_out(small):
     first = min(maps, key=lambda m: abs((m.reference_date - level1.time[0]).sec))
     gaps = [abs((first.reference_date - time).to(u.s)) for time in level1.time]
     limit = (gaps[0] + gaps[1]) / 2
-    with pytest.warns(match=rf"4 of 8 frames.*frame {level1.frame[1]} channel 1 \(no reference within max_gap\)"):
+    with pytest.warns(
+        match=rf"4 of 8 frames.*frame {level1.frame_number[1]} channel 1 \(no reference within max_gap\)"
+    ):
         result = coalign(level1, first, max_gap=limit)
     assert all(a.converged for a in result.final[0])
     assert [a.reason for a in result.final[1]] == ["no reference within max_gap"] * 4
@@ -323,7 +325,7 @@ def test_another_channel_is_pointed_by_the_pose(small):
     flight = simulated.flight
     assert result.reference == f"flight pose, channel 3 of frame {flight.pose_frame}"
     assert result.reference_channel == flight.reference_channel
-    row = result.linear[list(level1.frame).index(flight.pose_frame)]
+    row = result.linear[list(level1.frame_number).index(flight.pose_frame)]
     x, y = np.array([100.0, 200.0, 150.0]), np.array([100.0, 150.0, 220.0])
     pose = (flight.pose(3) @ np.stack([x, y, np.ones(3)]))[:2]
     np.testing.assert_allclose(row[2].transform(x, y), pose, atol=0.02)
@@ -336,7 +338,7 @@ def test_a_channel_can_be_turned_too(small):
     """Pixels of the channel move over the grid as the surface does."""
     _, level1, _ = small
     left, turned = prepare(level1, None), prepare(level1, None, rotate=True)
-    frame = list(level1.frame).index(level1.flight.pose_frame)
+    frame = list(level1.frame_number).index(level1.flight.pose_frame)
     other = 1 - frame
     same = turned.images[frame].load().data
     np.testing.assert_allclose(same, left.images[frame].data, rtol=1e-3, atol=1e-3 * np.nanstd(same))

@@ -127,7 +127,7 @@ def test_pictures_are_the_images(cube):
 
 def test_slider_has_every_exposure(path, cube):
     data = exposures(path.read_text(encoding="utf-8"))
-    assert [item["label"].split(",")[0] for item in data] == [f"Frame {n}" for n in cube.frame]
+    assert [item["label"].split(",")[0] for item in data] == [f"Frame {n}" for n in cube.frame_number]
     assert len({picture for item in data for picture in item["pictures"]}) == 3 * 5
     for item in data:
         assert "4 of 4 channels aligned" in item["note"]

@@ -59,7 +59,7 @@ def bent(alignment, bend=1.5):
 def alignment():
     observer = HeliographicStonyhurst(0 * u.deg, 6.75 * u.deg, 1.0015 * u.AU, obstime=TIME)
     grid = observed_grid(SMALL, observer, TIME)
-    return bent(Alignment.from_pose(SMALL, 2, frame=124, line="O V", time=TIME, grid=grid))
+    return bent(Alignment.from_pose(SMALL, 2, frame_number=124, line="O V", time=TIME, grid=grid))
 
 
 def sky(longitude, latitude):
@@ -611,13 +611,13 @@ def cube(alignment):
     final, linear = np.empty((2, 2), dtype=object), np.empty((2, 2), dtype=object)
     times = make_times(2)
     for i, j in np.ndindex(2, 2):
-        pose = Alignment.from_pose(SMALL, j + 2, frame=124 + i, line="O V", time=times[i], grid=alignment.grid)
+        pose = Alignment.from_pose(SMALL, j + 2, frame_number=124 + i, line="O V", time=times[i], grid=alignment.grid)
         linear[i, j], final[i, j] = pose, bent(pose, 1.0 + i)
     final[1, 0] = None
     meta = NDMeta(
-        {"flight": SMALL, "frame": np.array([124, 125]), "alignment": final, "alignment_linear": linear,
+        {"flight": SMALL, "frame_number": np.array([124, 125]), "alignment": final, "alignment_linear": linear,
          "stage": "final"},
-        axes={"frame": 0, "alignment": (0, 1), "alignment_linear": (0, 1)},
+        axes={"frame_number": 0, "alignment": (0, 1), "alignment_linear": (0, 1)},
     )  # fmt: skip
     observer = HeliographicStonyhurst(0 * u.deg, 6.75 * u.deg, 1.0015 * u.AU, obstime=times)
     wcs = level3_wcs(SMALL.grid, times, [2, 3], observer=observer)
@@ -629,18 +629,18 @@ def cube(alignment):
 @given(
     seed=st.integers(0, 2**31),
     shape=st.sampled_from([(), (1,), (40,), (3, 5)]),
-    frame=st.sampled_from([124, 125]),
+    frame_number=st.sampled_from([124, 125]),
     other=st.booleans(),
 )
-def test_detector_coordinates_close(cube, seed, shape, frame, other):
+def test_detector_coordinates_close(cube, seed, shape, frame_number, other):
     rng = np.random.default_rng(seed)
     rows, columns = SMALL.detector.shape
     h, v = rng.uniform(0, columns - 1, shape), rng.uniform(0, rows - 1, shape)
-    sky_coordinate = cube.detector_to_world(h, v, frame=frame, channel=3)
+    sky_coordinate = cube.detector_to_world(h, v, frame_number=frame_number, channel=3)
     assert sky_coordinate.shape == shape
     if other:
         sky_coordinate = sky_coordinate.transform_to("geocentricmeanecliptic")
-    back = cube.world_to_detector(sky_coordinate, frame=frame, channel=3)
+    back = cube.world_to_detector(sky_coordinate, frame_number=frame_number, channel=3)
     assert np.shape(back[0]) == shape
     np.testing.assert_allclose(back, [h, v], rtol=0, atol=1e-6)
 
@@ -661,7 +661,7 @@ def test_coordinates_of_an_image(cube):
     np.testing.assert_allclose(image.world_to_detector(place), [[150, 160], [70, 80]], atol=1e-6)
     linear = ESISLevel3Cube(cube.data, wcs=cube.wcs, meta=NDMeta({**cube.meta, "stage": "linear"}, axes=cube.meta.axes))
     expected = cube.alignment_linear[1, 0].detector_to_world(150.0, 70.0)
-    found = linear.detector_to_world(150.0, 70.0, frame=125, channel=2)
+    found = linear.detector_to_world(150.0, 70.0, frame_number=125, channel=2)
     np.testing.assert_allclose([found.Tx.arcsec, found.Ty.arcsec], [q.value for q in expected], atol=1e-9)
 
 
@@ -670,13 +670,13 @@ def test_coordinates_of_no_image(cube):
         with pytest.raises(ValueError, match=f"cube of {name}, expected one"):
             part.detector_to_world(1, 2)
     with pytest.raises(ValueError, match="frame 9, expected one of 124, 125"):
-        cube.detector_to_world(1, 2, frame=9, channel=2)
+        cube.detector_to_world(1, 2, frame_number=9, channel=2)
     with pytest.raises(ValueError, match="frame 125, channel 2 has no alignment"):
         cube[1, 0].detector_to_world(1, 2)
     with pytest.raises(ValueError, match="no single channel"):
         cube[0].min_images().detector_to_world(1, 2)
     with pytest.raises(ValueError, match="has no alignment"):
-        make_cube((2, 2, 3, 3)).detector_to_world(1, 2, frame=110, channel=1)
+        make_cube((2, 2, 3, 3)).detector_to_world(1, 2, frame_number=110, channel=1)
 
 
 def image_forms(values, bad, wcs, path):

@@ -145,18 +145,23 @@ def test_a_perfect_alignment_has_no_error():
 def test_the_error_of_a_shifted_pose_is_the_shift():
     simulated = simulate_flight(size=5, n_exposures=2, roll=0, distortion=0, pose_error=0.7 * u.arcsec)
     truth = simulated.truth
-    frame = simulated.frames[1]
+    frame_number = simulated.frame_numbers[1]
     for channel in (1, 2):
         # A Sun that is shifted by s is found at x when its pose is not corrected, and truly is at x - s.
         shift = truth.shift[1, channel - 1] / simulated.flight.grid_cdelt
-        _, _, dx, dy = coordinate_error(pose_of(simulated, channel, frame), simulated)
+        _, _, dx, dy = coordinate_error(pose_of(simulated, channel, frame_number), simulated)
         np.testing.assert_allclose([dx, dy], np.broadcast_to(shift[:, None], (2, dx.size)), atol=1e-6)
 
 
-def pose_of(simulated, channel, frame=None):
-    frame = simulated.frames[0] if frame is None else frame
+def pose_of(simulated, channel, frame_number=None):
+    frame_number = simulated.frame_numbers[0] if frame_number is None else frame_number
     return Alignment.from_pose(
-        simulated.flight, channel, frame=frame, line="O V", time=simulated.mid_time(frame), grid=simulated.flight.grid
+        simulated.flight,
+        channel,
+        frame_number=frame_number,
+        line="O V",
+        time=simulated.mid_time(frame_number),
+        grid=simulated.flight.grid,
     )
 
 
@@ -170,7 +175,7 @@ def errors(alignments, simulated):
     maps = np.full((*alignments.shape, 2, *x.shape), np.nan)
     for index, alignment in np.ndenumerate(alignments):
         if alignment is not None and alignment.converged:
-            true = simulated.truth.to_detector(alignment.frame, alignment.channel, x, y, line=alignment.line)
+            true = simulated.truth.to_detector(alignment.frame_number, alignment.channel, x, y, line=alignment.line)
             inside = line_region(simulated.flight, alignment.channel, alignment.line, *true)
             found = np.stack(alignment.transform.inverse(*true))
             maps[index] = np.where(inside, found - [x, y], np.nan)
@@ -195,7 +200,7 @@ def test_second_flight_through_the_command_line(second, second_truth):
     assert len(list((path / "raw").iterdir())) == (2 + 3 + 3) * 6 - 1
     cube = ESISLevel3Cube.read(path / "l3.fits")
     assert cube.flight == Flight.read(SECOND_FILE)
-    assert (cube.line, cube.channel.tolist(), cube.frame.tolist()) == ("Ne VII", [1, 2, 3, 4, 5, 6], [23, 24])
+    assert (cube.line, cube.channel.tolist(), cube.frame_number.tolist()) == ("Ne VII", [1, 2, 3, 4, 5, 6], [23, 24])
     seconds = (cube.time - second_truth.mid_time(23)).to_value(u.s)
     np.testing.assert_allclose(seconds, [0, 6], atol=1e-3)
     information = invoke("info", path / "l3.fits", "--quality").output
@@ -226,7 +231,7 @@ def test_second_flight_is_aligned(second, second_truth):
     """
     cube = ESISLevel3Cube.read(second[0] / "l3.fits")
     faults = {second_truth.missing, second_truth.blank}
-    converged = {(a.frame, a.channel) for a in cube.alignment.flat if a is not None and a.converged}
+    converged = {(a.frame_number, a.channel) for a in cube.alignment.flat if a is not None and a.converged}
     assert converged == {(f, c) for f in (23, 24) for c in range(1, 7)} - faults
     (final, maps), (linear, _) = (errors(a, second_truth) for a in (cube.alignment, cube.alignment_linear))
     assert np.isnan(final).sum() == 2
@@ -246,8 +251,8 @@ def test_second_flight_is_aligned(second, second_truth):
 @pytest.mark.slow
 def test_faulty_frames_of_the_second_flight_harm_no_other(second, second_truth):
     cube = ESISLevel3Cube.read(second[0] / "l3.fits")
-    for number, (frame, channel) in enumerate((second_truth.missing, second_truth.blank)):
-        index = frame - 23, channel - 1
+    for number, (frame_number, channel) in enumerate((second_truth.missing, second_truth.blank)):
+        index = frame_number - 23, channel - 1
         assert np.isnan(cube.data[index]).all()
         assert cube.mask[index].all()
         assert (cube.meta["file"][index] == "") == (number == 0)

@@ -66,9 +66,9 @@ def quadrants(flight):
     return [(low, left), (low, right), (high, right), (high, left)]
 
 
-def electrons(sim, frame, channel):
+def electrons(sim, frame_number, channel):
     """Electrons of a raw frame of a simulation with an even bias of 0."""
-    raw = sim.raw(frame, channel).astype(float)
+    raw = sim.raw(frame_number, channel).astype(float)
     for part, gain in zip(quadrants(sim.flight), sim.flight.channel(channel).gain, strict=True):
         raw[part] *= gain
     return active(sim.flight, raw)
@@ -84,10 +84,10 @@ def inside(flight, channel, line, margin):
     return Polygon(stop).contains_points(np.column_stack([u_.ravel(), v.ravel()])).reshape(rows, columns)
 
 
-def on_grid(sim, image, frame, channel, line=None):
+def on_grid(sim, image, frame_number, channel, line=None):
     """An image on the output grid, NaN outside the field stop."""
     y, x = np.mgrid[: sim.flight.grid_shape[0], : sim.flight.grid_shape[1]]
-    u_, v = sim.truth.to_detector(frame, channel, x, y, line=line)
+    u_, v = sim.truth.to_detector(frame_number, channel, x, y, line=line)
     stop = sim.flight.field_stop(channel, sim.flight.line(line or sim.flight.pose_line))
     points = np.column_stack([u_.ravel(), v.ravel()])
     # The sign of matplotlib's margin depends on the sense of rotation.
@@ -133,13 +133,13 @@ def whole(flight):
 def test_truth_inverts(flight, data):
     sim = whole(flight)
     channel = data.draw(st.integers(1, len(flight.channels)))
-    frame = data.draw(st.sampled_from(sim.frames))
+    frame_number = data.draw(st.sampled_from(sim.frame_numbers))
     line = data.draw(st.sampled_from(flight.lines))
     doppler = data.draw(st.booleans())
     x = data.draw(st.floats(0, flight.grid_shape[1]))
     y = data.draw(st.floats(0, flight.grid_shape[0]))
-    at = sim.truth.to_detector(frame, channel, x, y, line=line, doppler=doppler)
-    back = sim.truth.to_grid(frame, channel, *at, line=line, doppler=doppler)
+    at = sim.truth.to_detector(frame_number, channel, x, y, line=line, doppler=doppler)
+    back = sim.truth.to_grid(frame_number, channel, *at, line=line, doppler=doppler)
     np.testing.assert_allclose(back, [x, y], atol=1e-6, rtol=0)
 
 
@@ -154,8 +154,8 @@ def test_without_motion_the_pose_is_the_truth():
 
 def test_drift_of_a_whole_flight():
     sim = plain(n_exposures=None, size="full", drift=(8, 1) * u.arcsec)
-    assert sim.frames == tuple(range(109, 139))
-    first, last = (np.array(sim.truth.to_detector(frame, 3, 600.0, 600.0)) for frame in (109, 138))
+    assert sim.frame_numbers == tuple(range(109, 139))
+    first, last = (np.array(sim.truth.to_detector(frame_number, 3, 600.0, 600.0)) for frame_number in (109, 138))
     moved = np.linalg.solve(sim.flight.channel(3).matrix, last - first) * 0.6
     np.testing.assert_allclose(moved, [8 * 29 / 30, 29 / 30], atol=0.4)
 
@@ -164,7 +164,7 @@ def test_channels_drift_apart_by_up_to_0_4_arcsec():
     sim = plain(n_exposures=None, size="full", channel_drift=0.4 * u.arcsec)
     paths = []
     for channel in sim.flight.channels:
-        at = [sim.truth.to_detector(frame, channel.number, 600.0, 600.0) for frame in sim.frames]
+        at = [sim.truth.to_detector(frame_number, channel.number, 600.0, 600.0) for frame_number in sim.frame_numbers]
         still = sim.flight.pose(channel.number) @ [600, 600, 1]
         paths.append(np.linalg.solve(channel.matrix, (np.array(at) - still).T) * 0.6)
     paths = np.array(paths)
@@ -177,8 +177,8 @@ def test_roll_scatters_about_the_pivot():
     sim = plain(n_exposures=None, size="full", roll=0.03 * u.deg)
     pivot_x, pivot_y = (sim.flight.grid_crpix[0] - 1, sim.flight.grid_crpix[1] - 1)
     rolls = []
-    for frame in sim.frames:
-        a, b = (sim.truth.to_detector(frame, 1, pivot_x + d, pivot_y) for d in (0.0, 500.0))
+    for frame_number in sim.frame_numbers:
+        a, b = (sim.truth.to_detector(frame_number, 1, pivot_x + d, pivot_y) for d in (0.0, 500.0))
         turned = np.linalg.solve(sim.flight.channel(1).matrix, np.subtract(b, a))
         rolls.append(np.degrees(np.arctan2(turned[1], turned[0])))
     assert 0.018 < np.std(rolls) < 0.045
@@ -219,12 +219,12 @@ def test_images_lie_where_the_truth_says(flight):
     size = SIZE if flight is ESIS_1 else "full"
     moving = {"drift": (8, 1) * u.arcsec, "roll": 0.3 * u.deg, "distortion": 1.5, "pose_error": 1 * u.arcsec}
     sim = plain(flight, size=size, velocity=10 * u.km / u.s, **moving)
-    frame, shape = sim.frames[-1], sim.flight.grid_shape
+    frame_number, shape = sim.frame_numbers[-1], sim.flight.grid_shape
     y, x = np.mgrid[shape[0] // 3 : shape[0] * 2 // 3, shape[1] // 3 : shape[1] * 2 // 3]
     seen = []
     for channel in (1, 2, 4):
-        at = sim.truth.to_detector(frame, channel, x, y, doppler=True)
-        seen.append(map_coordinates(sim.photons(frame, channel).astype(float), at[::-1], order=5))
+        at = sim.truth.to_detector(frame_number, channel, x, y, doppler=True)
+        seen.append(map_coordinates(sim.photons(frame_number, channel).astype(float), at[::-1], order=5))
     for image in seen[1:]:
         # The shift between two channels by least squares on the gradient, with the sampling of either.
         difference = image - seen[0]
@@ -316,7 +316,7 @@ def test_contaminants_are_displaced_and_faint():
 
 def test_scene_evolves_slowly():
     sim = plain(evolution=True, size=3)
-    first, second, last = (sim.photons(frame, 2) for frame in sim.frames[1:])
+    first, second, last = (sim.photons(frame_number, 2) for frame_number in sim.frame_numbers[1:])
     good = inside(sim.flight, 2, "O V", 4)
     near, far = (np.corrcoef(first[good], other[good])[0, 1] for other in (second, last))
     assert 0.97 < far < near < 0.9995
@@ -342,8 +342,8 @@ def test_explosive_event_is_doppler_shifted_along_the_dispersion():
     # Each channel puts it elsewhere on the sky.
     assert np.hypot(*(spots[1] - spots[4])) > 2
     # And it is over at either end.
-    for frame in (sim.frames[0], sim.frames[-1]):
-        assert np.array_equal(sim.photons(frame, 1), calm.photons(frame, 1))
+    for frame_number in (sim.frame_numbers[0], sim.frame_numbers[-1]):
+        assert np.array_equal(sim.photons(frame_number, 1), calm.photons(frame_number, 1))
 
 
 def test_velocity_field_is_smooth_and_slow():
@@ -364,11 +364,11 @@ def test_velocity_field_is_smooth_and_slow():
 
 def test_atmosphere_dims_both_ends():
     short = plain(extinction=(0.5, 0.15), size=8)
-    bright = [short.photons(frame, 1).mean() for frame in short.frames]
+    bright = [short.photons(frame_number, 1).mean() for frame_number in short.frame_numbers]
     assert bright[0] < 0.95 * bright[1]
     assert bright[3] < 0.9 * bright[2]
     whole = plain(n_exposures=None, size=8, extinction=(0.5, 0.15))
-    bright = np.array([whole.photons(frame, 1).mean() for frame in (109, 124, 138)])
+    bright = np.array([whole.photons(frame_number, 1).mean() for frame_number in (109, 124, 138)])
     np.testing.assert_allclose(bright / bright[1], [0.5, 1, 0.15], atol=0.08)
 
 
@@ -378,13 +378,13 @@ def test_atmosphere_dims_both_ends():
 @pytest.mark.parametrize("flight", [ESIS_1, SECOND], ids=str)
 def test_field_stop_bounds_the_image(flight):
     sim = plain(flight, size=SIZE if flight is ESIS_1 else "full")
-    photons = sim.photons(sim.frames[0], 3)
+    photons = sim.photons(sim.frame_numbers[0], 3)
     outer, inner = (inside(sim.flight, 3, flight.pose_line, margin) for margin in (-3, 3))
     assert not photons[~outer].any()
     assert photons[inner].min() > 0
     assert 0.3 < outer.mean() / (np.ptp(np.flatnonzero(outer.any(axis=0))) / outer.shape[1]) < 1
     open_ = plain(flight, size=SIZE if flight is ESIS_1 else "full", field_stop=False)
-    assert np.count_nonzero(open_.photons(sim.frames[0], 3)) > 1.1 * np.count_nonzero(photons)
+    assert np.count_nonzero(open_.photons(sim.frame_numbers[0], 3)) > 1.1 * np.count_nonzero(photons)
 
 
 def test_vignetting_brightens_short_wavelengths():
@@ -450,9 +450,9 @@ def test_blur_grows_away_from_the_focus():
 
 def test_bias_dark_and_read_noise_differ_by_quadrant():
     sim = simulate_flight(size=2, spikes=0, dark=2.0, n_darks=2)
-    flight, frame = sim.flight, sim.dark_frames[0]
+    flight, frame_number = sim.flight, sim.dark_frame_numbers[0]
     for channel in (1, 3):
-        raw = sim.raw(frame, channel).astype(float)
+        raw = sim.raw(frame_number, channel).astype(float)
         bias, dark, noise = [], [], []
         for part in quadrants(flight):
             side = int(part[1].start is not None and part[1].start > 0)
@@ -467,8 +467,10 @@ def test_bias_dark_and_read_noise_differ_by_quadrant():
         assert np.ptp(dark) > 0.2
         assert 2.0 < min(noise) < max(noise) < 3.5
         assert np.ptp(noise) > 0.05
-    hot = sim.raw(frame, 1).astype(float) - median_filter(sim.raw(frame, 1), 3)
-    again = sim.raw(sim.dark_frames[1], 1).astype(float) - median_filter(sim.raw(sim.dark_frames[1], 1), 3)
+    hot = sim.raw(frame_number, 1).astype(float) - median_filter(sim.raw(frame_number, 1), 3)
+    again = sim.raw(sim.dark_frame_numbers[1], 1).astype(float) - median_filter(
+        sim.raw(sim.dark_frame_numbers[1], 1), 3
+    )
     assert np.count_nonzero((hot > 25) & (again > 25)) > 3
 
 
@@ -503,7 +505,7 @@ def test_missing_and_blank_frames(small, tmp_path):
     good, blank = (active(small.flight, small.raw(124, channel)) for channel in (2, 4))
     lit = inside(small.flight, 4, "O V", 4)
     assert np.median(good[lit]) - np.median(good[:5]) > 15
-    assert abs(np.median(blank[lit]) - np.median(small.raw(small.dark_frames[0], 4))) < 300
+    assert abs(np.median(blank[lit]) - np.median(small.raw(small.dark_frame_numbers[0], 4))) < 300
     paths = simulate_flight(size=10, n_darks=1).write(tmp_path).raw
     assert len(paths) == (4 + 1 + 4) * 4 - 1
     assert "ESIS3_00123.fit.gz" not in {path.name for path in paths}
@@ -515,12 +517,12 @@ def test_faults_hit_different_exposures_and_spare_the_reference_channel(n_exposu
     sim = simulate_flight(n_exposures=n_exposures, size=8)
     assert sim.missing[0] != sim.blank[0]
     assert 2 not in (sim.missing[1], sim.blank[1])
-    assert {sim.missing[0], sim.blank[0]} <= set(sim.frames)
+    assert {sim.missing[0], sim.blank[0]} <= set(sim.frame_numbers)
 
 
 def test_one_exposure_alone_is_kept_whole():
     sim = simulate_flight(n_exposures=1, size=8)
-    assert sim.frames == (124,)
+    assert sim.frame_numbers == (124,)
     assert sim.missing is None
     assert sim.blank is None
     assert simulate_flight(size=8, missing=(125, 1)).missing == (125, 1)
@@ -555,55 +557,55 @@ def test_files_are_in_the_format_of_the_flight(flight, tmp_path):
     paths = sim.write(tmp_path / "new")
     files = sim.flight.files
     by_name = {path.name: path for path in paths.raw}
-    assert len(by_name) == (3 + len(sim.other_frames)) * len(flight.channels) - 1
-    frame = sim.frames[0]
-    name = files.pattern.format(channel=2, frame=frame)
+    assert len(by_name) == (3 + len(sim.other_frame_numbers)) * len(flight.channels) - 1
+    frame_number = sim.frame_numbers[0]
+    name = files.pattern.format(channel=2, frame=frame_number)
     with fits.open(by_name[name]) as hdus:
         header, data = hdus[0].header, hdus[0].data
         assert data.dtype == np.uint16
         assert data.shape == sim.flight.detector.raw_shape
-        assert np.array_equal(data, sim.raw(frame, 2))
+        assert np.array_equal(data, sim.raw(frame_number, 2))
     assert header[files.camera] == flight.channel(2).camera
-    assert header[files.frame] == frame
+    assert header[files.frame] == frame_number
     assert header[files.exposure] * files.exposure_unit == flight.cadence
     assert header[files.measured_exposure] * files.measured_exposure_unit == flight.cadence
     stamp = Time(header[files.time].removesuffix("Z"))
     late = {"start": -0.5, "end": 0.5}[flight.time_stamp] * flight.cadence - flight.clock_offset
-    assert abs(stamp - (sim.mid_time(frame) + late)) < 1 * u.ms
-    assert abs(sim.mid_time(frame + 1) - sim.mid_time(frame) - flight.cadence) < 1 * u.us
+    assert abs(stamp - (sim.mid_time(frame_number) + late)) < 1 * u.ms
+    assert abs(sim.mid_time(frame_number + 1) - sim.mid_time(frame_number) - flight.cadence) < 1 * u.us
     assert not [path for path in (tmp_path / "new").rglob("*") if path.name.startswith(".")]
-    assert all(flight.is_light(number) for number in sim.frames)
-    assert all(flight.is_dark(number) for number in sim.dark_frames)
+    assert all(flight.is_light(number) for number in sim.frame_numbers)
+    assert all(flight.is_dark(number) for number in sim.dark_frame_numbers)
 
 
 @pytest.mark.slow
 def test_frames_that_are_neither(tmp_path):
     """Those that the first flight has, and as its headers have them: exposures 0 and 11.235 s, one after the other."""
     sim = simulate_flight(size=8, n_exposures=2, missing=False)
-    assert sim.other_frames == (96, 97, 139, 153)
+    assert sim.other_frame_numbers == (96, 97, 139, 153)
     files = sim.write(tmp_path).raw
     cards = {}
     for path in files:
         header = fits.getheader(path)
         cards[header["IMG_ISN"]] = [header["IMG_TS"], header["IMG_EXP"], header["MEAS_EXP"]]
-    assert sorted(cards) == sorted((*sim.other_frames, *sim.frames, *sim.dark_frames))
-    assert [card[1:] for frame, card in sorted(cards.items()) if frame < 99] == [
+    assert sorted(cards) == sorted((*sim.other_frame_numbers, *sim.frame_numbers, *sim.dark_frame_numbers))
+    assert [card[1:] for frame_number, card in sorted(cards.items()) if frame_number < 99] == [
         [0, 0], [11235, 449400000], [10000, 400000000]
     ]  # fmt: skip
-    assert all(card[1:] == [10000, 400000000] for frame, card in cards.items() if frame > 97)
-    ends = Time([cards[frame][0].removesuffix("Z") for frame in (96, 97, 98)])
+    assert all(card[1:] == [10000, 400000000] for frame_number, card in cards.items() if frame_number > 97)
+    ends = Time([cards[frame_number][0].removesuffix("Z") for frame_number in (96, 97, 98)])
     np.testing.assert_allclose(np.diff(ends.unix), [11.235, 10], atol=1e-3)
     level1 = ESISLevel1Cube.from_raw(tmp_path / "raw", sim.flight)
     plain = simulate_flight(size=8, n_exposures=2, missing=False, others=False)
-    assert plain.other_frames == ()
+    assert plain.other_frame_numbers == ()
     expected = ESISLevel1Cube.from_raw(plain.write(tmp_path / "plain").raw, sim.flight)
-    assert level1.frame.tolist() == [123, 124]
+    assert level1.frame_number.tolist() == [123, 124]
     np.testing.assert_array_equal(level1.data, expected.data)
     assert level1.history == expected.history
 
 
 def test_a_flight_whose_first_frame_is_1():
-    assert simulate_flight(SECOND, size=8).other_frames == (0, 41, 49)
+    assert simulate_flight(SECOND, size=8).other_frame_numbers == (0, 41, 49)
 
 
 @pytest.mark.slow
@@ -642,8 +644,8 @@ def test_reference_images_open_as_maps(flight, wavelength, tmp_path):
     assert abs(image.reference_date - sim.reference_times[0]) < 1 * u.ms
     assert (maps[1].date - maps[0].date).to_value(u.s) == pytest.approx(12, abs=1e-3)
     # An image for every exposure within half a cadence, on pixels that are not those of the output grid.
-    for frame in sim.frames:
-        assert np.abs((sim.reference_times - sim.mid_time(frame)).to_value(u.s)).min() <= 6
+    for frame_number in sim.frame_numbers:
+        assert np.abs((sim.reference_times - sim.mid_time(frame_number)).to_value(u.s)).min() <= 6
     assert np.degrees(np.arctan2(image.rotation_matrix[1, 0], image.rotation_matrix[0, 0])) == pytest.approx(0.12)
     corners = sim.flight.grid.wcs_pix2world([[0, 0], np.array(sim.flight.grid_shape[::-1]) - 1], 0)
     pixels = WCS(image.fits_header["C*"] + image.fits_header["PC*"]).wcs_world2pix(corners, 0)
@@ -698,7 +700,7 @@ def test_enlarged_flight_keeps_its_proportions():
 def test_the_second_flight_shares_nothing_with_the_first():
     sim = simulate_flight(SECOND, size="full")
     assert len(sim.flight.channels) == 6
-    assert sim.frames == (22, 23, 24, 25)
+    assert sim.frame_numbers == (22, 23, 24, 25)
     raw = sim.raw(24, 1)
     assert raw.shape == (400, 812)
     column, row = np.round(SECOND.channel(1).center).astype(int)

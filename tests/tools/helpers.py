@@ -54,13 +54,13 @@ def make_cube(shape=(5, 3, 12, 14), *, level=3, channels=None, dtype=np.float32,
     meta = {
         "flight": ESIS_1,
         "level": level,
-        "frame": np.arange(109, 109 + shape[0]),
+        "frame_number": np.arange(109, 109 + shape[0]),
         "file": np.array([[f"{c}_{t}.fits" for c in channels] for t in range(shape[0])]),
         "mid_time": exact,
         "exposure_time": np.broadcast_to(exposure_time[:, None], planes, subok=True).copy(),
         "history": (ProcessingStep("bias", {"cut": 0.25}), ProcessingStep("despike", {})),
     }
-    axes = {"frame": (0,), "file": (0, 1), "mid_time": (0, 1), "exposure_time": (0, 1)}
+    axes = {"frame_number": (0,), "file": (0, 1), "mid_time": (0, 1), "exposure_time": (0, 1)}
     if level == 3:
         meta |= {
             "line": "O V",
@@ -75,7 +75,7 @@ def make_cube(shape=(5, 3, 12, 14), *, level=3, channels=None, dtype=np.float32,
         if alignments:
             from esis_ndcube.corrections.vignetting import Vignetting
 
-            meta["alignment"] = make_alignments(meta["frame"], channels, times)
+            meta["alignment"] = make_alignments(meta["frame_number"], channels, times)
             meta["alignment_linear"] = meta["alignment"].copy()
             meta["alignment"][0, 0] = None
             meta["vignetting"] = Vignetting.of_flight(ESIS_1, "O V")
@@ -99,7 +99,7 @@ def make_alignments(frames, channels, times):
     array = np.empty((len(frames), len(channels)), dtype=object)
     for (i, j), _ in np.ndenumerate(array):
         array[i, j] = Alignment.from_pose(
-            ESIS_1, int(channels[j]), frame=int(frames[i]), line="O V", time=times[i], grid=ESIS_1.grid
+            ESIS_1, int(channels[j]), frame_number=int(frames[i]), line="O V", time=times[i], grid=ESIS_1.grid
         )
     return array
 
@@ -188,9 +188,9 @@ def assert_values_equal(a, b):
         assert_bits_equal(a.transform.coefficients, b.transform.coefficients)
         assert_bits_equal(a.covariance, b.covariance)
         assert_values_equal(a.reference_covariance, b.reference_covariance)
-        assert (a.channel, a.frame, a.line, a.stage, a.shape) == (
+        assert (a.channel, a.frame_number, a.line, a.stage, a.shape) == (
             b.channel,
-            b.frame,
+            b.frame_number,
             b.line,
             b.stage,
             b.shape,

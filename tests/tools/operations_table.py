@@ -471,8 +471,8 @@ def prove_meta(operation):
     names = [step.name for step in cube.history]
     assert names == ["bias", "despike"]
     assert [step.name for step in result.history] == names + list(operation.steps)
-    frame = cube.frame if operation.planes is None else operation.planes(cube.frame)
-    np.testing.assert_array_equal(result.frame, frame)
+    frame = cube.frame_number if operation.planes is None else operation.planes(cube.frame_number)
+    np.testing.assert_array_equal(result.frame_number, frame)
     if operation.planes is not None:
         for key in ("file", "exposure_time", "normalization", "alignment"):
             assert_values_equal(result.meta[key], operation.planes(cube.meta[key]))

@@ -225,7 +225,11 @@ def piece(item):
 
     def relation(odd, plain):
         if isinstance(odd, Table):
-            keys = [name for name in ("frame", "time", "channel", "first", "second", "x", "y") if name in odd.colnames]
+            keys = [
+                name
+                for name in ("frame_number", "time", "channel", "first", "second", "x", "y")
+                if name in odd.colnames
+            ]
             rows, wanted = ([[str(row[name]) for name in keys] for row in table] for table in (plain, odd))
             close(odd, plain[[rows.index(row) for row in wanted]])
             return

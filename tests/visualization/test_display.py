@@ -105,7 +105,7 @@ def weak(cube):
 
 def test_weak_alignments_are_no_good_ones():
     cube = weak(make_cube((3, 4, 12, 14), alignments=True))
-    states = cube.pointing(reference_frame=110)["status"].tolist()
+    states = cube.pointing(reference_frame_number=110)["status"].tolist()
     # The reference channel is compared with another telescope.
     assert states == ["not aligned", *["aligned"] * 7, "weak", "aligned", "weak", "weak"]
     # A shift by 1.5 pixels along u: of the detector, and of 0.6 arcsec times the inverse of the pose's matrix.

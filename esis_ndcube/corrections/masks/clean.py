@@ -12,7 +12,7 @@ from esis_ndcube.utils.checks import check_cube, find_number
 __all__ = ["clean_region"]
 
 
-def clean_region(cube, *, channels=None, lines=None, frames=None):
+def clean_region(cube, *, channels=None, lines=None, frame_numbers=None):
     """
     The region that is valid and free of other lines' light in all images of a choice.
 
@@ -27,7 +27,7 @@ def clean_region(cube, *, channels=None, lines=None, frames=None):
     lines : `str` or sequence of `str`, optional
         Names of the other lines to keep clear of, ``"all"`` of those that overlap, or an empty sequence for none;
         by default the brightest one.
-    frames : `int` or sequence of `int`, optional
+    frame_numbers : `int` or sequence of `int`, optional
         Raw frame numbers, by default all.
 
     Returns
@@ -58,7 +58,9 @@ def clean_region(cube, *, channels=None, lines=None, frames=None):
         msg = "got a cube without channel numbers, expected one with the WCS of form_level3 or level3_wcs"
         raise ValueError(msg)
     pick_channels = _pick("channel", cube.channel, channels)
-    pick_frames = range(cube.data.shape[0]) if frames is None else _pick("frame", cube.frame, frames)
+    pick_frames = (
+        range(cube.data.shape[0]) if frame_numbers is None else _pick("frame", cube.frame_number, frame_numbers)
+    )
     bits, others = _overlap(cube, lines)
     clean = np.ones(cube.data.shape[-2:], dtype=bool)
     seen = False

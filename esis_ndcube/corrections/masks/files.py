@@ -78,7 +78,8 @@ def read_polygons(path):
         try:
             table = dict(table)
             unit = {"detector": u.pix, "sky": u.arcsec}[table.pop("coordinates")]
-            polygons.append(PolygonMask(table.pop("vertices") * unit, **table))
+            vertices, frame_numbers = table.pop("vertices") * unit, table.pop("frames", None)
+            polygons.append(PolygonMask(vertices, frame_numbers=frame_numbers, **table))
         except (ValueError, TypeError, KeyError) as error:
             msg = (
                 f"{path}, polygon {number}: {error!r}; expected coordinates = 'detector' or 'sky', vertices, and "

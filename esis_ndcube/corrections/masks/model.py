@@ -28,7 +28,7 @@ class PolygonMask:
         Shape (n, 2). In pixels they are detector pixels (u, v) of a Level-1 frame, 0-based centers; as angles they
         are helioprojective (x, y) in the frame of the cube. Numbers without a unit are detector pixels.
         The last vertex may repeat the first.
-    channels, frames : `tuple` of `int` or None
+    channels, frame_numbers : `tuple` of `int` or None
         Channel numbers and raw frame numbers of the images that are concerned; None for all.
 
     Raises
@@ -55,7 +55,7 @@ class PolygonMask:
 
     vertices: u.Quantity
     channels: tuple | None = None
-    frames: tuple | None = None
+    frame_numbers: tuple | None = None
 
     def __post_init__(self):
         vertices = u.Quantity(self.vertices, copy=True)
@@ -80,7 +80,7 @@ class PolygonMask:
         check_sides(vertices.value)
         vertices.setflags(write=False)
         object.__setattr__(self, "vertices", vertices)
-        for name in ("channels", "frames"):
+        for name in ("channels", "frame_numbers"):
             numbers = getattr(self, name)
             if numbers is not None:
                 object.__setattr__(self, name, tuple(int(number) for number in np.atleast_1d(numbers)))
@@ -91,7 +91,7 @@ class PolygonMask:
         return "detector" if self.vertices.unit == u.pix else "sky"
 
     @classmethod
-    def from_skycoord(cls, coordinates, image, *, channels=None, frames=None):
+    def from_skycoord(cls, coordinates, image, *, channels=None, frame_numbers=None):
         """
         A polygon on the Sun from coordinates in any frame.
 
@@ -101,7 +101,7 @@ class PolygonMask:
             The vertices, shape (n,).
         image : `~esis_ndcube.ESISLevel3Cube`
             An image of the cube to be masked, which says what its observer sees: shape (y, x).
-        channels, frames : `int` or sequence of `int`, optional
+        channels, frame_numbers : `int` or sequence of `int`, optional
             As for `PolygonMask`.
 
         Returns
@@ -124,11 +124,11 @@ class PolygonMask:
             msg = f"got the vertices {coordinates[hidden]}, expected those that the image's observer can see"
             raise ValueError(msg)
         pixels = np.stack(image.wcs.world_to_pixel(there), axis=-1)
-        return cls(image_coordinates(image.wcs, pixels), channels, frames)
+        return cls(image_coordinates(image.wcs, pixels), channels, frame_numbers)
 
     def to_dict(self):
         """
-        The polygon as plain values.
+        The polygon as plain values, by the names in a file.
 
         Returns
         -------
@@ -142,9 +142,9 @@ class PolygonMask:
         {'coordinates': 'detector', 'vertices': [[0.0, 0.0], [4.0, 0.0], [4.0, 4.0]], 'channels': [1]}
         """
         table = {"coordinates": self.coordinates, "vertices": self.vertices.value.tolist()}
-        for name in ("channels", "frames"):
-            if getattr(self, name) is not None:
-                table[name] = list(getattr(self, name))
+        for name, numbers in (("channels", self.channels), ("frames", self.frame_numbers)):
+            if numbers is not None:
+                table[name] = list(numbers)
         return table
 
     def evaluate(self, cube):
@@ -186,10 +186,15 @@ class PolygonMask:
             (time, channel)
             for time, channel in np.ndindex(result.shape[:2])
             if (self.channels is None or cube.channel[channel] in self.channels)
-            and (self.frames is None or (cube.frame is not None and cube.frame[time] in self.frames))
+            and (
+                self.frame_numbers is None
+                or (cube.frame_number is not None and cube.frame_number[time] in self.frame_numbers)
+            )
         ]
         if not concerned:
-            warn_user(f"a polygon for channels {self.channels} and frames {self.frames} is of no image of this cube")
+            warn_user(
+                f"a polygon for channels {self.channels} and frames {self.frame_numbers} is of no image of this cube"
+            )
         for index in concerned:
             result[index] = self._inside(cube, index)
         return result
@@ -208,8 +213,8 @@ class PolygonMask:
             if np.all(invalid_pixels(cube.data, cube.mask, index)):
                 return False
             msg = (
-                f"the image of frame {cube.frame[index[0]]}, channel {cube.channel[index[1]]} has no alignment to "
-                "place detector pixels with: give the polygon on the Sun"
+                f"the image of frame {cube.frame_number[index[0]]}, channel {cube.channel[index[1]]} has no alignment "
+                "to place detector pixels with: give the polygon on the Sun"
             )
             raise ValueError(msg)
         return _contains(self.vertices.value, *detector_coordinates(alignment, cube.wcs[index], shape))

@@ -58,13 +58,13 @@ class PolygonSelection:
         if polygon is not None:
             self.selector.verts = image_pixels(image.wcs, polygon.vertices)
 
-    def polygon(self, *, channels=None, frames=None):
+    def polygon(self, *, channels=None, frame_numbers=None):
         """
         The polygon as it stands.
 
         Parameters
         ----------
-        channels, frames : `int` or sequence of `int`, optional
+        channels, frame_numbers : `int` or sequence of `int`, optional
             The images that it is for, by default all.
 
         Returns
@@ -86,4 +86,4 @@ class PolygonSelection:
         >>> masked = cube.mask_polygons(selection.polygon(channels=1))  # doctest: +SKIP
         """
         pixels = np.array(self.selector.verts, dtype=float).reshape(-1, 2)
-        return PolygonMask(image_coordinates(self._image.wcs, pixels), channels, frames)
+        return PolygonMask(image_coordinates(self._image.wcs, pixels), channels, frame_numbers)

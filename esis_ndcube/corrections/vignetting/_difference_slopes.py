@@ -89,12 +89,12 @@ def reduce_images(cube, alignments, present):
         common = np.logical_and.reduce(list(masks.values()))
         if not common.any():
             msg = (
-                f"the channels of frame {np.atleast_1d(cube.frame)[time]} have no clean region in common: "
+                f"the channels of frame {np.atleast_1d(cube.frame_number)[time]} have no clean region in common: "
                 "the method needs one to normalize the images"
             )
             raise ValueError(msg)
         weights = {
-            number: _line_weights(masks[a] & masks[b], columns, cube.frame[time])
+            number: _line_weights(masks[a] & masks[b], columns, cube.frame_number[time])
             for number, (a, b) in enumerate(pairs)
             if present[time, a] and present[time, b]
         }
@@ -128,12 +128,12 @@ def window_columns(cube):
     return columns
 
 
-def _line_weights(mask, columns, frame):
+def _line_weights(mask, columns, frame_number):
     """What each pixel adds to the slope of the straight line through the column means; 0 outside of the window."""
     weights = np.zeros(mask.shape)
     counts = mask[:, columns].sum(axis=0)
     if (counts > 0).sum() < 2:
-        msg = f"two channels of frame {frame} have no clean region in common: a line through it has no slope"
+        msg = f"two channels of frame {frame_number} have no clean region in common: a line through it has no slope"
         raise ValueError(msg)
     weights[:, columns] = mask[:, columns] * slope_weights(counts)
     return weights

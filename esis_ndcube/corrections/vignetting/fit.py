@@ -82,7 +82,7 @@ def fit_vignetting(cube, method="joint"):
         msg = "got a cube on another grid than its alignments: fit the vignetting before the cube is reprojected"
         raise ValueError(msg)
     result = _METHODS[method](cube, alignments, present)
-    frames = np.atleast_1d(cube.frame)[present.any(axis=1)]
+    frames = np.atleast_1d(cube.frame_number)[present.any(axis=1)]
     slopes = dict(zip(np.asarray(cube.channel).tolist(), result.slopes.tolist(), strict=True))
     return Vignetting(
         slopes,

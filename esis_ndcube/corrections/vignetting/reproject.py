@@ -69,7 +69,7 @@ def reproject_vignetting(
     >>> from esis_ndcube import ESIS_1, Alignment, Vignetting
     >>> from esis_ndcube.corrections.vignetting import reproject_vignetting
     >>> vignetting = Vignetting.of_flight(ESIS_1, "O V")
-    >>> alignment = Alignment.from_pose(ESIS_1, 1, frame=124, line="O V", time="2019-09-30T18:08:36.6")
+    >>> alignment = Alignment.from_pose(ESIS_1, 1, frame_number=124, line="O V", time="2019-09-30T18:08:36.6")
     >>> array, footprint = reproject_vignetting(vignetting, ESIS_1.grid, alignment=alignment)
     >>> array[600, [300, 600, 900]].round(3)
     array([1.348, 1.24 , 1.133])

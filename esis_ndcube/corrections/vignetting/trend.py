@@ -27,7 +27,7 @@ def masked_difference_trend(cube):
     Returns
     -------
     `~astropy.table.Table`
-        A row per exposure and pair of channels: ``frame``, ``first``, ``second``; ``mean``, the mean difference,
+        A row per exposure and pair of channels: ``frame_number``, ``first``, ``second``; ``mean``, the mean difference,
         first minus second; ``trend``, the rise of the straight line through the column means from the middle of
         the flight's window to its edge (Parker et al. 2022, figure on the vignetting correction); ``tilt``, the RMS
         of the plane through all clean pixels about its mean. NaN where a channel is missing.
@@ -50,14 +50,14 @@ def masked_difference_trend(cube):
         factors = normalization_factors(image_means(cube.data, cube.mask, cube.flags)[0])
     columns = window_columns(cube)
     rows = []
-    for time, frame in enumerate(np.atleast_1d(cube.frame)):
+    for time, frame_number in enumerate(np.atleast_1d(cube.frame_number)):
         images = [np.asarray(image, dtype=float) * f for image, f in zip(cube.data[time], factors[time], strict=True)]
         masks = [clean_pixels(cube, time, c) for c in range(len(images))]
         for a, b in itertools.combinations(range(len(images)), 2):
             mask = masks[a] & masks[b] & np.isfinite(factors[time, a] * factors[time, b])
             values = _measure(np.where(mask, images[a] - images[b], 0), mask, columns)
-            rows.append((int(frame), int(cube.channel[a]), int(cube.channel[b]), *values))
-    table = Table(rows=rows, names=("frame", "first", "second", "mean", "trend", "tilt"))
+            rows.append((int(frame_number), int(cube.channel[a]), int(cube.channel[b]), *values))
+    table = Table(rows=rows, names=("frame_number", "first", "second", "mean", "trend", "tilt"))
     for name in ("mean", "trend", "tilt"):
         table[name].unit = cube.unit
         table[name].info.format = ".3f"

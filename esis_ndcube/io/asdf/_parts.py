@@ -9,6 +9,7 @@ from asdf.extension import Converter
 from esis_ndcube.corrections.vignetting import Vignetting
 from esis_ndcube.flight import Flight
 from esis_ndcube.flight.file import name_quadrants
+from esis_ndcube.io._layout import swap_name
 from esis_ndcube.io._values import decode, encode
 from esis_ndcube.registration.alignment import Alignment, grid_from_header, grid_header
 from esis_ndcube.registration.transform import PolynomialTransform
@@ -65,14 +66,14 @@ class AlignmentConverter(Converter):
         for field in fields(obj):
             value = getattr(obj, field.name)
             # Fits leave numbers of numpy, which are no YAML.
-            node[field.name] = value.item() if isinstance(value, np.generic) else value
+            node[swap_name(field.name)] = value.item() if isinstance(value, np.generic) else value
         if obj.reference_covariance is None:
             del node["reference_covariance"]
         shape = [int(n) for n in obj.shape]
         return node | {"grid": grid_header(obj.grid), "time": encode(obj.time), "shape": shape}
 
     def from_yaml_tree(self, node, tag, ctx):
-        parts = dict(node) | {
+        parts = {swap_name(name): part for name, part in node.items()} | {
             "grid": grid_from_header(node["grid"]),
             "time": decode(node["time"]),
             "shape": tuple(node["shape"]),
