@@ -401,10 +401,9 @@ def _brief(value):
 
 
 def _print_exposures(cube):
-    alignments = cube.alignment if cube.stage == "final" else cube.alignment_linear
     click.echo("\nExposures:")
     click.echo("  frame  time                     channels (score)")
-    for frame_number, time, row in zip(cube.frame_number, cube.time, alignments, strict=True):
+    for frame_number, time, row in zip(cube.frame_number, cube.time, cube.alignment, strict=True):
         scores = ", ".join(f"{a.channel} ({_quality(a)})" for a in row if a is not None)
         click.echo(f"  {frame_number:5d}  {time.isot}  {scores}")
 

@@ -331,7 +331,7 @@ def mean_error(sigma, region, factor):
 
 def _mean_error(cube, sigma, index, region):
     """The same of an image of a cube, NaN where it is not known."""
-    alignments = cube.applied_alignment
+    alignments = cube.alignment
     alignment = None if alignments is None else alignments[index]
     if sigma is None or alignment is None:
         return np.nan

@@ -393,7 +393,7 @@ def _array_position(cube, index):
     """What finds row and column in the cube's image of detector pixels; None where that has no alignment."""
     if not hasattr(cube, "alignment"):
         return lambda u_pixel, v_pixel: (v_pixel, u_pixel)
-    alignments = cube.applied_alignment
+    alignments = cube.alignment
     alignment = None if alignments is None else alignments[index]
     if alignment is None or not alignment.converged:
         return None

@@ -22,13 +22,15 @@ COLUMNS = {
     "field_stop_v": ("STOP_V",),
 }
 # Extensions of the alignments, by their key in the metadata.
-ALIGNMENTS = {"alignment": "ALIGNMENT", "alignment_linear": "ALIGNMENT_LINEAR"}
+ALIGNMENTS = {"alignment_final": "ALIGNMENT", "alignment_linear": "ALIGNMENT_LINEAR"}
 # Names that differ in files, swapped: a key of the user's own that is called as ours is in files is not taken for it.
 _SWAPPED = {
     "frame_number": "frame",
     "frame": "frame_number",
     "exposure_time": "exposure",
     "exposure": "exposure_time",
+    "alignment_final": "alignment",
+    "alignment": "alignment_final",
 }
 # Classes of other values that have a form of their own.
 _CLASSES = {"flight": Flight, "vignetting": Vignetting}

@@ -108,7 +108,7 @@ def read_legacy(path, cls, *, flight=ESIS_1, transforms=None, observer=None):
         images = _Images(wcs.times, meta["frame_number"], wcs.channels, grid, meta["line"], flight)
         alignments = _read_transforms(Path(transforms), images)
         meta["stage"] = alignments[0, 0].stage
-        key = "alignment_linear" if meta["stage"] == "linear" else "alignment"
+        key = "alignment_linear" if meta["stage"] == "linear" else "alignment_final"
         meta[key], axes[key] = alignments, (0, 1)
     if repairs:
         warn_user(f"{path.name}: repaired {'; '.join(step['what'] for step in repairs.values())}")
@@ -246,7 +246,7 @@ def _parse_level3(state, flight, observer):
         "stage": None,
         "reference": flight.reference_name,
         "frame_number": frame_numbers,
-        "alignment": None,
+        "alignment_final": None,
         "alignment_linear": None,
         "vignetting": _vignetting(state.get("vignetting_correction_params"), channels, flight, line),
         "normalization": None,

@@ -50,8 +50,17 @@ class ESISLevel3Cube(ESISCube):
 
     @property
     def alignment(self):
-        """Final alignments (`numpy.ndarray` of `Alignment`, shape (time, channel)); one for an image."""
-        return self._get_meta("alignment")
+        """
+        The alignments that the images were made with, of their `stage`, or None if not known.
+
+        A `numpy.ndarray` of `Alignment`, shape (time, channel); one for an image.
+        """
+        return self.alignment_linear if self.stage == "linear" else self.alignment_final
+
+    @property
+    def alignment_final(self):
+        """Final alignments, with the reference channel of the exposure, as `alignment`."""
+        return self._get_meta("alignment_final")
 
     @property
     def alignment_linear(self):
@@ -62,11 +71,6 @@ class ESISLevel3Cube(ESISCube):
     def stage(self):
         """The alignment that the images were made with (`str`): ``"linear"`` or ``"final"``."""
         return self._get_meta("stage")
-
-    @property
-    def applied_alignment(self):
-        """The alignments that the images were made with, of their `stage`, as `alignment`; None if not known."""
-        return self.alignment_linear if self.stage == "linear" else self.alignment
 
     @property
     def reference(self):

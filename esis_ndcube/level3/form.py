@@ -240,14 +240,14 @@ class _Recipe:
             "line": self.line.name,
             "stage": self.stage,
             "reference": self.found.reference,
-            "alignment": self.found.final,
+            "alignment_final": self.found.final,
             "alignment_linear": self.found.linear,
             "vignetting": self.vignetting,
             "normalization": None,
             "history": (*self.level1.history, *self.steps()),
         }
         values |= measured
-        axes |= dict.fromkeys(("alignment", "alignment_linear", *measured), (0, 1))
+        axes |= dict.fromkeys(("alignment_final", "alignment_linear", *measured), (0, 1))
         return NDMeta(values, axes=axes)
 
 

@@ -92,7 +92,7 @@ def pointing_table(alignments, frame_numbers, times, *, flight, line, reference_
 
 def cube_pointing(cube, reference_frame_number=None):
     """The table of a cube of Level 3, as its method ``pointing`` explains."""
-    alignments = cube.alignment if cube.alignment is not None else cube.alignment_linear
+    alignments = cube.alignment_final if cube.alignment_final is not None else cube.alignment_linear
     if alignments is None or cube.frame_number is None:
         msg = "this cube carries no alignments: cubes of form_level3, and parts of them, have a pointing"
         raise ValueError(msg)
@@ -112,7 +112,7 @@ def cube_pointing(cube, reference_frame_number=None):
 
 def image_alignment(cube, frame_number, channel):
     """The alignment that one image was resampled with."""
-    alignments = cube.applied_alignment
+    alignments = cube.alignment
     index = []
     for name, argument, number, numbers in (
         ("frame", "frame_number", frame_number, cube.frame_number),

@@ -191,7 +191,7 @@ def provenance_tables(cube):
     if cube.history:
         rows = [[step.name, _parameters(step), step.version] for step in cube.history]
         tables.append(PageTable("Processing steps", ["Step", "Parameters", "Version"], rows))
-    alignments = cube.applied_alignment
+    alignments = cube.alignment
     if alignments is not None:
         columns = [
             "Frame",

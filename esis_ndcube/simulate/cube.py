@@ -133,7 +133,7 @@ def true_cube(simulated, *, line=None, order="bicubic"):
         "line": line.name,
         "stage": "final",
         "reference": "simulated truth",
-        "alignment": alignments,
+        "alignment_final": alignments,
         "alignment_linear": alignments,
         "vignetting": None,
         "normalization": None,
@@ -143,7 +143,7 @@ def true_cube(simulated, *, line=None, order="bicubic"):
         "frame_number": 0,
         "mid_time": (0, 1),
         "exposure_time": (0, 1),
-        "alignment": (0, 1),
+        "alignment_final": (0, 1),
         "alignment_linear": (0, 1),
     }
     return ESISLevel3Cube(

@@ -48,7 +48,7 @@ def compares_unnormalized(cube):
 
 def good_images(cube):
     """The images that scales follow from, of the shape of the leading axes: those not weakly aligned, if there are."""
-    alignments = getattr(cube, "applied_alignment", None)
+    alignments = getattr(cube, "alignment", None)
     if alignments is None:
         return np.ones(cube.data.shape[:-2], dtype=bool)
     alignments = np.array(alignments, dtype=object)
@@ -186,7 +186,7 @@ def panel_title(cube):
         time = cube.image_time
         return name if time is None or np.ndim(time.mask) or time.mask else f"{name}, {str(time.utc.isot)[11:19]}"
     if cube.channel is not None and np.ndim(cube.channel) == 0:
-        status = getattr(getattr(cube, "applied_alignment", None), "status", None)
+        status = getattr(getattr(cube, "alignment", None), "status", None)
         return f"Channel {cube.channel}{', weak alignment' if status == 'weak' else ''}"
     word, numbers = made_of_channels(cube)
     if word == "minimum":

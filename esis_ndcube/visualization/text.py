@@ -76,7 +76,7 @@ def _durations(exposure_time):
 
 def _alignment(cube):
     """The stage of the alignment, and how good it is."""
-    stage, alignments = cube._get_meta("stage"), getattr(cube, "applied_alignment", None)
+    stage, alignments = cube._get_meta("stage"), getattr(cube, "alignment", None)
     if made_of_channels(cube)[0]:
         # None of the alignments is that of all.
         return stage

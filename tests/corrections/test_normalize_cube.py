@@ -157,7 +157,7 @@ def test_error_of_the_mean_by_monte_carlo():
     alignment = Alignment.from_pose(ESIS_1, 1, frame_number=109, line="O V", time=base.time[0], grid=ESIS_1.grid)
     meta = base[:].meta
     del meta["normalization"]
-    meta["alignment"][0, 0] = alignment
+    meta["alignment_final"][0, 0] = alignment
     # A piece of the detector that holds the small grid.
     u_pixel, v_pixel = detector_coordinates(alignment, base.wcs[0, 0], (90, 100))
     u_pixel, v_pixel = (x - np.floor(x.min()) + 20 for x in (u_pixel, v_pixel))

@@ -227,8 +227,8 @@ def test_parts_of_a_cube(cube):
 def test_no_alignment_no_change(cube):
     """An image without alignment stays as it is: it has no data."""
     part = cube[:]
-    part.meta["alignment"] = part.alignment.copy()
-    part.meta["alignment"][0, 1] = None
+    part.meta["alignment_final"] = part.alignment.copy()
+    part.meta["alignment_final"][0, 1] = None
     corrected = part.correct_vignetting([0.4] * 4)
     np.testing.assert_array_equal(corrected.data[0, 1], cube.data[0, 1])
     assert not np.array_equal(corrected.data[1, 1], cube.data[1, 1])
@@ -277,7 +277,7 @@ def test_wrong_corrections(cube):
     with pytest.raises(ValueError, match="images of known channels"):
         correct_vignetting(cube[0, 0, 10], {1: 0.3})
     lonely = cube[:]
-    lonely.meta["alignment"] = None
+    lonely.meta["alignment_final"] = None
     with pytest.raises(ValueError, match="without alignments"):
         correct_vignetting(lonely, [0.4] * 4)
     normalized = cube[:]

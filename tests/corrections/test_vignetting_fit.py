@@ -258,7 +258,9 @@ def test_antiparallel_channels_alone():
     cube = true_cube(simulate_flight(Flight.read(SECOND), size=1, n_exposures=1, other_lines=False))
     pair = [0, 4]
     kept = {key: cube.meta[key] for key in ("flight", "line", "frame_number", "stage")}
-    meta = NDMeta(kept | {"alignment": cube.alignment[:, pair]}, axes={"frame_number": 0, "alignment": (0, 1)})
+    meta = NDMeta(
+        kept | {"alignment_final": cube.alignment[:, pair]}, axes={"frame_number": 0, "alignment_final": (0, 1)}
+    )
     two = ESISLevel3Cube(
         cube.data[:, pair], wcs=level3_wcs(cube.alignment[0, 0].grid, cube.time, [1, 5]), mask=cube.mask[:, pair],
         flags=cube.flags[:, pair], meta=meta,
@@ -275,7 +277,7 @@ def test_what_is_not_fitted(small):
         fit_vignetting(corrected)
     with pytest.raises(ValueError, match="slice with ranges"):
         fit_vignetting(small[0])
-    for key, text in {"flight": "without flight", "alignment": "without alignments"}.items():
+    for key, text in {"flight": "without flight", "alignment_final": "without alignments"}.items():
         part = copy.deepcopy(small)
         part.meta[key] = None
         with pytest.raises(ValueError, match=text):

@@ -84,13 +84,14 @@ def test_images_and_coordinates(folder, expected):
     ("name", "truth", "attribute", "stage"),
     [
         ("ov_Level3_initial.pickle", "initial", "alignment_linear", "linear"),
-        ("ov_Level3_final.pickle", "updated", "alignment", "final"),
+        ("ov_Level3_final.pickle", "updated", "alignment_final", "final"),
     ],
 )
 @pytest.mark.slow
 def test_alignments_make_the_same_images(folder, expected, name, truth, attribute, stage):
     cube = read(folder / name)
     alignments = getattr(cube, attribute)
+    assert cube.alignment is alignments
     frame = load_script(folder / "scene.py").frame
     y, x = np.indices(cube.shape[-2:])
     for (t, c), alignment in np.ndenumerate(alignments):

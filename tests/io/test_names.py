@@ -15,7 +15,7 @@ from ndcube.meta import NDMeta
 from esis_ndcube import ESISLevel3Cube
 
 # Ours in Python, by their names in files.
-NAMES = {"frame": "frame_number", "exposure": "exposure_time"}
+NAMES = {"frame": "frame_number", "exposure": "exposure_time", "alignment": "alignment_final"}
 SHAPE = 3, 2, 4, 5
 # Values of a user's own, and the axes that they belong to.
 OWN = {

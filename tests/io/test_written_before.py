@@ -20,7 +20,7 @@ CLASSES = {cls.__name__: cls for cls in (ESISLevel1Cube, ESISLevel3Cube, Context
 # When, and by which version, a file was written; checksums are of headers with these.
 EXEMPT = {"CHECKSUM", "DATASUM", "DATE", "CREATOR"}
 # Names of metadata then, and their names now; files keep those of then.
-RENAMED = {"frame": "frame_number", "exposure": "exposure_time"}
+RENAMED = {"frame": "frame_number", "exposure": "exposure_time", "alignment": "alignment_final"}
 
 
 def unpack(name):

@@ -52,7 +52,7 @@ def test_difference(cube):
     assert np.all(abs(result.mid_time - part.mid_time[:, 0]) < 1 * u.us)
     assert result[1].exposure_time == result.exposure_time[1]
     assert result.to("ph / (s arcsec2)").shape == result.shape
-    assert result.history[-1].parameters["dropped"] == ["file", "normalization", "alignment", "alignment_linear"]
+    assert result.history[-1].parameters["dropped"] == ["file", "normalization", "alignment_final", "alignment_linear"]
     assert not np.nanmax(cube.difference(2, 2).uncertainty.array)
     with pytest.raises(ValueError, match="channel 4, expected one of 1, 2, 3"):
         cube.difference(4, 1)
@@ -104,7 +104,7 @@ def test_pointing_finds_known_motion(cube):
             alignments[frame - 109, j] = shifted(alignments[frame - 109, j], *move)
     alignments[1, 1] = None
     meta = cube.meta
-    meta = type(meta)({**meta, "alignment": alignments}, axes=dict(meta.axes))
+    meta = type(meta)({**meta, "alignment_final": alignments}, axes=dict(meta.axes))
     moved = ESISLevel3Cube(cube.data, wcs=cube.wcs, meta=meta)
     table = moved.pointing()
     assert table.colnames == ["time", "frame_number", "channel", "dx", "dy", "roll", "status"]
@@ -124,6 +124,13 @@ def test_pointing_finds_known_motion(cube):
         moved.pointing(90)
     with pytest.raises(ValueError, match="no alignments"):
         make_cube((2, 2, 3, 3)).pointing()
+
+
+def test_alignment_is_that_of_the_stage():
+    cube = make_cube((1, 2, 3, 3), alignments=True)
+    for stage, alignments in {"linear": cube.alignment_linear, "final": cube.alignment_final}.items():
+        cube.meta["stage"] = stage
+        assert cube.alignment is alignments
 
 
 def test_alignment_of_a_slice(cube):

@@ -112,7 +112,7 @@ class Data:
         self.truth = self.simulated.truth
         cube = make_cube((2, 2, 12, 14), alignments=True)
         cube.data[np.isnan(cube.data)] = 20
-        cube.meta["alignment"][0, 0] = cube.meta["alignment"][1, 0]
+        cube.meta["alignment_final"][0, 0] = cube.meta["alignment_final"][1, 0]
         self.cube = cube
         self.raw_frames = small_flight.level1[:1, :2]
         self.level1 = make_cube((2, 2, 12, 14), level=1)

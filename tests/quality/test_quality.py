@@ -59,8 +59,8 @@ def level3(data, *, mask=None, flags=None, channels=None, crpix=None, alignments
     meta = {"flight": ESIS_1, "level": 3, "line": "O V", "frame_number": frames, "stage": "final"}
     axes = {"frame_number": (0,)}
     if alignments:
-        meta["alignment"] = make_alignments(frames, channels, times)
-        axes["alignment"] = (0, 1)
+        meta["alignment_final"] = make_alignments(frames, channels, times)
+        axes["alignment_final"] = (0, 1)
     return ESISLevel3Cube(
         data,
         wcs=level3_wcs(grid, times, channels, exposure_time=10 * u.s),

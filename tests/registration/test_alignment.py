@@ -214,7 +214,7 @@ def test_through_a_cube_file(grid, tmp_path):
     array = np.empty((2, 3), dtype=object)
     for n, index in enumerate([(0, 0), (0, 2), (1, 1)]):
         array[index] = make(grid, n + 1, seed=n)
-    meta = NDMeta({**cube.meta, "alignment": array}, axes=dict(cube.meta.axes))
+    meta = NDMeta({**cube.meta, "alignment_final": array}, axes=dict(cube.meta.axes))
     ESISLevel3Cube(cube.data, wcs=cube.wcs, meta=meta).write(tmp_path / "l3.fits")
     result = ESISLevel3Cube.read(tmp_path / "l3.fits").alignment
     assert [a is None for a in result.ravel()] == [a is None for a in array.ravel()]

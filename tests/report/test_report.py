@@ -140,7 +140,7 @@ def test_what_is_weak_or_not_normalized_is_told(tmp_path):
         alignment = cube.alignment[1, channel]
         size = alignment.transform.coefficients.size
         known = {"covariance": np.eye(size) / 4, "reference_covariance": np.eye(size) / 4, "score": 0.3}
-        cube.meta["alignment"][1, channel] = replace(alignment, **known)
+        cube.meta["alignment_final"][1, channel] = replace(alignment, **known)
     cube.meta["history"] = (ProcessingStep("coalign"),)
     page = Page(write_report(cube, tmp_path / "report.html").read_text(encoding="utf-8"))
     assert "not normalized: call cube.normalize_intensities() first" in page.text

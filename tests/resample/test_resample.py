@@ -615,9 +615,9 @@ def cube(alignment):
         linear[i, j], final[i, j] = pose, bent(pose, 1.0 + i)
     final[1, 0] = None
     meta = NDMeta(
-        {"flight": SMALL, "frame_number": np.array([124, 125]), "alignment": final, "alignment_linear": linear,
+        {"flight": SMALL, "frame_number": np.array([124, 125]), "alignment_final": final, "alignment_linear": linear,
          "stage": "final"},
-        axes={"frame_number": 0, "alignment": (0, 1), "alignment_linear": (0, 1)},
+        axes={"frame_number": 0, "alignment_final": (0, 1), "alignment_linear": (0, 1)},
     )  # fmt: skip
     observer = HeliographicStonyhurst(0 * u.deg, 6.75 * u.deg, 1.0015 * u.AU, obstime=times)
     wcs = level3_wcs(SMALL.grid, times, [2, 3], observer=observer)

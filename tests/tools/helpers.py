@@ -66,7 +66,7 @@ def make_cube(shape=(5, 3, 12, 14), *, level=3, channels=None, dtype=np.float32,
             "line": "O V",
             "stage": "final",
             "reference": "flight pose",
-            "alignment": None,
+            "alignment_final": None,
             "alignment_linear": None,
             "vignetting": None,
             "normalization": rng.uniform(0.9, 1.1, planes),
@@ -75,11 +75,11 @@ def make_cube(shape=(5, 3, 12, 14), *, level=3, channels=None, dtype=np.float32,
         if alignments:
             from esis_ndcube.corrections.vignetting import Vignetting
 
-            meta["alignment"] = make_alignments(meta["frame_number"], channels, times)
-            meta["alignment_linear"] = meta["alignment"].copy()
-            meta["alignment"][0, 0] = None
+            meta["alignment_final"] = make_alignments(meta["frame_number"], channels, times)
+            meta["alignment_linear"] = meta["alignment_final"].copy()
+            meta["alignment_final"][0, 0] = None
             meta["vignetting"] = Vignetting.of_flight(ESIS_1, "O V")
-            axes |= {"alignment": (0, 1), "alignment_linear": (0, 1)}
+            axes |= {"alignment_final": (0, 1), "alignment_linear": (0, 1)}
     flags = rng.integers(0, 64, shape).astype(np.uint8)
     return cls(
         data,

@@ -474,7 +474,7 @@ def prove_meta(operation):
     frame = cube.frame_number if operation.planes is None else operation.planes(cube.frame_number)
     np.testing.assert_array_equal(result.frame_number, frame)
     if operation.planes is not None:
-        for key in ("file", "exposure_time", "normalization", "alignment"):
+        for key in ("file", "exposure_time", "normalization", "alignment_final"):
             assert_values_equal(result.meta[key], operation.planes(cube.meta[key]))
         assert np.all(result.mid_time == operation.planes(cube.mid_time))
     result.meta["line"] = "He I"

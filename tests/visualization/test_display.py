@@ -43,8 +43,8 @@ def cube(scores):
     cube = make_cube((3, 4, 12, 14), alignments=True)
     for (i, j), alignment in np.ndenumerate(cube.alignment):
         if alignment is not None:
-            cube.meta["alignment"][i, j] = replace(alignment, score=scores[i, j], converged=(i, j) != (2, 1))
-    cube.meta["alignment"][1, 1] = replace(cube.alignment[1, 1], score=np.nan)
+            cube.meta["alignment_final"][i, j] = replace(alignment, score=scores[i, j], converged=(i, j) != (2, 1))
+    cube.meta["alignment_final"][1, 1] = replace(cube.alignment[1, 1], score=np.nan)
     return cube
 
 
@@ -99,7 +99,7 @@ def weak(cube):
         if j != 1:
             known |= {"reference": "channel 2", "reference_covariance": np.diag(error)}
         known["score"] = 0.3 if i == 2 else 0.8
-        weak.meta["alignment"][i, j] = replace(alignment, **known)
+        weak.meta["alignment_final"][i, j] = replace(alignment, **known)
     return weak
 
 
@@ -156,7 +156,7 @@ def test_movies_and_sliders_are_scaled_to_good_exposures(tmp_path, monkeypatch):
     plain = make_cube((3, 4, 12, 14), alignments=True)
     data = np.array(plain.data)
     data[1] *= 50
-    meta = NDMeta({**plain.meta, "alignment": alignments}, axes=dict(plain.meta.axes))
+    meta = NDMeta({**plain.meta, "alignment_final": alignments}, axes=dict(plain.meta.axes))
     cube = ESISLevel3Cube(data, wcs=plain.wcs, mask=plain.mask, flags=plain.flags, meta=meta, unit=plain.unit)
     seen = []
     monkeypatch.setattr(animation, "scale", lambda values, unit: seen.append(values) or scale(values, unit))

@@ -121,7 +121,7 @@ def _overlap(cube, lines):
 
 def _image_region(cube, index, line):
     """Where a line's field stop lies in one image, through its alignment."""
-    alignments = cube.applied_alignment
+    alignments = cube.alignment
     alignment = None if alignments is None else alignments[index]
     if alignment is None:
         msg = f"this cube has no alignment to place {line.name} with: leave lines out, or take lines='all'"

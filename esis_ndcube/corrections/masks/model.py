@@ -207,7 +207,7 @@ class PolygonMask:
         if own == "detector":
             msg = "got a polygon on the Sun and Level-1 frames, which are not aligned: mask the Level-3 cube with it"
             raise ValueError(msg)
-        alignments = cube.applied_alignment
+        alignments = cube.alignment
         alignment = None if alignments is None else alignments[index]
         if alignment is None:
             if np.all(invalid_pixels(cube.data, cube.mask, index)):

@@ -25,7 +25,7 @@ def check(cube):
 
 def chosen_alignments(cube):
     """The alignments that the images were made with, shape (time, channel)."""
-    alignments = cube.applied_alignment
+    alignments = cube.alignment
     if alignments is None:
         msg = "got a cube without alignments, which carry the vignetting to the Sun: expected one of form_level3"
         raise ValueError(msg)
