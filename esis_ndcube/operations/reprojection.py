@@ -42,7 +42,16 @@ _ALGORITHMS = {
 _MIN_WEIGHT = 0.5
 
 
-def reproject_to(cube, target_wcs, algorithm="interpolation", *, shape_out=None, return_footprint=False, **options):
+def reproject_to(
+    cube,
+    target_wcs,
+    algorithm="interpolation",
+    *,
+    shape_out=None,
+    return_footprint=False,
+    parallel=False,
+    **options,
+):
     """
     Resample all images of a cube onto another grid of the sky.
 
@@ -60,6 +69,9 @@ def reproject_to(cube, target_wcs, algorithm="interpolation", *, shape_out=None,
         Shape (y, x), by default that of the target.
     return_footprint : `bool`, optional
         Whether to return the footprint too.
+    parallel : `bool`, `int` or ``"current-scheduler"``, optional
+        Whether to do each image in blocks in parallel, on that number of threads, as for the function of that
+        algorithm. The result has the same bits.
     **options
         As for the function of that algorithm, for one ``order``.
 
@@ -118,7 +130,7 @@ def reproject_to(cube, target_wcs, algorithm="interpolation", *, shape_out=None,
     target, shape = _parse_target(target_wcs, shape_out)
     wcs = replace_celestial(cube.wcs, target, shape, _observer(target))
     leading = cube.data.ndim - 2
-    grid = _Grid(cube.wcs.celestial, wcs.celestial, shape, algorithm, options)
+    grid = _Grid(cube.wcs.celestial, wcs.celestial, shape, algorithm, {**options, "parallel": parallel})
     bad = invalid_pixels(cube.data, cube.mask)
     dtype = wide_type(cube.data.dtype) if cube.data.dtype.kind == "f" else np.dtype(float)
 

@@ -188,7 +188,8 @@ def parse_output_array(array, shape, dtype, name):
 
 def parse_blocks(block_size, parallel, shape):
     """Slices along each axis of the output."""
-    if not isinstance(parallel, (bool, int, np.integer)) and parallel != "current-scheduler":
+    threads = parallel is False or (isinstance(parallel, (int, np.integer)) and parallel > 0)
+    if not threads and parallel != "current-scheduler":
         msg = f"got parallel={parallel!r}, expected True, False, a number of threads or 'current-scheduler'"
         raise ValueError(msg)
     if block_size is None:

@@ -3,7 +3,7 @@
 import dask
 import numpy as np
 import pytest
-from helpers import make_cube, make_lazy
+from helpers import assert_cubes_equal, daily, make_cube, make_lazy
 from reproject import reproject_adaptive, reproject_exact, reproject_interp
 
 import astropy.units as u
@@ -325,6 +325,21 @@ def test_results_can_be_written(cube, tmp_path):
         again = ESISLevel3Cube.read(path)
         np.testing.assert_array_equal(again.data, result.data)
         assert [step.name for step in again.history] == [step.name for step in result.history]
+
+
+@pytest.mark.parametrize("algorithm", daily("interpolation", "adaptive", "exact"))
+def test_reprojection_in_parallel_gives_the_same_bits(cube, algorithm):
+    target = cube.wcs.celestial
+    target.wcs.crpix += 0.4, -0.3
+    target.wcs.cdelt *= 1.2
+    cube = cube[:1, :1]
+    expected, footprint = cube.reproject_to(target, algorithm, return_footprint=True)
+    assert np.isfinite(expected.data).mean() > 0.2
+    options = {"block_size": (6, 7), "parallel": 2, "return_footprint": True}
+    result, again = cube.reproject_to(target, algorithm, **options)
+    # The history is the same as well.
+    assert_cubes_equal(result, expected)
+    np.testing.assert_array_equal(again, footprint)
 
 
 def test_extra_coordinates_go_along(cube):
