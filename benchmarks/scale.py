@@ -138,6 +138,7 @@ def measure(folder, *, exposures, size, scheduler, workers):
     import contextlib
 
     from esis_ndcube import ESISLevel1Cube, form_level3
+    from esis_ndcube.corrections import normalize
     from esis_ndcube.io._file import CubeFile
     from esis_ndcube.level3 import form
 
@@ -158,7 +159,7 @@ def measure(folder, *, exposures, size, scheduler, workers):
         return call
 
     form.coalign = marked("align", form.coalign, after=True)
-    form.image_means = marked("resample", form.image_means)
+    normalize.image_means = marked("resample", normalize.image_means)
     CubeFile.finish = marked("normalize", CubeFile.finish)
     with contextlib.ExitStack() as stack:
         client = None

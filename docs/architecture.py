@@ -105,10 +105,12 @@ def find_circles(pairs):
 
 
 def find_slow(plan, imports):
-    """What may be imported in functions: packages of the plan, and modules that import one at their tops."""
+    """What may be imported in functions: packages of the plan, and modules that need one at their tops."""
     names = tuple(plan["function_level"])
     slow = {other for _, other, _ in imports if other in names or other.startswith(tuple(f"{name}." for name in names))}
-    while more := {one for one, other, within in imports if not within and other in slow} - slow:
+    inside = {(one, one.rpartition(".")[0]) for imported in imports for one in imported[:2] if "." in one}
+    needs = {(one, other) for one, other, within in imports if not within} | inside
+    while more := {one for one, other in needs if other in slow} - slow:
         slow |= more
     return slow
 

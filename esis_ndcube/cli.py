@@ -16,13 +16,13 @@ import sunpy.map
 from sunpy import log as sunpy_log
 from sunpy.coordinates import Helioprojective
 
+from esis_ndcube.corrections import CORRECTIONS
 from esis_ndcube.flight import ESIS_1, Flight
 from esis_ndcube.io.fits import check_output
 from esis_ndcube.level1 import ESISLevel1Cube
 from esis_ndcube.level1.frames import list_files
 from esis_ndcube.level3 import ESISLevel3Cube
 from esis_ndcube.level3.form import form_level3
-from esis_ndcube.net.pointing import point_maps
 from esis_ndcube.quality import summary
 from esis_ndcube.registration import coalign
 from esis_ndcube.report import write_report
@@ -101,6 +101,18 @@ _FLIGHT = click.option(
     type=click.Path(exists=True, dir_okay=False),
     help="Configuration file of the flight; by default the first flight, of 2019.",
 )
+
+
+def _corrections(command):
+    """A switch for each correction: to leave it out, or to do it where `form_level3` does not by itself."""
+    for kind in reversed(CORRECTIONS):
+        name = f"--{'no-' if kind.default else ''}{kind.option.replace('_', '-')}"
+        command = click.option(name, kind.option, flag_value=not kind.default, default=kind.default, help=kind.help)(
+            command
+        )
+    return command
+
+
 _OVERWRITE = click.option("--overwrite", is_flag=True, help="Overwrite what is there.")
 
 
@@ -149,8 +161,7 @@ _OVERWRITE = click.option("--overwrite", is_flag=True, help="Overwrite what is t
 )
 @click.option("--max-gap", type=click.FloatRange(min=0), help="Longest time in s between exposure and reference image.")
 @click.option("--rotate", is_flag=True, help="Turn the Sun in the reference images to the times of the exposures.")
-@click.option("--no-vignetting", is_flag=True, help="Do not correct the vignetting.")
-@click.option("--no-normalize", is_flag=True, help="Do not scale the images to one brightness.")
+@_corrections
 @click.option("--no-despike", is_flag=True, help="Do not remove particle hits.")
 @click.option(
     "--darks",
@@ -177,14 +188,13 @@ def level3(
     degree,
     max_gap,
     rotate,
-    no_vignetting,
-    no_normalize,
     no_despike,
     darks,
     skip_damaged,
     flight_file,
     workers,
     overwrite,
+    **corrections,
 ):
     """Form a Level-3 cube from raw frames.
 
@@ -220,6 +230,8 @@ def level3(
     check_output(output, overwrite, inputs=inputs)
     maps = _read_maps(references)
     if fetch and maps and not own_references:
+        from esis_ndcube.net.pointing import point_maps
+
         maps = point_maps(maps)
     progress = sys.stderr.isatty()
     level1 = ESISLevel1Cube.from_raw(
@@ -248,8 +260,7 @@ def level3(
         level1,
         found,
         stage=stage,
-        vignetting=not no_vignetting,
-        normalize=not no_normalize,
+        **corrections,
         output=output,
         overwrite=overwrite,
         workers=workers,

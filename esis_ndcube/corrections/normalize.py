@@ -1,21 +1,31 @@
 """Bring all exposures and channels to one brightness."""
 
+from dataclasses import dataclass, field, replace
+
 import numpy as np
 
 import astropy.units as u
-from astropy.table import QTable
+from astropy.table import QTable, Table
 from sunpy.util.exceptions import warn_user
 
+from esis_ndcube.corrections.correction import Correction, correct, grid_corner, on_grid
 from esis_ndcube.flags import Flag
-from esis_ndcube.operations._parts import rebuild
 from esis_ndcube.resample import correlation_factor
 from esis_ndcube.utils.arrays import invalid_pixels, plain_arrays
 from esis_ndcube.utils.checks import check_axes, check_cube, named_axes
-from esis_ndcube.utils.provenance import ProcessingStep
-from esis_ndcube.utils.uncertainty import make_uncertainty, standard_deviation
-from esis_ndcube.wcs.meta import copy_meta
+from esis_ndcube.utils.uncertainty import standard_deviation
 
-__all__ = ["factor_errors", "image_means", "masked_means", "normalization_factors", "normalize_intensities"]
+__all__ = [
+    "NOT_NORMALIZED",
+    "Normalization",
+    "factor_errors",
+    "image_means",
+    "masked_means",
+    "normalization_factors",
+    "normalize_intensities",
+]
+
+NOT_NORMALIZED = "not normalized: call cube.normalize_intensities() first"
 
 
 def image_means(data, mask, flags, *, region=None, error=None):
@@ -244,6 +254,173 @@ def masked_means(cube, *, region=None):
     )
 
 
+@dataclass(frozen=True, eq=False)
+class Normalization(Correction):
+    """
+    Factors that bring all images to one brightness.
+
+    Attributes
+    ----------
+    factors : `numpy.ndarray`
+        What each image is multiplied by, of the shape of the cube's axes of time and channel; NaN for an image that
+        could not be measured.
+    errors : `numpy.ndarray`
+        Their errors, of that shape; NaN where they are not known.
+    region : `str`
+        Where they were measured: ``"clean"`` or ``"given"``.
+
+    Raises
+    ------
+    ValueError
+        If factors and errors differ in shape.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from esis_ndcube.corrections.correction import CorrectionImage
+    >>> from esis_ndcube.corrections.normalize import Normalization
+    >>> image = CorrectionImage(np.ones((1, 2)), index=(0, 1))
+    >>> Normalization(np.array([[1.0, 2.5]])).apply(image).data
+    array([[2.5, 2.5]])
+    """
+
+    factors: np.ndarray
+    errors: np.ndarray = field(default=None, repr=False)
+    region: str = "clean"
+
+    key = "normalization"
+    option = "normalize"
+    default = True
+    help = "Do not scale the images to one brightness."
+    step = "normalize_intensities"
+    changes = "data", "sigma", "mask", "flags"
+    columns = {"normalization": ("NORM",), "normalization_error": ("NORMERR",)}
+
+    def __post_init__(self):
+        factors = np.array(self.factors, dtype=float)
+        errors = np.full(factors.shape, np.nan) if self.errors is None else np.array(self.errors, dtype=float)
+        if factors.shape != errors.shape:
+            msg = f"got factors of shape {factors.shape} and errors of shape {errors.shape}, expected the same"
+            raise ValueError(msg)
+        object.__setattr__(self, "factors", factors)
+        object.__setattr__(self, "errors", errors)
+
+    @classmethod
+    def choose(cls, choice, flight, line):
+        return None if choice is True else super().choose(choice, flight, line)
+
+    @classmethod
+    def unknown(cls, shape):
+        """
+        The normalization of images that are not measured yet.
+
+        Parameters
+        ----------
+        shape : `tuple` of `int`
+            Shape of the cube's axes of time and channel.
+
+        Returns
+        -------
+        `Normalization`
+            With factors of NaN.
+
+        Examples
+        --------
+        >>> from esis_ndcube.corrections.normalize import Normalization
+        >>> Normalization.unknown((1, 2)).factors
+        array([[nan, nan]])
+        """
+        return cls(np.full(shape, np.nan))
+
+    @classmethod
+    def fit(cls, cube, *, region=None):
+        """
+        Measure the images of a cube.
+
+        Parameters
+        ----------
+        cube : `~esis_ndcube.ESISLevel3Cube`
+            Shape (time, channel, y, x).
+        region : `numpy.ndarray` of `bool`, optional
+            As for `masked_means`.
+
+        Returns
+        -------
+        `Normalization`
+            The factors to the brightest exposure of the brightest channel.
+
+        Raises
+        ------
+        ValueError
+            If no image has a positive mean, or as `masked_means`.
+
+        Warns
+        -----
+        sunpy.util.exceptions.SunpyUserWarning
+            As `image_means`.
+
+        Examples
+        --------
+        >>> from esis_ndcube import ESISLevel3Cube
+        >>> from esis_ndcube.corrections.normalize import Normalization
+        >>> cube = ESISLevel3Cube.read("l3.fits")  # doctest: +SKIP
+        >>> Normalization.fit(cube).factors.min()  # doctest: +SKIP
+        1.0
+        """
+        table = masked_means(cube, region=region)
+        means, errors = (table[name].value.reshape(cube.data.shape[:2]) for name in ("mean", "error"))
+        place = "clean" if region is None else "given"
+        return cls(normalization_factors(means), factor_errors(means, errors), place)
+
+    @classmethod
+    def of_cube(cls, cube):
+        return None if cube.normalization is None else cls(cube.normalization, cube.normalization_error)
+
+    @classmethod
+    def check_missing(cls, cube):
+        steps = [step.name for step in cube.history if step.name in (cls.step, cls.undo_step)]
+        if cube.normalization is not None or steps[-1:] == [cls.step]:
+            msg = (
+                "this cube is normalized already (see cube.normalization): "
+                "form it with normalize=False to normalize it in another way"
+            )
+            raise ValueError(msg)
+
+    def check_cube(self, cube):
+        super().check_cube(cube)
+        if self.factors.shape != cube.data.shape[:-2]:
+            msg = f"got factors of shape {self.factors.shape}, expected {cube.data.shape[:-2]}, one for each image"
+            raise ValueError(msg)
+
+    def apply(self, image):
+        factor = self.factors[image.index]
+        image = image.times(factor)
+        if np.isfinite(factor):
+            return image
+        flags = None if image.flags is None else image.flags | image.flags.dtype.type(Flag.MISSING)
+        return replace(image, mask=None if image.mask is None else np.ones_like(image.mask), flags=flags)
+
+    def undo(self, image):
+        return image.over(self.factors[image.index])
+
+    def entries(self):
+        axes = tuple(range(self.factors.ndim))
+        return {key: (value, axes) for key, value in zip(self.columns, (self.factors, self.errors), strict=True)}
+
+    def parameters(self):
+        return {"region": self.region}
+
+    @classmethod
+    def fact(cls, correction):
+        return "Brightness", NOT_NORMALIZED if correction is None else "normalized"
+
+    def report(self, cube):
+        table = Table({"frame": cube.frame_number})
+        for number, factors in zip(cube.channel, self.factors.T, strict=True):
+            table[f"channel {number}"] = factors
+        return "Factors of the normalization", table
+
+
 def normalize_intensities(cube, *, region=None):
     """
     Scale all images to the brightest exposure of the brightest channel.
@@ -278,68 +455,30 @@ def normalize_intensities(cube, *, region=None):
     1.0
     """
     check_cube(cube, 3)
-    if cube.normalization is not None or any(step.name == "normalize_intensities" for step in cube.history):
-        msg = (
-            "this cube is normalized already (see cube.normalization): "
-            "form it with normalize=False to normalize it in another way"
-        )
-        raise ValueError(msg)
-    table = masked_means(cube, region=region)
-    shape = cube.data.shape[:2]
-    means, errors = (table[name].value.reshape(shape) for name in ("mean", "error"))
-    factors = normalization_factors(means)
-    errors = factor_errors(means, errors)
-    dtype = np.result_type(cube.data.dtype, np.float32)
-    scale = factors[..., None, None].astype(dtype)
-    unknown = np.broadcast_to(~np.isfinite(scale), cube.data.shape)
-    mask = unknown.copy() if cube.mask is None else unknown | cube.mask
-    flags = None
-    if cube.flags is not None:
-        flags = cube.flags | np.where(unknown, np.array(Flag.MISSING, cube.flags.dtype), cube.flags.dtype.type(0))
-    sigma = standard_deviation(cube, cube.unit)
-    step = normalization_step(region)
-    meta = copy_meta(cube.meta)
-    values = {"normalization": factors, "normalization_error": errors}
-    for name, value in values.items():
-        meta.pop(name, None)
-        meta.add(name, value, axes=(0, 1))
-    return rebuild(
-        cube,
-        step,
-        data=cube.data * scale,
-        uncertainty=make_uncertainty(cube.uncertainty, None if sigma is None else sigma * scale),
-        mask=mask,
-        flags=flags,
-        meta=meta,
-    )
+    Normalization.check_missing(cube)
+    return correct(cube, Normalization.fit(cube, region=region))
 
 
 def _number(numbers, index):
     return -1 if numbers is None else int(numbers[index])
 
 
-def normalization_step(region=None):
-    """What the history says of a normalization over a region, by default the clean one."""
-    return ProcessingStep("normalize_intensities", {"region": "clean" if region is None else "given"})
-
-
-def mean_error(sigma, region, factor):
-    """Standard deviation of an image's mean over the region, where noise is correlated by a factor."""
-    sigma = np.asarray(sigma, dtype=float)[region]
-    return factor * np.sqrt(np.sum(sigma**2)) / sigma.size
-
-
 def _mean_error(cube, sigma, index, region):
-    """The same of an image of a cube, NaN where it is not known."""
+    """Standard deviation of an image's mean over the region, NaN where it is not known."""
     alignments = cube.alignment
     alignment = None if alignments is None else alignments[index]
     if sigma is None or alignment is None:
         return np.nan
     order = next((step.parameters["order"] for step in reversed(cube.history) if step.name == "resample"), "bicubic")
-    factor = correlation_factor(alignment, cube.wcs[index], order=order, position=_middle(region))
-    return mean_error(sigma[index], region, factor)
+    wcs, position = cube.wcs[index], _middle(region)
+    if on_grid(alignment, wcs):
+        # Of the grid itself the alignment needs no coordinates on the Sun.
+        wcs, position = alignment.grid, position + grid_corner(alignment, wcs)
+    factor = correlation_factor(alignment, wcs, order=order, position=tuple(position))
+    values = np.asarray(sigma[index], dtype=float)[region]
+    return factor * np.sqrt(np.sum(values**2)) / values.size
 
 
 def _middle(region):
     rows, columns = np.nonzero(region)
-    return columns.mean(), rows.mean()
+    return np.array([columns.mean(), rows.mean()])

@@ -2,7 +2,7 @@
 
 from astropy.nddata import InverseVariance, StdDevUncertainty, UnknownUncertainty, VarianceUncertainty
 
-from esis_ndcube.corrections.vignetting import Vignetting
+from esis_ndcube.corrections import CORRECTIONS
 from esis_ndcube.flight import Flight
 from esis_ndcube.utils.provenance import ProcessingStep
 
@@ -16,11 +16,11 @@ COLUMNS = {
     "file": ("FILE",),
     "mid_time": ("JD1", "JD2"),
     "exposure_time": ("EXPTIME",),
-    "normalization": ("NORM",),
-    "normalization_error": ("NORMERR",),
     "field_stop_u": ("STOP_U",),
     "field_stop_v": ("STOP_V",),
-}
+} | {key: names for kind in CORRECTIONS for key, names in kind.columns.items()}
+# Corrections that have a table of their own, by their key in the metadata.
+TABLES = {kind.key: kind for kind in CORRECTIONS if not kind.columns}
 # Extensions of the alignments, by their key in the metadata.
 ALIGNMENTS = {"alignment_final": "ALIGNMENT", "alignment_linear": "ALIGNMENT_LINEAR"}
 # Names that differ in files, swapped: a key of the user's own that is called as ours is in files is not taken for it.
@@ -33,7 +33,7 @@ _SWAPPED = {
     "alignment": "alignment_final",
 }
 # Classes of other values that have a form of their own.
-_CLASSES = {"flight": Flight, "vignetting": Vignetting}
+_CLASSES = {"flight": Flight} | TABLES
 # Classes of uncertainties, by the names that astropy gives them.
 UNCERTAINTIES = {
     kind(None).uncertainty_type: kind
@@ -61,4 +61,7 @@ def kinds_of(meta):
             kind = "history"
         elif key in _CLASSES and isinstance(value, _CLASSES[key]):
             kind = key
+        if kind in TABLES and not isinstance(meta.get("flight"), Flight):
+            msg = f"got metadata {key!r} without the flight that it belongs to: put it into the metadata 'flight'"
+            raise TypeError(msg)
         yield key, value, kind

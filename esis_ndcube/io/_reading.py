@@ -9,10 +9,9 @@ import astropy.units as u
 from astropy.io import fits
 from ndcube.meta import NDMeta
 
-from esis_ndcube.corrections.vignetting import Vignetting
 from esis_ndcube.flight import Flight
 from esis_ndcube.flight.file import name_quadrants
-from esis_ndcube.io._layout import ALIGNMENTS, COLUMNS, OBSERVER, UNCERTAINTIES, swap_name
+from esis_ndcube.io._layout import ALIGNMENTS, COLUMNS, OBSERVER, TABLES, UNCERTAINTIES, swap_name
 from esis_ndcube.io._planes import Plane
 from esis_ndcube.io._values import decode, table_from_hdu, time_from_jd, unpack_alignments
 from esis_ndcube.utils.provenance import ProcessingStep
@@ -63,6 +62,7 @@ def cube_parts(hdulist, path=None, *, outline=False):
         parts["mask"] = bool(hdulist["MASK"].data[0]) if single else array("MASK", np.dtype(bool))
     if "FLAGS" in hdulist:
         parts["flags"] = array("FLAGS")
+    flight = _read_flight(read("FLIGHT")) if "FLIGHT" in hdulist else None
     values, axes, comments, coords = {}, {}, {}, {}
     for row in rows:
         key, kind, text = str(row["KEY"]), str(row["KIND"]), json.loads(row["VALUE"])
@@ -70,7 +70,7 @@ def cube_parts(hdulist, path=None, *, outline=False):
             coords[key] = decode(text)
         elif kind != "note":
             key = swap_name(key)
-            values[key] = _read_value(key, kind, text, read, exposure, values)
+            values[key] = _read_value(key, kind, text, read, exposure, flight)
             axes |= {key: of} if (of := json.loads(row["AXES"])) else {}
             comments |= {key: str(row["COMMENT"])} if row["COMMENT"] else {}
     if notes["DATA"]["axes"]:
@@ -115,18 +115,25 @@ def _read_wcs(hdulist, exposure, dropped):
     return from_header(header, tables, shape, exposures, channels, dropped)
 
 
-def _read_value(key, kind, text, read, exposure, values):
+def _read_flight(table):
+    return Flight.from_toml(name_quadrants("\n".join(table["TOML"].tolist())), source="HDU FLIGHT")
+
+
+def _read_value(key, kind, text, read, exposure, flight):
     if kind == "json":
         return decode(text)
     if kind == "flight":
-        return Flight.from_toml(name_quadrants("\n".join(read("FLIGHT")["TOML"].tolist())), source="HDU FLIGHT")
+        return flight
     if kind == "history":
         steps = read("PROCESSING")["STEP"] if text else ()
         return tuple(ProcessingStep.from_json(str(step)) for step in steps)
     if kind == "alignment":
         return unpack_alignments(text, read(ALIGNMENTS[key]))
-    if kind == "vignetting":
-        return Vignetting.from_table(read("VIGNETTING"), values["flight"])
+    if kind in TABLES:
+        return TABLES[kind].from_table(read(kind.upper()), flight)
+    if kind != "column":
+        msg = f"its metadata {key!r} are of the kind {kind!r}, which this version of esis_ndcube does not know"
+        raise ValueError(msg)
     index = tuple(slice(None) if axis in text["axes"] else 0 for axis in ("time", "channel"))
     parts = [np.array(exposure[name]).reshape(exposure.meta["shape"])[index] for name in COLUMNS[key]]
     if "scale" in text:

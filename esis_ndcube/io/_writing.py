@@ -10,11 +10,11 @@ from astropy.table import Table
 from ndcube.meta import NDMeta
 
 from esis_ndcube.io._cards import add_cards, add_file_cards
-from esis_ndcube.io._layout import ALIGNMENTS, COLUMNS, LAYOUT, OBSERVER, kinds_of, swap_name
+from esis_ndcube.io._layout import ALIGNMENTS, COLUMNS, LAYOUT, OBSERVER, TABLES, kinds_of, swap_name
 from esis_ndcube.io._planes import stored_type
 from esis_ndcube.io._values import encode, encode_named, exact_jd, hdu_from_table, pack_alignments, unit_text
 from esis_ndcube.wcs import ESISWCS, SlicedESISWCS
-from esis_ndcube.wcs._axes import TABLES
+from esis_ndcube.wcs._axes import TABLES as WCS_TABLES
 from esis_ndcube.wcs._coordinates import added_coordinates
 
 
@@ -71,7 +71,7 @@ def check_parts(cube, wcs):
         "preserve_units=True": getattr(wcs, "preserve_units", False),
         "tables of distortion": any(table is not None for table in tables),
         "other tables than of time and channel": any(
-            ctype.endswith("-TAB") and ctype not in TABLES for ctype in wcs.wcs.ctype
+            ctype.endswith("-TAB") and ctype not in WCS_TABLES for ctype in wcs.wcs.ctype
         ),
     }
     if found := [what for what, there in problem.items() if there]:
@@ -162,8 +162,8 @@ def _meta_rows(cube):
                 tables["PROCESSING"] = Table({"STEP": [step.to_json() for step in value]})
         elif kind == "alignment":
             text, tables[ALIGNMENTS[key]] = pack_alignments(value)
-        elif kind == "vignetting":
-            tables["VIGNETTING"] = value.to_table()
+        elif kind in TABLES:
+            tables[kind.upper()] = value.to_table()
         elif key in COLUMNS and set(of) <= {"time", "channel"} and _is_column(value, len(of)):
             kind = "column"
             text = columns[key] = _column_form(value, of)

@@ -93,10 +93,12 @@ def register_formats(cls):
     cls : `type`
         The class.
     """
-    for name, read in (("fits", read_fits), ("asdf", read_asdf), ("legacy", read_legacy)):
-        registry.register_reader(name, cls, partial(_read, read, cls), force=True)
-    registry.register_writer("fits", cls, write_fits, force=True)
-    registry.register_writer("asdf", cls, write_asdf, force=True)
+    # astropy writes its list of formats into the docstrings, once and not after each of these.
+    with registry.delay_doc_updates(cls):
+        for name, read in (("fits", read_fits), ("asdf", read_asdf), ("legacy", read_legacy)):
+            registry.register_reader(name, cls, partial(_read, read, cls), force=True)
+        registry.register_writer("fits", cls, write_fits, force=True)
+        registry.register_writer("asdf", cls, write_asdf, force=True)
 
 
 def _read(read, cls, path, **options):

@@ -97,8 +97,7 @@ def read_legacy(path, cls, *, flight=ESIS_1, transforms=None, observer=None):
     steps = [ProcessingStep("read_legacy", source | {"description": meta["description"]})]
     steps += [ProcessingStep(name, parameters) for name, parameters in repairs.items()]
     if meta["vignetting"] is not None:
-        slopes = {str(number): slope for number, slope in meta["vignetting"].slopes.items()}
-        steps.append(ProcessingStep("correct_vignetting", {"slopes": slopes, "source": meta["vignetting"].source}))
+        steps.append(meta["vignetting"].history_step())
     meta["history"], axes = tuple(steps), {"frame_number": (0,)}
     if transforms is not None:
         wcs = parts["wcs"]

@@ -4,6 +4,8 @@ import numpy as np
 
 from sunpy.map import GenericMap, MapSequence
 
+from esis_ndcube.corrections import CORRECTIONS
+from esis_ndcube.corrections.correction import correct, uncorrect
 from esis_ndcube.corrections.masks import clean_region, mask_pixels, mask_polygons
 from esis_ndcube.corrections.normalize import masked_means, normalize_intensities
 from esis_ndcube.corrections.vignetting import correct_vignetting, uncorrect_vignetting
@@ -292,6 +294,67 @@ class ESISLevel3Cube(ESISCube):
         >>> cube.normalize_intensities().normalization.min()  # doctest: +SKIP
         """
         return normalize_intensities(self, region=region)
+
+    def correct(self, correction):
+        """
+        Apply a correction to the images.
+
+        Parameters
+        ----------
+        correction : `~esis_ndcube.corrections.correction.Correction`
+            The correction, as a `~esis_ndcube.Vignetting`.
+
+        Returns
+        -------
+        `ESISLevel3Cube`
+            As `esis_ndcube.corrections.correction.correct`.
+
+        Raises
+        ------
+        ValueError
+            If the cube is corrected already, or the correction is of another line or flight.
+
+        Examples
+        --------
+        >>> from esis_ndcube import ESISLevel3Cube, Vignetting
+        >>> cube = ESISLevel3Cube.read("l3.fits")  # doctest: +SKIP
+        >>> cube.correct(Vignetting.of_flight(cube.flight, cube.line)).vignetting.source  # doctest: +SKIP
+        'flight ESIS_1'
+        """
+        return correct(self, correction)
+
+    def uncorrect(self, key):
+        """
+        Take a correction of the images back.
+
+        Parameters
+        ----------
+        key : `str`
+            Which: ``"vignetting"``, ``"normalization"`` or the key of another of
+            ``esis_ndcube.corrections.CORRECTIONS``.
+
+        Returns
+        -------
+        `ESISLevel3Cube`
+            As `esis_ndcube.corrections.correction.uncorrect`.
+
+        Raises
+        ------
+        ValueError
+            If there is no such correction, or the cube does not have it.
+
+        Examples
+        --------
+        >>> from esis_ndcube import ESISLevel3Cube
+        >>> cube = ESISLevel3Cube.read("l3.fits")  # doctest: +SKIP
+        >>> cube.uncorrect("normalization").normalization is None  # doctest: +SKIP
+        True
+        """
+        kinds = {kind.key: kind for kind in CORRECTIONS}
+        if key not in kinds:
+            msg = f"got {key!r}, expected one of {', '.join(map(repr, kinds))}"
+            raise ValueError(msg)
+        return uncorrect(self, kinds[key])
 
     def correct_vignetting(self, vignetting=None, *, method="joint"):
         """

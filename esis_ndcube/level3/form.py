@@ -4,20 +4,15 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 
+import dask.array as da
 import numpy as np
 
 import astropy.units as u
 from astropy.nddata import StdDevUncertainty
 from ndcube.meta import NDMeta
 
-from esis_ndcube.corrections.normalize import (
-    factor_errors,
-    image_means,
-    mean_error,
-    normalization_factors,
-    normalization_step,
-)
-from esis_ndcube.corrections.vignetting import Vignetting
+from esis_ndcube.corrections import CORRECTIONS
+from esis_ndcube.corrections.correction import CorrectionImage
 from esis_ndcube.field_stop.edges import find_shift
 from esis_ndcube.field_stop.region import line_region, overlapping_lines
 from esis_ndcube.flags import Flag, complete_flags
@@ -25,7 +20,7 @@ from esis_ndcube.io._file import cube_file
 from esis_ndcube.io.fits import check_output
 from esis_ndcube.level3.cube import ESISLevel3Cube
 from esis_ndcube.registration import Coalignment, coalign
-from esis_ndcube.resample import correlation_factor, detector_coordinates, interpolate, propagate_uncertainty
+from esis_ndcube.resample import detector_coordinates, interpolate, propagate_uncertainty
 from esis_ndcube.utils._spline import nearest
 from esis_ndcube.utils.checks import check_cube
 from esis_ndcube.utils.parallel import delayed, share, stream
@@ -33,11 +28,14 @@ from esis_ndcube.utils.provenance import ProcessingStep
 from esis_ndcube.utils.uncertainty import standard_deviation
 from esis_ndcube.wcs import level3_wcs
 from esis_ndcube.wcs._sun import grid_observer
+from esis_ndcube.wcs.meta import with_entries
 
 __all__ = ["form_level3"]
 
 # Arrays of the cube, by the names of their HDUs.
 _TYPES = {"DATA": np.float32, "UNCERT": np.float32, "MASK": bool, "FLAGS": np.uint8}
+# The same by what corrections call them.
+_PARTS = {"data": "DATA", "sigma": "UNCERT", "mask": "MASK", "flags": "FLAGS"}
 # Metadata that the frames must have.
 _NEEDED = "flight", "frame_number", "file", "mid_time", "exposure_time"
 
@@ -55,6 +53,7 @@ def form_level3(
     overwrite=False,
     workers=None,
     progress=False,
+    **corrections,
 ):
     """
     Form a Level-3 cube from Level-1 frames.
@@ -79,8 +78,8 @@ def form_level3(
         ``"final"``, or ``"linear"`` for images that are aligned by the affine map to the reference only.
     vignetting : `bool` or `~esis_ndcube.Vignetting`, optional
         Whether to divide by the vignetting: the flight's own or the given one.
-    normalize : `bool`, optional
-        Whether to scale the images to the brightest exposure of the brightest channel.
+    normalize : `bool` or `~esis_ndcube.corrections.normalize.Normalization`, optional
+        Whether to scale the images to the brightest exposure of the brightest channel, or given factors.
     order : `int` or `str`, optional
         Order of the interpolating spline, as for `~esis_ndcube.resample.reproject_alignment`.
     output : path-like, optional
@@ -92,6 +91,8 @@ def form_level3(
         processors. The result has the same bits whatever they are.
     progress : `bool`, optional
         Show progress bars.
+    **corrections
+        Others of ``esis_ndcube.corrections.CORRECTIONS`` by the names of their options.
 
     Returns
     -------
@@ -110,7 +111,7 @@ def form_level3(
         frames or another line, a reference does not overlap the field of view, the frames are not to be had in
         electrons, or the output is one of the inputs.
     TypeError
-        If the frames are no cube.
+        If the frames are no cube, or there is no such correction.
 
     Examples
     --------
@@ -135,19 +136,20 @@ def form_level3(
     if stage not in ("linear", "final"):
         msg = f"got stage {stage!r}, expected 'linear' or 'final'"
         raise ValueError(msg)
-    vignetting = _vignetting(vignetting, level1.flight, line)
+    choices = {"vignetting": vignetting, "normalize": normalize} | corrections
+    chosen = _corrections(choices, level1.flight, line)
     if output is not None:
         check_output(output, overwrite, inputs=_inputs(level1, reference, output))
     if found is None:
         found = coalign(level1, reference, line=line.name, workers=workers, progress=progress)
-    recipe = _Recipe(level1, _of_frames(found, level1), line, stage, vignetting, normalize, order)
+    recipe = _Recipe(level1, _of_frames(found, level1), line, stage, chosen, order)
     if output is None:
         planes = {name: np.empty(recipe.shape, dtype) for name, dtype in recipe.types.items()}
-        return recipe.cube(planes, _fill(planes, recipe, workers=workers, progress=progress))
+        return recipe.cube(planes, *_fill(planes, recipe, workers=workers, progress=progress))
     # The file is begun without values: they come image by image, and what is measured of the images comes last.
     empty = {name: np.broadcast_to(np.zeros((), dtype), recipe.shape) for name, dtype in recipe.types.items()}
-    with cube_file(recipe.cube(empty, recipe.unmeasured()), output, overwrite=overwrite) as file:
-        file.finish(recipe.cube(empty, _fill(file.planes, recipe, workers=workers, progress=progress)))
+    with cube_file(recipe.cube(empty, *recipe.unmeasured()), output, overwrite=overwrite) as file:
+        file.finish(recipe.cube(empty, *_fill(file.planes, recipe, workers=workers, progress=progress)))
     return ESISLevel3Cube.read(output, lazy=not str(output).endswith(".gz"))
 
 
@@ -159,8 +161,7 @@ class _Recipe:
     found: Coalignment
     line: object
     stage: str
-    vignetting: Vignetting | None
-    normalize: bool
+    corrections: dict
     order: int | str
 
     def __post_init__(self):
@@ -193,27 +194,23 @@ class _Recipe:
         """Types of the arrays of the cube, by the names of their HDUs."""
         return {name: dtype for name, dtype in _TYPES.items() if name != "UNCERT" or self.sigma is not None}
 
+    @property
+    def known(self):
+        """The corrections that are known before there are images, and are applied while these are resampled."""
+        return [correction for correction in self.corrections.values() if correction is not None]
+
+    @property
+    def to_fit(self):
+        """The kinds of the others."""
+        return [kind for kind, correction in self.corrections.items() if correction is None]
+
     def unmeasured(self):
-        """Metadata that come out of the resampling, one value for each image, before it."""
-        names = ["field_stop_u", "field_stop_v", *(["normalization", "normalization_error"] if self.normalize else [])]
-        return {name: np.full(self.alignments.shape, np.nan) for name in names}
+        """Shifts of the field stop and fitted corrections, as `cube` takes them, before there are any."""
+        shape = self.alignments.shape
+        return np.full((2, *shape), np.nan), [kind.unknown(shape) for kind in self.to_fit]
 
-    def steps(self):
-        """The history of what is done here."""
-        chosen = {name: getattr(self.found, name) for name in ("reference", "reference_channel")}
-        steps = [
-            ProcessingStep("coalign", {**chosen, "stage": self.stage, **self.found.options}),
-            ProcessingStep("resample", {"order": self.order}),
-        ]
-        if self.vignetting is not None:
-            slopes = {str(number): slope for number, slope in self.vignetting.slopes.items()}
-            steps.append(ProcessingStep("correct_vignetting", {"slopes": slopes, "source": self.vignetting.source}))
-        if self.normalize:
-            steps.append(normalization_step())
-        return steps
-
-    def cube(self, planes, measured):
-        """The cube of arrays and of what was measured of its images."""
+    def cube(self, planes, shifts, fitted=()):
+        """The cube of arrays, of shifts of the field stop, shape (2, time, channel), and of fitted corrections."""
         level1, grid = self.level1, self.found.grid
         wcs = level3_wcs(
             grid,
@@ -228,11 +225,17 @@ class _Recipe:
             uncertainty=StdDevUncertainty(planes["UNCERT"], copy=False) if "UNCERT" in planes else None,
             mask=planes["MASK"],
             flags=planes["FLAGS"],
-            meta=self._meta(measured),
+            meta=self._meta(shifts, [*self.known, *fitted]),
             unit=u.photon / u.pix,
         )
 
-    def _meta(self, measured):
+    def _meta(self, shifts, corrections):
+        chosen = {name: getattr(self.found, name) for name in ("reference", "reference_channel")}
+        steps = [
+            ProcessingStep("coalign", {**chosen, "stage": self.stage, **self.found.options}),
+            ProcessingStep("resample", {"order": self.order}),
+            *(correction.history_step() for correction in corrections),
+        ]
         values = {key: self.level1.meta[key] for key in _NEEDED}
         axes = {"frame_number": 0, "file": (0, 1), "mid_time": (0, 1), "exposure_time": (0, 1)}
         values |= {
@@ -242,13 +245,14 @@ class _Recipe:
             "reference": self.found.reference,
             "alignment_final": self.found.final,
             "alignment_linear": self.found.linear,
-            "vignetting": self.vignetting,
-            "normalization": None,
-            "history": (*self.level1.history, *self.steps()),
+            **{kind.key: None for kind in CORRECTIONS},
+            "history": (*self.level1.history, *steps),
+            "field_stop_u": shifts[0],
+            "field_stop_v": shifts[1],
         }
-        values |= measured
-        axes |= dict.fromkeys(("alignment_final", "alignment_linear", *measured), (0, 1))
-        return NDMeta(values, axes=axes)
+        axes |= dict.fromkeys(("alignment_final", "alignment_linear", "field_stop_u", "field_stop_v"), (0, 1))
+        entries = {key: entry for correction in corrections for key, entry in correction.entries().items()}
+        return with_entries(NDMeta(values, axes=axes), entries)
 
 
 def _checked(level1):
@@ -267,16 +271,17 @@ def _inputs(level1, reference, output):
     return [level1, *references, *named]
 
 
-def _vignetting(vignetting, flight, line):
-    if vignetting is False or vignetting is None:
-        return None
-    if vignetting is True:
-        return Vignetting.of_flight(flight, line.name)
-    if not isinstance(vignetting, Vignetting):
-        msg = f"got vignetting of type {type(vignetting).__name__}, expected True, False or a Vignetting"
+def _corrections(choices, flight, line):
+    """The corrections that are asked for, in order, by their kinds; None for those that are fitted to the images."""
+    if unknown := set(choices) - {kind.option for kind in CORRECTIONS}:
+        msg = f"form_level3() has no option {', '.join(map(repr, sorted(unknown)))}"
         raise TypeError(msg)
-    vignetting.check(flight, line.name)
-    return vignetting
+    choices = {kind: choices.get(kind.option, kind.default) for kind in CORRECTIONS}
+    return {
+        kind: kind.choose(choice, flight, line.name)
+        for kind, choice in choices.items()
+        if choice is not None and choice is not False
+    }
 
 
 def _line(flight, line, found):
@@ -311,8 +316,9 @@ def _of_frames(found, level1):
 
 
 def _fill(planes, recipe, *, workers, progress):
-    """Resample every frame into the arrays of the cube, and scale them; returns what was measured of every image."""
-    alignments, measured, aligned = recipe.alignments, recipe.unmeasured(), recipe.aligned()
+    """Resample every frame into the arrays of the cube, and correct them; returns what `_Recipe.cube` takes."""
+    alignments, aligned = recipe.alignments, recipe.aligned()
+    shifts, fitted = np.full((2, *alignments.shape), np.nan), []
     shape = recipe.shape[2:]
     missing = {
         "DATA": np.full(shape, np.nan, np.float32),
@@ -325,30 +331,33 @@ def _fill(planes, recipe, *, workers, progress):
     for index in np.ndindex(alignments.shape):
         images = missing
         if index in aligned:
-            images, (measured["field_stop_u"][index], measured["field_stop_v"][index]) = next(results)
+            images, shifts[:, *index] = next(results)
         for name in (*measured_planes, "FLAGS"):
             planes[name][index] = images[name]
         planes["MASK"][index] = (images["FLAGS"] & Flag.INVALID).astype(bool)
-    if not recipe.normalize:
-        return measured
-    error = partial(_mean_error, planes["UNCERT"], alignments, recipe.order) if "UNCERT" in planes else None
-    means, errors, _ = image_means(planes["DATA"], planes["MASK"], planes["FLAGS"], error=error)
-    factors = normalization_factors(means)
-    for index, factor in np.ndenumerate(factors):
-        for name in measured_planes:
-            planes[name][index] = planes[name][index] * np.float32(factor)
-        if not np.isfinite(factor):
-            # An image that could not be measured has no factor, and is invalid.
-            planes["MASK"][index] = True
-            planes["FLAGS"][index] = planes["FLAGS"][index] | np.uint8(Flag.MISSING)
-    return measured | {"normalization": factors, "normalization_error": factor_errors(means, errors)}
+    for kind in recipe.to_fit:
+        cube = recipe.cube({name: _readable(plane) for name, plane in planes.items()}, shifts, fitted)
+        fitted.append(kind.fit(cube))
+        for index in np.ndindex(alignments.shape):
+            image = CorrectionImage(
+                **{name: planes[plane][index] for name, plane in _PARTS.items() if plane in planes},
+                index=index,
+                channel=int(cube.channel[index[1]]),
+                alignment=alignments[index],
+                wcs=recipe.found.grid,
+            )
+            image = fitted[-1].apply(image)
+            for name, plane in _PARTS.items():
+                if plane in planes:
+                    planes[plane][index] = getattr(image, name)
+    return shifts, fitted
 
 
-def _mean_error(sigma, alignments, order, index, region):
-    rows, columns = np.nonzero(region)
-    alignment = alignments[index]
-    factor = correlation_factor(alignment, alignment.grid, order=order, position=(columns.mean(), rows.mean()))
-    return mean_error(sigma[index], region, factor)
+def _readable(plane):
+    """An array of images, lazy if they are in a file."""
+    if isinstance(plane, np.ndarray):
+        return plane
+    return da.from_array(plane, chunks=(1, 1, *plane.shape[2:]), name=False, asarray=False)
 
 
 def _resampling(recipe, index, workers):
@@ -363,13 +372,14 @@ def _resampling(recipe, index, workers):
         flight=level1.flight,
         alignment=recipe.alignments[index],
         line=recipe.line,
-        vignetting=recipe.vignetting,
+        index=index,
+        corrections=recipe.known,
         order=recipe.order,
     )
     return delayed(task, *parts)
 
 
-def _resample(frame, noise, flags, mask, *, flight, alignment, line, vignetting, order):
+def _resample(frame, noise, flags, mask, *, flight, alignment, line, index, corrections, order):
     """Arrays of one image, by the names of their HDUs, and the shift of its field stop."""
     u_pixel, v_pixel = detector_coordinates(alignment, alignment.grid, flight.grid_shape)
     # Beyond the line's columns another line is imaged: nothing there belongs to this cube.
@@ -381,15 +391,15 @@ def _resample(frame, noise, flags, mask, *, flight, alignment, line, vignetting,
     # Invalid pixels are masked below and not left out here: Level-1 has mended what would spoil its neighbors.
     data, footprint = interpolate((frame / electrons).astype(np.float32), *position, order=order)
     footprint &= inside
-    images = {"DATA": data}
-    if noise is not None:
-        images["UNCERT"] = propagate_uncertainty(noise / electrons, *position, order=order)
-    if vignetting is not None:
-        correction = vignetting.evaluate(alignment.channel, u_pixel).astype(np.float32)
-        for name, image in images.items():
-            image /= correction if name == "DATA" else np.abs(correction)
-    for image in images.values():
-        image[~footprint] = np.nan
+    sigma = None if noise is None else propagate_uncertainty(noise / electrons, *position, order=order)
+    image = CorrectionImage(
+        data, sigma, index=index, channel=alignment.channel, alignment=alignment, position=(u_pixel, v_pixel)
+    )
+    for correction in corrections:
+        image = correction.apply(image)
+    images = {"DATA": image.data} | ({} if image.sigma is None else {"UNCERT": image.sigma})
+    for array in images.values():
+        array[~footprint] = np.nan
     flags = np.where(footprint, nearest(bad.astype(np.uint8), *position), np.uint8(Flag.OUTSIDE))
     # The field stop moves on the detector, apart from the Sun.
     shift = find_shift(frame, bad, flight=flight, channel=alignment.channel, line=line, first_column=first)

@@ -9,6 +9,7 @@ import numpy as np
 from astropy.table import Table
 
 from esis_ndcube import quality
+from esis_ndcube.corrections import CORRECTIONS
 from esis_ndcube.quality import figures
 from esis_ndcube.report._pictures import figure_picture
 from esis_ndcube.report._tables import PageTable, cell
@@ -185,7 +186,7 @@ def provenance_tables(cube):
     Returns
     -------
     `list` of `~esis_ndcube.report._tables.PageTable`
-        Steps, alignments, vignetting, normalization and versions, as far as there are any.
+        Steps, alignments, corrections and versions, as far as there are any.
     """
     tables = []
     if cube.history:
@@ -209,14 +210,10 @@ def provenance_tables(cube):
         ]
         rows = [_alignment_row(item) for item in alignments.flat if item is not None]
         tables.append(PageTable("Alignments (u, v: detector pixel of the grid's center)", columns, rows))
-    if cube.vignetting is not None:
-        fit = cube.vignetting
-        rows = [[str(number), cell(slope), cell(fit.errors[number])] for number, slope in fit.slopes.items()]
-        tables.append(PageTable(f"Vignetting, {fit.source}", ["Channel", "Slope", "Error"], rows))
-    if cube.normalization is not None:
-        columns = ["Frame", *(f"Channel {number}" for number in cube.channel)]
-        rows = [[str(f), *(cell(x) for x in row)] for f, row in zip(cube.frame_number, cube.normalization, strict=True)]
-        tables.append(PageTable("Factors of the normalization", columns, rows))
+    for kind in CORRECTIONS:
+        if (correction := kind.of_cube(cube)) is not None:
+            caption, table = correction.report(cube)
+            tables.append(PageTable.of(table, caption))
     rows = [["esis_ndcube", package_version()], *([name, version(name)] for name in _PACKAGES)]
     return [*tables, PageTable("Versions that made this page", ["Package", "Version"], rows)]
 

@@ -5,6 +5,8 @@ from datetime import UTC, datetime
 import numpy as np
 from tqdm import tqdm
 
+from esis_ndcube.corrections import CORRECTIONS
+from esis_ndcube.corrections.normalize import NOT_NORMALIZED
 from esis_ndcube.quality.tables import summarize
 from esis_ndcube.registration._status import image_status
 from esis_ndcube.report._pictures import image_pictures
@@ -15,7 +17,7 @@ from esis_ndcube.utils.checks import check_axes, check_cube
 from esis_ndcube.utils.output import check_output, write_text
 from esis_ndcube.utils.times import nearest_in_time
 from esis_ndcube.visualization import plot_channels, plot_difference, plot_with_reference
-from esis_ndcube.visualization.style import NOT_NORMALIZED, compares_unnormalized
+from esis_ndcube.visualization.style import compares_unnormalized
 
 __all__ = ["write_report"]
 
@@ -201,8 +203,7 @@ def _facts(cube, source):
         ("Images", f"{cube.shape[3]} × {cube.shape[2]} pixels of {scale} arcsec, {cube.unit or 'no unit'}"),
         ("Alignment", cube._summary()["alignment"]),
         ("Pointing from", cube.reference),
-        ("Vignetting", "not corrected" if cube.vignetting is None else f"corrected, {cube.vignetting.source}"),
-        ("Brightness", NOT_NORMALIZED if cube.normalization is None else "normalized"),
+        *(kind.fact(kind.of_cube(cube)) for kind in CORRECTIONS),
         ("Steps", ", ".join(step.name for step in cube.history)),
         ("Made with", ", ".join(f"esis_ndcube {v}" for v in dict.fromkeys(step.version for step in cube.history))),
     ]

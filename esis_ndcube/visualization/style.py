@@ -9,11 +9,11 @@ import numpy as np
 import astropy.units as u
 from astropy.visualization import AsinhStretch, ImageNormalize
 
+from esis_ndcube.corrections.normalize import NOT_NORMALIZED
 from esis_ndcube.flags import Flag
 from esis_ndcube.operations._parts import rebuild
 from esis_ndcube.utils.arrays import invalid_pixels, is_lazy
 
-NOT_NORMALIZED = "not normalized: call cube.normalize_intensities() first"
 COLORMAP = "inferno"
 DIVERGING = "RdBu_r"
 _PERCENTILES = 0.5, 99.7

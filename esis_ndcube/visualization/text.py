@@ -2,9 +2,10 @@
 
 import numpy as np
 
+from esis_ndcube.corrections.normalize import NOT_NORMALIZED
 from esis_ndcube.registration._status import alignment_text
 from esis_ndcube.utils.arrays import is_lazy
-from esis_ndcube.visualization.style import NOT_NORMALIZED, axis_names, compares_unnormalized, made_of_channels
+from esis_ndcube.visualization.style import axis_names, compares_unnormalized, made_of_channels
 
 
 def heading_line(cube):

@@ -45,6 +45,15 @@ def remake_meta(meta, values, axes, shape):
     return _Meta(values, key_comments=comments, axes=axes, data_shape=shape)
 
 
+def with_entries(meta, entries):
+    """A copy of metadata with other entries: value, and axes or None, by key."""
+    if not isinstance(meta, NDMeta):
+        return copy_meta(meta) | {key: value for key, (value, _) in entries.items()}
+    axes = {key: of for key, of in meta.axes.items() if key not in entries}
+    axes |= {key: of for key, (_, of) in entries.items() if of is not None}
+    return remake_meta(meta, dict(meta) | {key: value for key, (value, _) in entries.items()}, axes, meta.data_shape)
+
+
 def slice_meta(meta, item, shape):
     """Slice the values that belong to axes."""
     kept = [axis for axis, x in enumerate(item) if isinstance(x, slice)]

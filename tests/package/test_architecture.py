@@ -103,6 +103,14 @@ def test_imports_in_functions_are_of_slow_packages(package):
     (package / "a.py").write_text("import math\n")
     (fault,) = architecture.find_faults(PLAN, package)
     assert fault == "pkg.b imports pkg.a in a function, and neither is slow or optional: do it at the top"
+    # Or of modules whose package imports one.
+    (package / "b.py").write_text("")
+    (package / "c" / "__init__.py").write_text("import numba\n")
+    (package / "pkg.py").write_text("def f():\n    from pkg.c import inner\n")
+    assert architecture.find_faults(PLAN, package) == []
+    (package / "c" / "__init__.py").write_text("")
+    (fault,) = architecture.find_faults(PLAN, package)
+    assert fault == "pkg.pkg imports pkg.c.inner in a function, and neither is slow or optional: do it at the top"
 
 
 def test_root_is_small():

@@ -181,7 +181,7 @@ def test_an_interrupted_run_leaves_nothing(flight, tmp_path, monkeypatch):
 
     path = tmp_path / "l3.fits"
     path.write_text("precious")
-    monkeypatch.setattr("esis_ndcube.level3.form.image_means", interrupt)
+    monkeypatch.setattr("esis_ndcube.corrections.normalize.image_means", interrupt)
     with pytest.raises(KeyboardInterrupt), pytest.warns(SunpyUserWarning, match="could not be aligned"):
         form_level3(flight.level1, flight.maps, output=path, overwrite=True)
     assert path.read_text() == "precious"

@@ -586,13 +586,14 @@ TABLE = {
         NO_REGION | FEWER | PARTS,
         [one for one in CUBES if one.name != "one valid pixel"],
     ),
-    "corrections.normalize.normalize_intensities / level3.cube.ESISLevel3Cube.normalize_intensities": cubes(
-        lambda s, d: s(d.sun).normalize_intensities(), rows=STORED_ROWS
-    ),
-    "corrections.vignetting.correct.correct_vignetting / level3.cube.ESISLevel3Cube.correct_vignetting": cubes(
+    "corrections.normalize.normalize_intensities / level3.cube.ESISLevel3Cube.normalize_intensities "
+    "/ corrections.normalize.Normalization.fit": cubes(lambda s, d: s(d.sun).normalize_intensities(), rows=STORED_ROWS),
+    "corrections.vignetting.correct.correct_vignetting / level3.cube.ESISLevel3Cube.correct_vignetting "
+    "/ corrections.correction.correct / level3.cube.ESISLevel3Cube.correct": cubes(
         lambda s, d: s(d.sun).correct_vignetting(d.vignetting), FOREIGN_REFUSED
     ),
-    "corrections.vignetting.correct.uncorrect_vignetting / level3.cube.ESISLevel3Cube.uncorrect_vignetting": cubes(
+    "corrections.vignetting.correct.uncorrect_vignetting / level3.cube.ESISLevel3Cube.uncorrect_vignetting "
+    "/ corrections.correction.uncorrect / level3.cube.ESISLevel3Cube.uncorrect": cubes(
         lambda s, d: s(d.corrected).uncorrect_vignetting(), FOREIGN_REFUSED
     ),
     "corrections.vignetting.fit.fit_vignetting": cubes(
@@ -669,6 +670,7 @@ TABLE = {
 
 # Take paths, names, numbers, tables or nothing, or give what others take: no arrays, images, cubes or maps.
 NO_DATA_IN = (
+    "corrections.correction.Correction",
     "flight.flight.",
     "flight.instrument.",
     "utils.provenance.",
@@ -690,6 +692,24 @@ NO_DATA = {
     "corrections.vignetting.model.Vignetting.check",
     "corrections.vignetting.model.Vignetting.to_table",
     "corrections.vignetting.model.Vignetting.from_table",
+    *(
+        f"corrections.{cls}.{method}"
+        for cls in ("vignetting.model.Vignetting", "normalize.Normalization")
+        for method in (
+            "apply",
+            "check_cube",
+            "check_missing",
+            "choose",
+            "fact",
+            "parameters",
+            "report",
+            "undo",
+        )
+    ),
+    "corrections.normalize.Normalization",
+    "corrections.normalize.Normalization.entries",
+    "corrections.normalize.Normalization.of_cube",
+    "corrections.normalize.Normalization.unknown",
     "corrections.vignetting.reproject.reproject_vignetting",
     "flags.Flag",
     "registration.coalignment.Coalignment.read",

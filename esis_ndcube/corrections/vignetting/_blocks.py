@@ -7,7 +7,8 @@ from scipy.ndimage import binary_erosion
 
 import astropy.units as u
 
-from esis_ndcube.corrections.vignetting._images import clean_pixels, image_positions, second_lines
+from esis_ndcube.corrections.correction import image_positions
+from esis_ndcube.corrections.vignetting._images import clean_pixels, second_lines
 from esis_ndcube.corrections.vignetting.model import stop_position
 from esis_ndcube.field_stop.region import distance_inside
 

@@ -9,7 +9,8 @@ from scipy.optimize import least_squares
 
 import astropy.units as u
 
-from esis_ndcube.corrections.vignetting._images import clean_pixels, image_positions, second_lines
+from esis_ndcube.corrections.correction import image_positions
+from esis_ndcube.corrections.vignetting._images import clean_pixels, second_lines
 from esis_ndcube.corrections.vignetting.model import stop_position
 
 # Range of slopes that is searched, and number of Chebyshev nodes in it. V has no zero in the field stop for these

@@ -2,11 +2,9 @@
 
 import numpy as np
 
-from astropy.wcs import WCSCOMPARE_ANCILLARY, WCSCOMPARE_CRPIX
-
+from esis_ndcube.corrections.correction import image_positions
 from esis_ndcube.field_stop.region import distance_inside, overlapping_lines
 from esis_ndcube.flags import Flag
-from esis_ndcube.resample import detector_coordinates
 from esis_ndcube.utils.arrays import invalid_pixels
 from esis_ndcube.utils.checks import check_axes, check_cube
 
@@ -21,21 +19,6 @@ def check(cube):
     if cube.data.shape[1] < 2:
         msg = f"got a cube of channel {cube.channel[0]} only, expected two or more to compare"
         raise ValueError(msg)
-
-
-def chosen_alignments(cube):
-    """The alignments that the images were made with, shape (time, channel)."""
-    alignments = cube.alignment
-    if alignments is None:
-        msg = "got a cube without alignments, which carry the vignetting to the Sun: expected one of form_level3"
-        raise ValueError(msg)
-    return alignments
-
-
-def on_grid(alignment, wcs):
-    """Whether the pixels of a celestial WCS are those of the alignment's grid, or of a part of it."""
-    # An exposure's WCS has a time and observer of its own, but the Sun stays on its pixels.
-    return alignment.grid.wcs.compare(wcs.wcs, WCSCOMPARE_ANCILLARY | WCSCOMPARE_CRPIX)
 
 
 def clean_pixels(cube, time, channel):
@@ -60,12 +43,3 @@ def second_lines(cube, alignments):
             stop = cube.flight.field_stop(alignments[time, channel].channel, other)
             share[number] += np.mean(distance_inside(stop, u_pixel, v_pixel) >= 0) / len(images)
     return [other for other, value in zip(others, share, strict=True) if value > _MATTERS]
-
-
-def image_positions(alignment, wcs, shape):
-    """Detector pixels (u, v) of the pixels of an image with a celestial WCS."""
-    if not on_grid(alignment, wcs):
-        return detector_coordinates(alignment, wcs, shape)
-    corner = np.subtract(alignment.grid.wcs.crpix, wcs.wcs.crpix)
-    x, y = (np.arange(n) + first for n, first in zip(shape[::-1], corner, strict=True))
-    return alignment.transform(x[None, :], y[:, None])

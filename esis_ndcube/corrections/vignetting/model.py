@@ -7,6 +7,7 @@ import numpy as np
 import astropy.units as u
 from astropy.table import Table
 
+from esis_ndcube.corrections.correction import Correction, chosen_alignments
 from esis_ndcube.utils.arrays import plain_array
 
 __all__ = ["Vignetting", "stop_position"]
@@ -48,7 +49,7 @@ def stop_position(flight, channel, line, x):
 
 
 @dataclass(frozen=True, eq=False)
-class Vignetting:
+class Vignetting(Correction):
     r"""
     Vignetting of every channel of a flight in one spectral line.
 
@@ -100,6 +101,10 @@ class Vignetting:
     systematic: float = 0.0
     contamination: dict = field(default_factory=dict)
 
+    key = "vignetting"
+    default = True
+    help = "Do not correct the vignetting."
+
     def __post_init__(self):
         slopes = {int(number): float(slope) for number, slope in dict(self.slopes).items()}
         for number, slope in slopes.items():
@@ -150,6 +155,10 @@ class Vignetting:
         slopes = {channel.number: channel.vignetting_slope for channel in flight.channels}
         return cls(slopes, flight, line, source=f"flight {flight.name}")
 
+    @classmethod
+    def choose(cls, choice, flight, line):
+        return cls.of_flight(flight, line) if choice is True else super().choose(choice, flight, line)
+
     def __str__(self):
         errors = self.errors
         rows = [
@@ -192,10 +201,51 @@ class Vignetting:
         >>> Vignetting.of_flight(ESIS_1, "O V").evaluate(2, [1100.0, 1900.0]).round(2)
         array([1.33, 1.04])
         """
+        return 1 + self._slope(channel) * stop_position(self.flight, channel, self.line, x)
+
+    def _slope(self, channel):
         if channel not in self.slopes:
             msg = f"got channel {channel}, expected one with a slope: {', '.join(map(str, self.slopes))}"
             raise ValueError(msg)
-        return 1 + self.slopes[channel] * stop_position(self.flight, channel, self.line, x)
+        return self.slopes[channel]
+
+    def apply(self, image):
+        return image if image.detector is None else image.over(self._field(image))
+
+    def undo(self, image):
+        return image if image.detector is None else image.times(self._field(image))
+
+    def _field(self, image):
+        return self.evaluate(image.channel, image.detector[0]).astype(np.float32)
+
+    @classmethod
+    def check_missing(cls, cube):
+        if cube.vignetting is not None:
+            msg = (
+                f"the vignetting is corrected already, by the slopes from {cube.vignetting.source}: "
+                "to replace them, call uncorrect_vignetting() first"
+            )
+            raise ValueError(msg)
+
+    def check_cube(self, cube):
+        super().check_cube(cube)
+        chosen_alignments(cube)
+        for number in np.atleast_1d(cube.channel).tolist():
+            self._slope(number)
+
+    def parameters(self):
+        return {"slopes": {str(number): slope for number, slope in self.slopes.items()}, "source": self.source}
+
+    @classmethod
+    def fact(cls, correction):
+        title, text = super().fact(correction)
+        return title, text if correction is None else f"{text}, {correction.source}"
+
+    def report(self, cube):
+        names = "channel", "slope", "error"
+        return f"Vignetting, {self.source}", Table(
+            [list(self.slopes), list(self.slopes.values()), list(self.errors.values())], names=names
+        )
 
     def check(self, flight, line):
         """
@@ -221,6 +271,9 @@ class Vignetting:
             ...
         ValueError: got the vignetting of O V of flight ESIS_1, expected that of He I of flight ESIS_1
         """
+        if flight is None or line is None:
+            msg = "got a cube without flight or line, whose vignetting is not known: expected one of form_level3"
+            raise ValueError(msg)
         if self.flight != flight or self.line != line:
             msg = (
                 f"got the vignetting of {self.line} of flight {self.flight.name}, "

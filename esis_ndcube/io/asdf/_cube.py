@@ -8,7 +8,9 @@ from asdf.extension import Converter
 from astropy.io import fits
 from ndcube.meta import NDMeta
 
-from esis_ndcube.io._layout import UNCERTAINTIES, kinds_of, swap_name
+from esis_ndcube.corrections.vignetting import Vignetting
+from esis_ndcube.flight import Flight
+from esis_ndcube.io._layout import TABLES, UNCERTAINTIES, kinds_of, swap_name
 from esis_ndcube.io._values import decode, encode_named, pack_alignments, unit_text, unpack_alignments
 from esis_ndcube.io._writing import check_parts
 from esis_ndcube.wcs import SlicedESISWCS
@@ -158,7 +160,12 @@ def _meta_tree(meta):
         elif kind == "history":
             entry = {"kind": "history", "value": list(value)}
         elif kind is not None:
-            entry = {"kind": "object", "value": value}
+            # Flight and vignetting have converters of their own, for trees without a cube.
+            entry = (
+                {"kind": "object", "value": value}
+                if isinstance(value, (Flight, Vignetting))
+                else {"kind": "correction", "value": value.to_table()}
+            )
         else:
             entry = {"kind": "value", "value": encode_named(value, f"metadata {key!r}", arrays=True)}
         values.append({"key": swap_name(key), **entry})
@@ -172,12 +179,15 @@ def _meta_tree(meta):
 def _meta_from_tree(tree, shape):
     """Undo `_meta_tree`."""
     meta = {}
+    flight = next((entry["value"] for entry in tree["values"] if isinstance(entry.get("value"), Flight)), None)
     for entry in tree["values"]:
         value = entry.get("value")
         if entry["kind"] == "alignments":
             value = unpack_alignments(entry["shape"], value)
         elif entry["kind"] == "history":
             value = tuple(value)
+        elif entry["kind"] == "correction":
+            value = TABLES[entry["key"]].from_table(value, flight)
         elif entry["kind"] == "value":
             value = decode(value)
         meta[swap_name(entry["key"])] = value
