@@ -25,6 +25,7 @@ from esis_ndcube.level3 import ESISLevel3Cube
 from esis_ndcube.level3.form import form_level3
 from esis_ndcube.quality import summary
 from esis_ndcube.registration import coalign
+from esis_ndcube.registration.transform import TERMS
 from esis_ndcube.report import write_report
 from esis_ndcube.simulate.demo import run_demo
 from esis_ndcube.utils.provenance import package_version
@@ -154,7 +155,7 @@ _OVERWRITE = click.option("--overwrite", is_flag=True, help="Overwrite what is t
 )
 @click.option(
     "--degree",
-    type=click.IntRange(2, 3),
+    type=click.IntRange(2, max(TERMS)),
     default=2,
     show_default=True,
     help="Degree of the final alignments; 3 follows a cubic distortion.",

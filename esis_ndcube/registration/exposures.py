@@ -15,13 +15,14 @@ from esis_ndcube.registration.alignment import UNCONFIRMED, Alignment
 from esis_ndcube.registration.coalignment import Coalignment
 from esis_ndcube.registration.joint import fit_joint
 from esis_ndcube.registration.reference import Once, prepare_references
+from esis_ndcube.registration.transform import TERMS
 from esis_ndcube.utils.checks import check_cube
 from esis_ndcube.utils.parallel import delayed, share, stream
 
 __all__ = ["coalign_frames"]
 
 _MODELS = "independent", "joint"
-_DEGREES = 2, 3
+_DEGREES = tuple(degree for degree in TERMS if degree > 1)
 
 
 def coalign_frames(

@@ -35,7 +35,7 @@ class PolynomialTransform:
     Raises
     ------
     ValueError
-        If the coefficients do not have shape (2, 3), (2, 6) or (2, 10).
+        If the coefficients are not those of one of these degrees.
 
     Examples
     --------
@@ -53,8 +53,9 @@ class PolynomialTransform:
 
     def __post_init__(self):
         coefficients = np.array(self.coefficients, dtype=float)
-        if coefficients.shape not in [(2, n) for n in TERMS.values()]:
-            msg = f"got coefficients of shape {coefficients.shape}, expected (2, 3), (2, 6) or (2, 10)"
+        shapes = [(2, n) for n in TERMS.values()]
+        if coefficients.shape not in shapes:
+            msg = f"got coefficients of shape {coefficients.shape}, expected one of {', '.join(map(str, shapes))}"
             raise ValueError(msg)
         origin = np.array(self.origin, dtype=float)
         for array in (coefficients, origin):
@@ -283,7 +284,7 @@ class PolynomialTransform:
         Raises
         ------
         ValueError
-            If the composition is not a polynomial of degree 3 or less.
+            If the composition is of a higher degree than there are transforms of.
 
         Examples
         --------
@@ -295,10 +296,10 @@ class PolynomialTransform:
         """
         exact = self.degree * inner.degree
         degree = exact if degree is None else degree
-        if not exact <= degree <= 3:
+        if not exact <= degree <= max(TERMS):
             msg = (
                 f"composing degrees {self.degree} and {inner.degree} gives degree {exact}, "
-                f"which does not fit into {min(degree, 3)}"
+                f"which does not fit into {min(degree, max(TERMS))}"
             )
             raise ValueError(msg)
         x, y = _as_grids(inner, self)
