@@ -2,6 +2,7 @@
 
 from esis_ndcube.corrections.vignetting.trend import masked_difference_trend
 from esis_ndcube.quality.correlation import correlation_ratio, correlation_table, pair_correlation
+from esis_ndcube.quality.noise import noise_table
 from esis_ndcube.quality.reference import offset_to_map
 from esis_ndcube.quality.shifts import image_shift, pair_offset, tile_residual
 from esis_ndcube.quality.tables import summary
@@ -12,6 +13,7 @@ __all__ = [
     "correlation_table",
     "image_shift",
     "masked_difference_trend",
+    "noise_table",
     "offset_to_map",
     "pair_correlation",
     "pair_offset",

@@ -640,6 +640,9 @@ TABLE = {
     "quality.correlation.pair_correlation": cubes(
         lambda s, d: quality.pair_correlation(s(d.sun), region="octagon"), PARTS
     ),
+    "quality.noise.noise_table": cubes(
+        lambda s, d: inside(quality.noise_table(s(d.level1), boxes=(1,), orders=[1])), rows=FEW
+    ),
     "quality.shifts.pair_offset": cubes(lambda s, d: quality.pair_offset(s(d.sun)), PARTS | {"other unit": faintly}),
     "quality.shifts.tile_residual": cubes(lambda s, d: quality.tile_residual(s(d.sun)), PARTS),
     "quality.tables.summary": cubes(lambda s, d: inside(quality.summary(s(d.sun))), rows=FEW),
