@@ -108,9 +108,10 @@ def _corrections(command):
     """A switch for each correction: to leave it out, or to do it where `form_level3` does not by itself."""
     for kind in reversed(CORRECTIONS):
         name = f"--{'no-' if kind.default else ''}{kind.option.replace('_', '-')}"
-        command = click.option(name, kind.option, flag_value=not kind.default, default=kind.default, help=kind.help)(
-            command
-        )
+        switch = {"flag_value": not kind.default, "default": kind.default}
+        if kind.takes_file:
+            switch = {"type": click.Path(exists=True, dir_okay=False)}
+        command = click.option(name, kind.option, help=kind.help, **switch)(command)
     return command
 
 

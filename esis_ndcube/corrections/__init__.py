@@ -13,6 +13,7 @@ CORRECTIONS = tuple(
     resolve_name(f"esis_ndcube.corrections.{name}")
     for name in (
         "vignetting:Vignetting",
+        "masks:HandMask",
         "normalize:Normalization",
     )
 )

@@ -31,19 +31,17 @@ class CorrectionImage:
 
     Attributes
     ----------
-    data : `numpy.ndarray`
-        Shape (y, x), of a floating type.
-    sigma, mask, flags : `numpy.ndarray` or None
-        Standard deviations, what is invalid, and bits of `~esis_ndcube.flags.Flag`, of that shape; only those that
-        the correction `changes <Correction.changes>` and the cube has.
+    data, sigma, mask, flags : `numpy.ndarray` or None
+        The image, of a floating type, its standard deviations, what is invalid, and bits of
+        `~esis_ndcube.flags.Flag`, each of shape (y, x); only those that the correction changes and the cube has.
     index : `tuple` of `int`
         Place of the image on the axes of time and channel, as far as there are such.
-    channel : `int`
-        Channel number.
+    channel, frame_number : `int`
+        Numbers of the channel and of the raw frame.
     alignment : `~esis_ndcube.Alignment` or None
         The alignment that the image was made with.
     wcs : `~astropy.wcs.WCS`
-        Celestial WCS of the image.
+        WCS of the image: celestial, or that of the detector for Level 1.
     position : `tuple` of `numpy.ndarray` or None
         Detector pixels (u, v) of the pixels, where they are known already.
 
@@ -55,15 +53,21 @@ class CorrectionImage:
     array([[2., 2.]])
     """
 
-    data: np.ndarray
+    data: np.ndarray | None = None
     sigma: np.ndarray | None = None
     mask: np.ndarray | None = None
     flags: np.ndarray | None = None
     index: tuple = ()
     channel: int | None = None
+    frame_number: int | None = None
     alignment: object = None
     wcs: object = None
     position: tuple | None = None
+
+    @property
+    def shape(self):
+        """Rows and columns (`tuple` of `int`)."""
+        return next(part.shape for part in (self.data, self.sigma, self.mask, self.flags) if part is not None)
 
     @cached_property
     def detector(self):
@@ -73,7 +77,7 @@ class CorrectionImage:
         # A WCS of astropy is not safe to share between threads; on the alignment's own grid none is asked.
         alone = not on_grid(self.alignment, self.wcs)
         with SerializableLock("esis_ndcube.corrections") if alone else nullcontext():
-            return image_positions(self.alignment, self.wcs, self.data.shape)
+            return image_positions(self.alignment, self.wcs, self.shape)
 
     def times(self, factor):
         """
@@ -137,8 +141,9 @@ class Correction(abc.ABC):
 
     Attributes
     ----------
-    key : `str`
-        Key of the metadata that keep it; in capitals, name of its table in FITS files.
+    key : `str` or None
+        Key of the metadata that keep it; in capitals, name of its table in FITS files. None if only the history
+        tells of it, so that it can not be taken back.
     option : `str`
         Name of the option of `~esis_ndcube.form_level3`; by default the ``key``.
     default : `bool`
@@ -147,6 +152,10 @@ class Correction(abc.ABC):
         What the command says of the switch that leaves it out, or that asks for it if it is no ``default``.
     step, undo_step : `str`
         Names in the history of cubes; by default ``correct_`` and ``uncorrect_`` with the ``key``.
+    takes_file : `bool`
+        Whether the command's switch takes the name of a file.
+    levels : `tuple` of `int`
+        Levels of the cubes that it is for.
     changes : `tuple` of `str`
         What it changes, of ``data``, ``sigma``, ``mask`` and ``flags``.
     columns : `dict`
@@ -156,7 +165,7 @@ class Correction(abc.ABC):
     --------
     >>> from esis_ndcube.corrections import CORRECTIONS
     >>> [(correction.option, correction.step) for correction in CORRECTIONS]
-    [('vignetting', 'correct_vignetting'), ('normalize', 'normalize_intensities')]
+    [('vignetting', 'correct_vignetting'), ('masks', 'mask_polygons'), ('normalize', 'normalize_intensities')]
     """
 
     key: ClassVar[str]
@@ -165,6 +174,8 @@ class Correction(abc.ABC):
     help: ClassVar[str] = ""
     step: ClassVar[str]
     undo_step: ClassVar[str]
+    takes_file: ClassVar[bool] = False
+    levels: ClassVar[tuple] = (3,)
     changes: ClassVar[tuple] = ("data", "sigma")
     columns: ClassVar[dict] = {}
 
@@ -199,7 +210,6 @@ class Correction(abc.ABC):
         array([[0.75, 0.96]])
         """
 
-    @abc.abstractmethod
     def undo(self, image):
         """
         Take the correction of one image back.
@@ -214,6 +224,11 @@ class Correction(abc.ABC):
         `CorrectionImage`
             A new image.
 
+        Raises
+        ------
+        NotImplementedError
+            If nothing is left to take it back by.
+
         Examples
         --------
         >>> from esis_ndcube import ESIS_1, Vignetting
@@ -223,6 +238,8 @@ class Correction(abc.ABC):
         >>> Vignetting.of_flight(ESIS_1, "O V").undo(image).data.round(2)
         array([[1.33, 1.04]])
         """
+        msg = f"{type(self).__name__} can not be taken back"
+        raise NotImplementedError(msg)
 
     @classmethod
     def choose(cls, choice, flight, line):
@@ -283,7 +300,7 @@ class Correction(abc.ABC):
         >>> Vignetting.of_cube(cube) is cube.vignetting  # doctest: +SKIP
         True
         """
-        return cube._get_meta(cls.key)
+        return None if cls.key is None else cube._get_meta(cls.key)
 
     @classmethod
     def check_missing(cls, cube):
@@ -370,7 +387,7 @@ class Correction(abc.ABC):
         >>> list(Vignetting.of_flight(ESIS_1, "O V").entries())
         ['vignetting']
         """
-        return {self.key: (self, None)}
+        return {} if self.key is None else {self.key: (self, None)}
 
     def parameters(self):
         """
@@ -540,10 +557,10 @@ def correct(cube, correction):
     >>> correct(cube, Vignetting.of_flight(cube.flight, cube.line)).history[-1].name  # doctest: +SKIP
     'correct_vignetting'
     """
-    check_cube(cube, 3)
     if not isinstance(correction, Correction):
         msg = f"got {type(correction).__name__}, expected a Correction, as Vignetting"
         raise TypeError(msg)
+    check_cube(cube, *correction.levels)
     _check_images(cube)
     correction.check_cube(cube)
     meta = with_entries(cube.meta, correction.entries())
@@ -598,28 +615,15 @@ def _check_images(cube):
 
 def _changed(cube, correction, function):
     """The parts of a cube that a correction changes, after a function of every image."""
-    shape, dtype = cube.data.shape, np.result_type(cube.data.dtype, np.float32)
-    sigma = standard_deviation(cube, cube.unit)
-    arrays = {"data": cube.data.astype(dtype), "sigma": None if sigma is None else sigma.astype(dtype)}
+    shape, arrays = cube.data.shape, {}
+    if "data" in correction.changes:
+        dtype = np.result_type(cube.data.dtype, np.float32)
+        sigma = standard_deviation(cube, cube.unit)
+        arrays |= {"data": cube.data.astype(dtype), "sigma": None if sigma is None else sigma.astype(dtype)}
     if "mask" in correction.changes:
         arrays |= {"mask": cube._mask_part(...), "flags": cube.flags}
     arrays = {name: array for name, array in arrays.items() if array is not None}
-    # Leading axes of exposures and channels, of which slices may lack one or both.
-    channels = np.broadcast_to(cube.channel, shape[:-2])
-    alignments = np.empty(shape[:-2], dtype=object)
-    alignments[...] = cube.alignment
-    images = {
-        index: partial(
-            _image,
-            function,
-            tuple(arrays),
-            index=index,
-            channel=int(channels[index]),
-            alignment=alignments[index],
-            wcs=cube.wcs.celestial,
-        )
-        for index in np.ndindex(shape[:-2])
-    }
+    images = {index: partial(_image, function, tuple(arrays), facts) for index, facts in image_facts(cube).items()}
     if is_lazy(*arrays.values()):
         new = _lazy(arrays, images)
     else:
@@ -627,11 +631,34 @@ def _changed(cube, correction, function):
         for index, image in images.items():
             for array, part in zip(new.values(), image(*(old[index] for old in arrays.values())), strict=True):
                 array[index] = part
-    sigma = new.pop("sigma", None)
-    return new | {"uncertainty": make_uncertainty(cube.uncertainty, sigma)}
+    if "data" in new:
+        new["uncertainty"] = make_uncertainty(cube.uncertainty, new.pop("sigma", None))
+    return new
 
 
-def _image(function, names, *parts, **facts):
+def image_facts(cube):
+    """What corrections know of each image of a cube but its parts, by its place on the leading axes."""
+    leading, lead = cube.data.shape[:-2], cube.data.ndim - 2
+    # Of which slices may lack one or both.
+    channels = np.broadcast_to(cube.channel, leading)
+    frames = np.array(-1 if cube.frame_number is None else cube.frame_number)
+    frames = np.broadcast_to(frames.reshape(frames.shape + (1,) * (lead - 1) if frames.ndim else ()), leading)
+    alignments = np.empty(leading, dtype=object)
+    alignments[...] = getattr(cube, "alignment", None)
+    wcs = cube.wcs.celestial if cube.wcs.has_celestial else cube[(0,) * lead].wcs
+    return {
+        index: {
+            "index": index,
+            "channel": int(channels[index]),
+            "frame_number": None if cube.frame_number is None else int(frames[index]),
+            "alignment": alignments[index],
+            "wcs": wcs,
+        }
+        for index in np.ndindex(leading)
+    }
+
+
+def _image(function, names, facts, *parts):
     """The parts of an image by their names, after a function of the image."""
     image = function(CorrectionImage(**dict(zip(names, parts, strict=True)), **facts))
     return tuple(getattr(image, name) for name in names)

@@ -20,7 +20,7 @@ COLUMNS = {
     "field_stop_v": ("STOP_V",),
 } | {key: names for kind in CORRECTIONS for key, names in kind.columns.items()}
 # Corrections that have a table of their own, by their key in the metadata.
-TABLES = {kind.key: kind for kind in CORRECTIONS if not kind.columns}
+TABLES = {kind.key: kind for kind in CORRECTIONS if kind.key and not kind.columns}
 # Extensions of the alignments, by their key in the metadata.
 ALIGNMENTS = {"alignment_final": "ALIGNMENT", "alignment_linear": "ALIGNMENT_LINEAR"}
 # Names that differ in files, swapped: a key of the user's own that is called as ours is in files is not taken for it.

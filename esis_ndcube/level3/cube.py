@@ -350,7 +350,7 @@ class ESISLevel3Cube(ESISCube):
         >>> cube.uncorrect("normalization").normalization is None  # doctest: +SKIP
         True
         """
-        kinds = {kind.key: kind for kind in CORRECTIONS}
+        kinds = {kind.key: kind for kind in CORRECTIONS if kind.key}
         if key not in kinds:
             msg = f"got {key!r}, expected one of {', '.join(map(repr, kinds))}"
             raise ValueError(msg)

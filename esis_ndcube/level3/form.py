@@ -12,7 +12,7 @@ from astropy.nddata import StdDevUncertainty
 from ndcube.meta import NDMeta
 
 from esis_ndcube.corrections import CORRECTIONS
-from esis_ndcube.corrections.correction import CorrectionImage
+from esis_ndcube.corrections.correction import CorrectionImage, image_facts
 from esis_ndcube.field_stop.edges import find_shift
 from esis_ndcube.field_stop.region import line_region, overlapping_lines
 from esis_ndcube.flags import Flag, complete_flags
@@ -92,7 +92,8 @@ def form_level3(
     progress : `bool`, optional
         Show progress bars.
     **corrections
-        Others of ``esis_ndcube.corrections.CORRECTIONS`` by the names of their options.
+        Others of ``esis_ndcube.corrections.CORRECTIONS`` by the names of their options: ``masks`` takes the polygons
+        that `~esis_ndcube.corrections.masks.mask_polygons` takes.
 
     Returns
     -------
@@ -245,7 +246,7 @@ class _Recipe:
             "reference": self.found.reference,
             "alignment_final": self.found.final,
             "alignment_linear": self.found.linear,
-            **{kind.key: None for kind in CORRECTIONS},
+            **{kind.key: None for kind in CORRECTIONS if kind.key},
             "history": (*self.level1.history, *steps),
             "field_stop_u": shifts[0],
             "field_stop_v": shifts[1],
@@ -338,13 +339,11 @@ def _fill(planes, recipe, *, workers, progress):
     for kind in recipe.to_fit:
         cube = recipe.cube({name: _readable(plane) for name, plane in planes.items()}, shifts, fitted)
         fitted.append(kind.fit(cube))
+        facts = image_facts(cube)
         for index in np.ndindex(alignments.shape):
             image = CorrectionImage(
                 **{name: planes[plane][index] for name, plane in _PARTS.items() if plane in planes},
-                index=index,
-                channel=int(cube.channel[index[1]]),
-                alignment=alignments[index],
-                wcs=recipe.found.grid,
+                **facts[index],
             )
             image = fitted[-1].apply(image)
             for name, plane in _PARTS.items():
@@ -392,14 +391,6 @@ def _resample(frame, noise, flags, mask, *, flight, alignment, line, index, corr
     data, footprint = interpolate((frame / electrons).astype(np.float32), *position, order=order)
     footprint &= inside
     sigma = None if noise is None else propagate_uncertainty(noise / electrons, *position, order=order)
-    image = CorrectionImage(
-        data, sigma, index=index, channel=alignment.channel, alignment=alignment, position=(u_pixel, v_pixel)
-    )
-    for correction in corrections:
-        image = correction.apply(image)
-    images = {"DATA": image.data} | ({} if image.sigma is None else {"UNCERT": image.sigma})
-    for array in images.values():
-        array[~footprint] = np.nan
     flags = np.where(footprint, nearest(bad.astype(np.uint8), *position), np.uint8(Flag.OUTSIDE))
     # The field stop moves on the detector, apart from the Sun.
     shift = find_shift(frame, bad, flight=flight, channel=alignment.channel, line=line, first_column=first)
@@ -407,4 +398,21 @@ def _resample(frame, noise, flags, mask, *, flight, alignment, line, index, corr
     flags[~region(line)] |= np.uint8(Flag.OUTSIDE)
     for rank, other in enumerate(overlapping_lines(flight, line)):
         flags[region(other) & footprint] |= np.uint8(Flag.OVERLAP if rank == 0 else Flag.OVERLAP_FAINT)
-    return images | {"FLAGS": flags}, shift
+    image = CorrectionImage(
+        data,
+        sigma,
+        (flags & Flag.INVALID).astype(bool),
+        flags,
+        index=index,
+        channel=alignment.channel,
+        frame_number=alignment.frame_number,
+        alignment=alignment,
+        wcs=alignment.grid,
+        position=(u_pixel, v_pixel),
+    )
+    for correction in corrections:
+        image = correction.apply(image)
+    images = {"DATA": image.data} | ({} if image.sigma is None else {"UNCERT": image.sigma})
+    for array in images.values():
+        array[~footprint] = np.nan
+    return images | {"FLAGS": image.flags}, shift

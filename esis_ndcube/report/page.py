@@ -203,7 +203,7 @@ def _facts(cube, source):
         ("Images", f"{cube.shape[3]} × {cube.shape[2]} pixels of {scale} arcsec, {cube.unit or 'no unit'}"),
         ("Alignment", cube._summary()["alignment"]),
         ("Pointing from", cube.reference),
-        *(kind.fact(kind.of_cube(cube)) for kind in CORRECTIONS),
+        *(kind.fact(kind.of_cube(cube)) for kind in CORRECTIONS if kind.key),
         ("Steps", ", ".join(step.name for step in cube.history)),
         ("Made with", ", ".join(f"esis_ndcube {v}" for v in dict.fromkeys(step.version for step in cube.history))),
     ]

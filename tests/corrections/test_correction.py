@@ -11,10 +11,13 @@ import numpy as np
 import pytest
 from helpers import assert_cubes_equal
 
+import astropy.units as u
+
 import esis_ndcube
 from esis_ndcube import ESISLevel3Cube, Vignetting, form_level3
 from esis_ndcube.corrections import CORRECTIONS
 from esis_ndcube.corrections.correction import correct, uncorrect
+from esis_ndcube.corrections.masks import HandMask, PolygonMask, write_polygons
 from esis_ndcube.corrections.normalize import Normalization
 from esis_ndcube.io._layout import TABLES
 from esis_ndcube.io.fits import CubeFileError
@@ -163,7 +166,33 @@ def test_given_factors_are_taken(cube, small_flight):
         cube.correct(Normalization(factors[0]))
 
 
-@pytest.mark.parametrize("kind", CORRECTIONS)
+def test_masks_by_hand_while_a_cube_is_formed(cube, small_flight, tmp_path):
+    """As on the formed cube, and before the images are normalized."""
+    masks = [
+        PolygonMask(np.add(middle(cube, 0), [(-9, -9), (9, -9), (9, 9)]), channels=[1]),
+        PolygonMask([(-100, -100), (0, -100), (0, 0)] * u.arcsec, frame_numbers=[124]),
+    ]
+    write_polygons(masks, tmp_path / "masks.toml")
+    options = {"stage": "linear", "vignetting": False}
+    formed = form_level3(small_flight.level1, small_flight.maps, masks=masks, normalize=False, **options)
+    by_hand = cube.mask_polygons(masks)
+    assert by_hand.mask.sum() > cube.mask.sum() + 100
+    assert_cubes_equal(formed, by_hand)
+    normalized = form_level3(small_flight.level1, small_flight.maps, masks=tmp_path / "masks.toml", **options)
+    assert_cubes_equal(normalized, by_hand.normalize_intensities())
+    with pytest.raises(TypeError, match="got masks of type bool, expected False or a HandMask"):
+        HandMask.choose(True, cube.flight, cube.line)
+    with pytest.raises(ValueError, match="expected one of 'vignetting', 'normalization'"):
+        formed.uncorrect("masks")
+
+
+def middle(cube, channel):
+    """Detector pixel of the middle of an image."""
+    y, x = (n // 2 for n in cube.shape[2:])
+    return np.array(cube.alignment[0, channel].transform(x, y))
+
+
+@pytest.mark.parametrize("kind", [kind for kind in CORRECTIONS if kind.key])
 def test_lazy_and_in_memory_are_the_same(cube, tmp_path, kind):
     """Each image is made when it is asked for, with its uncertainty."""
     cube.write(tmp_path / "a.fits")

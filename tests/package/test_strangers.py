@@ -709,6 +709,12 @@ NO_DATA = {
             "undo",
         )
     ),
+    "corrections.masks.apply.HandMask",
+    "corrections.masks.apply.HandMask.apply",
+    "corrections.masks.apply.HandMask.check_cube",
+    "corrections.masks.apply.HandMask.choose",
+    "corrections.masks.apply.HandMask.of",
+    "corrections.masks.apply.HandMask.parameters",
     "corrections.normalize.Normalization",
     "corrections.normalize.Normalization.entries",
     "corrections.normalize.Normalization.of_cube",

@@ -1,9 +1,11 @@
 """Mask what is inside of polygons."""
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from esis_ndcube.corrections.correction import Correction, correct
 from esis_ndcube.corrections.masks.files import read_polygons
 from esis_ndcube.corrections.masks.model import PolygonMask
 from esis_ndcube.flags import Flag
@@ -12,7 +14,93 @@ from esis_ndcube.utils.arrays import is_lazy
 from esis_ndcube.utils.checks import check_cube
 from esis_ndcube.utils.provenance import ProcessingStep
 
-__all__ = ["mask_pixels", "mask_polygons"]
+__all__ = ["HandMask", "mask_pixels", "mask_polygons"]
+
+
+@dataclass(frozen=True, eq=False)
+class HandMask(Correction):
+    """
+    Polygons that people draw, as a step of the processing.
+
+    Attributes
+    ----------
+    polygons : `tuple` of `PolygonMask`
+        The polygons, at least one.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+
+    Examples
+    --------
+    >>> from esis_ndcube.corrections.masks import HandMask, PolygonMask
+    >>> scratch = PolygonMask([(1100, 400), (1180, 400), (1180, 420)], channels=1)
+    >>> HandMask.of(scratch).history_step().name
+    'mask_polygons'
+    """
+
+    polygons: tuple
+
+    key = None
+    option = "masks"
+    help = "Mask what is inside of the polygons of this file."
+    takes_file = True
+    step = "mask_polygons"
+    levels = ()
+    changes = "mask", "flags"
+
+    def __post_init__(self):
+        polygons = tuple(self.polygons)
+        if not polygons:
+            msg = "got no polygons, expected at least one"
+            raise ValueError(msg)
+        object.__setattr__(self, "polygons", polygons)
+
+    @classmethod
+    def of(cls, polygons):
+        """
+        Take polygons in any form.
+
+        Parameters
+        ----------
+        polygons : `PolygonMask`, sequence of them, or path-like
+            The polygons, or a file that `write_polygons` wrote.
+
+        Returns
+        -------
+        `HandMask`
+            The mask.
+
+        Examples
+        --------
+        >>> from esis_ndcube.corrections.masks import HandMask, PolygonMask
+        >>> len(HandMask.of(PolygonMask([(0, 0), (4, 0), (4, 4)])).polygons)
+        1
+        """
+        if isinstance(polygons, PolygonMask):
+            polygons = [polygons]
+        elif isinstance(polygons, (str, Path)):
+            polygons = read_polygons(polygons)
+        return cls(polygons)
+
+    @classmethod
+    def choose(cls, choice, flight, line):
+        if choice is True:
+            return super().choose(choice, flight, line)
+        return choice if isinstance(choice, cls) else cls.of(choice)
+
+    def check_cube(self, cube):
+        for polygon in self.polygons:
+            polygon._check(cube)
+
+    def apply(self, image):
+        bad = np.logical_or.reduce([polygon._inside(image) for polygon in self.polygons])
+        mask, flags = _mark(image.mask, image.flags, bad)
+        return replace(image, mask=mask, flags=flags)
+
+    def parameters(self):
+        return {"polygons": [polygon.to_dict() for polygon in self.polygons]}
 
 
 def mask_polygons(cube, polygons):
@@ -42,17 +130,7 @@ def mask_polygons(cube, polygons):
     >>> masked = mask_polygons(cube, "scratches.toml")  # doctest: +SKIP
     """
     check_cube(cube)
-    if isinstance(polygons, PolygonMask):
-        polygons = [polygons]
-    elif isinstance(polygons, (str, Path)):
-        polygons = read_polygons(polygons)
-    polygons = list(polygons)
-    if not polygons:
-        msg = "got no polygons, expected at least one"
-        raise ValueError(msg)
-    mask = np.logical_or.reduce([polygon.evaluate(cube) for polygon in polygons])
-    step = ProcessingStep("mask_polygons", {"polygons": [polygon.to_dict() for polygon in polygons]})
-    return _masked(cube, mask, step)
+    return correct(cube, HandMask.of(polygons))
 
 
 def mask_pixels(cube, mask):
@@ -92,8 +170,13 @@ def mask_pixels(cube, mask):
 
 def _masked(cube, mask, step):
     """A cube with more of it masked."""
-    old = False if cube.mask is None else cube.mask
-    flags = cube.flags
+    mask, flags = _mark(cube.mask, cube.flags, mask)
+    return rebuild(cube, step, mask=mask, flags=flags)
+
+
+def _mark(mask, flags, bad):
+    """Mask and flags of an image, or of all of a cube, with more pixels that are bad."""
+    mask = False if mask is None else mask
     if flags is not None:
-        flags = np.where(mask & np.logical_not(old), flags | flags.dtype.type(Flag.BAD_PIXEL), flags)
-    return rebuild(cube, step, mask=mask | old, flags=flags)
+        flags = np.where(bad & np.logical_not(mask), flags | flags.dtype.type(Flag.BAD_PIXEL), flags)
+    return bad | mask, flags

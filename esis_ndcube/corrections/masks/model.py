@@ -8,8 +8,8 @@ from matplotlib.path import Path as Outline
 import astropy.units as u
 from sunpy.util.exceptions import warn_user
 
+from esis_ndcube.corrections.correction import CorrectionImage, image_facts
 from esis_ndcube.corrections.masks._sides import check_sides
-from esis_ndcube.resample import detector_coordinates
 from esis_ndcube.utils.arrays import invalid_pixels
 from esis_ndcube.utils.checks import check_axes, check_cube
 from esis_ndcube.wcs._sun import celestial_frame, is_hidden, wrap
@@ -179,45 +179,55 @@ class PolygonMask:
         >>> cube = ESISLevel3Cube.read("l3.fits")  # doctest: +SKIP
         >>> PolygonMask([(1100, 400), (1180, 400), (1180, 420)]).evaluate(cube).sum()  # doctest: +SKIP
         """
+        self._check(cube)
+        shape = cube.data.shape
+        images = [CorrectionImage(mask=np.zeros(shape[2:], bool), **facts) for facts in image_facts(cube).values()]
+        return np.reshape([self._inside(image) for image in images], shape)
+
+    def _check(self, cube):
+        """Refuse a cube that has no way from the polygon's coordinates to its pixels, and warn if it has no image."""
         check_cube(cube)
         check_axes(cube)
-        result = np.zeros(cube.data.shape, dtype=bool)
-        concerned = [
-            (time, channel)
-            for time, channel in np.ndindex(result.shape[:2])
-            if (self.channels is None or cube.channel[channel] in self.channels)
-            and (
-                self.frame_numbers is None
-                or (cube.frame_number is not None and cube.frame_number[time] in self.frame_numbers)
-            )
-        ]
+        concerned = [facts for facts in image_facts(cube).values() if self._concerns(**facts)]
         if not concerned:
             warn_user(
                 f"a polygon for channels {self.channels} and frames {self.frame_numbers} is of no image of this cube"
             )
-        for index in concerned:
-            result[index] = self._inside(cube, index)
-        return result
+        for facts in concerned:
+            place = _own_coordinates(facts["wcs"])
+            if self.coordinates == place:
+                continue
+            if place == "detector":
+                msg = (
+                    "got a polygon on the Sun and Level-1 frames, which are not aligned: mask the Level-3 cube with it"
+                )
+                raise ValueError(msg)
+            if facts["alignment"] is None and not np.all(invalid_pixels(cube.data, cube.mask, facts["index"])):
+                msg = (
+                    f"the image of frame {facts['frame_number']}, channel {facts['channel']} has no alignment to "
+                    "place detector pixels with: give the polygon on the Sun"
+                )
+                raise ValueError(msg)
 
-    def _inside(self, cube, index):
-        shape, own = cube.data.shape[2:], "sky" if hasattr(cube, "alignment") else "detector"
-        if self.coordinates == own:
-            y, x = np.indices(shape)
-            return _contains(image_pixels(cube[index].wcs, self.vertices), x, y)
-        if own == "detector":
-            msg = "got a polygon on the Sun and Level-1 frames, which are not aligned: mask the Level-3 cube with it"
-            raise ValueError(msg)
-        alignments = cube.alignment
-        alignment = None if alignments is None else alignments[index]
-        if alignment is None:
-            if np.all(invalid_pixels(cube.data, cube.mask, index)):
-                return False
-            msg = (
-                f"the image of frame {cube.frame_number[index[0]]}, channel {cube.channel[index[1]]} has no alignment "
-                "to place detector pixels with: give the polygon on the Sun"
-            )
-            raise ValueError(msg)
-        return _contains(self.vertices.value, *detector_coordinates(alignment, cube.wcs[index], shape))
+    def _inside(self, image):
+        """Where the centers of an image's pixels are inside; nowhere in an image that is not concerned."""
+        if not self._concerns(image.channel, image.frame_number):
+            return np.zeros(image.shape, dtype=bool)
+        if self.coordinates == _own_coordinates(image.wcs):
+            y, x = np.indices(image.shape)
+            return _contains(image_pixels(image.wcs, self.vertices), x, y)
+        if image.detector is None:
+            return np.zeros(image.shape, dtype=bool)
+        return _contains(self.vertices.value, *image.detector)
+
+    def _concerns(self, channel, frame_number, **_):
+        return (self.channels is None or channel in self.channels) and (
+            self.frame_numbers is None or frame_number in self.frame_numbers
+        )
+
+
+def _own_coordinates(wcs):
+    return "detector" if u.Unit(wcs.low_level_wcs.world_axis_units[0]) == u.pix else "sky"
 
 
 def image_coordinates(wcs, pixels):
