@@ -7,41 +7,50 @@ with ``--write`` it also writes docs/conformance_table.inc.
 
 import argparse
 import json
+import multiprocessing
 import os
-import subprocess
 import sys
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path
+
+import pytest
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
 from swap import KINDS, SUITES, read_reasons  # noqa: E402
 
+# Imports take most of the time of a short run: all runs are forked from one process that has done them.
+FORK = multiprocessing.get_context("forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn")
+FORK.set_forkserver_preload(["pytest", "esis_ndcube.level3.map", "sunpy.map"])
+
 PAGE = HERE.parents[1] / "docs" / "conformance_table.inc"
 
 
 def run(name, tests, *options, folder):
-    """Run tests of one suite in a process and a folder of their own; its result, and its counts."""
+    """Run tests of one suite in a process and a folder of their own; its exit code, what it prints, and its counts."""
     root = Path(find_spec(SUITES[name].package).origin).parents[1]
-    tally = Path(folder) / "tally.json"
-    command = [sys.executable, "-m", "pytest", "-p", "swap", f"--swap={name}", f"--tally={tally}"]
+    tally, output = (Path(folder) / name for name in ("tally.json", "output.txt"))
+    command = ["-p", "swap", f"--swap={name}", f"--tally={tally}"]
     command += ["-c", str(HERE / "parents.ini"), f"--rootdir={root}", "-p", "no:cacheprovider", "-n0", "-q", "-rfE"]
     # Warnings of other packages under each other are not ours to mend.
     command += ["--tb=short", "-W", "default", "--disable-warnings", *options]
     command += [*(f"--deselect={test}" for test in SUITES[name].without), "--pyargs", *tests]
-    path = os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
-    done = subprocess.run(
-        command,
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": path, "MPLBACKEND": "agg"},
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        check=False,
-    )
-    return done, json.loads(tally.read_text()) if tally.exists() else {}
+    process = FORK.Process(target=_run, args=(command, folder, output))
+    process.start()
+    process.join()
+    counts = json.loads(tally.read_text()) if tally.exists() else {}
+    return process.exitcode, output.read_text(), counts
+
+
+def _run(command, folder, output):
+    os.chdir(folder)
+    os.environ["MPLBACKEND"] = "agg"
+    with output.open("w") as file:
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(file.fileno(), stream.fileno())
+        sys.exit(pytest.main(command))
 
 
 def render(results):
@@ -75,10 +84,10 @@ def main():
     results, failed = {}, False
     for name in arguments.names or SUITES:
         with tempfile.TemporaryDirectory() as folder:
-            done, results[name] = run(name, SUITES[name].tests, folder=folder)
-        if done.returncode:
+            code, printed, results[name] = run(name, SUITES[name].tests, folder=folder)
+        if code:
             failed = True
-            sys.stdout.write(done.stdout)
+            sys.stdout.write(printed)
     page = render(results)
     sys.stdout.write(page)
     if arguments.write:
