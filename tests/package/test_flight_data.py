@@ -1,4 +1,9 @@
-"""The main job on the raw frames of the 2019 flight."""
+"""
+The main job on raw frames of the 2019 flight.
+
+Seven of its exposures are enough: the first and the last bright ones, some at the top, two in turn, the one of the
+explosive event and the nearly extinct one. benchmarks/flight_quality.py prints the figures of all sixteen.
+"""
 
 import itertools
 
@@ -23,7 +28,7 @@ from esis_ndcube.field_stop.region import line_region
 from esis_ndcube.flags import Flag
 from esis_ndcube.level1.frames import find_frames, sort_frames
 from esis_ndcube.quality import offset_to_map, pair_correlation, pair_offset, tile_residual
-from esis_ndcube.registration import maximize_correlation
+from esis_ndcube.registration import fit_joint, maximize_correlation
 from esis_ndcube.resample import interpolate, reproject_alignment
 
 pytestmark = [
@@ -31,10 +36,11 @@ pytestmark = [
     # The digitized image has no observer and no solar radius; sunpy says so.
     pytest.mark.filterwarnings("ignore:Missing metadata for observer"),
     # Of frame 138, which is nearly extinct.
-    pytest.mark.filterwarnings("ignore:1 of 64 frames could not be aligned"),
+    pytest.mark.filterwarnings("ignore:1 of 28 frames could not be aligned"),
 ]
 
-FRAMES = [109, 110, 112, 113, 115, 116, 118, 119, 121, 123, 124, 125, 127, 130, 133, 138]
+LIGHT = [109, 110, 112, 113, 115, 116, 118, 119, 121, 123, 124, 125, 127, 130, 133, 138]
+FRAMES = [109, 110, 121, 124, 125, 133, 138]
 
 
 @pytest.fixture(scope="module")
@@ -43,13 +49,21 @@ def reference(flight_data):
 
 
 @pytest.fixture(scope="module")
-def level1(flight_data):
-    return ESISLevel1Cube.from_raw(flight_data / "esis_level0")
+def light_and_darks(flight_data):
+    """All light frames, and three darks of each channel, which are enough for a median."""
+    light, dark = sort_frames(find_frames(flight_data / "esis_level0", ESIS_1), ESIS_1)
+    return light, [frame for frame in dark if frame.frame_number in (99, 102, 166)]
+
+
+@pytest.fixture(scope="module")
+def level1(light_and_darks):
+    light, darks = light_and_darks
+    return ESISLevel1Cube.from_raw([frame.path for frame in (*light, *darks)], frame_numbers=FRAMES)
 
 
 @pytest.fixture(scope="module")
 def path(level1, reference, tmp_path_factory):
-    """The Level-3 file of all light frames."""
+    """The Level-3 file of the exposures."""
     path = tmp_path_factory.mktemp("level3") / "l3.fits"
     form_level3(level1, sunpy.map.Map(reference), vignetting=False, normalize=False, output=path)
     return path
@@ -62,8 +76,8 @@ def cube(path):
 
 @pytest.fixture(scope="module")
 def good(cube):
-    """Frames 110 to 133."""
-    return cube[1:15]
+    """Without those of little light: frames 110 to 133."""
+    return cube[1:6]
 
 
 @pytest.fixture(scope="module")
@@ -77,23 +91,25 @@ def level3_like(cube, data):
     return ESISLevel3Cube(data, wcs=cube.wcs, meta=cube.meta, mask=mask, flags=cube.flags, unit=cube.unit)
 
 
-def test_all_light_frames_with_their_own_times(cube):
-    assert cube.shape == (16, 4, 1270, 1270)
-    assert list(cube.frame_number) == FRAMES
-    # Time stamps are the ends of exposures of 10 s: frame 124 ended at 18:08:41.642.
-    assert abs((cube.time[FRAMES.index(124)] - Time("2019-09-30T18:08:36.642")).to_value(u.s)) < 1e-3
-    seconds = (cube.time - cube.time[0]).to_value(u.s)
-    np.testing.assert_allclose(seconds, 10 * np.subtract(FRAMES, 109), atol=0.02)
-    assert set(np.round(np.diff(seconds))) == {10, 20, 30, 50}
+def test_all_light_frames_with_their_own_times(cube, light_and_darks):
+    light, darks = light_and_darks
+    level1 = ESISLevel1Cube.from_raw([frame.path for frame in (*light, *darks[:4])], lazy=True)
+    assert level1.shape == (16, 4, 1040, 2048)
+    assert cube.shape == (7, 4, 1270, 1270)
+    for some, numbers in (level1, LIGHT), (cube, FRAMES):
+        assert list(some.frame_number) == numbers
+        # Time stamps are the ends of exposures of 10 s: frame 124 ended at 18:08:41.642.
+        assert abs((some.time[numbers.index(124)] - Time("2019-09-30T18:08:36.642")).to_value(u.s)) < 1e-3
+        seconds = (some.time - some.time[0]).to_value(u.s)
+        np.testing.assert_allclose(seconds, 10 * np.subtract(numbers, 109), atol=0.02)
 
 
 def test_frames_of_the_flight(flight_data, level1):
     kinds = {frame.frame_number: frame.exposure_time for frame in find_frames(flight_data / "esis_level0", ESIS_1)}
-    assert set(kinds) == {*FRAMES, 96, 97, *range(99, 103), 139, 153, 157, 158, 166}
+    assert set(kinds) == {*LIGHT, 96, 97, *range(99, 103), 139, 153, 157, 158, 166}
     assert (kinds[96], round(kinds[97], 3)) == (0, 11.235)
-    assert level1.shape == (16, 4, 1040, 2048)
     assert level1.flight == ESIS_1
-    cube = level1[10:12]
+    cube = level1[FRAMES.index(124) : FRAMES.index(125) + 1]
     # IMG_TS is 18:08:41.642, the end of 10 s.
     assert abs((cube.mid_time[0, 0] - Time("2019-09-30T18:08:36.642")).to_value(u.s)) < 0.001
     assert abs((cube.time[1] - cube.time[0]).to_value(u.s) - 10) < 0.002
@@ -110,14 +126,15 @@ def test_frames_of_the_flight(flight_data, level1):
     assert 0.4 < scatter < 1.0
 
 
-def test_the_command_line_forms_the_same_of_a_frame(cube, flight_data, reference, tmp_path):
-    light, dark = sort_frames(find_frames(flight_data / "esis_level0", ESIS_1), ESIS_1)
-    frames = [str(frame.path) for frame in (*light, *dark) if frame.frame_number == 124 or frame in dark]
+def test_the_command_line_forms_the_same_of_a_frame(cube, light_and_darks, reference, tmp_path):
+    light, darks = light_and_darks
+    frames = [str(frame.path) for frame in (*light, *darks) if frame.frame_number == 124 or frame in darks]
     output = tmp_path / "l3.fits"
     options = ["--reference", str(reference), "--no-vignetting", "--no-normalize", "--output", str(output)]
     result = CliRunner().invoke(main, ["level3", *frames, *options])
     assert result.exit_code == 0, result.output
-    one, part = ESISLevel3Cube.read(output), cube[10:11]
+    index = FRAMES.index(124)
+    one, part = ESISLevel3Cube.read(output), cube[index : index + 1]
     for name in ("data", "mask", "flags"):
         assert_bits_equal(getattr(one, name), getattr(part, name))
     assert_bits_equal(one.uncertainty.array, part.uncertainty.array)
@@ -139,7 +156,8 @@ def test_light_is_continuous_over_the_borders_of_the_quadrants(flight_data):
 
 def test_correlation_of_the_channels(good):
     """The published figures are 0.9086 after the linear and 0.9095 after the quadratic step."""
-    assert pair_correlation(good)["correlation"].mean() >= 0.914
+    # All of frames 110 to 133 have 0.9153; these five, one of them with the explosive event, have 0.9125.
+    assert pair_correlation(good)["correlation"].mean() >= 0.9115
 
 
 def test_residual_misalignment_in_tiles(good, good_tiles):
@@ -152,7 +170,7 @@ def test_residual_misalignment_in_tiles(good, good_tiles):
 
 def test_every_pair_improves_from_the_linear_to_the_quadratic_step(cube, level1):
     """Of images clipped at their 99.5th percentile; unclipped, one explosive event hides the gain."""
-    good, first = cube[:15], ESIS_1.line("O V").columns[0]
+    good, first = cube[:4], ESIS_1.line("O V").columns[0]
     data = np.empty(good.shape, dtype=np.float32)
     for index, alignment in np.ndenumerate(good.meta["alignment_linear"]):
         frame = np.array(level1.data[index])
@@ -160,13 +178,13 @@ def test_every_pair_improves_from_the_linear_to_the_quadratic_step(cube, level1)
         data[index] = reproject_alignment((frame, alignment), alignment.grid, return_footprint=False)
     linear = level3_like(good, data)
     before, after = (pair_correlation(part, clip=99.5)["correlation"] for part in (linear, good))
-    assert len(before) == 90
+    assert len(before) == 24
     assert (after - before).min() > 1e-4
 
 
 def test_offset_of_the_channels_as_a_whole(cube):
     """Most in channels 1 and 4, whose dispersions are the farthest apart, and none is measured against the other."""
-    for index in (0, 1, 10):
+    for index in (0, FRAMES.index(124)):
         offsets = pair_offset(cube[index : index + 1])
         assert len(offsets) == 6
         size = np.hypot(offsets["dx"], offsets["dy"])
@@ -220,7 +238,7 @@ def test_the_field_stop_is_where_the_light_is(cube):
     """Across the sides of the octagon the brightness falls to the level of stray light and faint lines."""
     from scipy.ndimage import binary_dilation, binary_erosion
 
-    for index in (1, 10, 14):
+    for index in (1, 3, 5):
         for channel in range(4):
             image = cube[index, channel]
             inside = image.flags & Flag.OUTSIDE == 0
@@ -239,26 +257,27 @@ def edges(cube):
 def test_sides_of_the_field_stop_are_found_where_predicted(edges):
     """Frame 138, of which a few percent of the light are left, is found too, but drifted on."""
     sides = np.abs(edges.sides)
-    assert (np.isfinite(sides[:15]).sum(axis=-1) >= 6).all()
-    assert np.nanmax(sides[:15]) <= 2
+    assert (np.isfinite(sides[:-1]).sum(axis=-1) >= 6).all()
+    assert np.nanmax(sides[:-1]) <= 2
     # What the shift of each exposure leaves.
     assert np.nanmax(np.abs(edges.residual)) <= 1.5
     # Which every image is known well enough to be placed with.
     np.testing.assert_array_equal(edges.placement(), edges.shift)
-    # Noise, from neighboring exposures about 20 s apart: the motion is smooth.
-    bend = edges.shift[1:14] - (edges.shift[:13] + edges.shift[2:15]) / 2
-    assert np.sqrt(np.mean(bend**2)) / np.sqrt(1.5) < 0.1
+    # Noise, from exposures 10 s apart, without the drift, which is smooth.
+    drift = (edges.shift[5] - edges.shift[2]) / (133 - 121)
+    step = edges.shift[FRAMES.index(125)] - edges.shift[FRAMES.index(124)]
+    assert np.sqrt(np.mean((step - drift) ** 2) / 2) < 0.1
 
 
 def test_three_drifts(cube, edges):
     """The field stop moves on the detectors, and with the Sun's own motion by (+9, -3) px in the cube until 137."""
-    moved = np.ptp(edges.shift[:15], axis=0)
+    moved = np.ptp(edges.shift[:-1], axis=0)
     assert moved.max() <= 2
     assert moved.min() > 1
     for channel in range(4):
         center = cube.flight.field_stop(channel + 1).mean(axis=0)
         first, last = (
-            np.array(cube.alignment[t, channel].transform.inverse(*(center + edges.shift[t, channel]))) for t in (0, 14)
+            np.array(cube.alignment[t, channel].transform.inverse(*(center + edges.shift[t, channel]))) for t in (0, 5)
         )
         # Frame 133 is 24/28 of the way.
         np.testing.assert_allclose(last - first, np.array([9, -3]) * 24 / 28, atol=1.2)
@@ -267,12 +286,12 @@ def test_three_drifts(cube, edges):
 def test_absorption_curve_of_the_atmosphere(cube):
     """Most light at the top of the flight; the channels see the same atmosphere."""
     table = cube.masked_means()
-    means = table["mean"].value.reshape(16, 4)
-    assert set(means[:15].argmax(axis=0)) <= {7, 8, 9}
-    curve = means[:15] / means[8]
+    means = table["mean"].value.reshape(7, 4)
+    assert set(means.argmax(axis=0)) == {FRAMES.index(121)}
+    curve = means[:-1] / means[FRAMES.index(121)]
     assert np.ptp(curve, axis=1).max() < 0.06
-    assert (table["error"] / table["mean"]).value.reshape(16, 4)[:15].max() < 1e-3
-    normalized = cube[7:9].normalize_intensities()
+    assert (table["error"] / table["mean"]).value.reshape(7, 4)[:-1].max() < 1e-3
+    normalized = cube[2:4].normalize_intensities()
     assert normalized.normalization.min() == 1
     assert normalized.normalization_error.max() < 3e-3
 
@@ -291,7 +310,7 @@ def test_only_the_nearly_extinct_frame_is_weak(cube, path):
     weak = cube.alignment[-1]
     assert {a.status for a in weak} == {"weak"}
     assert min(a.error.to_value(u.arcsec) for a in weak) > 0.1
-    assert ", 60 of 64 images aligned, 4 weak (frame 138, error 0." in str(cube)
+    assert ", 24 of 28 images aligned, 4 weak (frame 138, error 0." in str(cube)
     result = CliRunner().invoke(main, ["info", str(path)])
     assert result.output.count(", weak, stated error 0.") == 4
     with fits.open(path) as hdulist:
@@ -300,7 +319,7 @@ def test_only_the_nearly_extinct_frame_is_weak(cube, path):
 
 def test_motion_of_the_sun_on_the_detectors(cube):
     """About 8 arcsec in yaw and 1 in pitch over the flight, hardly any roll, the same to 0.4 arcsec in all channels."""
-    table = cube[:15].pointing()
+    table = cube[:-1].pointing()
     first, last = table[table["frame_number"] == 109], table[table["frame_number"] == 133]
     yaw = (first["dx"] - last["dx"]).to_value(u.arcsec)
     assert ((yaw > 4) & (yaw < 8)).all()
@@ -310,7 +329,7 @@ def test_motion_of_the_sun_on_the_detectors(cube):
 
 
 def test_the_file_gives_back_the_cube(cube, path, tmp_path):
-    part = cube[8:12, :, 200:900, 100:1100]
+    part = cube[2:4, :, 200:900, 100:1100]
     part.write(tmp_path / "part.fits")
     assert_cubes_equal(ESISLevel3Cube.read(tmp_path / "part.fits"), part)
 
@@ -322,15 +341,15 @@ def test_plain_astropy_and_sunpy_read_the_file(cube, path):
         world = wcs.pixel_to_world_values(612.5, 667.5, 1, 10)
     np.testing.assert_allclose(world[:2], 0, atol=1e-9)
     assert world[2] == pytest.approx(2)
-    image = sunpy.map.Map(cube[10, 1].data, cube[10, 1].wcs.to_header())
+    image = sunpy.map.Map(cube[3, 1].data, cube[3, 1].wcs.to_header())
     assert image.scale[0].to_value(u.arcsec / u.pix) == pytest.approx(0.6)
-    assert abs((image.reference_date - cube.time[10]).to_value(u.s)) < 1e-3
+    assert abs((image.reference_date - cube.time[3]).to_value(u.s)) < 1e-3
 
 
 def test_published_vignetting_method(good):
     """Fitted to the first exposures, judged on the last; 2.5 to 7.5 photons before."""
-    fit = fit_vignetting(good[:7], "difference-slopes")
-    before, after = (masked_difference_trend(c) for c in (good[7:], good[7:].correct_vignetting(fit)))
+    fit = fit_vignetting(good[:2], "difference-slopes")
+    before, after = (masked_difference_trend(c) for c in (good[3:], good[3:].correct_vignetting(fit)))
     trends = {}
     for table in (before, after):
         for first, second in itertools.combinations(good.channel, 2):
@@ -343,7 +362,7 @@ def test_published_vignetting_method(good):
 
 def test_joint_vignetting(good):
     """Halves of the flight agree within the scatter of the frames, and the second line is there."""
-    early, late = (fit_vignetting(part) for part in (good[:7], good[7:]))
+    early, late = (fit_vignetting(part) for part in (good[:2], good[3:]))
     slopes = np.array([list(fit.slopes.values()) for fit in (early, late)])
     assert np.abs(slopes[0] - slopes[1]).max() < 0.02
     assert ((slopes > 0.25) & (slopes < 0.5)).all()
@@ -356,7 +375,7 @@ def test_headers_of_slices(cube):
     header = cube[0, 0].wcs.to_header()
     assert header["DATE-AVG"].startswith("2019-09-30T18:06:06.6")
     assert header["DATE-BEG"] < header["DATE-AVG"] < header["DATE-END"]
-    part = cube[15, 1, 100:700, 200:900].wcs.to_header()
+    part = cube[-1, 1, 100:700, 200:900].wcs.to_header()
     assert part["DATE-AVG"].startswith("2019-09-30T18:10:56.6")
     assert part["CRPIX1"] == pytest.approx(613.5 - 200)
     assert part["CRPIX2"] == pytest.approx(668.5 - 100)
@@ -366,7 +385,9 @@ def test_headers_of_slices(cube):
 @pytest.mark.filterwarnings("ignore:the reference channel")
 def test_he_i_is_a_line_too(level1, reference):
     """The published correlations are 0.662 and 0.666."""
-    cube = form_level3(level1[10:11], sunpy.map.Map(reference), line="He I", vignetting=False, normalize=False)
+    cube = form_level3(
+        exposures_of(level1, [124]), sunpy.map.Map(reference), line="He I", vignetting=False, normalize=False
+    )
     assert cube.line == "He I"
     assert all(a.converged for a in cube.alignment.flat)
     assert pair_correlation(cube)["correlation"].mean() > 0.666
@@ -424,7 +445,7 @@ def test_resampling_again_gives_the_cube(exposure):
 
 def test_injected_shifts_are_recovered(exposure, tiles):
     _, displaced, x, _ = exposure
-    for dx, dy in ((0.1, 0.0), (0.5, -0.5), (1.0, 0.0)):
+    for dx, dy in ((0.1, 0.0), (0.5, -0.5)):
         fields = {3: (dx + 0 * x, dy + 0 * x)}
         found, expected = recovered(tiles, displaced(fields), fields)
         moved = expected.any(axis=0)
@@ -503,28 +524,29 @@ def exposures_of(level1, frames, data=None, mask=None):
 
 
 def test_a_pose_far_off_is_searched_for(cube, level1, reference):
-    """60 pixels, 5 degrees and 3 per cent off, in all channels of frame 124."""
+    """60 pixels, 5 degrees and 3 per cent off, in the reference channel of frame 124 and another one."""
     index = FRAMES.index(124)
-    lost = benchmark("accuracy").perturbed(level1[index : index + 1], 60, 5, 0.03, 1)
+    lost = benchmark("accuracy").perturbed(level1[index : index + 1, :2], 60, 5, 0.03, 1)
     pose = Alignment.from_pose(lost.flight, 1, frame_number=124, line="O V", time=lost.time[0])
     assert distance(cube.alignment[index, 0], pose) > 50
     found = coalign(lost, sunpy.map.Map(reference)).final[0]
+    assert len(found) == 2
     assert max(map(distance, cube.alignment[index], found)) < 0.02
 
 
-def test_the_joint_model_carries_the_last_frame(level1, cube, reference):
+def test_the_joint_model_carries_the_last_frame(cube):
     """Frame 138, of which a few per cent of the light are left: its maps are bent by noise, those of the model not."""
-    joint = coalign(level1, sunpy.map.Map(reference), model="joint")
-    assert max(joint.joint.chi_square.values()) < 1.5
-    assert np.nanmedian(joint.joint.residual) < 0.05
-    for channel, alignment in enumerate(joint.final[-1]):
-        assert alignment.converged
-        assert distance(joint.final[-1, channel], joint.final[-2, channel]) < 5
+    joint = fit_joint(cube.alignment, reference_channel=2)
+    assert max(joint.chi_square.values()) < 1.5
+    assert np.nanmedian(joint.residual) < 0.05
+    for last, before in zip(joint.alignments[-1], joint.alignments[-2], strict=True):
+        assert last.converged
+        assert distance(last, before) < 5
         # The rotation from the frame before is that of the instrument.
-        turns = [a.transform.decompose(634.5, 634.5)["rotation"] for a in joint.final[-2:, channel]]
+        turns = [a.transform.decompose(634.5, 634.5)["rotation"] for a in (last, before)]
         assert abs(turns[1] - turns[0]) < 0.05
     # Where the frames are good it changes little.
-    for row, other in zip(joint.final[1:15], cube.alignment[1:15], strict=True):
+    for row, other in zip(joint.alignments[1:6], cube.alignment[1:6], strict=True):
         assert max(map(distance, row, other)) < 0.15
 
 
@@ -532,9 +554,13 @@ def test_explosive_event_does_not_pull_the_alignment(cube, level1, reference):
     """Frame 121, with and without the 40 pixels about the event, which Doppler shifts move by up to 8 pixels."""
     index = FRAMES.index(121)
     before = cube.alignment[index]
-    v_pixel, u_pixel = np.mgrid[: level1.shape[2], : level1.shape[3]].astype(float)
-    positions = [alignment.transform.inverse(u_pixel, v_pixel) for alignment in before]
-    event = np.array([np.hypot(x - 697, y - 526) < 40 for x, y in positions])
+    event = np.zeros(level1.shape[1:], dtype=bool)
+    for channel, alignment in enumerate(before):
+        u_pixel, v_pixel = (int(pixel) for pixel in alignment.transform(697.0, 526.0))
+        near = slice(v_pixel - 80, v_pixel + 80), slice(u_pixel - 80, u_pixel + 80)
+        rows, columns = np.mgrid[near].astype(float)
+        x, y = alignment.transform.inverse(columns, rows)
+        event[channel][near] = np.hypot(x - 697, y - 526) < 40
     assert (event.sum(axis=(1, 2)) > 3000).all()
     masked = exposures_of(level1, [121], mask=(level1.mask[index] | event)[None])
     after = coalign(masked, sunpy.map.Map(reference)).final[0]
@@ -562,39 +588,39 @@ def test_explosive_event_does_not_pull_the_alignment(cube, level1, reference):
 
 @pytest.fixture(scope="module")
 def injured(level1, reference):
-    """Frames 123 to 127 with something wrong in channel 3 of the first and in other channels of the others."""
-    part = exposures_of(level1, [123, 127])
+    """Frames 124 and 125 with something wrong in most channels, but not in the reference channel."""
+    part = exposures_of(level1, [124, 125])
     data, mask, rng = np.array(part.data), np.array(part.mask), np.random.default_rng(0)
-    # 123: an occulted camera, dark but for noise; 124: blank; 125: spikes left in; 127: a block without data.
-    data[0, 2, 520:] = rng.normal(0, 10, data[0, 2, 520:].shape)
-    data[1, 3] = rng.normal(0, 10, data[1, 3].shape)
+    # 124: spikes left in, an occulted camera, dark but for noise, and a blank one; 125: a block without data.
     hit = rng.integers(0, data.shape[2], 200), rng.integers(0, data.shape[3], 200)
-    data[2, 0][hit] += rng.exponential(2000, 200)
-    data[3, 2, 400:600, 1400:1600] = np.nan
+    data[0, 0][hit] += rng.exponential(2000, 200)
+    data[0, 2, 520:] = rng.normal(0, 10, data[0, 2, 520:].shape)
+    data[0, 3] = rng.normal(0, 10, data[0, 3].shape)
+    data[1, 2, 400:600, 1400:1600] = np.nan
     # A saturated block, as Level-1 flags it.
-    data[3, 3, 300:400, 1500:1600] = 1.6e5
-    mask[3, 3, 300:400, 1500:1600] = True
+    data[1, 3, 300:400, 1500:1600] = 1.6e5
+    mask[1, 3, 300:400, 1500:1600] = True
     with pytest.warns(match=r"frame 124 channel 4 \("):
-        return coalign(exposures_of(level1, [123, 127], data=data, mask=mask), sunpy.map.Map(reference)).final
+        return coalign(exposures_of(level1, [124, 125], data=data, mask=mask), sunpy.map.Map(reference)).final
 
 
 def test_injuries_stay_where_they_are(cube, injured):
     """Frames that nothing happened to are aligned to the same bits; the blank one is named and left out."""
-    hurt = {(0, 2), (1, 3), (2, 0), (3, 2), (3, 3)}
+    hurt = {(0, 0), (0, 2), (0, 3), (1, 2), (1, 3)}
     for (row, channel), alignment in np.ndenumerate(injured):
-        before = cube.alignment[FRAMES.index(123) + row, channel]
+        before = cube.alignment[FRAMES.index(124) + row, channel]
         same = np.array_equal(alignment.transform.coefficients, before.transform.coefficients)
         assert same == ((row, channel) not in hurt)
-        assert alignment.converged == ((row, channel) != (1, 3))
-    assert injured[1, 3].reason
+        assert alignment.converged == ((row, channel) != (0, 3))
+    assert injured[0, 3].reason
 
 
 def test_injured_frames_are_aligned_with_what_is_left_of_them(cube, injured):
-    first = FRAMES.index(123)
-    assert distance(cube.alignment[first, 2], injured[0, 2], where=lambda u, v: v < 510) < 0.1
-    assert distance(cube.alignment[first + 2, 0], injured[2, 0]) < 0.02
-    assert distance(cube.alignment[first + 3, 2], injured[3, 2]) < 0.02
-    assert distance(cube.alignment[first + 3, 3], injured[3, 3]) < 0.02
+    first, second = cube.alignment[FRAMES.index(124) : FRAMES.index(125) + 1]
+    assert distance(first[0], injured[0, 0]) < 0.02
+    assert distance(first[2], injured[0, 2], where=lambda u, v: v < 510) < 0.1
+    assert distance(second[2], injured[1, 2]) < 0.02
+    assert distance(second[3], injured[1, 3]) < 0.02
 
 
 def test_injured_reference_channel(cube, level1, reference):
