@@ -66,20 +66,17 @@ def other_name(path, kind, monkeypatch):
     return link
 
 
-NAMES = pytest.mark.parametrize("kind", ["same", "relative", "detour", "symlink", "hard link"])
-
-
+# All commands ask check_output, so that each meets one other name.
 @pytest.mark.slow
-@NAMES
 @pytest.mark.parametrize(
-    ("command", "target"),
+    ("command", "target", "kind"),
     [
-        ("report l3.fits -o {}", "l3.fits"),
-        ("report l3.fits --reference {image} -o {}", "{image}"),
-        ("level3 raw --flight flight.toml -o {}", "flight.toml"),
-        ("level3 raw --flight flight.toml -o {}", "raw/ESIS2_00124.fit.gz"),
-        ("level3 raw/*_0012?.fit.gz --darks raw --flight flight.toml -o {}", "raw/ESIS2_00098.fit.gz"),
-        ("level3 raw --reference reference --flight flight.toml -o {}", "{image}"),
+        ("report l3.fits -o {}", "l3.fits", "same"),
+        ("report l3.fits --reference {image} -o {}", "{image}", "symlink"),
+        ("level3 raw --flight flight.toml -o {}", "flight.toml", "relative"),
+        ("level3 raw --flight flight.toml -o {}", "raw/ESIS2_00124.fit.gz", "detour"),
+        ("level3 raw/*_0012?.fit.gz --darks raw --flight flight.toml -o {}", "raw/ESIS2_00098.fit.gz", "hard link"),
+        ("level3 raw --reference reference --flight flight.toml -o {}", "{image}", "symlink"),
     ],
 )
 def test_commands(folder, monkeypatch, command, target, kind):
