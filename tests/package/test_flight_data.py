@@ -50,15 +50,12 @@ def reference(flight_data):
 
 @pytest.fixture(scope="module")
 def light_and_darks(flight_data):
-    """All light frames, and three darks of each channel, which are enough for a median."""
-    light, dark = sort_frames(find_frames(flight_data / "esis_level0", ESIS_1), ESIS_1)
-    return light, [frame for frame in dark if frame.frame_number in (99, 102, 166)]
+    return sort_frames(find_frames(flight_data / "esis_level0", ESIS_1), ESIS_1)
 
 
 @pytest.fixture(scope="module")
-def level1(light_and_darks):
-    light, darks = light_and_darks
-    return ESISLevel1Cube.from_raw([frame.path for frame in (*light, *darks)], frame_numbers=FRAMES)
+def level1(flight_data):
+    return ESISLevel1Cube.from_raw(flight_data / "esis_level0", frame_numbers=FRAMES)
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,7 @@ from sunpy.map import Map
 
 from esis_ndcube import ESISLevel1Cube, ESISLevel3Cube, coalign, fit_vignetting
 from esis_ndcube.corrections.masks import PolygonMask
-from esis_ndcube.corrections.vignetting import masked_difference_trend
+from esis_ndcube.corrections.vignetting import Vignetting, masked_difference_trend
 from esis_ndcube.field_stop.edges import find_edges
 from esis_ndcube.io.asdf import write_asdf
 from esis_ndcube.io.fits import exposure_header
@@ -159,6 +159,7 @@ METHODS = {
 LEVEL3 = METHODS | {
     "clean_region": lambda cube: cube.clean_region(lines=[]),
     "context": lambda cube: cube.context([image_map(cube)]),
+    "correct": lambda cube: cube.correct(Vignetting.of_flight(cube.flight, cube.line)),
     "correct_vignetting": lambda cube: [
         cube.correct_vignetting(SLOPES),
         cube[:, 1].correct_vignetting(SLOPES[1:2]),
@@ -175,6 +176,7 @@ LEVEL3 = METHODS | {
     "normalize_intensities": lambda cube: cube.normalize_intensities(),
     "pointing": lambda cube: cube.pointing(),
     "to_map": lambda cube: cube[0, 1].to_map(),
+    "uncorrect": lambda cube: cube.correct_vignetting(SLOPES).uncorrect("vignetting"),
     "uncorrect_vignetting": lambda cube: cube.correct_vignetting(SLOPES).uncorrect_vignetting(),
     "world_to_detector": lambda cube: cube.world_to_detector(
         cube.wcs.celestial.pixel_to_world(9, 9), frame_number=cube.frame_number[0], channel=1
@@ -194,6 +196,7 @@ BY_METHODS = {
     "clean_region",
     "context_cube",
     "convert_unit",
+    "correct",
     "correct_vignetting",
     "difference",
     "mask_pixels",
@@ -203,6 +206,7 @@ BY_METHODS = {
     "normalize_intensities",
     "rebin",
     "reproject_to",
+    "uncorrect",
     "uncorrect_vignetting",
     "write_fits",
     "write_images",

@@ -35,7 +35,7 @@ class SimulatedFolder:
 
     @cached_property
     def level3(self):
-        return read_only(form_level3(self.level1, self.maps))
+        return read_only(form_level3(self.level1, self.aligned))
 
 
 def read_only(cube):
