@@ -123,15 +123,18 @@ def test_frames_of_the_flight(flight_data, level1):
     assert 0.4 < scatter < 1.0
 
 
+@pytest.mark.filterwarnings("ignore:no light frames of channels")
 def test_the_command_line_forms_the_same_of_a_frame(cube, light_and_darks, reference, tmp_path):
+    """Of two channels, which do not need the others."""
     light, darks = light_and_darks
-    frames = [str(frame.path) for frame in (*light, *darks) if frame.frame_number == 124 or frame in darks]
+    frames = [frame for frame in (*light, *darks) if frame.frame_number == 124 or frame in darks]
+    frames = [str(frame.path) for frame in frames if frame.channel <= 2]
     output = tmp_path / "l3.fits"
     options = ["--reference", str(reference), "--no-vignetting", "--no-normalize", "--output", str(output)]
     result = CliRunner().invoke(main, ["level3", *frames, *options])
     assert result.exit_code == 0, result.output
     index = FRAMES.index(124)
-    one, part = ESISLevel3Cube.read(output), cube[index : index + 1]
+    one, part = ESISLevel3Cube.read(output), cube[index : index + 1, :2]
     for name in ("data", "mask", "flags"):
         assert_bits_equal(getattr(one, name), getattr(part, name))
     assert_bits_equal(one.uncertainty.array, part.uncertainty.array)
@@ -154,7 +157,7 @@ def test_light_is_continuous_over_the_borders_of_the_quadrants(flight_data):
 def test_correlation_of_the_channels(good):
     """The published figures are 0.9086 after the linear and 0.9095 after the quadratic step."""
     # All of frames 110 to 133 have 0.9153; these five, one of them with the explosive event, have 0.9125.
-    assert pair_correlation(good)["correlation"].mean() >= 0.9115
+    assert pair_correlation(good)["correlation"].mean() >= 0.912
 
 
 def test_residual_misalignment_in_tiles(good, good_tiles):
@@ -167,7 +170,7 @@ def test_residual_misalignment_in_tiles(good, good_tiles):
 
 def test_every_pair_improves_from_the_linear_to_the_quadratic_step(cube, level1):
     """Of images clipped at their 99.5th percentile; unclipped, one explosive event hides the gain."""
-    good, first = cube[:4], ESIS_1.line("O V").columns[0]
+    good, first = cube[:3], ESIS_1.line("O V").columns[0]
     data = np.empty(good.shape, dtype=np.float32)
     for index, alignment in np.ndenumerate(good.meta["alignment_linear"]):
         frame = np.array(level1.data[index])
@@ -175,7 +178,7 @@ def test_every_pair_improves_from_the_linear_to_the_quadratic_step(cube, level1)
         data[index] = reproject_alignment((frame, alignment), alignment.grid, return_footprint=False)
     linear = level3_like(good, data)
     before, after = (pair_correlation(part, clip=99.5)["correlation"] for part in (linear, good))
-    assert len(before) == 24
+    assert len(before) == 18
     assert (after - before).min() > 1e-4
 
 
