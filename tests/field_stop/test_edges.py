@@ -12,7 +12,6 @@ from esis_ndcube.field_stop.edges import find_edges
 from esis_ndcube.field_stop.region import distance_inside, line_region, overlapping_lines
 from esis_ndcube.flags import Flag
 from esis_ndcube.resample import detector_coordinates
-from esis_ndcube.simulate import simulate_flight
 from esis_ndcube.simulate.truth import find_line
 from esis_ndcube.wcs import level1_wcs
 
@@ -45,14 +44,23 @@ def frames(flight, images):
 
 
 @pytest.fixture(scope="module")
-def simulated():
-    return simulate_flight(n_exposures=2, n_darks=3, seed=4, missing=False, blank=True)
+def flight(flights):
+    return flights(n_exposures=2, n_darks=2, others=False, seed=4, missing=False, blank=True)
 
 
 @pytest.fixture(scope="module")
-def level1(simulated, tmp_path_factory):
-    files = simulated.write(tmp_path_factory.mktemp("flight"))
-    return ESISLevel1Cube.from_raw(files.raw, simulated.flight)
+def simulated(flight):
+    return flight.simulated
+
+
+@pytest.fixture(scope="module")
+def level1(flight):
+    return flight.level1
+
+
+@pytest.fixture(scope="module")
+def edges(level1):
+    return find_edges(level1)
 
 
 @pytest.fixture(scope="module")
@@ -120,9 +128,8 @@ def test_six_channels_and_six_sides(request):
 
 
 @pytest.mark.slow
-def test_simulated_flight(level1, simulated):
+def test_simulated_flight(edges, simulated):
     """The simulated field stop is where the flight file says, apart from what the scene does to the edges."""
-    edges = find_edges(level1)
     there = np.ones((2, 4), bool)
     frame, channel = simulated.blank
     there[edges.frame_numbers.index(frame), edges.channels.index(channel)] = False
@@ -137,9 +144,9 @@ def test_simulated_flight(level1, simulated):
 
 
 @pytest.mark.slow
-def test_level3_cube_gives_the_same(level1, cube):
+def test_level3_cube_gives_the_same(edges, cube):
     """Through the alignments the same sides are found, in a part of the cube too."""
-    direct, through = find_edges(level1), find_edges(cube)
+    direct, through = edges, find_edges(cube)
     good = np.isfinite(direct.shift) & np.isfinite(through.shift)
     assert good.sum() >= 12
     assert np.abs(direct.shift - through.shift)[good].max() < 0.2
@@ -151,13 +158,13 @@ def test_level3_cube_gives_the_same(level1, cube):
 
 
 @pytest.mark.slow
-def test_wrong_input(level1):
+def test_wrong_input(level1, edges):
     with pytest.raises(ValueError, match=r"expected \(time, channel, y, x\)"):
         find_edges(level1[0])
     with pytest.raises(ValueError, match="expected a distance above 0"):
         find_edges(level1, reach=0)
     with pytest.raises(ValueError, match=r"got frame 1, channel 2, expected one of frames"):
-        find_edges(level1).shift_of(1, 2)
+        edges.shift_of(1, 2)
 
 
 def test_line_region_moves_with_the_shift():
@@ -169,8 +176,7 @@ def test_line_region_moves_with_the_shift():
 
 
 @pytest.mark.slow
-def test_bad_pixels_do_not_count(level1):
-    edges = find_edges(level1)
+def test_bad_pixels_do_not_count(level1, edges):
     data, flags = level1.data.copy(), level1.flags.copy()
     data[:, :, 40:44], flags[:, :, 40:44] = 1e6, Flag.BAD_PIXEL
     spoilt = ESISLevel1Cube(data, wcs=level1.wcs, flags=flags, meta=level1.meta, unit=level1.unit)
@@ -180,11 +186,11 @@ def test_bad_pixels_do_not_count(level1):
 
 
 @pytest.mark.slow
-def test_level3_is_placed_by_the_edges_of_each_frame(level1, cube):
+def test_level3_is_placed_by_the_edges_of_each_frame(edges, cube):
     """Each image is flagged where its own field stop is, whatever other exposures there are."""
     known = np.array([[alignment.converged for alignment in row] for row in cube.alignment])
     found = np.stack([cube.meta["field_stop_u"], cube.meta["field_stop_v"]], axis=-1)
-    np.testing.assert_array_equal(found[known], find_edges(level1).placement()[known])
+    np.testing.assert_array_equal(found[known], edges.placement()[known])
     assert known.sum() == 7
     assert np.isnan(found[~known]).all()
     for index in zip(*np.nonzero(known), strict=True):

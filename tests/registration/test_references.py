@@ -27,7 +27,7 @@ from esis_ndcube.simulate.demo import coordinate_error
 
 @pytest.fixture(scope="module")
 def small(flights):
-    flight = flights(n_exposures=2, size=4, seed=2, missing=False, blank=False)
+    flight = flights(n_exposures=2, size=4, seed=2, n_darks=2, other_lines=False, missing=False, blank=False)
     return flight.simulated, flight.level1, flight.maps
 
 

@@ -22,6 +22,7 @@ from esis_ndcube.report._pictures import image_pictures
 from esis_ndcube.report.page import _pair
 from esis_ndcube.simulate import simulate_flight, true_cube
 from esis_ndcube.utils.provenance import ProcessingStep
+from esis_ndcube.visualization.web import encode
 
 SECOND = Path(__file__).parents[1] / "data" / "second_flight.toml"
 
@@ -37,7 +38,7 @@ def medians(page):
 
 @pytest.fixture(scope="module")
 def cube():
-    return true_cube(simulate_flight(size=4, n_exposures=3, seed=1))
+    return true_cube(simulate_flight(size=4, n_exposures=3, seed=1, other_lines=False))
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +48,22 @@ def reference(cube):
 
 @pytest.fixture(scope="module")
 def path(cube, reference, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("report")
-    return write_report(cube.normalize_intensities(), folder / "report.html", reference=reference, source="l3 <1>.fits")
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    with pytest.MonkeyPatch.context() as patch:
+        # Coarse figures are the same ones.
+        patch.setattr("esis_ndcube.report._pictures._DPI", 40)
+        return write_report(cube.normalize_intensities(), path, reference=reference, source="l3 <1>.fits")
+
+
+@pytest.fixture
+def sketches(monkeypatch):
+    """Figures are made, but not drawn, which takes most of the time: ``path`` and tests/visualization draw them."""
+
+    def sketch(draw, dark, *, lossless):
+        assert draw().get_figure().axes
+        return encode(np.zeros((1, 1)), "gray"), 1, 1
+
+    monkeypatch.setattr("esis_ndcube.report._sections.figure_picture", sketch)
 
 
 @pytest.mark.slow
@@ -125,6 +140,7 @@ def test_pictures_are_the_images(cube):
     assert (difference[: size[0] // 2 - 1, :, :3] > 240).all()
 
 
+@pytest.mark.slow
 def test_slider_has_every_exposure(path, cube):
     data = exposures(path.read_text(encoding="utf-8"))
     assert [item["label"].split(",")[0] for item in data] == [f"Frame {n}" for n in cube.frame_number]
@@ -134,8 +150,9 @@ def test_slider_has_every_exposure(path, cube):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("sketches")
 def test_what_is_weak_or_not_normalized_is_told(tmp_path):
-    cube = true_cube(simulate_flight(size=8, n_exposures=2))
+    cube = true_cube(simulate_flight(size=8, n_exposures=2, other_lines=False))
     for channel in (0, 2, 3):
         alignment = cube.alignment[1, channel]
         size = alignment.transform.coefficients.size
@@ -155,6 +172,7 @@ def test_what_is_weak_or_not_normalized_is_told(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("sketches")
 def test_six_channels_from_masks_to_report(tmp_path):
     """Nothing on the way knows how many channels or which lines there are."""
     flight = Flight.read(SECOND)
@@ -192,6 +210,7 @@ def missing_channel(cube):
     ],
 )
 @pytest.mark.slow
+@pytest.mark.usefixtures("sketches")
 def test_odd_cubes(cube, tmp_path, make, reason):
     page = Page(write_report(make(cube), tmp_path / "odd.html").read_text(encoding="utf-8"))
     assert ("Not measured" in page.text) == (reason is not None)
@@ -228,6 +247,7 @@ def test_without_jinja2(cube, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("sketches")
 def test_command(cube, reference, tmp_path):
     source, image, output = tmp_path / "l3.fits", tmp_path / "aia.fits", tmp_path / "report.html"
     cube[1:2].write(source)
