@@ -69,7 +69,7 @@ TYPES = st.builds(
 )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(TYPES, TYPES, TYPES.filter(lambda x: x.kind == "u"), st.sampled_from(sorted(LAYOUTS)))
 @pytest.mark.slow
 def test_types_and_layouts(tmp_path_factory, wcs, data, sigma, flags, layout):

@@ -76,6 +76,7 @@ def test_a_client_does_the_work_unless_threads_are_asked_for(client):
         assert compute([where]) == [here]
 
 
+@pytest.mark.slow
 def test_shared_values_arrive(client):
     table = np.arange(1000.0)
     there = share(table)
@@ -115,6 +116,7 @@ def test_an_error_is_raised_in_its_place(workers):
         next(results)
 
 
+@pytest.mark.slow
 def test_an_error_on_a_cluster(client):
     with pytest.raises(ValueError, match="three"):
         compute([delayed(_fail, n) for n in range(5)])
@@ -154,7 +156,7 @@ def in_threads(function):
     filters, interval = list(warnings.filters), sys.getswitchinterval()
     sys.setswitchinterval(1e-5)
     with ThreadPoolExecutor(4) as pool:
-        results = list(pool.map(lambda _: function(), range(24)))
+        results = list(pool.map(lambda _: function(), range(10)))
     sys.setswitchinterval(interval)
     left, warnings.filters[:] = list(warnings.filters), filters
     return results, [one for one in left if one not in filters]

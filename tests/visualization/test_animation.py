@@ -118,10 +118,10 @@ def test_differences(cube, frames, tmp_path):
 @pytest.mark.slow
 def test_six_channels_and_level_1(frames, tmp_path):
     flight = Flight.read(Path(__file__).parents[1] / "data" / "second_flight.toml")
-    true_cube(simulate_flight(flight, size=4, n_exposures=2)).animate(tmp_path / "six.gif", dpi=30)
-    assert frames[1]["panels"] == [f"Channel {n}" for n in range(1, 7)]
-    make_cube((2, 2, 10, 12), level=1).animate(tmp_path / "level1.gif", dpi=30)
-    assert frames[3]["bars"] == ["ESIS [electron]"]
+    true_cube(simulate_flight(flight, size=4, n_exposures=1)).animate(tmp_path / "six.gif", dpi=30)
+    assert frames[0]["panels"] == [f"Channel {n}" for n in range(1, 7)]
+    make_cube((1, 2, 10, 12), level=1).animate(tmp_path / "level1.gif", dpi=30)
+    assert frames[1]["bars"] == ["ESIS [electron]"]
 
 
 @pytest.mark.slow
@@ -164,7 +164,7 @@ def test_nothing_is_left_of_a_movie_that_failed(cube, monkeypatch, tmp_path, nam
 
     monkeypatch.setattr(cls, method, fail)
     with pytest.raises(OSError, match="the disk is full"):
-        cube.animate(tmp_path / name, dpi=30)
+        cube[:2, :1].animate(tmp_path / name, dpi=30)
     assert not list(tmp_path.iterdir())
 
 
@@ -175,16 +175,16 @@ def test_files_are_not_replaced_unasked(cube, tmp_path):
     with pytest.raises(FileExistsError, match="overwrite=True"):
         cube.animate(path)
     assert path.read_text() == "mine"
-    cube.animate(path, overwrite=True, dpi=30)
+    cube[:2, :1].animate(path, overwrite=True, dpi=30)
     with Image.open(path) as movie:
-        assert movie.n_frames == 3
+        assert movie.n_frames == 2
 
 
 @pytest.mark.slow
 def test_progress_bar(cube, tmp_path, capsys):
-    cube.animate(tmp_path / "one.gif", dpi=30)
+    cube[:1, :1].animate(tmp_path / "one.gif", dpi=30)
     assert capsys.readouterr().err == ""
-    cube.animate(tmp_path / "two.gif", dpi=30, progress=True)
+    cube[:1, :1].animate(tmp_path / "two.gif", dpi=30, progress=True)
     assert "Movie: 100%" in capsys.readouterr().err
 
 
