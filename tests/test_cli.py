@@ -100,13 +100,19 @@ def test_folder_with_references(formed, small_flight):
 
 
 @pytest.mark.slow
-def test_workers_do_not_change_a_bit(folder, formed, tmp_path):
+def test_workers_do_not_change_a_bit_and_nothing_is_overwritten_unasked(folder, formed, tmp_path):
     output = tmp_path / "l3.fits"
+    output.write_text("mine")
     pattern = folder / "reference" / "*.fits"
-    run_well(
+    arguments = (
         "level3", folder / "raw" / "*.gz", "--reference", pattern, "--flight", folder / "flight.toml",
         "--workers", 1, "--output", output,
     )  # fmt: skip
+    result = run(*arguments)
+    assert result.exit_code == 1
+    assert "l3.fits exists: give another name, or overwrite=True (--overwrite)" in result.output
+    assert output.read_text() == "mine"
+    run_well(*arguments, "--overwrite")
     assert_cubes_equal(ESISLevel3Cube.read(output), ESISLevel3Cube.read(formed[0]))
 
 
@@ -150,19 +156,6 @@ def test_without_reference_and_spikes_left_in(folder, simulated, tmp_path):
     assert_cubes_equal(cube, form_level3(level1))
     assert cube.reference.startswith("flight pose")
     assert "pointing: flight pose, channel 2 of frame 124" in run_well("info", output).output
-
-
-@pytest.mark.slow
-def test_overwrite(formed, folder, tmp_path):
-    output = tmp_path / "l3.fits"
-    output.write_text("mine")
-    arguments = ("level3", folder / "raw", "-r", folder / "reference", "--flight", folder / "flight.toml", "-o", output)
-    result = run(*arguments)
-    assert result.exit_code == 1
-    assert "l3.fits exists: give another name, or overwrite=True (--overwrite)" in result.output
-    assert output.read_text() == "mine"
-    run_well(*arguments, "--overwrite")
-    assert_cubes_equal(ESISLevel3Cube.read(output), ESISLevel3Cube.read(formed[0]))
 
 
 def test_info(formed):

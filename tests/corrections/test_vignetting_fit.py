@@ -1,6 +1,7 @@
 """The fits of the vignetting, against simulated flights with known slopes and brute force."""
 
 import copy
+import functools
 import sys
 import tomllib
 from pathlib import Path
@@ -39,33 +40,43 @@ def errors(fit):
     return np.array([slope - fit.flight.channel(number).vignetting_slope for number, slope in fit.slopes.items()])
 
 
+@functools.cache
+def cube_with(*slopes):
+    """An exposure with these slopes, and without noise, by which little is left but the edges of features."""
+    flight = flight_with(dict(enumerate(slopes, 1)))
+    return true_cube(simulate_flight(flight, size=4, n_exposures=1, other_lines=False, **QUIET))
+
+
 @pytest.mark.parametrize("method", ["joint", "difference-slopes"])
-@pytest.mark.parametrize("slopes", [{1: 0.1, 2: 0.25, 3: 0.45, 4: 0.6}, {1: -0.2, 2: 0.5, 3: 0.05, 4: 0.3}])
+@pytest.mark.parametrize("slopes", [(0.1, 0.25, 0.45, 0.6), (-0.2, 0.5, 0.05, 0.3)])
 @pytest.mark.slow
 def test_direction_and_sign_in_every_channel(slopes, method):
-    """A slope of its own in every channel, one below zero; without noise little is left but the edges of features."""
-    simulated = simulate_flight(flight_with(slopes), size=4, n_exposures=1, other_lines=False, **QUIET)
-    fit = fit_vignetting(true_cube(simulated), method)
+    """A slope of its own in every channel, one below zero."""
+    fit = fit_vignetting(cube_with(*slopes), method)
     assert np.abs(errors(fit)).max() < {"joint": 0.005, "difference-slopes": 0.03}[method]
     # Far from what another direction or sign of any channel would give.
-    assert (np.sign(list(fit.slopes.values())) == np.sign(list(slopes.values()))).all()
+    assert (np.sign(list(fit.slopes.values())) == np.sign(slopes)).all()
 
 
 @pytest.mark.parametrize("method", ["joint", "difference-slopes"])
 @pytest.mark.slow
-def test_six_channels(method):
+def test_six_channels(six, method):
     """Two of them are antiparallel."""
-    simulated = simulate_flight(Flight.read(SECOND), size=1, n_exposures=2)
-    fit = fit_vignetting(true_cube(simulated), method)
+    fit = fit_vignetting(six, method)
     assert list(fit.slopes) == [1, 2, 3, 4, 5, 6]
     assert np.abs(errors(fit)).max() < {"joint": 0.02, "difference-slopes": 0.1}[method]
     assert (np.abs(errors(fit)) < 4 * np.array(list(fit.errors.values()))).all()
 
 
 @pytest.fixture(scope="module")
+def six():
+    return true_cube(simulate_flight(Flight.read(SECOND), size=1, n_exposures=2))
+
+
+@pytest.fixture(scope="module")
 def contaminated():
-    """Two exposures, at half the size, with the second line at 25 %."""
-    return true_cube(simulate_flight(flight_with(second=0.25), size=2, n_exposures=2, seed=3))
+    """Two exposures, at a third of the size, with the second line at 25 %."""
+    return true_cube(simulate_flight(flight_with(second=0.25), size=3, n_exposures=2, seed=3))
 
 
 @pytest.mark.slow
@@ -80,14 +91,13 @@ def test_joint_fit_beside_a_second_line(contaminated):
 
 
 @pytest.mark.slow
-def test_published_method_takes_a_second_line_for_vignetting(small):
+def test_published_method_takes_a_second_line_for_vignetting(small, six):
     """What it states as its systematic error, for the 13 % that the flight has, covers that."""
     fit = fit_vignetting(small, "difference-slopes")
     assert np.abs(errors(fit)).mean() > 0.05
     assert (np.abs(errors(fit)) < 2.5 * np.array(list(fit.errors.values()))).all()
     assert 0.15 < fit.systematic < 0.18
-    clean = true_cube(simulate_flight(Flight.read(SECOND), size=1, n_exposures=1))
-    assert fit_vignetting(clean, "difference-slopes").systematic < 0.01
+    assert fit_vignetting(six, "difference-slopes").systematic < 0.01
 
 
 @pytest.mark.slow
@@ -154,7 +164,9 @@ def test_objective_is_that_of_brute_force(small, reduced):
 
 
 @pytest.mark.slow
-def test_minimum_is_that_of_brute_force(small, reduced):
+def test_minimum_is_that_of_brute_force(small):
+    small = small[:1]
+    reduced = reduce_images(small, small.alignment, np.ones((1, 4), dtype=bool))
     slopes = solve(reduced)
     theirs = minimize(
         lambda x: brute_force(small, x), slopes + np.array([0.05, -0.04, 0.03, -0.05]), method="Nelder-Mead",

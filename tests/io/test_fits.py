@@ -23,7 +23,7 @@ from esis_ndcube.io.fits import CubeFileError, check_output
 from esis_ndcube.level1 import ESISLevel1Cube
 from esis_ndcube.level3 import ESISLevel3Cube
 
-QUICK = settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+QUICK = settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @st.composite
@@ -164,7 +164,7 @@ def good(tmp_path_factory):
 
 
 @pytest.mark.slow
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
 def test_damage_is_noticed(tmp_path, good, place, bit):
     cube, content = good
@@ -241,6 +241,7 @@ VALUES = st.recursive(
 )
 
 
+@settings(max_examples=50)
 @given(VALUES)
 @pytest.mark.slow
 def test_values(value):
@@ -249,6 +250,7 @@ def test_values(value):
     assert type(again) is type(value)
 
 
+@settings(max_examples=40)
 @given(st.text())
 def test_text(text):
     escaped = escape(text)

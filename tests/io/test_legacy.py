@@ -412,7 +412,7 @@ def test_state_of_the_classes_is_not_kept(folder, tmp_path):
     assert read(path).shape == (3, 4, 13, 13)
 
 
-@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(place=st.floats(0, 1, exclude_max=True), value=st.integers(0, 255), torn=st.booleans())
 @pytest.mark.slow
 def test_damaged_files(folder, tmp_path, place, value, torn):

@@ -71,8 +71,7 @@ LINES = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("channels", daily(2, 4, 6))
-@pytest.mark.parametrize("frames", [FRAMES, (124,)])
+@pytest.mark.parametrize(("channels", "frames"), daily((2, FRAMES), (6, FRAMES), (4, (124,))))
 @pytest.mark.parametrize("name", LINES)
 def test_lines_are_the_table(name, channels, frames):
     make, column = LINES[name]
@@ -130,8 +129,9 @@ def test_residual_is_the_rms_of_the_tiles():
     assert not lines(figures.plot_residual(tiles[:0]))
 
 
-@pytest.mark.parametrize(("channels", "panels"), daily((2, 1), (4, 6), (6, 15)))
-@pytest.mark.parametrize("frame_number", [None, 110])
+@pytest.mark.parametrize(
+    ("channels", "panels", "frame_number"), daily((2, 1, None), (2, 1, 110), (4, 6, 110), (6, 15, None))
+)
 def test_tiles_are_arrows(channels, panels, frame_number):
     tiles = tiles_table(channels)
     figure = draw(figures.plot_tiles(tiles, frame_number))

@@ -102,7 +102,9 @@ GRIDS = {
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "order"),
-    [("own", 0), ("all", 0), *((name, order) for name in GRIDS for order in ("bilinear", "bicubic"))],
+    # Every grid and every order, but the order has no part in where the pixels are.
+    [*(("all", order) for order in (0, "bilinear", "bicubic")), ("own", 0)]
+    + [(name, ORDERS[1 + 2 * (number % 2)]) for number, name in enumerate(GRIDS)],
 )
 def test_agrees_with_reproject(alignment, frame, name, order):
     target = other_grid(alignment, **GRIDS[name])
@@ -486,7 +488,7 @@ def test_uncertainty_goes_along(alignment, frame):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["own", "rotated", "all"])
+@pytest.mark.parametrize("name", ["own", "all"])
 def test_blocks_give_the_same_bits(alignment, frame, name):
     target = other_grid(alignment, **GRIDS[name])
     noisy = np.random.default_rng(1).normal(frame, 3).astype("f4")
@@ -495,10 +497,10 @@ def test_blocks_give_the_same_bits(alignment, frame, name):
     expected = reproject_alignment((data, alignment), target, return_uncertainty=True)
     assert 0.2 < expected[1].mean() < 1
     choices = [
-        {"block_size": (37, 41)},
+        {"block_size": (75, 83)},
         {"block_size": "auto"},
         {"block_size": (60, -1), "parallel": 2},
-        {"block_size": (47, 150), "parallel": True},
+        {"block_size": (110, 150), "parallel": True},
         {"parallel": 1},
         {"block_size": (100, 100), "parallel": "current-scheduler"},
     ]
@@ -717,8 +719,11 @@ def on_the_sun(alignment):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("order", [0, 1, 3])
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    ("form", "order"),
+    # What a form is read as does not depend on the order.
+    [*((form, 1) for form in FORMS), *((form, order) for form in ("array", "NDData", "stack") for order in (0, 3))],
+)
 def test_invalid_pixels_of_an_image_on_the_sun(on_the_sun, tmp_path, form, order):
     values, wcs, target = on_the_sun
     bad = np.zeros(values.shape, dtype=bool)
@@ -785,7 +790,7 @@ def test_outputs_of_invalid_images_on_the_sun(on_the_sun):
         output_array=output,
         output_footprint=footprint,
         return_footprint=False,
-        block_size=(40, 50),
+        block_size=(80, 100),
     )
     assert result is output
     np.testing.assert_array_equal(output, expected)

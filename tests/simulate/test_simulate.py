@@ -506,8 +506,8 @@ def test_missing_and_blank_frames(small, tmp_path):
     lit = inside(small.flight, 4, "O V", 4)
     assert np.median(good[lit]) - np.median(good[:5]) > 15
     assert abs(np.median(blank[lit]) - np.median(small.raw(small.dark_frame_numbers[0], 4))) < 300
-    paths = simulate_flight(size=10, n_darks=1).write(tmp_path).raw
-    assert len(paths) == (4 + 1 + 4) * 4 - 1
+    paths = simulate_flight(size=10, n_darks=1, n_exposures=2).write(tmp_path).raw
+    assert len(paths) == (2 + 1 + 4) * 4 - 1
     assert "ESIS3_00123.fit.gz" not in {path.name for path in paths}
     assert "ESIS3_00124.fit.gz" in {path.name for path in paths}
 
@@ -581,7 +581,7 @@ def test_files_are_in_the_format_of_the_flight(flight, tmp_path):
 @pytest.mark.slow
 def test_frames_that_are_neither(tmp_path):
     """Those that the first flight has, and as its headers have them: exposures 0 and 11.235 s, one after the other."""
-    sim = simulate_flight(size=8, n_exposures=2, missing=False)
+    sim = simulate_flight(size=8, n_exposures=2, missing=False, other_lines=False)
     assert sim.other_frame_numbers == (96, 97, 139, 153)
     files = sim.write(tmp_path).raw
     cards = {}
@@ -596,7 +596,7 @@ def test_frames_that_are_neither(tmp_path):
     ends = Time([cards[frame_number][0].removesuffix("Z") for frame_number in (96, 97, 98)])
     np.testing.assert_allclose(np.diff(ends.unix), [11.235, 10], atol=1e-3)
     level1 = ESISLevel1Cube.from_raw(tmp_path / "raw", sim.flight)
-    plain = simulate_flight(size=8, n_exposures=2, missing=False, others=False)
+    plain = simulate_flight(size=8, n_exposures=2, missing=False, other_lines=False, others=False)
     assert plain.other_frame_numbers == ()
     expected = ESISLevel1Cube.from_raw(plain.write(tmp_path / "plain").raw, sim.flight)
     assert level1.frame_number.tolist() == [123, 124]
@@ -610,10 +610,10 @@ def test_a_flight_whose_first_frame_is_1():
 
 @pytest.mark.slow
 def test_files_are_not_overwritten(tmp_path):
-    sim = simulate_flight(size=8, n_exposures=1, n_darks=0)
+    sim = simulate_flight(size=8, n_exposures=1, n_darks=0, other_lines=False, others=False)
     paths = sim.write(tmp_path)
     before = paths.raw[0].read_bytes()
-    with pytest.raises(FileExistsError, match=r"ESIS1_00096.fit.gz exists: .*overwrite=True"):
+    with pytest.raises(FileExistsError, match=r"ESIS1_00124.fit.gz exists: .*overwrite=True"):
         sim.write(tmp_path)
     assert sim.write(tmp_path, overwrite=True) == paths
     assert paths.raw[0].read_bytes() == before
@@ -622,7 +622,7 @@ def test_files_are_not_overwritten(tmp_path):
 @pytest.mark.slow
 def test_packed_files_are_packed(tmp_path):
     flight = Flight.from_toml(SECOND.toml.replace("camera{channel}.fits", "camera{channel}.fits.fz"))
-    sim = simulate_flight(flight, size="full", n_exposures=1, n_darks=0, other_lines=False)
+    sim = simulate_flight(flight, size=4, n_exposures=1, n_darks=0, other_lines=False, others=False)
     (path,) = [path for path in sim.write(tmp_path).raw if path.name == "second-0024-camera2.fits.fz"]
     with fits.open(path) as hdus:
         assert hdus[1].header["T_START"].startswith("2027-08-14")
@@ -634,7 +634,9 @@ def test_packed_files_are_packed(tmp_path):
 def test_reference_images_open_as_maps(flight, wavelength, tmp_path):
     import sunpy.map
 
-    sim = simulate_flight(flight, size=8 if flight is ESIS_1 else 3, n_exposures=2, n_darks=0)
+    sim = simulate_flight(
+        flight, size=8 if flight is ESIS_1 else 3, n_exposures=2, n_darks=0, other_lines=False, others=False
+    )
     maps = sunpy.map.Map(sim.write(tmp_path).reference)
     assert [type(image).__name__ for image in maps] == ["AIAMap"] * len(sim.reference_times)
     image = maps[0]

@@ -27,11 +27,12 @@ SUN = ["Helioprojective longitude [arcsec]", "Helioprojective latitude [arcsec]"
 @pytest.fixture(autouse=True)
 def figure():
     """A figure of its own for each test, which is drawn at the end; warnings are errors."""
-    figure = plt.figure()
-    yield figure
-    for number in plt.get_fignums():
-        plt.figure(number).canvas.draw()
-    plt.close("all")
+    with plt.rc_context({"figure.dpi": 40}):
+        figure = plt.figure()
+        yield figure
+        for number in plt.get_fignums():
+            plt.figure(number).canvas.draw()
+        plt.close("all")
 
 
 @pytest.fixture(scope="module")
@@ -372,7 +373,7 @@ def test_blank_exposures_do_not_decide(cube):
 @pytest.mark.slow
 def test_six_channels():
     cube = true_cube(
-        simulate_flight(Flight.read(Path(__file__).parents[1] / "data" / "second_flight.toml"), size=4, n_exposures=2)
+        simulate_flight(Flight.read(Path(__file__).parents[1] / "data" / "second_flight.toml"), size=4, n_exposures=1)
     )
     animator = cube.plot()
     slide(animator, 1, 5)

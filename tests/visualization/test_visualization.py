@@ -35,7 +35,7 @@ def changed(cube, *, flight=None, **parts):
 
 def draw(figure):
     """Draw a figure, which is when most goes wrong; warnings are errors."""
-    figure.savefig(io.BytesIO(), dpi=50)
+    figure.savefig(io.BytesIO(), dpi=30)
     return [axis for axis in figure.axes if axis.get_images()]
 
 
@@ -93,7 +93,7 @@ def test_arrows_point_toward_longer_wavelength(cube):
 
 @pytest.mark.slow
 def test_first_exposure_by_default(cube):
-    np.testing.assert_array_equal(shown(draw(plot_channels(cube))[0]), valid(cube[0, 0]))
+    np.testing.assert_array_equal(shown(draw(plot_channels(cube[:, :1]))[0]), valid(cube[0, 0]))
 
 
 def test_difference(cube):
@@ -164,17 +164,18 @@ def test_one_channel_and_one_exposure(cube):
 
 @pytest.mark.slow
 def test_a_cube_of_one_exposure(cube):
-    for one in (cube[1], cube[1:2]):
+    for one in (cube[1, 1:3], cube[1:2, 1:3]):
         panels = draw(plot_channels(one))
-        np.testing.assert_array_equal(shown(panels[2]), valid(cube[1, 2]))
-        draw(plot_difference(one, 1, 2, 110))
+        np.testing.assert_array_equal(shown(panels[1]), valid(cube[1, 2]))
+        draw(plot_difference(one, 2, 3, 110))
     with pytest.raises(ValueError, match="got frame 109, expected one of the cube's: 110"):
         plot_channels(cube[1], 109)
 
 
 @pytest.mark.slow
 def test_lazy_cubes_read_the_exposure_once(cube):
-    for function, channels in ((plot_channels, {0, 1, 2, 3}), (lambda *a: plot_difference(a[0], 1, 3, a[1]), {0, 2})):
+    cube = cube[:, :3]
+    for function, channels in ((plot_channels, {0, 1, 2}), (lambda *a: plot_difference(a[0], 1, 3, a[1]), {0, 2})):
         lazy, data, mask = make_lazy(cube)
         expected, found = draw(function(cube, 110)), draw(function(lazy, 110))
         np.testing.assert_array_equal([shown(a) for a in found], [shown(a) for a in expected])
@@ -187,7 +188,7 @@ def test_arrows_follow_the_grid(cube):
     target = cube[0, 0].wcs.deepcopy()
     target.wcs.pc = np.array([[0.6, -0.8], [0.8, 0.6]])
     target.wcs.cdelt = target.wcs.cdelt * (1, 1.5)
-    (upright, *_), (rolled, *_) = (draw(plot_channels(one)) for one in (cube, cube.reproject_to(target)))
+    (upright, *_), (rolled, *_) = (draw(plot_channels(one)) for one in (cube[:, :1], cube[:, :1].reproject_to(target)))
 
     def angle(axis):
         (arrow,) = [text for text in axis.texts if text.arrow_patch is not None]

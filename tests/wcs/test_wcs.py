@@ -54,7 +54,7 @@ def world_of_slice(parent, item, pixel):
 
 
 @pytest.mark.slow
-@settings(max_examples=100)
+@settings(max_examples=50)
 @given(item=items(SHAPE), where=st.lists(st.floats(0, 1), min_size=4, max_size=4))
 def test_slices_have_the_world_values_of_the_parent(wcs, item, where):
     try:
@@ -87,7 +87,7 @@ def test_slices_have_the_world_values_of_the_parent(wcs, item, where):
 
 
 @pytest.mark.slow
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(first=items(SHAPE, celestial_integers=False), data=st.data())
 def test_slicing_twice_is_slicing_once(wcs, first, data):
     part = wcs[first]
@@ -282,7 +282,7 @@ SIGNED = st.builds(lambda size, sign: size * sign, SIZES, st.sampled_from([-1, 1
 
 
 @pytest.mark.slow
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(
     cdelt=st.tuples(SIZES, SIZES),
     crval=st.tuples(SIGNED, SIGNED),
