@@ -557,10 +557,10 @@ def correct(cube, correction):
     >>> correct(cube, Vignetting.of_flight(cube.flight, cube.line)).history[-1].name  # doctest: +SKIP
     'correct_vignetting'
     """
+    check_cube(cube, *getattr(correction, "levels", Correction.levels))
     if not isinstance(correction, Correction):
         msg = f"got {type(correction).__name__}, expected a Correction, as Vignetting"
         raise TypeError(msg)
-    check_cube(cube, *correction.levels)
     _check_images(cube)
     correction.check_cube(cube)
     meta = with_entries(cube.meta, correction.entries())

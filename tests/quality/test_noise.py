@@ -1,5 +1,6 @@
 """The measured noise of frames, against noise that is known."""
 
+import dask.array as da
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -99,6 +100,19 @@ def test_bad_pixels_do_not_count():
     other = noise_table(spoiled, boxes=(1, 2), orders=[3], quiet=1)
     np.testing.assert_allclose(other["ratio"], table["ratio"], rtol=0.02)
     assert other["count"][0] == table["count"][0] - 160
+
+
+def test_lazy_frames_give_the_same():
+    cube = make()
+    lazy = ESISLevel1Cube(
+        da.from_array(cube.data, chunks=(1, 1, 150, 160)),
+        wcs=cube.wcs,
+        uncertainty=StdDevUncertainty(da.from_array(cube.uncertainty.array, chunks=(1, 1, 150, 160))),
+        unit=cube.unit,
+    )
+    table, other = (noise_table(one, boxes=(1, 4), quiet=1) for one in (cube, lazy))
+    for name in table.colnames:
+        np.testing.assert_array_equal(table[name], other[name])
 
 
 def test_nothing_lit():
