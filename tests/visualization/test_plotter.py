@@ -373,7 +373,7 @@ def test_blank_exposures_do_not_decide(cube):
 @pytest.mark.slow
 def test_six_channels():
     cube = true_cube(
-        simulate_flight(Flight.read(Path(__file__).parents[1] / "data" / "second_flight.toml"), size=4, n_exposures=1)
+        simulate_flight(Flight.read(Path(__file__).parents[1] / "data" / "second_flight.toml"), size=4, n_exposures=2)
     )
     animator = cube.plot()
     slide(animator, 1, 5)
