@@ -25,9 +25,9 @@ import astropy.units as u
 from astropy.table import Table, vstack
 
 from esis_ndcube import ESIS_1, ESISLevel3Cube, Flight
-from esis_ndcube.corrections.correction import chosen_alignments
 from esis_ndcube.corrections.vignetting import Vignetting, correct_vignetting, fit_vignetting, masked_difference_trend
 from esis_ndcube.corrections.vignetting._blocks import block_means
+from esis_ndcube.corrections.vignetting._images import chosen_alignments
 from esis_ndcube.corrections.vignetting._joint import _LENGTH, _Model
 from esis_ndcube.simulate import simulate_flight, true_cube
 

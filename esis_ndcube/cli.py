@@ -102,6 +102,7 @@ _FLIGHT = click.option(
     type=click.Path(exists=True, dir_okay=False),
     help="Configuration file of the flight; by default the first flight, of 2019.",
 )
+_OVERWRITE = click.option("--overwrite", is_flag=True, help="Overwrite what is there.")
 
 
 def _corrections(command):
@@ -113,9 +114,6 @@ def _corrections(command):
             switch = {"type": click.Path(exists=True, dir_okay=False)}
         command = click.option(name, kind.option, help=kind.help, **switch)(command)
     return command
-
-
-_OVERWRITE = click.option("--overwrite", is_flag=True, help="Overwrite what is there.")
 
 
 @_command()

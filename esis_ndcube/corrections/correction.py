@@ -1,7 +1,6 @@
 """What all corrections of the images have in common, and how one is applied to a cube and taken back."""
 
 import abc
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import ClassVar
@@ -74,10 +73,7 @@ class CorrectionImage:
         """Detector pixels (u, v) of the pixels (two `numpy.ndarray`, shape (y, x)), or None without an alignment."""
         if self.position is not None or self.alignment is None:
             return self.position
-        # A WCS of astropy is not safe to share between threads; on the alignment's own grid none is asked.
-        alone = not on_grid(self.alignment, self.wcs)
-        with SerializableLock("esis_ndcube.corrections") if alone else nullcontext():
-            return image_positions(self.alignment, self.wcs, self.shape)
+        return image_positions(self.alignment, self.wcs, self.shape)
 
     def times(self, factor):
         """
@@ -143,7 +139,7 @@ class Correction(abc.ABC):
     ----------
     key : `str` or None
         Key of the metadata that keep it; in capitals, name of its table in FITS files. None if only the history
-        tells of it, so that it can not be taken back.
+        tells of it, so that it cannot be taken back.
     option : `str`
         Name of the option of `~esis_ndcube.form_level3`; by default the ``key``.
     default : `bool`
@@ -159,7 +155,7 @@ class Correction(abc.ABC):
     changes : `tuple` of `str`
         What it changes, of ``data``, ``sigma``, ``mask`` and ``flags``.
     columns : `dict`
-        Where FITS files keep its metadata: names of columns of EXPOSURE by key. Empty for one that has a table.
+        Where FITS files keep its metadata: names of columns of EXPOSURE by key. Empty if it has a table.
 
     Examples
     --------
@@ -238,7 +234,7 @@ class Correction(abc.ABC):
         >>> Vignetting.of_flight(ESIS_1, "O V").undo(image).data.round(2)
         array([[1.33, 1.04]])
         """
-        msg = f"{type(self).__name__} can not be taken back"
+        msg = f"{type(self).__name__} cannot be taken back"
         raise NotImplementedError(msg)
 
     @classmethod
@@ -258,7 +254,7 @@ class Correction(abc.ABC):
         Returns
         -------
         `Correction` or None
-            The correction; None for one that has to be fitted to the images first.
+            The correction, or None if it has to be fitted to the images first.
 
         Raises
         ------
@@ -329,7 +325,7 @@ class Correction(abc.ABC):
 
     def check_cube(self, cube):
         """
-        Refuse a cube that can not be corrected.
+        Refuse a cube that cannot be corrected.
 
         Parameters
         ----------
@@ -369,7 +365,10 @@ class Correction(abc.ABC):
         Examples
         --------
         >>> from esis_ndcube import ESIS_1, Vignetting
-        >>> Vignetting.of_flight(ESIS_1, "O V").check(ESIS_1, "O V")
+        >>> Vignetting.of_flight(ESIS_1, "O V").check(ESIS_1, "He I")
+        Traceback (most recent call last):
+            ...
+        ValueError: got the vignetting of O V of flight ESIS_1, expected that of He I of flight ESIS_1
         """
 
     def entries(self):
@@ -599,7 +598,7 @@ def uncorrect(cube, kind):
     check_cube(cube, 3)
     correction = kind.of_cube(cube)
     if correction is None:
-        msg = f"the {kind.key} of this cube is not corrected: there is nothing to undo"
+        msg = f"the {kind.key or kind.option} of this cube is not corrected: there is nothing to undo"
         raise ValueError(msg)
     _check_images(cube)
     meta = with_entries(cube.meta, dict.fromkeys(correction.entries(), (None, None)))
@@ -641,16 +640,17 @@ def image_facts(cube):
     leading, lead = cube.data.shape[:-2], cube.data.ndim - 2
     # Of which slices may lack one or both.
     channels = np.broadcast_to(cube.channel, leading)
-    frames = np.array(-1 if cube.frame_number is None else cube.frame_number)
-    frames = np.broadcast_to(frames.reshape(frames.shape + (1,) * (lead - 1) if frames.ndim else ()), leading)
+    frame_numbers = np.array(cube.frame_number, dtype=object)
+    frame_numbers = frame_numbers.reshape(frame_numbers.shape + (1,) * (lead - frame_numbers.ndim))
+    frame_numbers = np.broadcast_to(frame_numbers, leading)
     alignments = np.empty(leading, dtype=object)
     alignments[...] = getattr(cube, "alignment", None)
-    wcs = cube.wcs.celestial if cube.wcs.has_celestial else cube[(0,) * lead].wcs
+    wcs = cube.wcs.celestial if cube.wcs.has_celestial else cube.wcs[(0,) * lead]
     return {
         index: {
             "index": index,
             "channel": int(channels[index]),
-            "frame_number": None if cube.frame_number is None else int(frames[index]),
+            "frame_number": frame_numbers[index],
             "alignment": alignments[index],
             "wcs": wcs,
         }
@@ -678,15 +678,6 @@ def _lazy(arrays, images):
     return new
 
 
-def chosen_alignments(cube):
-    """The alignments that the images were made with, shape (time, channel)."""
-    alignments = cube.alignment
-    if alignments is None:
-        msg = "got a cube without alignments, which carry the vignetting to the Sun: expected one of form_level3"
-        raise ValueError(msg)
-    return alignments
-
-
 def on_grid(alignment, wcs):
     """Whether the pixels of a celestial WCS are those of the alignment's grid, or of a part of it."""
     # What wcslib fills in by itself counts in the comparison: a WCS that was never asked lacks it.
@@ -704,6 +695,8 @@ def grid_corner(alignment, wcs):
 def image_positions(alignment, wcs, shape):
     """Detector pixels (u, v) of the pixels of an image with a celestial WCS."""
     if not on_grid(alignment, wcs):
-        return detector_coordinates(alignment, wcs, shape)
+        # A WCS of astropy is not safe to share between threads; on the alignment's own grid none is asked.
+        with SerializableLock("esis_ndcube.corrections"):
+            return detector_coordinates(alignment, wcs, shape)
     x, y = (np.arange(n) + first for n, first in zip(shape[::-1], grid_corner(alignment, wcs), strict=True))
     return alignment.transform(x[None, :], y[:, None])

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 
+import dask
 import dask.array as da
 import numpy as np
 
@@ -338,17 +339,16 @@ def _fill(planes, recipe, *, workers, progress):
         planes["MASK"][index] = (images["FLAGS"] & Flag.INVALID).astype(bool)
     for kind in recipe.to_fit:
         cube = recipe.cube({name: _readable(plane) for name, plane in planes.items()}, shifts, fitted)
-        fitted.append(kind.fit(cube))
+        # Here, because other machines of a cluster need not see the file that is being written.
+        with dask.config.set(scheduler="synchronous"):
+            fitted.append(kind.fit(cube))
         facts = image_facts(cube)
         for index in np.ndindex(alignments.shape):
-            image = CorrectionImage(
-                **{name: planes[plane][index] for name, plane in _PARTS.items() if plane in planes},
-                **facts[index],
-            )
-            image = fitted[-1].apply(image)
-            for name, plane in _PARTS.items():
-                if plane in planes:
-                    planes[plane][index] = getattr(image, name)
+            parts = {name: planes[plane][index] for name, plane in _PARTS.items() if plane in planes}
+            image = fitted[-1].apply(CorrectionImage(**parts, **facts[index]))
+            for name, part in parts.items():
+                if getattr(image, name) is not part:
+                    planes[_PARTS[name]][index] = getattr(image, name)
     return shifts, fitted
 
 

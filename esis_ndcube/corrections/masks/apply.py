@@ -86,9 +86,7 @@ class HandMask(Correction):
 
     @classmethod
     def choose(cls, choice, flight, line):
-        if choice is True:
-            return super().choose(choice, flight, line)
-        return choice if isinstance(choice, cls) else cls.of(choice)
+        return super().choose(choice if isinstance(choice, (cls, bool)) else cls.of(choice), flight, line)
 
     def check_cube(self, cube):
         for polygon in self.polygons:

@@ -21,6 +21,15 @@ def check(cube):
         raise ValueError(msg)
 
 
+def chosen_alignments(cube):
+    """The alignments that the images were made with, shape (time, channel)."""
+    alignments = cube.alignment
+    if alignments is None:
+        msg = "got a cube without alignments, which carry the vignetting to the Sun: expected one of form_level3"
+        raise ValueError(msg)
+    return alignments
+
+
 def clean_pixels(cube, time, channel):
     """Where an image has light of the line and none of the brightest line that overlaps it, shape (y, x)."""
     flags = np.asarray(cube.flags[time, channel])

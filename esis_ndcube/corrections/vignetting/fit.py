@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from esis_ndcube.corrections.correction import chosen_alignments, on_grid
+from esis_ndcube.corrections.correction import on_grid
 from esis_ndcube.corrections.vignetting._difference_slopes import fit_difference_slopes
-from esis_ndcube.corrections.vignetting._images import check
+from esis_ndcube.corrections.vignetting._images import check, chosen_alignments
 from esis_ndcube.corrections.vignetting._joint import fit_joint_slopes
 from esis_ndcube.corrections.vignetting.model import Vignetting
 from esis_ndcube.utils.arrays import invalid_pixels

@@ -7,7 +7,8 @@ import numpy as np
 import astropy.units as u
 from astropy.table import Table
 
-from esis_ndcube.corrections.correction import Correction, chosen_alignments
+from esis_ndcube.corrections.correction import Correction
+from esis_ndcube.corrections.vignetting._images import chosen_alignments
 from esis_ndcube.utils.arrays import plain_array
 
 __all__ = ["Vignetting", "stop_position"]
@@ -248,29 +249,6 @@ class Vignetting(Correction):
         )
 
     def check(self, flight, line):
-        """
-        Refuse to be used for another flight or line.
-
-        Parameters
-        ----------
-        flight : `~esis_ndcube.Flight`
-            The flight.
-        line : `str`
-            The spectral line.
-
-        Raises
-        ------
-        ValueError
-            If the vignetting is another one's.
-
-        Examples
-        --------
-        >>> from esis_ndcube import ESIS_1, Vignetting
-        >>> Vignetting.of_flight(ESIS_1, "O V").check(ESIS_1, "He I")
-        Traceback (most recent call last):
-            ...
-        ValueError: got the vignetting of O V of flight ESIS_1, expected that of He I of flight ESIS_1
-        """
         if flight is None or line is None:
             msg = "got a cube without flight or line, whose vignetting is not known: expected one of form_level3"
             raise ValueError(msg)
