@@ -210,8 +210,10 @@ def level3(
         esis-ndcube level3 "frames/*_0012?.fit.gz" darks/ --line "He I" -o he.fits
     """
     # Nothing that takes time is done before what can be wrong has been looked at.
-    check_output(output, overwrite, inputs=[flight_file])
+    files = {kind: corrections[kind.option] for kind in CORRECTIONS if kind.takes_file}
+    check_output(output, overwrite, inputs=[flight_file, *files.values()])
     flight = _read_flight(flight_file)
+    corrections |= {kind.option: kind.choose(path, flight, line) for kind, path in files.items() if path is not None}
     if line is not None:
         flight.line(line)
     if reference_channel is not None:

@@ -361,6 +361,20 @@ def test_impossible_options_are_errors_at_once(arguments, message, folder, tmp_p
 
 
 @pytest.mark.usefixtures("no_work")
+def test_masks_are_read_before_any_work_and_never_replaced(folder, tmp_path):
+    masks = tmp_path / "masks.toml"
+    masks.write_text("no polygons")
+    # Nothing of these frames is read.
+    arguments = "level3", folder / "nothing", "--masks", masks, "--overwrite", "--output"
+    result = run(*arguments, tmp_path / "l3.fits")
+    assert result.exit_code == 1
+    assert "is no file of polygons" in result.output
+    result = run(*arguments, masks)
+    assert result.exit_code == 1
+    assert "as input and as output" in result.output
+    assert masks.read_text() == "no polygons"
+
+
 def test_outputs_that_can_not_be_written_are_errors_at_once(raw, folder, tmp_path, monkeypatch):
     def level3(output, *options):
         return run("level3", raw, "--flight", folder / "flight.toml", "-o", output, *options)

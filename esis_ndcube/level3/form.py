@@ -141,7 +141,8 @@ def form_level3(
     choices = {"vignetting": vignetting, "normalize": normalize} | corrections
     chosen = _corrections(choices, level1.flight, line)
     if output is not None:
-        check_output(output, overwrite, inputs=_inputs(level1, reference, output))
+        files = [choice for choice in choices.values() if isinstance(choice, (str, Path))]
+        check_output(output, overwrite, inputs=[*_inputs(level1, reference, output), *files])
     if found is None:
         found = coalign(level1, reference, line=line.name, workers=workers, progress=progress)
     recipe = _Recipe(level1, _of_frames(found, level1), line, stage, chosen, order)

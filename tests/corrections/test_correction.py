@@ -180,6 +180,11 @@ def test_masks_by_hand_while_a_cube_is_formed(cube, small_flight, tmp_path):
     assert_cubes_equal(formed, by_hand)
     normalized = form_level3(small_flight.level1, small_flight.maps, masks=tmp_path / "masks.toml", **options)
     assert_cubes_equal(normalized, by_hand.normalize_intensities())
+    with pytest.raises(ValueError, match=r"masks\.toml as input and as output"):
+        form_level3(
+            small_flight.level1, small_flight.maps, masks=tmp_path / "masks.toml", output=tmp_path / "masks.toml",
+            overwrite=True,
+        )  # fmt: skip
     with pytest.raises(TypeError, match="got masks of type bool, expected False or a HandMask"):
         HandMask.choose(True, cube.flight, cube.line)
     with pytest.raises(ValueError, match="expected one of 'vignetting', 'normalization'"):
