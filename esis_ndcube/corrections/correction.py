@@ -335,7 +335,7 @@ class Correction(abc.ABC):
         Raises
         ------
         ValueError
-            If it is corrected already, or of another flight or line.
+            If it is corrected already, has no images of known channels, or is of another flight or line.
 
         Examples
         --------
@@ -343,6 +343,7 @@ class Correction(abc.ABC):
         >>> cube = ESISLevel3Cube.read("l3.fits")  # doctest: +SKIP
         >>> Vignetting.of_flight(ESIS_1, "O V").check_cube(cube.uncorrect("vignetting"))  # doctest: +SKIP
         """
+        _check_images(cube)
         self.check_missing(cube)
         self.check(cube.flight, cube.line)
 
@@ -560,7 +561,6 @@ def correct(cube, correction):
     if not isinstance(correction, Correction):
         msg = f"got {type(correction).__name__}, expected a Correction, as Vignetting"
         raise TypeError(msg)
-    _check_images(cube)
     correction.check_cube(cube)
     meta = with_entries(cube.meta, correction.entries())
     return rebuild(cube, correction.history_step(), **_changed(cube, correction, correction.apply), meta=meta)
@@ -638,18 +638,18 @@ def _changed(cube, correction, function):
 def image_facts(cube):
     """What corrections know of each image of a cube but its parts, by its place on the leading axes."""
     leading, lead = cube.data.shape[:-2], cube.data.ndim - 2
-    # Of which slices may lack one or both.
-    channels = np.broadcast_to(cube.channel, leading)
+    # Of which slices may lack one or both, and a cube with a WCS of another class all.
+    channels = np.broadcast_to(np.array(cube.channel, dtype=object), leading)
     frame_numbers = np.array(cube.frame_number, dtype=object)
     frame_numbers = frame_numbers.reshape(frame_numbers.shape + (1,) * (lead - frame_numbers.ndim))
     frame_numbers = np.broadcast_to(frame_numbers, leading)
     alignments = np.empty(leading, dtype=object)
     alignments[...] = getattr(cube, "alignment", None)
-    wcs = cube.wcs.celestial if cube.wcs.has_celestial else cube.wcs[(0,) * lead]
+    wcs = cube.wcs.celestial if getattr(cube.wcs, "has_celestial", False) else cube[(0,) * lead].wcs
     return {
         index: {
             "index": index,
-            "channel": int(channels[index]),
+            "channel": channels[index],
             "frame_number": frame_numbers[index],
             "alignment": alignments[index],
             "wcs": wcs,

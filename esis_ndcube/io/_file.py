@@ -106,9 +106,12 @@ def write_arrays(cube, planes):
     if any(dask.is_dask_collection(array) for array in arrays.values()):
         # Together, because they may be made together.
         images = stream(delayed(_arrays, *parts) for parts in images)
-    for index, parts in zip(indices, images, strict=True):
-        for name, part in zip(arrays, parts, strict=True):
-            planes[name][index] = part
+    else:
+        images = contextlib.nullcontext(images)
+    with images as results:
+        for index, parts in zip(indices, results, strict=True):
+            for name, part in zip(arrays, parts, strict=True):
+                planes[name][index] = part
 
 
 def _arrays(*parts):

@@ -113,12 +113,12 @@ def fill_planes(slots, numbers, channels, calibration, settings, *, on_error, wo
     indices = [(i, j) for i, n in enumerate(numbers) for j, c in enumerate(channels) if (n, c) in slots]
     task = partial(_calibrate_frame, **settings)
     tasks = [delayed(task, slots[numbers[i], channels[j]], shared[channels[j]]) for i, j in indices]
-    results = stream(tasks, workers=workers, description=description)
-    for index, (images, problem) in zip(indices, results, strict=True):
-        if images is None:
-            _report(problem, on_error)
-        else:
-            planes.data[index], planes.sigma[index], planes.flags[index] = images
+    with stream(tasks, workers=workers, description=description) as results:
+        for index, (images, problem) in zip(indices, results, strict=True):
+            if images is None:
+                _report(problem, on_error)
+            else:
+                planes.data[index], planes.sigma[index], planes.flags[index] = images
     return planes
 
 

@@ -330,14 +330,15 @@ def _fill(planes, recipe, *, workers, progress):
     }
     measured_planes = [name for name in ("DATA", "UNCERT") if name in planes]
     tasks = (_resampling(recipe, index, workers) for index in aligned)
-    results = stream(tasks, total=len(aligned), workers=workers, description="Resampling" if progress else None)
-    for index in np.ndindex(alignments.shape):
-        images = missing
-        if index in aligned:
-            images, shifts[:, *index] = next(results)
-        for name in (*measured_planes, "FLAGS"):
-            planes[name][index] = images[name]
-        planes["MASK"][index] = (images["FLAGS"] & Flag.INVALID).astype(bool)
+    progress = "Resampling" if progress else None
+    with stream(tasks, total=len(aligned), workers=workers, description=progress) as results:
+        for index in np.ndindex(alignments.shape):
+            images = missing
+            if index in aligned:
+                images, shifts[:, *index] = next(results)
+            for name in (*measured_planes, "FLAGS"):
+                planes[name][index] = images[name]
+            planes["MASK"][index] = (images["FLAGS"] & Flag.INVALID).astype(bool)
     for kind in recipe.to_fit:
         cube = recipe.cube({name: _readable(plane) for name, plane in planes.items()}, shifts, fitted)
         # Here, because other machines of a cluster need not see the file that is being written.

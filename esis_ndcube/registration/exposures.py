@@ -17,7 +17,7 @@ from esis_ndcube.registration.joint import fit_joint
 from esis_ndcube.registration.reference import Once, prepare_references
 from esis_ndcube.registration.transform import TERMS
 from esis_ndcube.utils.checks import check_cube
-from esis_ndcube.utils.parallel import delayed, share, stream
+from esis_ndcube.utils.parallel import compute, delayed, share, stream
 
 __all__ = ["coalign_frames"]
 
@@ -133,10 +133,10 @@ def coalign_frames(
     count = len(level1.frame_number)
     align = partial(align_exposure, reference_channel=reference_channel, degree=degree)
     tasks = _tasks(level1, line, references, dict.fromkeys(range(count), align), workers)
-    results = stream(tasks, total=count, workers=workers, description="Aligning" if progress else None)
     linear, final = (np.empty((count, len(channels)), dtype=object) for _ in range(2))
-    for index, rows in enumerate(results):
-        linear[index], final[index] = (_with_grid(row, references.grid) for row in rows)
+    with stream(tasks, total=count, workers=workers, description="Aligning" if progress else None) as results:
+        for index, rows in enumerate(results):
+            linear[index], final[index] = (_with_grid(row, references.grid) for row in rows)
     joint = fit_joint(final, reference_channel=reference_channel) if model == "joint" else None
     if joint is not None:
         final = joint.alignments.copy()
@@ -145,8 +145,7 @@ def coalign_frames(
             for t, row in enumerate(final)
             if references.images[t] is not None and not all(alignment.converged for alignment in row)
         }
-        results = stream(_tasks(level1, line, references, weak, workers), total=len(weak), workers=workers)
-        for t, row in zip(weak, results, strict=True):
+        for t, row in zip(weak, compute(_tasks(level1, line, references, weak, workers), workers=workers), strict=True):
             final[t] = _with_grid(row, references.grid)
     final = _confirmed(final, channels.index(reference_channel))
     _report(final, channels.index(reference_channel))

@@ -94,12 +94,14 @@ def compute(tasks, *, workers=None, description=None):
     >>> compute([dask.delayed(abs)(-1)], workers=1)
     [1]
     """
-    return list(stream(tasks, workers=workers, description=description))
+    with stream(tasks, workers=workers, description=description) as results:
+        return list(results)
 
 
+@contextlib.contextmanager
 def stream(tasks, *, workers=None, description=None, total=None):
     """
-    Compute tasks, a few at a time, and yield their results one by one.
+    Compute tasks, a few at a time, and give their results one by one, within a ``with`` block.
 
     Not more than two tasks for each thread are started or waiting to be fetched, so that memory does not grow with
     their number.
@@ -118,10 +120,11 @@ def stream(tasks, *, workers=None, description=None, total=None):
     total : `int`, optional
         Number of tasks, for the progress bar; needed only for an iterable without a length.
 
-    Returns
-    -------
+    Yields
+    ------
     iterator
-        The results, in the order of the tasks.
+        The results, in the order of the tasks. When the block ends, even by an error, no other task starts, and none
+        runs on a thread of this process any more.
 
     Raises
     ------
@@ -132,13 +135,37 @@ def stream(tasks, *, workers=None, description=None, total=None):
     --------
     >>> import dask
     >>> from esis_ndcube.utils.parallel import stream
-    >>> next(stream(dask.delayed(abs)(-n) for n in range(10**9)))
+    >>> with stream(dask.delayed(abs)(-n) for n in range(10**9)) as results:
+    ...     next(results)
     0
     """
     if workers is not None and workers < 1:
         msg = f"got {workers} workers, expected at least 1"
         raise ValueError(msg)
-    return _stream(tasks, None if workers else _client(), workers, description, total)
+    client = None if workers else _client()
+    # A block and not a generator alone: one that is left unfinished may be collected in a thread of its own pool, which
+    # cannot wait for itself.
+    with contextlib.ExitStack() as stack:
+        if client is not None:
+            threads, submit = sum(client.nthreads().values()), client.compute
+        else:
+            scheduler = dask.config.get("scheduler", None) if workers is None else None
+            threads = workers or dask.config.get("num_workers", None) or CPU_COUNT
+            if scheduler in _SERIAL:
+                threads = 1
+            pool = ThreadPoolExecutor(threads)
+            stack.callback(pool.shutdown, cancel_futures=True)
+            # What a task depends on is computed in its own thread, unless another scheduler is asked for.
+            options = {"scheduler": "sync"} if scheduler in (None, "threads", "threading", *_SERIAL) else {}
+            submit = partial(_run_in_pool, pool, options)
+        bar = None
+        if description is not None:
+            total = len(tasks) if total is None and hasattr(tasks, "__len__") else total
+            bar = stack.enter_context(tqdm(desc=description, total=total, unit="task", leave=False))
+        window = deque()
+        stack.callback(_cancel, window)
+        # Twice as many as run at once, so that no thread waits while a result is being used.
+        yield _results(map(submit, tasks), window, max(2 * threads, 2), bar)
 
 
 def share(value, *, workers=None):
@@ -183,37 +210,17 @@ def _client():
         return None
 
 
-def _stream(tasks, client, workers, description, total):
-    with contextlib.ExitStack() as stack:
-        if client is not None:
-            threads, submit = sum(client.nthreads().values()), client.compute
-        else:
-            scheduler = dask.config.get("scheduler", None) if workers is None else None
-            threads = workers or dask.config.get("num_workers", None) or CPU_COUNT
-            if scheduler in _SERIAL:
-                threads = 1
-            pool = ThreadPoolExecutor(threads)
-            stack.callback(pool.shutdown, cancel_futures=True)
-            # What a task depends on is computed in its own thread, unless another scheduler is asked for.
-            options = {"scheduler": "sync"} if scheduler in (None, "threads", "threading", *_SERIAL) else {}
-            submit = partial(_run_in_pool, pool, options)
-        bar = None
-        if description is not None:
-            total = len(tasks) if total is None and hasattr(tasks, "__len__") else total
-            bar = stack.enter_context(tqdm(desc=description, total=total, unit="task", leave=False))
-        tasks, window = iter(tasks), deque()
-        stack.callback(_cancel, window)
-        while True:
-            # Twice as many as run at once, so that no thread waits while a result is being used.
-            window.extend(map(submit, islice(tasks, max(2 * threads, 2) - len(window))))
-            if not window:
-                return
-            result = window.popleft().result()
-            if bar is not None:
-                bar.update()
-            yield result
-            # Not kept while waiting for the next one.
-            del result
+def _results(futures, window, length, bar):
+    while True:
+        window.extend(islice(futures, length - len(window)))
+        if not window:
+            return
+        result = window.popleft().result()
+        if bar is not None:
+            bar.update()
+        yield result
+        # Not kept while waiting for the next one.
+        del result
 
 
 def _run_in_pool(pool, options, task):

@@ -41,30 +41,44 @@ class Counted:
 @pytest.mark.parametrize("workers", [1, 2, 5])
 def test_order_whatever_finishes_first(workers):
     tasks = Counted(12, lambda n: 0.02 * (n % 3 == 0))
-    assert list(stream(tasks, workers=workers)) == list(range(12))
+    assert compute(tasks, workers=workers) == list(range(12))
     assert sorted(tasks.done) == list(range(12))
 
 
 def test_few_are_in_flight():
     tasks = Counted(10**6)
-    results = stream(tasks, workers=3)
-    assert tasks.taken == 0
-    for n in range(20):
-        assert next(results) == n
-        assert tasks.taken <= n + 6
-    results.close()
+    with stream(tasks, workers=3) as results:
+        assert tasks.taken == 0
+        for n in range(20):
+            assert next(results) == n
+            assert tasks.taken <= n + 6
     assert len(tasks.done) <= 26
+
+
+def test_when_the_block_ends_by_an_error_no_task_runs_any_more():
+    tasks = Counted(10**6, lambda n: 0.05 * (n > 0))
+
+    def use():
+        with stream(tasks, workers=2) as results:
+            for _ in results:
+                msg = "full"
+                raise OSError(msg)
+
+    with pytest.raises(OSError, match="full"):
+        use()
+    done = len(tasks.done)
+    time.sleep(0.2)
+    assert len(tasks.done) == done < 10
 
 
 @pytest.mark.slow
 def test_few_are_in_flight_on_a_cluster(client):
     taken = []
     tasks = (taken.append(n) or delayed(partial(pow, n, 2)) for n in range(10**6))
-    results = stream(tasks)
-    for n in range(10):
-        assert next(results) == n**2
-        assert len(taken) <= n + 4
-    results.close()
+    with stream(tasks) as results:
+        for n in range(10):
+            assert next(results) == n**2
+            assert len(taken) <= n + 4
 
 
 @pytest.mark.slow
@@ -108,12 +122,12 @@ def _fail(n):
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_an_error_is_raised_in_its_place(workers):
-    results = stream((delayed(_fail, n) for n in range(10**6)), workers=workers)
-    assert [next(results) for _ in range(3)] == [0, 1, 2]
-    with pytest.raises(ValueError, match="three"):
-        next(results)
-    with pytest.raises(StopIteration):
-        next(results)
+    with stream((delayed(_fail, n) for n in range(10**6)), workers=workers) as results:
+        assert [next(results) for _ in range(3)] == [0, 1, 2]
+        with pytest.raises(ValueError, match="three"):
+            next(results)
+        with pytest.raises(StopIteration):
+            next(results)
 
 
 @pytest.mark.slow
@@ -136,14 +150,15 @@ def _thread():
 
 def test_no_workers():
     with pytest.raises(ValueError, match="got 0 workers, expected at least 1"):
-        stream([], workers=0)
+        compute([], workers=0)
     assert compute([], workers=2) == []
 
 
 @pytest.mark.slow
 def test_progress_bar(capsys):
     assert compute([delayed(abs, -n) for n in range(4)], description="Counting", workers=2) == [0, 1, 2, 3]
-    assert list(stream((delayed(abs, -n) for n in range(2)), description="Again", total=2)) == [0, 1]
+    with stream((delayed(abs, -n) for n in range(2)), description="Again", total=2) as results:
+        assert list(results) == [0, 1]
     text = capsys.readouterr().err
     assert "Counting:" in text
     assert "0/4" in text
