@@ -188,12 +188,12 @@ class Correction(abc.ABC):
 
         Parameters
         ----------
-        image : `CorrectionImage`
+        image : `~esis_ndcube.corrections.correction.CorrectionImage`
             The image.
 
         Returns
         -------
-        `CorrectionImage`
+        `~esis_ndcube.corrections.correction.CorrectionImage`
             A new image.
 
         Examples
@@ -212,12 +212,12 @@ class Correction(abc.ABC):
 
         Parameters
         ----------
-        image : `CorrectionImage`
+        image : `~esis_ndcube.corrections.correction.CorrectionImage`
             The image.
 
         Returns
         -------
-        `CorrectionImage`
+        `~esis_ndcube.corrections.correction.CorrectionImage`
             A new image.
 
         Raises
@@ -253,7 +253,7 @@ class Correction(abc.ABC):
 
         Returns
         -------
-        `Correction` or None
+        `~esis_ndcube.corrections.correction.Correction` or None
             The correction, or None if it has to be fitted to the images first.
 
         Raises
@@ -286,7 +286,7 @@ class Correction(abc.ABC):
 
         Returns
         -------
-        `Correction` or None
+        `~esis_ndcube.corrections.correction.Correction` or None
             The correction, if it is known.
 
         Examples
@@ -460,7 +460,7 @@ class Correction(abc.ABC):
 
         Returns
         -------
-        `Correction`
+        `~esis_ndcube.corrections.correction.Correction`
             The correction.
 
         Raises
@@ -485,7 +485,7 @@ class Correction(abc.ABC):
 
         Parameters
         ----------
-        correction : `Correction` or None
+        correction : `~esis_ndcube.corrections.correction.Correction` or None
             The correction of a cube.
 
         Returns
