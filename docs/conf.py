@@ -112,7 +112,10 @@ else:
 # Every name must be found, but those of other packages, which may be left out.
 nitpicky = True
 nitpick_ignore_regex = [
-    (r"py:.*", rf"({'|'.join((*(inventories.keys() - {'python'}), 'abc', 'datetime', 'enum', 'parfive', 'pathlib'))})(\..*)?"),
+    (
+        r"py:.*",
+        rf"({'|'.join((*(inventories.keys() - {'python'}), 'abc', 'datetime', 'enum', 'parfive', 'pathlib'))})(\..*)?",
+    ),
 ]
 
 # -- HTML ------------------------------------------------------------------------------------
