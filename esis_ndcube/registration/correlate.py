@@ -10,17 +10,18 @@ from esis_ndcube.utils.arrays import plain_arrays
 
 __all__ = ["Fit", "correlation", "maximize_correlation"]
 
-# A step is never longer than this (RMS over the overlap, in image pixels times the stride): beyond about the width of
-# the structures that are correlated the linear model of the image does not hold.
+# A step is never longer than this (RMS over the overlap, in image pixels times the root of the stride): beyond about
+# the width of the structures that are correlated the linear model of the image does not hold.
 _MAX_STEP = 3.0
-# The score jitters by this much as pixels enter and leave the overlap; a smaller loss does not make a step a bad one,
-# unless it happens again and again.
-_JITTER = 1e-4
-_MAX_LOSSES = 3
-# Where so many pixels remain, the fit first uses every fourth row and column, to this many times the tolerance.
-_COARSE, _LEAST_COARSE, _COARSE_TOLERANCE = 4, 10_000, 10
+# A change of the score by less than this part of what it misses of 1 may come from the interpolation, which smooths
+# noise most between pixels.
+_INDISTINCT = 0.02
+# Where so many pixels remain, the fit first uses every sixteenth row, to this many times the tolerance.
+_COARSE, _LEAST_COARSE, _COARSE_TOLERANCE = 16, 10_000, 10
 # Bounds of the factor by which steps are lengthened.
 _RELAXATION = 0.5, 3.0
+# Pixels that the interpolation reaches to the left of a position.
+_BORDER = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +37,7 @@ class Fit:
         Correlation coefficient of the reference with the warped image at the last pass, one short step before the
         transform; NaN where nothing overlaps.
     iterations : `int`
-        Number of passes over the images, those over every fourth row and column included.
+        Number of passes over the images, those over every sixteenth row included.
     converged : `bool`
         Whether the transform is expected to be nearer to the maximum than the tolerance.
     reason : `str`
@@ -73,16 +74,14 @@ class Fit:
 
 @dataclass
 class _State:
-    """Sums of one pass, as the covariances that the step needs."""
+    """Covariances of one pass: of the gradient with itself, the image and the reference; and the step, None without."""
 
     score: float
     n: int
-    ww: float
-    rr: float
-    wr: float
     gw: np.ndarray
     gr: np.ndarray
     normal: np.ndarray
+    step: np.ndarray | None
 
 
 @plain_arrays("reference", "image", "mask", "valid")
@@ -92,11 +91,13 @@ def maximize_correlation(
     """
     Fit the transform that makes an image look most like a reference.
 
-    Enhanced correlation coefficient maximization (Evangelidis & Psarakis 2008, their equations 18 and 20) with the
-    forward additive update, a cap on the step and step halving.
+    Enhanced correlation coefficient maximization (Evangelidis & Psarakis 2008, their equations 18 and 20) with a cap on
+    the step and step halving.
+    The gradient is the central difference of the image that is interpolated by cubic polynomials, so that noise does
+    not draw the fit to where an interpolation smooths most, between the pixels.
     Noise makes the steps of that method too short, all by about the same factor; it is measured from two steps that
     follow each other, and the next ones are lengthened by it.
-    Large images are fitted on every fourth row and column first.
+    Large images are fitted on every sixteenth row first.
     The covariance is estimated from blocks of the images, so that it knows of noise that neighboring pixels share and
     of features that are not the same in both images.
 
@@ -115,7 +116,7 @@ def maximize_correlation(
     degree : `int`, optional
         Fit the terms up to this degree only and leave the others as they are: 0 fits a shift. By default all.
     stride : `int`, optional
-        Use every ``stride``-th row and column of the reference.
+        Use every ``stride``-th row of the reference.
     tolerance : `float`, optional
         RMS distance in image pixels from the maximum at which the fit has converged, as far as the last two steps
         tell.
@@ -150,11 +151,11 @@ def maximize_correlation(
     _check(reference, image, start, mask, valid, degree)
     if not np.isfinite(start.coefficients).all():
         return _failed(start, 0, "start is not finite")
-    reference, image = _marked(reference, mask, border=0), _marked(image, valid, border=1)
+    reference, image = _marked_pair(reference, image, mask, valid)
     free = np.tile(start.exponents.sum(1) <= degree, 2)
     options = {"max_iterations": max_iterations, "min_pixels": min_pixels}
     sparse, passes, relaxation = stride * _COARSE, 0, 1.0
-    if reference.size >= _LEAST_COARSE * sparse**2:
+    if reference[0].size >= _LEAST_COARSE * sparse:
         tolerances = {"tolerance": _COARSE_TOLERANCE * tolerance}
         fit, factor = _climb(reference, image, start, free, sparse, 1.0, **tolerances, **options)
         passes = fit.iterations
@@ -164,7 +165,7 @@ def maximize_correlation(
     fit, _ = _climb(reference, image, start, free, stride, relaxation, tolerance=tolerance, **options)
     covariance = fit.covariance
     if np.isfinite(fit.score):
-        covariance = block_covariance(reference, image, fit.transform, free)
+        covariance = block_covariance(reference[0], image, fit.transform, free)
     return replace(fit, iterations=fit.iterations + passes, covariance=covariance)
 
 
@@ -193,7 +194,8 @@ def correlation(reference, image, transform, *, mask, valid):
     -1.0
     """
     _check(reference, image, transform, mask, valid, transform.degree)
-    state = _pass(_marked(image, valid, border=1), _marked(reference, mask, border=0), transform, 1)
+    reference, image = _marked_pair(reference, image, mask, valid)
+    state = _pass(image, reference, transform, 1, np.ones(transform.coefficients.size, dtype=bool))
     return np.nan if state is None else float(state.score)
 
 
@@ -207,7 +209,15 @@ def _check(reference, image, start, mask, valid, degree):
         raise ValueError(msg)
 
 
-def _marked(image, valid, *, border):
+def _marked_pair(reference, image, mask, valid):
+    """The reference, with the spans of its rows, and the image, as the compiled sums want them."""
+    from esis_ndcube.registration._kernel import spans
+
+    reference = _marked(reference, mask)
+    return (reference, spans(reference)), _marked(image, valid, border=_BORDER)
+
+
+def _marked(image, valid, *, border=0):
     """The image about its mean, NaN where it is not valid and in the border."""
     from esis_ndcube.registration._kernel import framed
 
@@ -220,40 +230,39 @@ def _marked(image, valid, *, border):
 
 
 def _climb(reference, image, transform, free, stride, relaxation, *, tolerance, max_iterations, min_pixels):
-    """Fit on every ``stride``-th row and column, from marked images."""
-    reference = np.ascontiguousarray(reference[::stride, ::stride])
-    basis = _basis_products(reference, transform, stride)
-    state = _pass(image, reference, transform, stride)
+    """Fit on every ``stride``-th row, from marked images."""
+    basis = _basis_products(reference[0], transform)
+    # From pixels of the reference, along which the steps are, to those of the image.
+    jacobian = transform.jacobian(*transform.origin)
+    lengths = np.kron(jacobian.T @ jacobian, basis)
+    state = _pass(image, reference, transform, stride, free)
     if state is None or state.n < min_pixels:
         return _failed(transform, 0 if state is None else state.n, "no overlap"), 1.0
-    iterations, reason, losses, last, before = 1, "iteration limit", 0, None, 1e-30
+    iterations, reason, last, before = 1, "iteration limit", None, 1e-30
     while True:
-        direction, trouble = _step(state, free)
-        if trouble:
-            reason = trouble
+        if state.step is None:
+            reason = "singular"
             break
         if last is not None:
-            relaxation = _relaxation(*last, direction, basis)
-        length = _rms(relaxation * direction, basis)
-        step = relaxation * direction * min(1.0, _MAX_STEP * stride / max(length, 1e-30))
+            relaxation = _relaxation(*last, state.step, lengths)
+        length = _rms(relaxation * state.step, lengths)
+        step = relaxation * state.step * min(1.0, _MAX_STEP * np.sqrt(stride) / max(length, 1e-30))
         # What a step leaves is to that step as the step is to the one before; of the first one nothing is known.
         if length * min(1.0, length / before) < tolerance:
-            transform, reason = _moved(transform, step), "converged"
+            transform, reason = _moved(transform, step, jacobian), "converged"
             break
-        length, new = _rms(step, basis), None
-        allowed = _JITTER if losses < _MAX_LOSSES else 0.0
+        length, new = _rms(step, lengths), None
         while new is None and length >= tolerance and iterations < max_iterations:
-            trial = _moved(transform, step)
-            new = _pass(image, reference, trial, stride)
+            trial = _moved(transform, step, jacobian)
+            new = _pass(image, reference, trial, stride, free)
             iterations += 1
-            if new is None or new.n < min_pixels or new.score < state.score - allowed:
+            if new is None or new.n < min_pixels or _is_worse(new, state, lengths):
                 new, step, length = None, step / 2, length / 2
         if new is None:
             # Or the maximum of the sampled correlation is nearer than the tolerance.
             reason = "converged" if length < tolerance else reason
             break
-        losses += new.score < state.score
-        transform, state, last, before = trial, new, (direction, step), length
+        transform, state, last, before = trial, new, (state.step, step), length
     unknown = np.full(2 * (free.size,), np.nan)
     fit = Fit(
         transform, state.score, iterations, reason == "converged", reason, _condition(state, free), state.n, unknown
@@ -261,8 +270,17 @@ def _climb(reference, image, transform, free, stride, relaxation, *, tolerance, 
     return fit, relaxation
 
 
-def _moved(transform, step):
-    return PolynomialTransform(transform.coefficients + step.reshape(2, -1), transform.origin, transform.scale)
+def _is_worse(new, state, lengths):
+    """Whether a step was a bad one: by the score, or where that does not tell, by how far there is still to go."""
+    gain, least = new.score - state.score, _INDISTINCT * (1 - state.score)
+    if abs(gain) > least or new.step is None:
+        return gain < 0
+    return _rms(new.step, lengths) > _rms(state.step, lengths)
+
+
+def _moved(transform, step, jacobian):
+    moved = transform.coefficients + jacobian @ step.reshape(2, -1)
+    return PolynomialTransform(moved, transform.origin, transform.scale)
 
 
 def _failed(start, n, reason):
@@ -270,14 +288,12 @@ def _failed(start, n, reason):
     return Fit(start, np.nan, 0, False, reason, np.inf, n, np.full((size, size), np.nan))
 
 
-def _pass(image, reference, transform, stride):
-    """Sums over marked images; of the reference only every ``stride``-th row and column is there."""
+def _pass(image, reference, transform, stride, free):
+    """Sums over marked images, of every ``stride``-th row of the reference, and the step that follows from them."""
     from esis_ndcube.registration._kernel import moments
 
     powers = transform.exponents
-    scalars, pair, single = moments(
-        image, reference, transform.grids, transform.origin / stride, transform.scale / stride
-    )
+    scalars, pair, single = moments(image, *reference, transform.grids, transform.origin, transform.scale, stride)
     n = scalars[0]
     if n < 2:
         return None
@@ -289,45 +305,36 @@ def _pass(image, reference, transform, stride):
     sums = single[:, :, i, j].reshape(3, -1) / n
     total = powers[:, None, :] + powers[None, :, :]
     blocks = pair[:, total[..., 0], total[..., 1]] / n
-    normal = np.block([[blocks[0], blocks[1]], [blocks[1], blocks[2]]])
-    return _State(
-        score=wr / np.sqrt(ww * rr),
-        n=int(n),
-        ww=ww,
-        rr=rr,
-        wr=wr,
-        gw=sums[1] - w * sums[0],
-        gr=sums[2] - r * sums[0],
-        normal=normal - np.outer(sums[0], sums[0]),
-    )
+    normal = np.block([[blocks[0], blocks[1]], [blocks[1], blocks[2]]]) - np.outer(sums[0], sums[0])
+    gw, gr = sums[1] - w * sums[0], sums[2] - r * sums[0]
+    step = np.zeros(len(free))
+    step[free] = _step(ww, wr, gw[free], gr[free], normal[np.ix_(free, free)])
+    return _State(wr / np.sqrt(ww * rr), int(n), gw, gr, normal, step if np.isfinite(step).all() else None)
 
 
-def _step(state, free):
-    """Parameter step of Evangelidis & Psarakis (2008), equation 18, and why there is none."""
-    gw, gr = state.gw[free], state.gr[free]
+def _step(ww, wr, gw, gr, normal):
+    """Step of Evangelidis & Psarakis (2008), equation 18; NaN where there is none."""
     try:
-        a, b = np.linalg.solve(state.normal[np.ix_(free, free)], np.column_stack([gw, gr])).T
+        a, b = np.linalg.solve(normal, np.column_stack([gw, gr])).T
     except np.linalg.LinAlgError:
-        return None, "singular"
-    numerator, denominator = state.ww - gw @ a, state.wr - gr @ a
+        return np.full(len(gw), np.nan)
+    numerator, denominator = ww - gw @ a, wr - gr @ a
     if denominator > 0:
         factor = numerator / denominator
     else:
         # Equation 20: the images are (nearly) anticorrelated; take the larger of the two bounds.
-        factor = max(np.sqrt(abs(gw @ a) / max(gr @ b, 1e-30)), (gr @ a - state.wr) / (gr @ b))
-    step = np.zeros(len(free))
-    step[free] = factor * b - a
-    return (step, None) if np.isfinite(step).all() else (None, "singular")
+        factor = max(np.sqrt(abs(gw @ a) / max(gr @ b, 1e-30)), (gr @ a - wr) / (gr @ b))
+    return factor * b - a
 
 
-def _relaxation(direction, step, new, basis):
+def _relaxation(direction, step, new, lengths):
     """
     How much longer steps should be, from what a step changed.
 
     The method takes all gradients of the warped image for its response to the parameters; those of noise make it
     believe in a sharper maximum than there is. Along the step, this is the secant method.
     """
-    response = _product(direction - new, step, basis) / _product(step, step, basis)
+    response = (direction - new) @ lengths @ step / (step @ lengths @ step)
     return float(np.clip(1 / response, *_RELAXATION)) if response > 0 else 1.0
 
 
@@ -338,20 +345,15 @@ def _condition(state, free):
     return float(np.linalg.cond(normal / np.outer(diagonal, diagonal))) if (diagonal > 0).all() else np.inf
 
 
-def _basis_products(reference, transform, stride):
+def _basis_products(reference, transform):
     """Mean products of the polynomial terms over the pixels used, with which a step's RMS length follows."""
     step = max(1, int(np.sqrt(reference.size / 2000)))
     y, x = np.nonzero(np.isfinite(reference[::step, ::step]))
     if not len(x):
         x = y = np.zeros(1)
-    terms = transform.terms(x * step * stride, y * step * stride)
+    terms = transform.terms(x * step, y * step)
     return terms.T @ terms / len(terms)
 
 
-def _product(a, b, basis):
-    """Mean scalar product of two steps over the field."""
-    return float(np.sum(a.reshape(2, -1) @ basis * b.reshape(2, -1)))
-
-
-def _rms(step, basis):
-    return np.sqrt(max(_product(step, step, basis), 0.0))
+def _rms(step, lengths):
+    return np.sqrt(max(step @ lengths @ step, 0.0))

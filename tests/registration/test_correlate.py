@@ -3,6 +3,7 @@ from dataclasses import fields
 
 import numpy as np
 import pytest
+from helpers import benchmark
 from scipy.ndimage import gaussian_filter, map_coordinates
 
 from esis_ndcube.registration import (
@@ -12,7 +13,7 @@ from esis_ndcube.registration import (
     maximize_correlation,
     prefilter,
 )
-from esis_ndcube.registration.correlate import _marked, _pass
+from esis_ndcube.registration.correlate import _marked_pair, _pass
 
 SIZE = 160
 
@@ -56,36 +57,67 @@ def rms_error(found, true):
     return np.sqrt(np.mean(np.sum(np.subtract(found(x, y), true(x, y)) ** 2, axis=0)))
 
 
+def lagrange(fraction):
+    """Weights of four points, from -1 to 2: polynomials that are 1 at one of them and 0 at the others."""
+    points = np.arange(-1, 3)
+    return [np.prod([(fraction - q) / (p - q) for q in points if q != p], axis=0) for p in points.astype(float)]
+
+
+def central_difference(image, axis):
+    """Half the difference of the neighbors, NaN where one of them is missing."""
+    result = np.full(image.shape, np.nan)
+    inner = [slice(None)] * 2
+    inner[axis] = slice(1, -1)
+    result[tuple(inner)] = np.gradient(image, axis=axis)[tuple(inner)]
+    return result
+
+
+def sums_by_numpy(reference, image, transform):
+    """Number of pixels, correlation and normal matrix as they are defined; NaN marks what does not count."""
+    y, x = np.indices(reference.shape)
+    u, v = transform(x, y)
+    padded = np.pad(image.astype(float), 2, constant_values=np.nan)
+    i, j = (np.clip(np.floor(a).astype(int), -1, n - 1) + 2 for a, n in zip((u, v), image.shape[::-1], strict=True))
+    w = sum(
+        a * b * padded[np.minimum(j + q, len(padded) - 1), np.minimum(i + p, padded.shape[1] - 1)]
+        for q, a in zip(range(-1, 3), lagrange(v - np.floor(v)), strict=True)
+        for p, b in zip(range(-1, 3), lagrange(u - np.floor(u)), strict=True)
+    )
+    gradient = [central_difference(w, axis) for axis in (1, 0)]
+    terms = np.moveaxis(transform.terms(x, y), -1, 0)
+    rows = np.array([w, reference, *(gradient[0] * terms), *(gradient[1] * terms)])
+    good = np.isfinite(rows).all(0)
+    covariance = np.cov(rows[:, good], bias=True)
+    return good.sum(), covariance
+
+
+def assert_sums_agree(reference, image, transform, *, mask, valid, rtol):
+    free = np.ones(transform.coefficients.size, dtype=bool)
+    state = _pass(*_marked_pair(reference, image, mask, valid)[::-1], transform, 1, free)
+    n, covariance = sums_by_numpy(
+        np.where(mask & np.isfinite(reference), reference, np.nan),
+        np.where(valid & np.isfinite(image), image, np.nan),
+        transform,
+    )
+    ww, wr, rr = covariance[0, 0], covariance[0, 1], covariance[1, 1]
+    gw, gr, normal = covariance[2:, 0], covariance[2:, 1], covariance[2:, 2:]
+    assert state.n == n
+    assert state.score == pytest.approx(wr / np.sqrt(ww * rr), rel=rtol)
+    # The kernel multiplies single-precision pixels.
+    scale = np.abs(normal).max()
+    for found, expected in ((state.normal, normal), (state.gw, gw), (state.gr, gr)):
+        np.testing.assert_allclose(found, expected, atol=rtol * scale)
+    return n
+
+
 @pytest.mark.parametrize("degree", [1, 2, 3])
 def test_sums_agree_with_brute_force(degree):
     """Correlation, gradient and normal matrix against their definitions, written out."""
     reference, image, transform = pair(degree)
     rng = np.random.default_rng(3)
     mask = rng.random(reference.shape) > 0.9
-    valid = rng.random(image.shape) > 0.05
-    state = _pass(_marked(image, valid, border=1), _marked(reference, mask, border=0), transform, 1)
-    rows = []
-    for y, x in np.argwhere(mask):
-        u, v = (float(c) for c in transform(float(x), float(y)))
-        i, j = int(np.floor(u)), int(np.floor(v))
-        if not valid[j : j + 2, i : i + 2].all():
-            continue
-        a, b, c, d = image[j : j + 2, i : i + 2].ravel().astype(float)
-        fu, fv = u - i, v - j
-        w = (1 - fv) * ((1 - fu) * a + fu * b) + fv * ((1 - fu) * c + fu * d)
-        gu, gv = (1 - fv) * (b - a) + fv * (d - c), (1 - fu) * (c - a) + fu * (d - b)
-        xn, yn = (x - 79.5) / 80, (y - 79.5) / 80
-        terms = np.array([xn**p * yn**q for p, q in transform.exponents])
-        rows.append([w, reference[y, x], *(gu * terms), *(gv * terms)])
-    rows = np.array(rows)
-    covariance = np.cov(rows, rowvar=False, bias=True)
-    assert state.n == len(rows)
-    assert state.score == pytest.approx(np.corrcoef(rows[:, 0], rows[:, 1])[0, 1], rel=1e-4)
-    # The kernel multiplies single-precision pixels.
-    scale = np.abs(covariance[2:, 2:]).max()
-    np.testing.assert_allclose(state.normal, covariance[2:, 2:], atol=1e-4 * scale)
-    np.testing.assert_allclose(state.gw, covariance[2:, 0], atol=1e-4 * scale)
-    np.testing.assert_allclose(state.gr, covariance[2:, 1], atol=1e-4 * scale)
+    valid = rng.random(image.shape) > 0.01
+    assert assert_sums_agree(reference, image, transform, mask=mask, valid=valid, rtol=1e-4) > 1000
 
 
 def large_pair(noise=0.0, size=640):
@@ -104,40 +136,15 @@ def large_pair(noise=0.0, size=640):
 
 @pytest.mark.parametrize("degree", [1, 3])
 def test_sums_of_wide_images(degree):
-    """Pieces of rows, masked rows, invalid blocks and the border, against numpy."""
+    """Pieces of rows, masked rows, invalid blocks and the border."""
     data, transform, _ = large_pair()
     transform = transform.renormalized(transform.origin, transform.scale, degree=degree)
     # So that a part of the reference falls beside the image.
     transform = PolynomialTransform(transform.coefficients + np.eye(2, 1) * 80, transform.origin, transform.scale)
     data["valid"][200:260, 100:300] = False
     data["image"][400:420, 50:90], data["image"][5, 7], data["reference"][300, 300] = np.nan, np.inf, np.nan
-    state = _pass(
-        _marked(data["image"], data["valid"], border=1),
-        _marked(data["reference"], data["mask"], border=0),
-        transform,
-        1,
-    )
-    y, x = np.nonzero(data["mask"])
-    u, v = transform(x, y)
-    inside = (u >= 0) & (v >= 0) & (u < 639) & (v < 639)
-    y, x, u, v = (a[inside] for a in (y, x, u, v))
-    image = np.where(data["valid"] & np.isfinite(data["image"]), data["image"], np.nan)
-    i, j = u.astype(int), v.astype(int)
-    fu, fv = u - i, v - j
-    a, b, c, d = image[j, i], image[j, i + 1], image[j + 1, i], image[j + 1, i + 1]
-    w = (1 - fv) * ((1 - fu) * a + fu * b) + fv * ((1 - fu) * c + fu * d)
-    gu, gv = (1 - fv) * (b - a) + fv * (d - c), (1 - fu) * (c - a) + fu * (d - b)
-    terms = [((x - 319.5) / 320) ** p * ((y - 319.5) / 320) ** q for p, q in transform.exponents]
-    rows = np.array([w, data["reference"][y, x], *(gu * t for t in terms), *(gv * t for t in terms)])
-    rows = rows[:, np.isfinite(rows).all(0)]
-    covariance = np.cov(rows, bias=True)
-    assert state.n == rows.shape[1]
-    assert state.n < 0.9 * np.count_nonzero(data["mask"])
-    assert state.score == pytest.approx(np.corrcoef(rows[:2])[0, 1], rel=1e-5)
-    scale = np.abs(covariance[2:, 2:]).max()
-    np.testing.assert_allclose(state.normal, covariance[2:, 2:], atol=2e-6 * scale)
-    np.testing.assert_allclose(state.gw, covariance[2:, 0], atol=2e-6 * scale)
-    np.testing.assert_allclose(state.gr, covariance[2:, 1], atol=2e-6 * scale)
+    n = assert_sums_agree(transform=transform, rtol=1e-5, **data)
+    assert n < 0.9 * np.count_nonzero(data["mask"])
 
 
 def test_few_rows_first_changes_time_and_not_the_result(monkeypatch):
@@ -310,3 +317,14 @@ def test_filter_of_nothing_is_nothing():
         log_difference_of_gaussians(np.zeros(3), 1, 3)
     with pytest.raises(ValueError, match=r"shape \(2, 2\)"):
         log_difference_of_gaussians(np.zeros((3, 3)), 1, 3, valid=np.ones((2, 2)))
+
+
+@pytest.mark.parametrize(("photons", "seeds", "limit"), [(9, 16, 0.01), (100, 4, 0.003)])
+def test_noise_does_not_draw_fits_between_the_pixels(photons, seeds, limit):
+    """The short form of ``benchmarks/truth.py locking``; biases were 0.21, 0.04 at the first fraction."""
+    truth = benchmark("truth")
+    for fraction in (0.1, 0.5):
+        found = truth.locking(photons, [fraction], seeds, transform="shift")
+        # Three standard deviations of the mean error of so few pairs.
+        assert abs(found["bias"][0]) < limit + 3 * found["bound"][0] / np.sqrt(seeds)
+        assert found["rms"][0] < 1.5 * found["bound"][0]
