@@ -12,6 +12,8 @@ __all__ = ["log_difference_of_gaussians"]
 _FLOOR = 0.2
 _TRUNCATE = 3.0
 _LARGE = 100_000
+# What sees less of the image than this has no value.
+_LEAST_WEIGHT = 1e-3
 
 
 @plain_arrays("image", "valid")
@@ -62,17 +64,26 @@ def log_difference_of_gaussians(image, fine, coarse, *, valid=None):
             msg = f"got a valid mask of shape {np.shape(valid)}, expected that of the image, {image.shape}"
             raise ValueError(msg)
         finite &= np.asarray(valid, dtype=bool)
+    return np.where(finite, filtered_everywhere(image, finite, fine, coarse), 0).astype(np.float32, copy=False)
+
+
+def filtered_everywhere(image, finite, fine, coarse):
+    """The filter of an image; where a pixel is not valid but its neighbors are, it is interpolated between them."""
     if not finite.any():
         return np.zeros(image.shape, dtype=np.float32)
-    filled = np.where(finite, image, 0).astype(np.float32)
-    key = np.packbits(finite).tobytes()
-    smooth = _blur(filled, fine) / _weight(key, finite.shape, _pair(fine))
-    floor = _FLOOR * max(_median(image, finite), 0.0)
+    level = max(_median(image, finite), 0.0)
     # A median of nothing but noise would leave the logarithm unbounded.
-    floor = max(floor, 1e-3 * float(np.abs(filled).max()), 1e-30)
-    logarithm = np.where(finite, np.log(np.maximum(smooth, 0) + floor), 0).astype(np.float32)
-    background = _blur(logarithm, coarse) / _weight(key, finite.shape, _pair(coarse))
-    return np.where(finite, logarithm - background, 0).astype(np.float32)
+    largest = float(np.max(np.abs(image), where=finite, initial=0))
+    base = level + max(_FLOOR * level, 1e-3 * largest) or 1.0
+    # About the median, single precision keeps faint structures on a bright ground; and it holds no larger numbers.
+    relative = np.where(finite, (image - level) / base, 0).astype(np.float32, copy=False)
+    key = np.packbits(finite).tobytes()
+    weight = _weight(key, finite.shape, _pair(fine))
+    smooth = _blur(relative, fine) / np.where(weight < _LEAST_WEIGHT, 1, weight)
+    logarithm = np.log1p(np.maximum(smooth, np.float32(-level / base)))
+    known = _weight(key, finite.shape, _pair(coarse))
+    background = _blur(np.where(finite, logarithm, 0), coarse) / np.where(known < _LEAST_WEIGHT, 1, known)
+    return logarithm - background
 
 
 def _median(image, finite):
@@ -103,6 +114,5 @@ def _weight(key, shape, sigma):
     """Blurred valid pixels; they are the same for all exposures of a channel."""
     valid = np.unpackbits(np.frombuffer(key, dtype=np.uint8), count=shape[0] * shape[1]).reshape(shape)
     weight = _blur(valid.astype(np.float32), sigma)
-    weight[weight < 1e-3] = 1.0
     weight.setflags(write=False)
     return weight

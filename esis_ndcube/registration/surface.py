@@ -160,11 +160,22 @@ def chance_score(reference, image, *, valid):
     n = int(np.count_nonzero(valid))
     if not n:
         return np.inf
-    shape = [scipy.fft.next_fast_len(size) for size in np.shape(reference)]
-    # All of the spectrum and not the half of a real image's, so that its sum is one over all frequencies.
+    shape = [scipy.fft.next_fast_len(size, real=True) for size in np.shape(reference)]
     one, other = (
-        np.abs(scipy.fft.fft2(np.where(valid, array - np.mean(array, where=valid), 0), shape)) ** 2
-        for array in (reference, image)
+        _power(np.where(valid, array - np.mean(array, where=valid), 0), shape) for array in (reference, image)
     )
-    total = one.sum(dtype=float) * other.sum(dtype=float)
-    return float(np.sqrt(one.size * (one * other).sum(dtype=float) / total / n)) if total > 0 else np.inf
+    # Half of the spectrum is there; the first column, and the last one of an even number, are not doubled.
+    count = np.full(one.shape[1], 2.0)
+    count[0] = 1
+    count[-1] = 2 if shape[1] % 2 else 1
+    total = (one.sum(axis=0, dtype=float) @ count) * (other.sum(axis=0, dtype=float) @ count)
+    size = shape[0] * shape[1]
+    one *= other
+    return float(np.sqrt(size * (one.sum(axis=0, dtype=float) @ count) / total / n)) if total > 0 else np.inf
+
+
+def _power(image, shape):
+    """Power spectrum in units of its mean, so that products do not overflow in single precision."""
+    spectrum = scipy.fft.rfft2(image, shape)
+    power = spectrum.real**2 + spectrum.imag**2
+    return power / max(power.mean(dtype=float), 1e-30)
