@@ -1,6 +1,7 @@
 """Registration: polynomial transforms, the filter, the fit, and alignments of whole flights and of any two images."""
 
 from esis_ndcube.registration._coalign import coalign
+from esis_ndcube.registration._errors import Misfit
 from esis_ndcube.registration.alignment import Alignment
 from esis_ndcube.registration.alignment_table import alignments_from_table, alignments_to_table
 from esis_ndcube.registration.coalignment import Coalignment
@@ -21,6 +22,7 @@ __all__ = [
     "Fit",
     "ImageAlignment",
     "Joint",
+    "Misfit",
     "PolynomialTransform",
     "Search",
     "alignments_from_table",

@@ -1,16 +1,61 @@
-"""How well a fit determines its transform: the covariance of its coefficients."""
+"""How well a fit determines its transform, and whether the transform is large enough."""
+
+from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import fdtrc
+
+from esis_ndcube.registration.transform import exponents
 
 # Blocks of this many pixels of the reference are taken for independent: several times what the filter correlates.
 # Small images have smaller ones, so that there are this many for each polynomial term.
 _BLOCK, _LEAST_BLOCK = 48, 8
 _PER_TERM = 5
+# Improbable is what has less than this probability.
+_IMPROBABLE = 1e-3
 
 
-def block_covariance(reference, image, transform, free):
+@dataclass(frozen=True)
+class Misfit:
+    """
+    Whether the terms of the next degree are missing in a transform.
+
+    Attributes
+    ----------
+    degree : `int`
+        Degree of the terms that were tested, one more than that of the fit.
+    statistic : `float`
+        Hotelling's T-squared of their coefficients, divided by their number and for the number of blocks, which has
+        an F distribution if none is missing; NaN where the images are too small to tell.
+    probability : `float`
+        That of a larger statistic if none is missing.
+    size : `float`
+        What the terms would change, RMS over the overlap in pixels of the image, less what noise makes of it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from scipy.ndimage import gaussian_filter
+    >>> from esis_ndcube import coalign
+    >>> scene = np.exp(4 * gaussian_filter(np.random.default_rng(1).normal(size=(120, 120)), 2))
+    >>> coalign(scene[5:105, 8:108], scene[:100, :100], transform="shift").misfit.degree
+    1
+    """
+
+    degree: int
+    statistic: float
+    probability: float
+    size: float
+
+    @property
+    def significant(self):
+        """Whether so much would hardly come from noise (`bool`)."""
+        return bool(self.probability < _IMPROBABLE)
+
+
+def block_statistics(reference, image, transform, degree):
     r"""
-    Covariance of the coefficients of a fit, from the images as they were marked for it.
+    Covariance of the coefficients of a fit, and the `Misfit`, from the images as they were marked for it.
 
     With the reference r, the warped image w and its gradient g, the fit solves :math:`\sum_b s_b = 0`, where
     :math:`s = \sum e\,g \otimes t` over a block of pixels, t are the polynomial terms and e is what the warped image
@@ -21,39 +66,79 @@ def block_covariance(reference, image, transform, free):
     In A the gradient of the reference stands where Gauss-Newton steps have that of the warped image, whose noise makes
     a maximum look sharper than it is.
     Such an estimate is called robust, or a sandwich (White 1980); with blocks, it is that of Conley (1999).
+
+    The same sums with the terms of the next degree give the step that a fit of these would make, and its covariance
+    (a score test, Rao 1948).
     """
     from esis_ndcube.registration._kernel import block_sums, warped
 
+    size = transform.coefficients.size
+    known = np.full((size, size), np.nan)
+    missing = Misfit(degree + 1, np.nan, np.nan, np.nan)
+    free = np.tile(transform.exponents.sum(1) <= degree, 2)
     wanted = _PER_TERM * free.sum() / 2
     block = int(np.clip(np.sqrt(np.isfinite(reference).sum() / wanted), _LEAST_BLOCK, _BLOCK))
     there = warped(image, reference.shape, transform.grids, transform.origin, transform.scale)
     table = block_sums(reference, there, block)
     row, column = np.nonzero(table[..., 0])
-    size = transform.coefficients.size
-    nothing = np.full((size, size), np.nan)
     # Each block has a score along x and one along y.
     if row.size < free.sum():
-        return nothing
+        return known, missing
     table = table[row, column]
     n, r, w, ww, rw = table.sum(axis=0)[:5]
     slope = (rw - r * w / n) / (ww - w * w / n)
     level = (r - slope * w) / n
-    terms = transform.terms(*((index + 0.5) * block - 0.5 for index in (column, row)))
-    # Scores of the blocks, shape (block, 2).
     residual = table[:, 7:9] - slope * table[:, 9:11] - level * table[:, 5:7]
-    scores = (residual[:, :, None] * terms[:, None, :]).reshape(row.size, size)
     products = table[:, 11:].reshape(-1, 2, 2)
     products = (products + products.transpose(0, 2, 1)) / 2
+    x, y = ((index + 0.5) * block - 0.5 for index in (column, row))
+    jacobian = transform.jacobian(*transform.origin)
+    powers = exponents(degree + 1)
+    x, y = ((a - b) / transform.scale for a, b in zip((x, y), transform.origin, strict=True))
+    terms = np.stack([x**i * y**j for i, j in powers], axis=-1)
+    lower = powers.sum(1) <= degree
+    found = _solve(residual, products, terms[:, lower])
+    if found is None:
+        return known, missing
+    turn = np.kron(jacobian, np.eye(lower.sum()))
+    known = np.zeros((size, size))
+    known[np.ix_(free, free)] = turn @ found[1] @ turn.T
+    return known, _misfit(residual, products, terms, ~lower, jacobian, table[:, 0], degree + 1) or missing
+
+
+def _solve(residual, products, terms):
+    """The step that the scores of the blocks ask for, and its covariance; None where they do not determine it."""
+    blocks, size = len(terms), 2 * terms.shape[1]
+    if blocks < size:
+        return None
+    scores = (residual[:, :, None] * terms[:, None, :]).reshape(blocks, size)
     response = np.einsum("bij,bk,bl->ikjl", products, terms, terms).reshape(size, size)
-    response, scores = response[np.ix_(free, free)], scores[:, free]
-    scores = scores - scores.mean(axis=0)
     try:
         inverse = np.linalg.inv(response)
     except np.linalg.LinAlgError:
-        return nothing
-    freedom = row.size / (row.size - free.sum() / 2)
-    covariance = np.zeros((size, size))
-    covariance[np.ix_(free, free)] = inverse @ (scores.T @ scores) @ inverse.T * freedom
-    # From pixels of the reference to those of the image.
-    turn = np.kron(transform.jacobian(*transform.origin), np.eye(size // 2))
-    return turn @ covariance @ turn.T
+        return None
+    step = inverse @ scores.sum(axis=0)
+    scores = scores - scores.mean(axis=0)
+    freedom = blocks / (blocks - size / 2)
+    return step, inverse @ (scores.T @ scores) @ inverse.T * freedom
+
+
+def _misfit(residual, products, terms, new, jacobian, weights, degree):
+    """The `Misfit` from the terms up to the next degree, of which some are new; None where there are too few blocks."""
+    found, blocks, count = _solve(residual, products, terms), len(terms), 2 * int(new.sum())
+    if found is None or blocks <= count + 1:
+        return None
+    step, covariance = found
+    chosen = np.tile(new, 2)
+    try:
+        square = step[chosen] @ np.linalg.solve(covariance[np.ix_(chosen, chosen)], step[chosen])
+    except np.linalg.LinAlgError:
+        return None
+    statistic = float(square * (blocks - count) / (count * (blocks - 1)))
+    # All of the step, because the lower terms give way to the new ones; in pixels of the image.
+    change = terms @ step.reshape(2, -1).T @ jacobian.T
+    turned = np.kron(jacobian, np.eye(terms.shape[1]))
+    covariance = (turned @ covariance @ turned.T).reshape(2, terms.shape[1], 2, terms.shape[1])
+    noise = sum(np.einsum("bi,ij,bj->b", terms, covariance[k, :, k], terms) for k in (0, 1))
+    excess = np.average((change**2).sum(axis=1) - noise, weights=weights)
+    return Misfit(degree, statistic, float(fdtrc(count, blocks - count, statistic)), float(np.sqrt(max(excess, 0.0))))

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from esis_ndcube.registration._errors import block_covariance
+from esis_ndcube.registration._errors import Misfit, block_statistics
 from esis_ndcube.registration.transform import PolynomialTransform
 from esis_ndcube.utils.arrays import plain_arrays
 
@@ -49,6 +49,8 @@ class Fit:
     covariance : `numpy.ndarray`
         Covariance of the coefficients, all of u before all of v, shape (2 n, 2 n); NaN where the images are too small
         to tell.
+    misfit : `Misfit` or None
+        Whether terms of a higher degree are missing; None where nothing overlaps.
 
     Examples
     --------
@@ -70,6 +72,7 @@ class Fit:
     condition: float
     n_pixels: int
     covariance: np.ndarray
+    misfit: Misfit | None = None
 
 
 @dataclass
@@ -163,10 +166,11 @@ def maximize_correlation(
         if fit.converged:
             start, relaxation = fit.transform, factor
     fit, _ = _climb(reference, image, start, free, stride, relaxation, tolerance=tolerance, **options)
-    covariance = fit.covariance
-    if np.isfinite(fit.score):
-        covariance = block_covariance(reference[0], image, fit.transform, free)
-    return replace(fit, iterations=fit.iterations + passes, covariance=covariance)
+    fit = replace(fit, iterations=fit.iterations + passes)
+    if not np.isfinite(fit.score):
+        return fit
+    covariance, misfit = block_statistics(reference[0], image, fit.transform, degree)
+    return replace(fit, covariance=covariance, misfit=misfit)
 
 
 def correlation(reference, image, transform, *, mask, valid):
@@ -197,6 +201,41 @@ def correlation(reference, image, transform, *, mask, valid):
     reference, image = _marked_pair(reference, image, mask, valid)
     state = _pass(image, reference, transform, 1, np.ones(transform.coefficients.size, dtype=bool))
     return np.nan if state is None else float(state.score)
+
+
+def warp(image, valid, transform, shape):
+    """
+    An image on the pixels of a reference, interpolated by cubic polynomials.
+
+    Parameters
+    ----------
+    image, valid : `numpy.ndarray`
+        Shape (v, u): the image, and which of its pixels count.
+    transform : `PolynomialTransform`
+        Map from reference to image pixels.
+    shape : `tuple` of `int`
+        Rows and columns of the reference.
+
+    Returns
+    -------
+    `numpy.ndarray`
+        Of that shape, float32, NaN where one of the sixteen pixels about a position does not count.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from esis_ndcube.registration import PolynomialTransform
+    >>> from esis_ndcube.registration.correlate import warp
+    >>> ramp = np.tile(np.arange(8.0), (8, 1))
+    >>> half = PolynomialTransform.from_affine([[1, 0, 0.5], [0, 1, 0]])
+    >>> float(warp(ramp, ramp >= 0, half, (8, 8))[4, 4])
+    4.5
+    """
+    from esis_ndcube.registration._kernel import framed, warped
+
+    image, valid = np.ascontiguousarray(image, dtype=np.float32), np.ascontiguousarray(valid, dtype=bool)
+    marked = framed(image, valid.view(np.uint8), np.float32(0), _BORDER)
+    return warped(marked, tuple(shape), transform.grids, transform.origin, transform.scale)
 
 
 def _check(reference, image, start, mask, valid, degree):

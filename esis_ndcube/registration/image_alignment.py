@@ -7,6 +7,7 @@ import numpy as np
 import sunpy.map
 from astropy.wcs import WCS
 
+from esis_ndcube.registration._errors import Misfit
 from esis_ndcube.registration._image_inputs import map_pixels, parse_image, parse_wcs, sample_pixels
 from esis_ndcube.registration.surface import CorrelationSurface
 from esis_ndcube.registration.transform import PolynomialTransform
@@ -45,6 +46,8 @@ class ImageAlignment:
         Rows and columns.
     reference_wcs : `~astropy.wcs.wcsapi.BaseHighLevelWCS` or None
         The reference's WCS, if it has one.
+    misfit : `~esis_ndcube.registration.Misfit` or None
+        Whether terms are missing that the transform has not.
 
     Examples
     --------
@@ -70,6 +73,7 @@ class ImageAlignment:
     reference_shape: tuple[int, int]
     image_shape: tuple[int, int]
     reference_wcs: object = None
+    misfit: Misfit | None = None
 
     def __str__(self):
         x, y = ((n - 1) / 2 for n in self.reference_shape[::-1])
@@ -146,7 +150,7 @@ class ImageAlignment:
         >>> bool(np.nanmax(np.abs(aligned - reference)) < 0.05), float(footprint.mean().round(2))
         (True, 0.87)
         """
-        data = parse_image(image, "an image").data
+        data = parse_image(image, "an image").data.astype(np.float32)
         if data.shape != self.image_shape:
             msg = f"got an image of shape {data.shape}, expected that of the one that was aligned, {self.image_shape}"
             raise ValueError(msg)
