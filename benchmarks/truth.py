@@ -113,13 +113,151 @@ def print_locking(arguments):
         print(f"degree {degree}: {before:.1f} ms a pass before, {after:.1f} ms now, ratio {after / before:.2f}")
 
 
-PARTS = {"locking": print_locking}
+def solar_scene(seed, size, *, smooth=1.5):
+    """A positive image with structures of several sizes and bright points."""
+    rng = np.random.default_rng([seed, 11])
+    layers = [gaussian_filter(rng.normal(size=(size, size)), width, mode="wrap") for width in (smooth, 4, 12)]
+    return np.exp(sum(0.5 * layer / layer.std() for layer in layers))
+
+
+def false_maxima(pairs, *, size=256, correlations=(0.14, 0.32), reach=10.0):
+    """
+    Fits of pairs of scenes that have little in common, displaced by up to a reach.
+
+    Returns how many converged, and the errors of these in pixels.
+    """
+    errors = []
+    for seed in range(pairs):
+        rng = np.random.default_rng([seed, 5])
+        common, one, other = (np.log(solar_scene(3 * seed + k, size + 64)) for k in range(3))
+        common, one, other = ((a - a.mean()) / a.std() for a in (common, one, other))
+        share = rng.uniform(*correlations)
+        dx, dy = np.round(rng.uniform(-reach, reach, 2)).astype(int)
+        images = [np.exp(0.6 * (np.sqrt(share) * common + np.sqrt(1 - share) * own)) for own in (one, other)]
+        image, reference = images[0][32:-32, 32:-32], images[1][32 + dy : size + 32 + dy, 32 + dx : size + 32 + dx]
+        found = coalign_images(rng.poisson(200 * image), rng.poisson(200 * reference))
+        if found.converged:
+            y, x = np.mgrid[0:size:16, 0:size:16].astype(float)
+            u, v = found.transform(x, y)
+            errors.append(np.sqrt(np.mean((u - x - dx) ** 2 + (v - y - dy) ** 2)))
+    return len(errors), np.array(errors)
+
+
+def print_false(arguments):
+    """False maxima of faint likeness, and what is fixed on the detector."""
+    count, errors = false_maxima(arguments.pairs)
+    print(
+        f"raw correlations .14 to .32: {count} of {arguments.pairs} converged, {np.sum(errors > 2)} of them more than "
+    )
+    print(f"2 pixels off; median error {np.median(errors):.3f} px, worst {errors.max():.2f} px")
+    for name, make in FIXED.items():
+        off, silent = [], 0
+        for seed in range(arguments.seeds // 8):
+            image, reference, shift = make(seed)
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                found = coalign_images(image, reference)
+            told = bool(caught) or not found.converged
+            middle = found.transform.origin
+            error = None if shift is None else np.hypot(*np.subtract(found.transform(*middle), middle) - shift)
+            wrong = found.converged and (error is None or error > 0.5)
+            silent += wrong and not told
+            off.append(np.nan if error is None or not found.converged else error)
+        some = f"median error {np.nanmedian(off):.3f} px" if np.isfinite(off).any() else "none to be right"
+        print(f"{name}: {silent} of {len(off)} wrong and silent; {np.isfinite(off).sum()} converged, {some}")
+
+
+def _moved(seed, dx=3, dy=2, size=256):
+    scene = solar_scene(seed, size + 32)
+    image, reference = scene[16:-16, 16:-16], scene[16 + dy : size + 16 + dy, 16 + dx : size + 16 + dx]
+    rng = np.random.default_rng([seed, 3])
+    return *(rng.poisson(100 * a).astype(float) for a in (image, reference)), np.array([dx, dy])
+
+
+def _hot(seed):
+    image, reference, shift = _moved(seed)
+    hot = np.random.default_rng([seed, 4]).random(image.shape) < 5e-4
+    for one in (image, reference):
+        one[hot] += 30 * np.median(one)
+    return image, reference, shift
+
+
+def _stop(seed):
+    image, reference = _moved(seed)[0], _moved(seed + 1000)[0]
+    y, x = np.indices(image.shape) - 127.5
+    outside = np.maximum(np.maximum(abs(x), abs(y)), (abs(x) + abs(y)) / np.sqrt(2)) > 105
+    for one in (image, reference):
+        one[outside] *= 0.02
+    return image, reference, None
+
+
+def _zeros(seed):
+    image, reference, shift = _moved(seed)
+    for one in (image, reference):
+        one[90:150, 60:140] = 0
+        one[180:200] = 0
+    return image, reference, shift
+
+
+def _inverted(seed):
+    image, reference, _ = _moved(seed)
+    return 1.2 * image.max() - image, reference, None
+
+
+FIXED = {
+    "hot pixels": _hot,
+    "unrelated, one dark field stop": _stop,
+    "unmarked zeros": _zeros,
+    "inverted": _inverted,
+}
+
+
+def print_size(arguments):
+    """Time and memory of large images, in passes of one bilinear resampling."""
+    import resource
+
+    from scipy.ndimage import map_coordinates
+
+    from esis_ndcube.registration import log_difference_of_gaussians, maximize_correlation
+
+    size = arguments.size
+    image, reference, _ = _moved(0, size=size)
+    image, reference = image.astype(np.float32), reference.astype(np.float32)
+    for kind in ("affine", "quadratic"):
+        # Compiled before anything is timed.
+        coalign_images(image[:300, :300], reference[:300, :300], transform=kind)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    ones, middle = np.ones(image.shape, dtype=bool), (size - 1) / 2
+    for kind, degree in (("affine", 1), ("quadratic", 2)):
+        begin = time.process_time()
+        found = coalign_images(image, reference, transform=kind)
+        public = time.process_time() - begin
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        near = PolynomialTransform.from_affine([[1, 0, 2], [0, 1, 1]], origin=(middle, middle), scale=size / 2)
+        near = near.renormalized(near.origin, near.scale, degree=degree)
+        begin = time.process_time()
+        filtered = [log_difference_of_gaussians(one, 1.0, 8.0) for one in (image, reference)]
+        maximize_correlation(filtered[1], filtered[0], near, mask=ones, valid=ones)
+        bare = time.process_time() - begin
+        print(
+            f"{size} px, {kind}: {public:.1f} s ({found.reason}), {peak:.2f} GB at most, of which {before:.2f} before; "
+            f"filter and fit alone {bare:.1f} s, ratio {public / bare:.2f}"
+        )
+    position = np.indices(image.shape, dtype=float) + 0.3
+    begin = time.process_time()
+    map_coordinates(image, position, order=1)
+    print(f"one bilinear resampling (scipy) {time.process_time() - begin:.2f} s")
+
+
+PARTS = {"locking": print_locking, "false": print_false, "size": print_size}
 
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.strip().splitlines()[0])
     parser.add_argument("part", choices=PARTS)
     parser.add_argument("--seeds", type=int, default=64, help="pairs of images of each kind (default: 64)")
+    parser.add_argument("--pairs", type=int, default=200, help="pairs with little in common (default: 200)")
+    parser.add_argument("--size", type=int, default=4096, help="rows and columns of large images (default: 4096)")
     options = parser.parse_args(arguments)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -59,7 +59,7 @@ def coalign(image, reference=None, **options):
     """
     if is_cube(image, 1):
         return coalign_frames(image, reference, **options)
-    if isinstance(image, tuple | NDData) or hasattr(image, "__array__"):
+    if isinstance(image, tuple | list | NDData) or hasattr(image, "__array__"):
         return coalign_images(image, reference, **options)
     msg = f"got {type(image).__name__} to be aligned, expected an ESISLevel1Cube, or {ACCEPTED}"
     raise TypeError(msg)

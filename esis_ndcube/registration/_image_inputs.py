@@ -41,6 +41,8 @@ def parse_image(given, name):
         data, wcs, mask = given.data, given.wcs, given.mask
     elif isinstance(given, tuple) and len(given) == 2:
         data, wcs = given
+    if isinstance(data, list):
+        data = np.asarray(data)
     data, masked = split_mask(data)
     if not isinstance(data, np.ndarray) and not hasattr(data, "__array__"):
         msg = f"got {name} of type {type(given).__name__}, expected {ACCEPTED}"
@@ -49,7 +51,8 @@ def parse_image(given, name):
     if data.ndim != 2 or data.dtype.kind not in "buif":
         msg = f"got {name} of shape {data.shape} and type {data.dtype}, expected real numbers with axes (y, x)"
         raise ValueError(msg)
-    data = data.astype(np.float32)
+    # Double precision keeps faint structures on a bright ground, and what single precision does not hold.
+    data = data.astype(np.float64 if data.dtype.itemsize > 2 and data.dtype != np.float32 else np.float32)
     for bad in (parse_mask(mask), masked):
         if bad is not None:
             data[np.broadcast_to(np.asarray(bad), data.shape)] = np.nan

@@ -4,24 +4,32 @@ from copy import copy
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from scipy.ndimage import binary_erosion, map_coordinates
+from scipy.ndimage import gaussian_filter, maximum_filter1d, minimum_filter1d
 
 import astropy.units as u
+from sunpy.util.exceptions import warn_user
 
-from esis_ndcube.registration._image_inputs import parse_image, start_from_wcs
-from esis_ndcube.registration.correlate import maximize_correlation
+from esis_ndcube.registration._image_inputs import parse_image, sample_pixels, start_from_wcs
+from esis_ndcube.registration.correlate import maximize_correlation, warp
 from esis_ndcube.registration.image_alignment import ImageAlignment
-from esis_ndcube.registration.prefilter import log_difference_of_gaussians
+from esis_ndcube.registration.prefilter import filtered_everywhere
 from esis_ndcube.registration.reference import bin_image
 from esis_ndcube.registration.search import coarse_search
 from esis_ndcube.registration.surface import chance_score, correlation_surface
-from esis_ndcube.registration.transform import PolynomialTransform, binned, center_and_scale, exponents, unbinned
+from esis_ndcube.registration.transform import (
+    PolynomialTransform,
+    binned,
+    center_and_scale,
+    exponents,
+    nearest_transform,
+    unbinned,
+)
 
 __all__ = ["Search", "coalign_images"]
 
 _DEGREES = {"shift": 0, "affine": 1, "quadratic": 2, "cubic": 3}
-# Fewest pixels in the overlap that make a fit.
-_LEAST = 200
+# Fewest pixels in the overlap that make a fit, and how many more of them for each coefficient.
+_LEAST, _LEAST_PER_COEFFICIENT = 60, 20
 # Distance from the maximum at which a fit has converged, in pixels of the coarser image.
 _TOLERANCE = 0.005
 # Images are binned for the first fits as long as both have so many rows and columns left, ...
@@ -32,10 +40,26 @@ _SEARCH_SIZE = 256
 # A score is trusted if it is so many times the scatter of that of unrelated images, and so much in addition (squared)
 # for each coefficient, with which a fit follows chance: of 300 fits of unrelated images none came as high.
 _SIGNIFICANCE, _PER_COEFFICIENT = 5.0, 2.0
-# Interpolated validity from which a pixel counts.
-_INSIDE = 0.999
+# A score that is so many times the least one convinces; a lower one is compared with those from other starts.
+_CONVINCING = 2.0
+# Images of which chance makes more than this of the score are too small.
+_LARGEST_LIMIT = 0.9
+# Stretched by more than this, or turned by more (in radian), against its start a map is that of a false maximum, if its
+# score does not convince; ...
+_MAX_STRETCH, _MAX_TURN = 0.08, 0.05
+# ... and so is one that is more uncertain than this, RMS in pixels of the coarser image.
+_MAX_SIGMA = 1.0
 # The filter sees the edge of what is valid from this many of its fine widths.
 _EDGE = 3.0
+# Fixed on the detector may be what stands out by so many standard deviations, or is darker than so much of the median,
+# in the same pixels of both images.
+_OUTLIER, _DARK = 4.0, 0.1
+# A map that moves without them by so many standard deviations of the new one, and more than this in pixels, was theirs.
+_MOVED, _LEAST_MOVED = 3.0, 0.02
+# A start that stretches one direction by so many times the other is no image.
+_LARGEST_CONDITION = 1e6
+# Points along each axis at which maps are compared.
+_POINTS = 9
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,33 +169,38 @@ def coalign_images(image, reference, *, transform="affine", start=None, widths=(
     pair = _Pair(image, reference, widths, start)
     if search is not None and search is not False:
         start = _search(pair, start, search)
-    fit = _fit(pair, start, degree)
-    if fit.converged:
-        # The filter sees an edge where an image ends: both have it in the same place once the place is known.
-        pair = pair.trimmed(fit.transform)
-        fit = _fit_binned(pair, fit.transform, 1, degree)
-    if fit.n_pixels < _LEAST:
-        msg = (
-            f"the images overlap by {fit.n_pixels} pixels, expected at least {_LEAST}: "
-            f"give a better start=, or search=True to look for the one in the other"
-        )
-        raise ValueError(msg)
-    limit = pair.least_score(fit, degree)
-    trusted = bool(fit.converged and fit.score >= limit)
-    reason = f"score {fit.score:.3f} is below {limit:.3f}" if fit.converged and not trusted else fit.reason
-    return ImageAlignment(
+    attempt = _best(pair, start, degree)
+    if attempt.trouble is None:
+        attempt = _off_the_detector(attempt, start)
+    fit = attempt.fit
+    alignment = ImageAlignment(
         transform=fit.transform,
         kind=transform,
         score=float(fit.score),
-        converged=trusted,
-        reason=reason,
+        converged=attempt.trouble is None,
+        reason=attempt.trouble or fit.reason,
         n_pixels=fit.n_pixels,
         covariance=fit.covariance,
-        surface=None if surface is None else pair.surface(fit.transform, surface),
+        surface=None if surface is None else attempt.pair.surface(fit.transform, surface),
         reference_shape=reference.data.shape,
         image_shape=image.data.shape,
         reference_wcs=reference.wcs,
+        misfit=fit.misfit,
     )
+    if alignment.converged:
+        _warn_of_misfit(alignment, _sigma(attempt))
+    return alignment
+
+
+def _warn_of_misfit(alignment, sigma):
+    misfit = alignment.misfit
+    if misfit.significant and misfit.size > sigma:
+        larger = next((name for name, degree in _DEGREES.items() if degree == misfit.degree), None)
+        advice = f"fit transform={larger!r}" if larger else "no transform here follows them"
+        warn_user(
+            f"the images need terms of degree {misfit.degree}, which the {alignment.kind} transform has not: it is off "
+            f"by about {misfit.size:.2g} pixels where its own error is {sigma:.2g} (RMS): {advice}"
+        )
 
 
 def _degree(transform):
@@ -208,6 +237,13 @@ def _start(image, reference, start, degree):
         if not isinstance(start, PolynomialTransform):
             msg = f"got a start of type {type(start).__name__}, expected a PolynomialTransform"
             raise TypeError(msg)
+        jacobian = start.jacobian(*origin)
+        if not (np.isfinite(start.coefficients).all() and np.linalg.cond(jacobian) < _LARGEST_CONDITION):
+            msg = (
+                f"got a start with coefficients {start.coefficients.tolist()}, expected finite numbers, and a map that "
+                f"does not lay the image on a line"
+            )
+            raise ValueError(msg)
         return start.renormalized(origin, scale, degree=max(degree, start.degree))
     if image.wcs is not None and reference.wcs is not None:
         return start_from_wcs(image, reference, degree)
@@ -226,6 +262,7 @@ class _Pair:
         self.scale = float(np.sqrt(abs(np.linalg.det(start.jacobian(*middle)))))
         coarser = max(1.0, 1 / self.scale)
         self.widths = (None, None) if widths is None else (widths * coarser, widths * coarser * self.scale)
+        self.sign = 1
         self._filtered = {}
 
     def least_score(self, fit, degree):
@@ -237,24 +274,49 @@ class _Pair:
     def filtered(self, factor):
         """Reference and image after binning: filtered, and which of their pixels are valid."""
         if factor not in self._filtered:
-            self._filtered[factor] = [
+            reference, (image, valid) = (
                 _prepare(*bin_image(one.data, one.valid, factor), widths)
                 for one, widths in zip(self.images, self.widths, strict=True)
-            ]
+            )
+            self._filtered[factor] = [reference, (self.sign * image, valid)]
         return self._filtered[factor]
+
+    def where(self, reference, image):
+        """The pair with only the chosen pixels of both."""
+        result = copy(self)
+        result.images = self.images[0].where(reference), self.images[1].where(image)
+        result._filtered = {}
+        return result
 
     def trimmed(self, transform):
         """The pair without the pixels that only one of them has."""
         reference, image = self.images
-        y, x = np.indices(reference.data.shape, dtype=float)
-        v, h = np.indices(image.data.shape, dtype=float)
-        result = copy(self)
-        result.images = (
-            reference.where(_at(image.valid, *transform(x, y))),
-            image.where(_at(reference.valid, *transform.inverse(h, v))),
+        seen = _outline(image.valid), _outline(reference.valid)
+        return self.where(
+            _seen_through(transform, seen[0], reference.data.shape),
+            _seen_through(_nearly_inverse(transform, reference.data.shape), seen[1], image.data.shape),
         )
+
+    def inverted(self):
+        """The pair with the negative of the image."""
+        result = copy(self)
+        result.sign = -self.sign
         result._filtered = {}
         return result
+
+    def fixed(self):
+        """Pixels that stand out, or are dark, in the same place of both images, and those whose filter sees them."""
+        chosen, reach = True, 1
+        dark = True
+        for (filtered, valid), one, widths in zip(self.filtered(1), self.images, self.widths, strict=True):
+            some = filtered[::4, ::4][valid[::4, ::4]]
+            spread = 1.4826 * np.median(np.abs(some - np.median(some))) if some.size else np.inf
+            chosen = chosen & valid & (np.abs(filtered) > _OUTLIER * spread)
+            if widths is not None:
+                dark = dark & (one.data < _DARK * np.median(one.data[::4, ::4][one.valid[::4, ::4]]))
+                reach = int(np.ceil(_EDGE * widths[0]))
+        chosen = chosen | dark if self.widths[0] is not None else chosen
+        return _spread(maximum_filter1d, chosen, reach) if chosen.any() else chosen
 
     def smallest(self):
         return min(n for one in self.images for n in one.data.shape)
@@ -262,10 +324,9 @@ class _Pair:
     def on_reference(self, transform):
         """The filtered reference, which of its pixels are valid, and the same of the image on these pixels."""
         (reference, mask), (image, valid) = self.filtered(1)
-        y, x = np.indices(reference.shape, dtype=float)
-        position = transform(x, y)
-        warped = map_coordinates(image, position[::-1], order=1, mode="constant")
-        return reference, mask, warped, _at(valid, *position)
+        warped = warp(image, valid, transform, reference.shape)
+        there = np.isfinite(warped)
+        return reference, mask, np.where(there, warped, 0), there
 
     def surface(self, transform, reach):
         """`CorrelationSurface` about a solution."""
@@ -273,33 +334,189 @@ class _Pair:
         return correlation_surface(reference, warped, reach=reach, mask=mask, valid=there)
 
 
-def _at(valid, x, y):
-    """Which positions lie between valid pixels."""
-    position = np.nan_to_num(np.stack([y, x]), nan=-2.0)
-    return map_coordinates(valid.astype(np.float32), position, order=1, mode="constant") > _INSIDE
+def _seen_through(transform, valid, shape):
+    """Which pixels of a shape fall between valid ones."""
+    return np.isfinite(warp(valid.astype(np.float32), valid, transform, shape))
+
+
+def _nearly_inverse(transform, shape):
+    """The polynomial nearest to the inverse of a map of an image of a shape."""
+    x, y = sample_pixels(shape)
+    u, v = transform(x, y)
+    rows, columns = (max(float(np.ptp(a)), 1.0) for a in (v, u))
+    degree = max(transform.degree, 1)
+    like = PolynomialTransform(np.zeros((2, len(exponents(degree)))), (u.mean(), v.mean()), max(rows, columns) / 2)
+    return nearest_transform(u, v, (x, y), like)
 
 
 def _prepare(image, valid, widths):
+    outline = _outline(valid)
     if widths is None:
-        return np.where(valid, image - np.mean(image, where=valid), 0).astype(np.float32), valid
+        level, spread = np.mean(image, where=valid, dtype=float), np.std(image, where=valid, dtype=float)
+        plain = np.where(valid, (image - level) / spread, 0).astype(np.float32)
+        if outline is not valid:
+            near = gaussian_filter(plain, 1) / np.maximum(gaussian_filter(valid.astype(np.float32), 1), 1e-3)
+            plain = np.where(outline & ~valid, near, plain)
+        return plain, outline
     edge = max(int(np.ceil(_EDGE * widths[0])), 1)
-    filtered = log_difference_of_gaussians(np.where(valid, image, np.nan), *map(float, widths), valid=valid)
-    return filtered, binary_erosion(valid, iterations=edge)
+    return filtered_everywhere(image, valid, *map(float, widths)), _spread(minimum_filter1d, outline, edge)
 
 
-def _fit(pair, start, degree):
-    """Fit from coarse to fine pixels; or on the fine ones at once, if that is better."""
+def _outline(valid):
+    """What is valid, with the small holes in it."""
+    if valid.all():
+        return valid
+    return valid | _spread(minimum_filter1d, _spread(maximum_filter1d, valid, 1), 1)
+
+
+def _spread(function, chosen, reach):
+    """Smallest or largest of pixels up to a reach along both axes; there are none outside."""
+    result = chosen.astype(np.uint8)
+    for axis in (0, 1):
+        result = function(result, 2 * reach + 1, axis=axis, mode="constant")
+    return result.astype(bool)
+
+
+@dataclass(frozen=True, eq=False)
+class _Attempt:
+    """A fit of a degree, the pair as it was filtered, the least score that is trusted, and why the fit is not."""
+
+    pair: object
+    degree: int
+    fit: object
+    limit: float
+    trouble: str | None
+
+    @property
+    def rank(self):
+        return self.trouble is None, np.nan_to_num(self.fit.score, nan=-1.0)
+
+
+def _best(pair, start, degree):
+    """The fit from coarse to fine pixels, or on the fine ones at once where the first does not convince."""
     factors = [factor for factor in (8, 4, 2) if factor <= _LARGEST_FACTOR and pair.smallest() >= factor * _LEAST_SIZE]
+    best = None
+    for some in (factors, ()) if factors else ((),):
+        attempt = _attempt(pair, start, degree, some)
+        if best is None or attempt.rank > best.rank:
+            best = attempt
+        if best.trouble is None and best.fit.score >= _CONVINCING * best.limit:
+            return best
+    if best.fit.n_pixels < _LEAST:
+        msg = (
+            f"the images overlap by {best.fit.n_pixels} pixels, expected at least {_LEAST}: "
+            f"give a better start=, or search=True to look for the one in the other"
+        )
+        raise ValueError(msg)
+    inverted = _attempt(pair.inverted(), start, degree, factors)
+    if inverted.trouble is None and inverted.rank > best.rank:
+        reason = f"the contrast is inverted: the negative image has score {inverted.fit.score:.3f}"
+        best = replace(best, trouble=reason)
+    return best
+
+
+def _attempt(pair, start, degree, factors):
     transform = start
     for factor in factors:
         fit = _fit_binned(pair, transform, factor, min(degree, 1))
         if fit.converged:
             transform = fit.transform
-    fit = _fit_binned(pair, transform, 1, degree)
-    if transform is start or (fit.converged and fit.score >= pair.least_score(fit, degree)):
-        return fit
-    # The coarse pixels may have misled it.
-    return max(fit, _fit_binned(pair, start, 1, degree), key=lambda one: np.nan_to_num(one.score, nan=-1.0))
+    if transform is start:
+        fit = _fit_binned(pair, start, 1, degree)
+        if not fit.converged:
+            return _Attempt(pair, degree, fit, np.inf, fit.reason)
+        transform = fit.transform
+    # The filter sees an edge where an image ends: both have it in the same place once the place is known.
+    pair = pair.trimmed(transform)
+    return _judged(pair, _fit_binned(pair, transform, 1, degree), start, degree)
+
+
+def _judged(pair, fit, start, degree):
+    """The attempt, with the reason why its fit is not to be trusted."""
+    needed = _LEAST + _LEAST_PER_COEFFICIENT * 2 * len(exponents(degree))
+    if fit.n_pixels < needed:
+        return _Attempt(
+            pair, degree, fit, np.inf, f"too small: {fit.n_pixels} pixels overlap, expected at least {needed}"
+        )
+    limit = pair.least_score(fit, degree)
+    attempt = _Attempt(pair, degree, fit, limit, None)
+    sigma = _sigma(attempt)
+    trouble = None
+    if not fit.converged:
+        trouble = fit.reason
+    elif limit > _LARGEST_LIMIT:
+        trouble = f"too small: images like these that have nothing in common reach a score of {limit:.2f}"
+    elif not fit.score >= limit:
+        trouble = f"score {fit.score:.3f} is below {limit:.3f}"
+    elif not sigma <= _MAX_SIGMA * max(pair.scale, 1.0):
+        trouble = f"the error of the map is {sigma:.2g} pixels"
+    elif fit.score < _CONVINCING * limit and _is_far(start, fit.transform):
+        trouble = f"the map is stretched or turned, at a score of {fit.score:.3f} that does not convince"
+    return replace(attempt, trouble=trouble)
+
+
+def _is_far(start, transform):
+    """Whether a map is stretched or turned against another by too much."""
+    x, y = transform.origin
+    change = np.linalg.solve(start.jacobian(x, y), transform.jacobian(x, y))
+    stretch = np.abs(np.linalg.svd(change, compute_uv=False) - 1).max()
+    turn = np.arctan2(change[1, 0] - change[0, 1], change[0, 0] + change[1, 1])
+    return stretch > _MAX_STRETCH or abs(turn) > _MAX_TURN
+
+
+def _points(shape):
+    return sample_pixels(shape, _POINTS)
+
+
+def _sigma(attempt):
+    """Stated error of a map, RMS over the overlap in pixels of the image, both coordinates together."""
+    transform, (reference, image) = attempt.fit.transform, attempt.pair.images
+    x, y = _points(reference.data.shape)
+    u, v = transform(x, y)
+    rows, columns = image.data.shape
+    inside = (u > 0) & (v > 0) & (u < columns - 1) & (v < rows - 1)
+    if not inside.any():
+        return np.inf
+    terms = transform.terms(x, y)[inside]
+    blocks = attempt.fit.covariance.reshape(2, terms.shape[1], 2, terms.shape[1])
+    return float(np.sqrt(sum(np.einsum("pi,ij,pj->p", terms, blocks[k, :, k], terms).mean() for k in (0, 1))))
+
+
+def _apart(one, other, shape):
+    """RMS distance of two maps in pixels of the image."""
+    x, y = _points(shape)
+    return float(np.sqrt(np.mean(np.sum(np.subtract(one(x, y), other(x, y)) ** 2, axis=0))))
+
+
+def _off_the_detector(attempt, start):
+    """
+    The attempt, if it does not rest on what is at the same pixels of both images; else one without these pixels.
+
+    Hot pixels, the edge of a field stop and unmarked gaps stay where they are on the detector, and draw the map to
+    where equal pixels lie on each other.
+    """
+    pair, transform = attempt.pair, attempt.fit.transform
+    shapes = [one.data.shape for one in pair.images]
+    if shapes[0] != shapes[1]:
+        return attempt
+    fixed = pair.fixed()
+    if not fixed.any():
+        return attempt
+    rest = pair.where(~fixed, ~fixed)
+    factor = max([f for f in (4, 2) if pair.smallest() >= f * _LEAST_SIZE * 8], default=1)
+    fit = _fit_binned(rest, transform, factor, attempt.degree)
+    same = attempt.fit if factor == 1 else _fit_binned(pair, transform, factor, attempt.degree)
+    moved = _apart(fit.transform, same.transform, shapes[0])
+    sigma = _sigma(replace(attempt, fit=fit))
+    if fit.converged and moved <= max(_MOVED * sigma, _LEAST_MOVED) and fit.score >= attempt.limit:
+        return attempt
+    # The pixels in common had drawn it: without them the whole fit, from the start.
+    other = _best(rest, start, attempt.degree)
+    share = f"{fixed.mean():.2%} of the pixels stand out, or are dark, in the same place of both images"
+    if other.trouble is not None:
+        return replace(attempt, trouble=f"{share}, and without them the images are not aligned ({other.trouble})")
+    warn_user(f"{share}, and had drawn the alignment by {moved:.2g} pixels: they are left out; mask them")
+    return other
 
 
 def _fit_binned(pair, start, factor, degree):
@@ -307,12 +524,18 @@ def _fit_binned(pair, start, factor, degree):
     # In pixels of the image, which may be much finer than what it is compared with.
     options = {"mask": mask, "valid": valid, "min_pixels": _LEAST, "tolerance": _TOLERANCE * max(pair.scale, 1.0)}
     first = binned(start, factor)
-    if degree > 1:
-        # From a good affine map the terms of higher degree start in the linear regime.
-        fit = maximize_correlation(reference, image, first, degree=1, **options)
-        first = fit.transform if fit.converged else first
     fit = maximize_correlation(reference, image, first, degree=degree, **options)
-    return replace(fit, transform=unbinned(fit.transform, factor))
+    if degree > 1 and not fit.converged:
+        # From a good affine map the terms of higher degree start in the linear regime.
+        affine = maximize_correlation(reference, image, first, degree=1, **options)
+        if affine.converged:
+            fit = maximize_correlation(reference, image, affine.transform, degree=degree, **options)
+    return replace(
+        fit,
+        transform=unbinned(fit.transform, factor),
+        covariance=fit.covariance * factor**2,
+        misfit=None if fit.misfit is None else replace(fit.misfit, size=fit.misfit.size * factor),
+    )
 
 
 def _search(pair, start, search):

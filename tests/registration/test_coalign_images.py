@@ -1,9 +1,11 @@
 """The co-alignment of any two images, against known maps, brute force, plain reproject, and real images."""
 
+from dataclasses import replace
+
 import dask.array as da
 import numpy as np
 import pytest
-from helpers import make_cube, view
+from helpers import benchmark, make_cube, view
 from scipy.ndimage import distance_transform_edt, gaussian_filter, map_coordinates, shift
 
 import astropy.units as u
@@ -14,6 +16,7 @@ from astropy.wcs import WCS
 from astropy.wcs.utils import pixel_to_pixel
 from ndcube import NDCube
 from sunpy.coordinates import HeliographicStonyhurst, Helioprojective, get_earth
+from sunpy.util.exceptions import SunpyUserWarning
 
 from esis_ndcube import coalign
 from esis_ndcube.registration import (
@@ -108,7 +111,17 @@ def test_a_smaller_transform_does_not_follow_the_distortion():
     truth = TRUTHS["quadratic"]
     image = make_scene()
     reference = view(image, truth, (SIZE, SIZE))
-    errors = [error(coalign(image, reference, transform=kind), truth) for kind in ("shift", "affine", "quadratic")]
+    errors = []
+    for kind, degree in (("shift", 1), ("affine", 2)):
+        with pytest.warns(SunpyUserWarning, match=f"need terms of degree {degree}, which the {kind} transform has not"):
+            found = coalign(image, reference, transform=kind)
+        assert found.misfit.significant
+        errors.append(error(found, truth))
+        # That is about the error that it tells of.
+        assert found.misfit.size == pytest.approx(errors[-1], rel=0.5)
+    large = coalign(image, reference, transform="quadratic")
+    assert not large.misfit.significant or large.misfit.size < 0.02
+    errors.append(error(large, truth))
     assert errors[0] > 2 * errors[1] > 4 * errors[2]
     assert errors[2] < 0.02
 
@@ -275,18 +288,17 @@ def test_observers_apart_are_left_out_of_the_correction():
     wrong = true.shift_reference_coord(-5 * u.arcsec, 3 * u.arcsec)
     alignment = coalign(wrong, paint)
     corrected = alignment.align_map(wrong)
-    v, h = np.mgrid[20:200:30, 20:200:30]
-    off = corrected.wcs.pixel_to_world(h, v).separation(true.wcs.pixel_to_world(h, v))
-    # Of the parallax an affine map leaves the curvature over the field, ...
-    assert off.max() < 0.45 * u.arcsec
-    # ... and is near to the affine map that is nearest to the truth where the filter does not see the edge.
+    # Of the parallax an affine map leaves the curvature over the field: it is near to the one that is nearest to the
+    # truth where the filter does not see the edge.
     y, x = (a.ravel().astype(float) for a in np.mgrid[0:500:7, 0:500:7])
     there = np.stack(pixel_to_pixel(paint.wcs, true.wcs, x, y), axis=1)
     inside = ((there > 5) & (there < 214)).all(axis=1)
-    terms = alignment.transform.terms(x, y)[inside]
-    nearest = terms @ np.linalg.lstsq(terms, there[inside], rcond=None)[0]
-    distance = np.stack(alignment.transform(x[inside], y[inside]), axis=1) - nearest
-    assert np.sqrt(np.mean(np.sum(distance**2, axis=1))) < 0.1
+    own = alignment.transform
+    coefficients = np.linalg.lstsq(own.terms(x, y)[inside], there[inside], rcond=None)[0].T
+    nearest = replace(alignment, transform=PolynomialTransform(coefficients, own.origin, own.scale)).align_map(wrong)
+    v, h = np.mgrid[20:200:30, 20:200:30]
+    off = corrected.wcs.pixel_to_world(h, v).separation(nearest.wcs.pixel_to_world(h, v))
+    assert off.max() < 0.3 * u.arcsec
     assert corrected.observer_coordinate.separation_3d(true.observer_coordinate) < 1 * u.km
 
 
@@ -470,7 +482,7 @@ def test_what_is_wrong_with_coordinates_is_told(maps):
     far = wrong.shift_reference_coord(900 * u.arcsec, 0 * u.arcsec)
     with pytest.raises(ValueError, match="the images overlap by 0 pixels"):
         coalign(far, reference)
-    with pytest.raises(ValueError, match=r"the images overlap by \d+ pixels, expected at least 200"):
+    with pytest.raises(ValueError, match=r"the images overlap by \d+ pixels, expected at least 60"):
         coalign(scene, scene, start=PolynomialTransform.from_affine([[1, 0, 75], [0, 1, 75]]))
     with pytest.raises(ValueError, match="do not overlap anywhere in the range"):
         coalign(scene, scene, start=PolynomialTransform.from_affine([[1, 0, 300], [0, 1, 0]]), search=Search(5))
@@ -551,9 +563,10 @@ def test_eit_and_trace(flight_data):
     np.testing.assert_allclose(found.transform(x, y), forth.transform(x, y), atol=0.1)
     corrected = forth.align_map(eit)
     again = corrected.reproject_to(trace.wcs)
-    assert coalign(again, trace, transform="shift").transform(511.5, 511.5) == pytest.approx(
-        (511.5, 511.5), abs=0.25 * 2.63 / 0.5
-    )
+    # Half a pixel of EIT is left by the affine map, over the field.
+    with pytest.warns(SunpyUserWarning, match="need terms of degree 1"):
+        shifted = coalign(again, trace, transform="shift")
+    assert shifted.transform(511.5, 511.5) == pytest.approx((511.5, 511.5), abs=0.25 * 2.63 / 0.5)
 
 
 @pytest.mark.flight_data
@@ -588,3 +601,103 @@ def test_successive_frames_of_iris(flight_data):
     shifted = coalign(moved, first, transform="shift")
     off = np.subtract(direct.transform(100, 100), shifted.transform(100, 100))
     np.testing.assert_allclose(off, (4.3, -2.7), atol=0.1)
+
+
+def moved(seed=0, size=200, shift=(3, 2)):
+    """Two images with noise of their own; the first shows at x + shift what the second shows at x."""
+    (dx, dy), scene = shift, make_scene(seed, size + 16)
+    rng = np.random.default_rng(seed)
+    parts = scene[8 : size + 8, 8 : size + 8], scene[8 + dy : size + 8 + dy, 8 + dx : size + 8 + dx]
+    return [rng.poisson(part).astype(float) for part in parts]
+
+
+def center_error(alignment, shift=(3, 2)):
+    middle = alignment.transform.origin
+    return np.hypot(*(np.subtract(alignment.transform(*middle), middle) - shift))
+
+
+def test_gaps_and_hot_pixels_of_the_detector_do_not_capture_fits():
+    image, reference = moved()
+    for one in (image, reference):
+        one[70:120, 50:110] = 0
+        one[150:165] = 0
+    with pytest.warns(SunpyUserWarning, match="in the same place of both images, and had drawn the alignment"):
+        found = coalign(image, reference)
+    assert found.converged
+    assert center_error(found) < 0.05
+    image, reference = moved(1)
+    hot = np.random.default_rng(2).random(image.shape) < 5e-4
+    for one in (image, reference):
+        one[hot] = 60 * np.median(one)
+    with pytest.warns(SunpyUserWarning, match="in the same place"):
+        found = coalign(image, reference)
+    assert center_error(found) < 0.05
+
+
+def test_one_field_stop_before_two_suns_is_no_alignment():
+    image, reference = moved(3)[0], moved(4)[0]
+    y, x = np.indices(image.shape) - 99.5
+    for one in (image, reference):
+        one[np.hypot(x, y) > 85] *= 0.02
+    found = coalign(image, reference)
+    assert not found.converged
+
+
+def test_inverted_contrast_is_told():
+    image, reference = moved(5)
+    found = coalign(1.2 * image.max() - image, reference, widths=None)
+    assert not found.converged
+    assert "contrast is inverted" in found.reason
+
+
+def test_scenes_with_little_in_common():
+    """The short form of ``benchmarks/truth.py false``."""
+    _, errors = benchmark("truth").false_maxima(6, size=160)
+    assert (errors < 2).all()
+
+
+@pytest.mark.parametrize("size", [16, 32, 70])
+def test_small_images_say_so(size):
+    image, reference = moved(6, size, shift=(1, 1))
+    if size == 16:
+        with pytest.raises(ValueError, match="the images overlap by"):
+            coalign(image, reference)
+        return
+    found = coalign(image, reference, transform="shift")
+    assert center_error(found, (1, 1)) < 0.1
+    assert found.converged == (size > 60)
+    if size < 60:
+        assert found.reason.startswith("too small")
+
+
+def test_odd_images_are_aligned():
+    image, reference = moved(7)
+    rng = np.random.default_rng(8)
+    holes = [np.where(rng.random(one.shape) < 0.3, np.nan, one) for one in (image, reference)]
+    assert center_error(coalign(*holes)) < 0.08
+    assert center_error(coalign(*holes, widths=None)) < 0.05
+    expected = coalign(image, reference)
+    assert center_error(expected) < 0.03
+    # Beyond single precision, as lists, and faint on a bright ground.
+    scaled = coalign(1e40 * image, 1e-60 * reference)
+    np.testing.assert_allclose(scaled.transform.coefficients, expected.transform.coefficients, atol=1e-3)
+    listed = coalign(image.tolist(), reference.tolist())
+    np.testing.assert_allclose(listed.transform.coefficients, expected.transform.coefficients, atol=1e-3)
+    assert center_error(coalign(image / 100 + 1e6, reference / 100 + 1e6)) < 0.05
+    for rows in ([[np.nan, 1, 0], [0, 0, 1]], [[0, 1, 0], [0, 1, 0]]):
+        with pytest.raises(ValueError, match=r"got a start with coefficients .* expected finite numbers"):
+            coalign(image, reference, start=PolynomialTransform(rows))
+
+
+def test_terms_that_are_missing_are_told():
+    """A quadratic distortion of a third of a pixel, which an affine fit does not follow, and one that has none."""
+    truth = centered(np.eye(2), (1.2, -0.7), bend=[[0.6, -0.4], [0.3, 0.5], [-0.4, 0.2]])
+    image = make_scene(15)
+    reference = view(image, truth, (SIZE, SIZE))
+    with pytest.warns(SunpyUserWarning, match="need terms of degree 2"):
+        found = coalign(image, reference)
+    assert found.misfit.degree == 2
+    assert found.misfit.probability < 1e-4
+    assert found.misfit.size == pytest.approx(error(found, truth), rel=0.5)
+    image, reference = moved(16)
+    assert coalign(image, reference).misfit.probability > 1e-3
