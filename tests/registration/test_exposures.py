@@ -296,8 +296,9 @@ def test_the_joint_model_of_a_flight(five):
     assert alone.joint is None
     assert joint.joint.residual.shape == (5, 4)
     # What it changes is of the size of the errors of the independent fits, and it makes them no larger.
-    assert 0 < np.nanmax(joint.joint.residual) < 0.3
-    assert np.median(errors(joint.final, simulated)) < 1.05 * np.median(errors(alone.final, simulated))
+    before = errors(alone.final, simulated)
+    assert 0 < np.nanmax(joint.joint.residual) < np.max(before)
+    assert np.median(errors(joint.final, simulated)) < 1.05 * np.median(before)
     for a, b in zip(alone.linear.flat, joint.linear.flat, strict=True):
         np.testing.assert_array_equal(a.transform.coefficients, b.transform.coefficients)
 
