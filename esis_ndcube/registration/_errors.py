@@ -1,6 +1,6 @@
 """How well a fit determines its transform, and whether the transform is large enough."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.special import fdtrc
@@ -51,6 +51,28 @@ class Misfit:
     def significant(self):
         """Whether so much would hardly come from noise (`bool`)."""
         return bool(self.probability < _IMPROBABLE)
+
+    def binned(self, factor):
+        """
+        The same in pixels that are larger by a factor.
+
+        Parameters
+        ----------
+        factor : `float`
+            The factor; below 1 for smaller pixels.
+
+        Returns
+        -------
+        `Misfit`
+            With another size.
+
+        Examples
+        --------
+        >>> from esis_ndcube.registration import Misfit
+        >>> Misfit(degree=3, statistic=4.0, probability=1e-4, size=0.5).binned(1 / 2).size
+        1.0
+        """
+        return replace(self, size=self.size / factor)
 
 
 def block_statistics(reference, image, transform, degree):

@@ -89,9 +89,8 @@ def carry_exposure(exposure, row, joint, time):
         limits = {"least": least, "possible": _possible(frame, reference[1], factor)}
         found = _alignment(frame.pose, fit, frame.from_binned(fit.transform, factor), "final", name, factor, **limits)
         if found.converged:
-            row[channel] = replace(
-                found, covariance=found.covariance + expected[1], reason="shifted from the joint model"
-            )
+            covariance, reason = found.covariance + expected[1], "shifted from the joint model"
+            row[channel] = replace(found, covariance=covariance, reason=reason, misfit=None)
             if channel != anchor:
                 row[channel] = _measured_against(row[channel], row[anchor])
     return row
@@ -131,7 +130,13 @@ def _fit_to_reference(frame, reference, degree):
         return linear, replace(linear, stage="final")
     affine, covariance = _nearest_affine(bent, frame)
     score = correlation(level.image, image, frame.to_binned(affine, level.factor), **masks)
-    known = {"transform": affine, "covariance": covariance, "reference_covariance": None, "score": score}
+    known = {
+        "transform": affine,
+        "covariance": covariance,
+        "reference_covariance": None,
+        "score": score,
+        "misfit": None,
+    }
     return replace(bent, stage="linear", **known), bent
 
 
@@ -235,6 +240,7 @@ def _alignment(start, fit, transform, stage, name, factor, *, least, possible):
         condition=fit.condition,
         covariance=fit.covariance * factor**2,
         reference_covariance=None,
+        misfit=fit.misfit and fit.misfit.binned(1 / factor),
     )
 
 

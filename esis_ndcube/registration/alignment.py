@@ -10,6 +10,7 @@ from astropy.io import fits
 from astropy.time import Time
 from astropy.wcs import WCS
 
+from esis_ndcube.registration._errors import Misfit
 from esis_ndcube.registration._gwcs import alignment_gwcs
 from esis_ndcube.registration.transform import PolynomialTransform, center_and_scale
 from esis_ndcube.utils.arrays import plain_array, plain_arrays
@@ -66,6 +67,9 @@ class Alignment:
     reference_covariance : `numpy.ndarray`, optional
         Covariance of the coefficients by the errors of the reference's own place on the Sun, of that shape; None where
         the reference is an image of the Sun, whose pointing counts as true.
+    misfit : `~esis_ndcube.registration.Misfit`, optional
+        Whether terms of the next degree are missing in the transform; None where the transform was not itself fitted,
+        as a pose, the linear map nearest to the final one, and maps of the joint model.
 
     Examples
     --------
@@ -97,6 +101,7 @@ class Alignment:
     condition: float = np.nan
     covariance: np.ndarray = field(default=None, repr=False)
     reference_covariance: np.ndarray = field(default=None, repr=False)
+    misfit: Misfit | None = field(default=None, repr=False)
 
     def __post_init__(self):
         size = self.transform.coefficients.size

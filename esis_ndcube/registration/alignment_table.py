@@ -6,6 +6,7 @@ import astropy.units as u
 from astropy.table import Table
 from astropy.time import Time
 
+from esis_ndcube.registration._errors import Misfit
 from esis_ndcube.registration.alignment import COVARIANCES, Alignment, grid_from_header, grid_header
 from esis_ndcube.registration.transform import TERMS, PolynomialTransform
 
@@ -24,6 +25,8 @@ _SCALARS = {
     "reason": str,
     "condition": "f8",
 }
+_MISFIT = {"degree": "i4", "statistic": "f8", "probability": "f8", "size": "f8"}
+_NO_MISFIT = Misfit(-1, np.nan, np.nan, np.nan)
 _TIME = "jd1", "jd2", "scale", "format"
 
 
@@ -78,6 +81,10 @@ def alignments_to_table(alignments):
     table["status"] = [item.status for _, item in items]
     table["error"] = [item.error.to_value(u.arcsec) for _, item in items]
     table["error"].unit = u.arcsec
+    if any(item.misfit for _, item in items):
+        misfits = [item.misfit or _NO_MISFIT for _, item in items]
+        for name, kind in _MISFIT.items():
+            table[f"misfit_{name}"] = np.array([getattr(misfit, name) for misfit in misfits], dtype=kind)
     for name in _TIME:
         table[name] = [getattr(item.time, name) for _, item in items]
     size = max(item.transform.coefficients.shape[1] for _, item in items)
@@ -157,9 +164,17 @@ def alignments_from_table(table):
                 shape=detector,
                 covariance=row["covariance"][: 2 * n, : 2 * n],
                 reference_covariance=None if np.isnan(reference).all() else reference,
+                misfit=_misfit(row),
                 **scalars,
             )
     except (KeyError, IndexError) as error:
         msg = f"not a table of alignments: {error!r} is missing or wrong"
         raise ValueError(msg) from error
     return result
+
+
+def _misfit(row):
+    # Only tables with maps that were tested have such columns.
+    if "misfit_degree" not in row.colnames or row["misfit_degree"] == _NO_MISFIT.degree:
+        return None
+    return Misfit(**{name: np.dtype(kind).type(row[f"misfit_{name}"]).item() for name, kind in _MISFIT.items()})

@@ -11,6 +11,7 @@ from sunpy.util.exceptions import warn_user
 from esis_ndcube.flags import Flag
 from esis_ndcube.registration._fitting import align_exposure, carry_exposure
 from esis_ndcube.registration._frame import Frame
+from esis_ndcube.registration._grid import pixel_size
 from esis_ndcube.registration.alignment import UNCONFIRMED, Alignment
 from esis_ndcube.registration.coalignment import Coalignment
 from esis_ndcube.registration.joint import fit_joint
@@ -234,3 +235,21 @@ def _report(alignments, anchor):
             f"in frames {weak} the reference channel could not be aligned: their other channels are aligned with the "
             f"reference image only"
         )
+    if small := [a for a in alignments.flat if a is not None and a.converged and _is_too_small(a)]:
+        rows = ", ".join(
+            f"frame {a.frame_number} channel {a.channel} (degree {a.misfit.degree}, {a.misfit.size:.2g} pixels)"
+            for a in small
+        )
+        warn_user(
+            f"{len(small)} of {alignments.size} maps lack terms of the next degree, which exceed their stated errors: "
+            f"{rows}{'; give degree=3 for cubic maps' if any(a.misfit.degree == 3 for a in small) else ''}"
+        )
+
+
+def _is_too_small(alignment):
+    """Whether the terms that a map lacks would change it by more than its stated error."""
+    misfit, transform = alignment.misfit, alignment.transform
+    if misfit is None or not misfit.significant:
+        return False
+    stretch = np.sqrt(abs(np.linalg.det(transform.jacobian(*transform.origin))))
+    return misfit.size * pixel_size(alignment.grid) / stretch > alignment.error.to_value(u.arcsec)

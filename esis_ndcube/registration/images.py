@@ -534,7 +534,7 @@ def _fit_binned(pair, start, factor, degree):
         fit,
         transform=unbinned(fit.transform, factor),
         covariance=fit.covariance * factor**2,
-        misfit=None if fit.misfit is None else replace(fit.misfit, size=fit.misfit.size * factor),
+        misfit=fit.misfit and fit.misfit.binned(1 / factor),
     )
 
 

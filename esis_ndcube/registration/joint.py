@@ -166,7 +166,7 @@ def fit_joint(alignments, *, reference_channel):
         for t, transform in fitted.transforms.items():
             motion[t, channel] = fitted.motions[t]
             residual[t, channel] = _distance(transform, before[t].transform, x, y)
-            changes = {"transform": transform, "covariance": fitted.covariances[t]}
+            changes = {"transform": transform, "covariance": fitted.covariances[t], "misfit": None}
             if channel != anchor:
                 changes["reference_covariance"] = carried(anchored.transforms[t], transform, anchored.covariances[t])
             result[t, channel] = replace(alignments[t, channel], **changes)

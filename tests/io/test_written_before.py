@@ -27,6 +27,10 @@ def unpack(name):
     return lzma.decompress((FOLDER / f"{name}.xz").read_bytes())
 
 
+# What there was not then.
+ADDED = {"misfit": None}
+
+
 EXPECTED = json.loads(unpack("expected.json"))
 
 
@@ -50,7 +54,14 @@ def read(path):
 def test_every_value_is_read_as_then(old):
     describe = load_script(FOLDER / "make_files.py").describe
     # JSON knows no tuples.
-    assert json.loads(json.dumps(describe(read(old)))) == renamed(EXPECTED[old.name])
+    assert as_then(json.loads(json.dumps(describe(read(old))))) == renamed(EXPECTED[old.name])
+
+
+def as_then(node):
+    """A description without what there was not then."""
+    if isinstance(node, dict):
+        return {name: as_then(part) for name, part in node.items() if (name, part) not in ADDED.items()}
+    return [as_then(part) for part in node] if isinstance(node, list) else node
 
 
 def renamed(node):

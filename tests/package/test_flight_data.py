@@ -19,6 +19,7 @@ from astropy.io import fits
 from astropy.table import join
 from astropy.time import Time
 from astropy.wcs import WCS
+from sunpy.util.exceptions import SunpyUserWarning
 
 from esis_ndcube import ESIS_1, Alignment, ESISLevel1Cube, ESISLevel3Cube, coalign, form_level3
 from esis_ndcube.cli import main
@@ -385,9 +386,11 @@ def test_headers_of_slices(cube):
 @pytest.mark.filterwarnings("ignore:the reference channel")
 def test_he_i_is_a_line_too(level1, reference):
     """The published correlations are 0.662 and 0.666."""
-    cube = form_level3(
-        exposures_of(level1, [124]), sunpy.map.Map(reference), line="He I", vignetting=False, normalize=False
-    )
+    # The digitized image shows too little for a quadratic map of the reference channel.
+    with pytest.warns(SunpyUserWarning, match=r"lack terms of the next degree.* channel 2 \(degree 2"):
+        cube = form_level3(
+            exposures_of(level1, [124]), sunpy.map.Map(reference), line="He I", vignetting=False, normalize=False
+        )
     assert cube.line == "He I"
     assert all(a.converged for a in cube.alignment.flat)
     assert pair_correlation(cube)["correlation"].mean() > 0.666

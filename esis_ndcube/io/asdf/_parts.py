@@ -1,6 +1,6 @@
 """Converters of what a cube's metadata hold."""
 
-from dataclasses import fields
+from dataclasses import asdict, fields
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from esis_ndcube.flight import Flight
 from esis_ndcube.flight.file import name_quadrants
 from esis_ndcube.io._layout import swap_name
 from esis_ndcube.io._values import decode, encode
+from esis_ndcube.registration import Misfit
 from esis_ndcube.registration.alignment import Alignment, grid_from_header, grid_header
 from esis_ndcube.registration.transform import PolynomialTransform
 from esis_ndcube.utils.provenance import ProcessingStep
@@ -67,8 +68,11 @@ class AlignmentConverter(Converter):
             value = getattr(obj, field.name)
             # Fits leave numbers of numpy, which are no YAML.
             node[swap_name(field.name)] = value.item() if isinstance(value, np.generic) else value
-        if obj.reference_covariance is None:
-            del node["reference_covariance"]
+        for name in ("reference_covariance", "misfit"):
+            if node[name] is None:
+                del node[name]
+        if obj.misfit is not None:
+            node["misfit"] = asdict(obj.misfit)
         shape = [int(n) for n in obj.shape]
         return node | {"grid": grid_header(obj.grid), "time": encode(obj.time), "shape": shape}
 
@@ -81,6 +85,8 @@ class AlignmentConverter(Converter):
         }
         if "reference_covariance" in node:
             parts["reference_covariance"] = np.array(node["reference_covariance"])
+        if "misfit" in node:
+            parts["misfit"] = Misfit(**node["misfit"])
         return Alignment(**parts)
 
 
