@@ -212,6 +212,76 @@ FIXED = {
 }
 
 
+def solar_pair(seed, photons, *, smooth=1.5, size=256, shift=(0.3, 0.6), masked=False):
+    """
+    Two images of a solar scene with noise of their own; the first shows at x + shift what the second shows at x.
+
+    The scene has no structure that the pixels do not resolve, and is moved in Fourier space. What is masked is a
+    disk in the one and a strip in the other.
+    """
+    scene, frequency = np.log(solar_scene(seed, size + 32, smooth=smooth)), np.fft.fftfreq(size + 32)
+    spectrum = np.fft.fft2(scene) * np.exp(-2 * np.pi**2 * (frequency**2 + frequency[:, None] ** 2))
+    turn = np.exp(-2j * np.pi * (frequency * shift[0] + frequency[:, None] * shift[1]))
+    rng = np.random.default_rng([seed, 9])
+    images = [np.exp(np.fft.ifft2(some).real[16:-16, 16:-16]) for some in (spectrum * turn, spectrum)]
+    image, reference = (rng.poisson(photons * one / one.mean()).astype(float) for one in images)
+    if masked:
+        y, x = np.indices(image.shape) / size
+        image[np.hypot(x - 0.3, y - 0.4) < 0.15] = np.nan
+        reference[:, round(0.8 * size) : round(0.9 * size)] = np.nan
+    return image, reference, np.array(shift)
+
+
+def mean_squares(found, true):
+    """Mean squared error and stated variance of a map, both coordinates together, over the image."""
+    size = found.image_shape[0]
+    y, x = (a.ravel() for a in np.mgrid[8 : size - 8 : 16, 8 : size - 8 : 16].astype(float))
+    u, v = found.transform(x, y)
+    terms = found.transform.terms(x, y)
+    blocks = found.covariance.reshape(2, terms.shape[1], 2, terms.shape[1])
+    variance = sum(np.einsum("pi,ij,pj->p", terms, blocks[k, :, k], terms).mean() for k in (0, 1))
+    return np.mean((u - x - true[0]) ** 2 + (v - y - true[1]) ** 2), variance
+
+
+def print_widths(arguments):
+    """Errors of affine maps by the widths of the filter, for several scenes and levels of noise."""
+    scenes = {f"noise, {photons} photons": (shifted_pair, (2.3, photons)) for photons in (9, 100)}
+    for photons in (3, 10, 100):
+        for smooth in (0.5, 1.5):
+            scenes[f"solar, {photons} photons, smooth {smooth}"] = solar_pair, (photons, smooth)
+    widths = [(1, 8), (0.8, 8), (1, 4), (0.8, 4), (0.6, 4), (0.8, 3), (1.2, 4), (1.2, 8)]
+    print(f"{'RMS error in pixels; widths':>32} " + " ".join(f"{pair!s:>9}" for pair in widths))
+    for name, (make, options) in scenes.items():
+        errors = []
+        for pair in widths:
+            squares = []
+            for seed in range(arguments.seeds // 4):
+                if make is shifted_pair:
+                    image, reference, true = *make(*options, seed=seed)[:2], (options[0], 0)
+                else:
+                    image, reference, true = make(seed, options[0], smooth=options[1])
+                squares.append(mean_squares(coalign_images(image, reference, widths=pair), true)[0])
+            errors.append(np.sqrt(np.mean(squares)))
+        print(f"{name:>32} " + " ".join(f"{error:9.4f}" for error in errors))
+
+
+def bars(kind, masked, seeds, *, photons=10):
+    """Chi-square of the stated errors of maps of a kind: mean squared error over mean variance."""
+    squares = []
+    for seed in range(seeds):
+        image, reference, true = solar_pair(seed, photons, masked=masked)
+        squares.append(mean_squares(coalign_images(image, reference, transform=kind), true))
+    error, variance = np.mean(squares, axis=0)
+    return error / variance
+
+
+def print_bars(arguments):
+    """Chi-square of the stated errors of affine, quadratic and cubic maps, of whole and of masked images."""
+    for kind in ("shift", "affine", "quadratic", "cubic"):
+        values = [bars(kind, masked, arguments.seeds) for masked in (False, True)]
+        print(f"{kind}: chi-square {values[0]:.2f}, of masked images {values[1]:.2f}, {arguments.seeds} pairs each")
+
+
 def print_size(arguments):
     """Time and memory of large images, in passes of one bilinear resampling."""
     import resource
@@ -249,7 +319,13 @@ def print_size(arguments):
     print(f"one bilinear resampling (scipy) {time.process_time() - begin:.2f} s")
 
 
-PARTS = {"locking": print_locking, "false": print_false, "size": print_size}
+PARTS = {
+    "locking": print_locking,
+    "widths": print_widths,
+    "bars": print_bars,
+    "false": print_false,
+    "size": print_size,
+}
 
 
 def main(arguments=None):

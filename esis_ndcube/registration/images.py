@@ -503,10 +503,9 @@ def _off_the_detector(attempt, start):
     if not fixed.any():
         return attempt
     rest = pair.where(~fixed, ~fixed)
-    factor = max([f for f in (4, 2) if pair.smallest() >= f * _LEAST_SIZE * 8], default=1)
-    fit = _fit_binned(rest, transform, factor, attempt.degree)
-    same = attempt.fit if factor == 1 else _fit_binned(pair, transform, factor, attempt.degree)
-    moved = _apart(fit.transform, same.transform, shapes[0])
+    # On all pixels: what is left of a binned one has its middle elsewhere.
+    fit = _fit_binned(rest, transform, 1, attempt.degree)
+    moved = _apart(fit.transform, transform, shapes[0])
     sigma = _sigma(replace(attempt, fit=fit))
     if fit.converged and moved <= max(_MOVED * sigma, _LEAST_MOVED) and fit.score >= attempt.limit:
         return attempt

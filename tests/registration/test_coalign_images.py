@@ -634,6 +634,13 @@ def test_gaps_and_hot_pixels_of_the_detector_do_not_capture_fits():
     assert center_error(found) < 0.05
 
 
+@pytest.mark.slow
+def test_large_images_with_nothing_fixed_are_taken_whole():
+    """What is dark or bright at the same place by chance is no matter of the detector: there is no warning."""
+    image, reference, true = benchmark("truth").solar_pair(0, 30, size=1200, shift=(4.3, -2.6))
+    assert center_error(coalign(image, reference), true) < 0.005
+
+
 def test_one_field_stop_before_two_suns_is_no_alignment():
     image, reference = moved(3)[0], moved(4)[0]
     y, x = np.indices(image.shape) - 99.5
