@@ -8,6 +8,7 @@ from scipy.ndimage import binary_erosion
 from astropy.table import Table
 
 from esis_ndcube.quality._cube import check, field_stop, filtered
+from esis_ndcube.registration._image_inputs import parse_image
 from esis_ndcube.utils.arrays import invalid_pixels, plain_arrays
 
 __all__ = ["image_shift", "pair_offset", "tile_residual"]
@@ -18,9 +19,9 @@ _EROSION = 12
 _REACH = 3
 
 
-def tile_residual(cube):
+def tile_residual(cube, reference=None):
     """
-    Misalignment of every pair of channels that is left in small tiles.
+    Misalignment that is left in small tiles, of every pair of channels of a cube or of two images.
 
     Images are filtered by `~esis_ndcube.registration.log_difference_of_gaussians` (1 and 8 pixels), cut into tiles of
     128 pixels every 96 pixels inside of the field stop, and each tile is shifted to the maximum of its
@@ -45,19 +46,24 @@ def tile_residual(cube):
 
     Parameters
     ----------
-    cube : `~esis_ndcube.ESISLevel3Cube`
-        Shape (time, channel, y, x).
+    cube : `~esis_ndcube.ESISLevel3Cube` or array-like
+        Shape (time, channel, y, x); or an image of shape (y, x), as
+        `~esis_ndcube.registration.coalign_images` takes them, that was aligned with the reference and lies on its
+        pixels.
+    reference : array-like, optional
+        The other of two images.
 
     Returns
     -------
     `~astropy.table.Table`
         A row per exposure, pair and tile: ``frame_number``, ``first``, ``second``, ``x``, ``y`` (center of the tile),
-        ``dx``, ``dy`` in pixels: how far the second channel lies from the first.
+        ``dx``, ``dy`` in pixels: how far the second channel lies from the first. Of two images only the last four, and
+        how far the image lies from the reference.
 
     Raises
     ------
     ValueError
-        If the cube does not have all four axes, or no flags.
+        If the cube does not have all four axes, or no flags, or the images are not of one shape.
 
     Examples
     --------
@@ -67,9 +73,23 @@ def tile_residual(cube):
     >>> tiles = tile_residual(ESISLevel3Cube.read("l3.fits"))  # doctest: +SKIP
     >>> float(np.sqrt(np.mean(tiles["dx"] ** 2 + tiles["dy"] ** 2)))  # doctest: +SKIP
     0.16
+
+    Of two images:
+
+    >>> from scipy.ndimage import gaussian_filter
+    >>> from esis_ndcube import coalign
+    >>> scene = np.exp(4 * gaussian_filter(np.random.default_rng(1).normal(size=(310, 310)), 2))
+    >>> image, reference = scene[5:305, 8:308], scene[:300, :300]
+    >>> tiles = tile_residual(coalign(image, reference).apply(image)[0], reference)
+    >>> len(tiles), bool(np.abs(tiles["dx"]).max() < 0.02)
+    (1, True)
     """
+    if reference is not None:
+        names, pairs = (), [_image_pair(cube, reference)]
+    else:
+        names, pairs = ("frame_number", "first", "second"), _pairs(cube)
     rows = []
-    for head, first, second, inside in _pairs(cube):
+    for head, first, second, inside in pairs:
         for y in range(0, inside.shape[0] - _TILE + 1, _STEP):
             for x in range(0, inside.shape[1] - _TILE + 1, _STEP):
                 tile = slice(y, y + _TILE), slice(x, x + _TILE)
@@ -78,7 +98,7 @@ def tile_residual(cube):
                 dx, dy = image_shift(first[tile], second[tile])
                 if np.isfinite(dx):
                     rows.append((*head, x + (_TILE - 1) / 2, y + (_TILE - 1) / 2, dx, dy))
-    return Table(rows=rows or None, names=("frame_number", "first", "second", "x", "y", "dx", "dy"))
+    return Table(rows=rows or None, names=(*names, "x", "y", "dx", "dy"))
 
 
 def pair_offset(cube):
@@ -139,6 +159,19 @@ def _pairs(cube):
             inside = stops[i] & stops[j]
             if images[i] is not None and images[j] is not None and inside.any():
                 yield (int(frame_number), int(cube.channel[i]), int(cube.channel[j])), images[i], images[j], inside
+
+
+def _image_pair(image, reference):
+    """The same of two images."""
+    first, second = parse_image(reference, "a reference"), parse_image(image, "an image")
+    if first.data.shape != second.data.shape:
+        msg = (
+            f"got an image of shape {second.data.shape} and a reference of shape {first.data.shape}, expected one on "
+            f"the pixels of the other: coalign(image, reference).apply(image)[0]"
+        )
+        raise ValueError(msg)
+    inside = binary_erosion(first.valid & second.valid, iterations=_EROSION)
+    return (), *(filtered(one.data, one.valid) for one in (first, second)), inside
 
 
 @plain_arrays("first", "second", "inside")

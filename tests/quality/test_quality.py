@@ -163,6 +163,25 @@ def test_tile_residual_of_a_gradient(scene):
     assert np.ptp(tiles["dx"]) > 0.3
 
 
+def test_tile_residual_of_two_images(scene):
+    """The channels of a cube, given as images."""
+    reference, image = scene.image(340), scene.image(340, 0.4)
+    tiles = tile_residual(image, reference)
+    assert tiles.colnames == ["x", "y", "dx", "dy"]
+    of_cube = tile_residual(level3(np.array([[reference, image]])))
+    for name in tiles.colnames:
+        inner = {(row["x"], row["y"]): row[name] for row in of_cube}
+        for row in tiles:
+            # The cube is of single precision.
+            assert row[name] == pytest.approx(inner[row["x"], row["y"]], abs=1e-4)
+    # Smaller than a tile.
+    assert not len(tile_residual(image[:100, :100], reference[:100, :100]))
+    masked = np.where(np.arange(340) < 170, image, np.nan)
+    assert set(tile_residual(masked, reference)["x"]) < set(tiles["x"])
+    with pytest.raises(ValueError, match="expected one on the pixels of the other"):
+        tile_residual(image[1:], reference)
+
+
 def test_tile_residual_with_noise(scene):
     """Photon noise of some 20 photons scatters the tiles, but does not bias them."""
     rng = np.random.default_rng(2)
