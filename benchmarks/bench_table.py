@@ -11,7 +11,7 @@ from bench_methods import Stopped
 from astropy.table import Table
 
 import esis_ndcube
-from esis_ndcube.registration.correlate import _marked, _pass
+from esis_ndcube.registration.correlate import _marked_pair, _pass
 
 _SLOW = 1.0  # seconds; slower fits are not repeated
 _TASKS = "sun", "channel"
@@ -173,8 +173,9 @@ def one_pass(problem, *, repeats=5):
         moved = map_coordinates(image, (row, column), order=1)
         return sobel(moved, 0), sobel(moved, 1)
 
-    images = _marked(image, valid, border=1), _marked(reference, mask, border=0)
-    functions = {"ours, with its sums": lambda: _pass(*images, problem.start, 1), "scipy": with_scipy}
+    marked, moving = _marked_pair(reference, image, mask, valid)
+    free = np.ones(problem.start.coefficients.size, dtype=bool)
+    functions = {"ours, with its sums": lambda: _pass(moving, marked, problem.start, 1, free), "scipy": with_scipy}
     try:
         import cv2
     except ImportError:

@@ -52,7 +52,8 @@ def parse_image(given, name):
         msg = f"got {name} of shape {data.shape} and type {data.dtype}, expected real numbers with axes (y, x)"
         raise ValueError(msg)
     # Double precision keeps faint structures on a bright ground, and what single precision does not hold.
-    data = data.astype(np.float64 if data.dtype.itemsize > 2 and data.dtype != np.float32 else np.float32)
+    single = data.dtype.itemsize <= 2 or (data.dtype.kind == "f" and data.dtype.itemsize == 4)
+    data = data.astype(np.float32 if single else np.float64)
     for bad in (parse_mask(mask), masked):
         if bad is not None:
             data[np.broadcast_to(np.asarray(bad), data.shape)] = np.nan

@@ -353,7 +353,7 @@ def _prepare(image, valid, widths):
     outline = _outline(valid)
     if widths is None:
         level, spread = np.mean(image, where=valid, dtype=float), np.std(image, where=valid, dtype=float)
-        plain = np.where(valid, (image - level) / spread, 0).astype(np.float32)
+        plain = np.where(valid, np.subtract(image, level, dtype=np.float64) / spread, 0).astype(np.float32)
         if outline is not valid:
             near = gaussian_filter(plain, 1) / np.maximum(gaussian_filter(valid.astype(np.float32), 1), 1e-3)
             plain = np.where(outline & ~valid, near, plain)

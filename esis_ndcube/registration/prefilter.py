@@ -73,10 +73,10 @@ def filtered_everywhere(image, finite, fine, coarse):
         return np.zeros(image.shape, dtype=np.float32)
     level = max(_median(image, finite), 0.0)
     # A median of nothing but noise would leave the logarithm unbounded.
-    largest = float(np.max(np.abs(image), where=finite, initial=0))
+    largest = max(float(np.max(image, where=finite, initial=0)), -float(np.min(image, where=finite, initial=0)))
     base = level + max(_FLOOR * level, 1e-3 * largest) or 1.0
     # About the median, single precision keeps faint structures on a bright ground; and it holds no larger numbers.
-    relative = np.where(finite, (image - level) / base, 0).astype(np.float32, copy=False)
+    relative = np.where(finite, np.subtract(image, level, dtype=np.float64) / base, 0).astype(np.float32)
     key = np.packbits(finite).tobytes()
     weight = _weight(key, finite.shape, _pair(fine))
     smooth = _blur(relative, fine) / np.where(weight < _LEAST_WEIGHT, 1, weight)
@@ -89,7 +89,7 @@ def filtered_everywhere(image, finite, fine, coarse):
 def _median(image, finite):
     """Median, of a large image that of every third row and column, which takes a tenth of the time."""
     step = 3 if image.size > _LARGE and finite[::3, ::3].any() else 1
-    return float(np.median(image[::step, ::step][finite[::step, ::step]]))
+    return float(np.median(image[::step, ::step][finite[::step, ::step]].astype(np.float64)))
 
 
 def _pair(sigma):

@@ -748,6 +748,8 @@ NO_DATA = {
     "registration.correlate.Fit",
     "registration.image_alignment.ImageAlignment",
     "registration.image_alignment.ImageAlignment.corrected_wcs",
+    "registration._errors.Misfit",
+    "registration._errors.Misfit.binned",
     "registration.joint.Joint",
     "registration.joint.Joint.predict",
     "registration.transform.PolynomialTransform",

@@ -117,7 +117,7 @@ def test_demo_of_a_field_that_is_too_small(tmp_path):
     with warnings.catch_warnings():
         for message in FAULTS:
             warnings.filterwarnings("ignore", message=f".*{message}")
-        demo = run_demo(tmp_path, n_exposures=2, size=8, seed=1, workers=1)
+        demo = run_demo(tmp_path, n_exposures=2, size=10, seed=1, workers=1)
     assert sum(not a.converged for a in demo.cube.alignment.flat) > 2
     assert demo.path == tmp_path / "l3.fits"
     assert demo.flight_file.read_text() == demo.simulated.flight.toml
