@@ -12,6 +12,10 @@ __all__ = ["log_difference_of_gaussians"]
 _FLOOR = 0.2
 _TRUNCATE = 3.0
 _LARGE = 100_000
+# Weights of larger images, in pixels, are not kept.
+_KEPT = 4_000_000
+# So many rows are converted at once.
+_ROWS = 64
 # What sees less of the image than this has no value.
 _LEAST_WEIGHT = 1e-3
 
@@ -76,14 +80,26 @@ def filtered_everywhere(image, finite, fine, coarse):
     largest = max(float(np.max(image, where=finite, initial=0)), -float(np.min(image, where=finite, initial=0)))
     base = level + max(_FLOOR * level, 1e-3 * largest) or 1.0
     # About the median, single precision keeps faint structures on a bright ground; and it holds no larger numbers.
-    relative = np.where(finite, np.subtract(image, level, dtype=np.float64) / base, 0).astype(np.float32)
+    relative = np.empty(image.shape, dtype=np.float32)
+    for start in range(0, len(image), _ROWS):
+        rows = slice(start, start + _ROWS)
+        above = np.zeros(image[rows].shape)
+        np.subtract(image[rows], level, out=above, where=finite[rows], dtype=np.float64)
+        relative[rows] = above / base
     key = np.packbits(finite).tobytes()
-    weight = _weight(key, finite.shape, _pair(fine))
-    smooth = _blur(relative, fine) / np.where(weight < _LEAST_WEIGHT, 1, weight)
-    logarithm = np.log1p(np.maximum(smooth, np.float32(-level / base)))
-    known = _weight(key, finite.shape, _pair(coarse))
-    background = _blur(np.where(finite, logarithm, 0), coarse) / np.where(known < _LEAST_WEIGHT, 1, known)
-    return logarithm - background
+    weigh = _weight if finite.size <= _KEPT else _weight.__wrapped__
+    logarithm = _blur(relative, fine)
+    logarithm /= _safe(weigh(key, finite.shape, _pair(fine)))
+    np.maximum(logarithm, np.float32(-level / base), out=logarithm)
+    np.log1p(logarithm, out=logarithm)
+    background = _blur(np.where(finite, logarithm, 0), coarse)
+    background /= _safe(weigh(key, finite.shape, _pair(coarse)))
+    logarithm -= background
+    return logarithm
+
+
+def _safe(weight):
+    return np.where(weight < _LEAST_WEIGHT, 1, weight)
 
 
 def _median(image, finite):
