@@ -211,13 +211,10 @@ def _opposite(image, dy, dx):
 
 def _preselect(work, sigma, noise):
     """Pixels that are at all above one of the pairs beside them: few, and cheap to find."""
-    floor, slope = (np.float32(value) for value in noise)
-    low = _opposite(work, *_STEPS[0])
-    for step in _STEPS[1:]:
-        np.minimum(low, _opposite(work, *step), out=low)
-    excess = work[1:-1, 1:-1] - low
+    from esis_ndcube.level1._despike_kernel import preselect
+
     suspects = np.zeros(work.shape, dtype=bool)
-    suspects[1:-1, 1:-1] = excess > np.float32(sigma) * np.sqrt(floor + slope * np.maximum(low, 0))
+    preselect(work, np.float32(sigma), *map(np.float32, noise), suspects)
     return suspects
 
 
@@ -297,7 +294,8 @@ def _windows(work, where):
 
 def _around(where, radius):
     """Rows and columns of squares around chosen pixels."""
-    y, x = np.nonzero(where)
+    # On the flat array, which takes a fifteenth of the time of nonzero in two dimensions.
+    y, x = np.divmod(np.flatnonzero(where), where.shape[1])
     offsets = np.arange(-radius, radius + 1)
     return y[:, np.newaxis, np.newaxis] + offsets[:, np.newaxis], x[:, np.newaxis, np.newaxis] + offsets
 

@@ -24,14 +24,14 @@ class Frame:
         rows, columns = image.shape
         y, x = np.ogrid[:rows, :columns]
         inside = line_region(flight, pose.channel, pose.line, x, y, margin=_MARGIN)
-        where = np.nonzero(inside)
         # Pixels of the field of view, whether they are valid or not.
-        self.n_field = len(where[0])
-        if not len(where[0]):
+        self.n_field = int(np.count_nonzero(inside))
+        if not self.n_field:
             self.box, self.image, self.valid = (slice(0, 0),) * 2, image[:0, :0], inside[:0, :0]
             return
         # Only the line's part of the detector is filtered.
-        self.box = tuple(slice(int(i.min()), int(i.max()) + 1) for i in where)
+        lines = (np.flatnonzero(inside.any(axis=axis)) for axis in (1, 0))
+        self.box = tuple(slice(int(i[0]), int(i[-1]) + 1) for i in lines)
         self.image = np.asarray(image[self.box], dtype=np.float32)
         self.valid = inside[self.box] & ~np.asarray(bad[self.box]) & np.isfinite(self.image)
         self.valid &= lit_region(self.image, self.valid)
