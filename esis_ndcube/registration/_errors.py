@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.special import fdtrc
 
-from esis_ndcube.registration.transform import exponents
+from esis_ndcube.registration.transform import exponents, point_covariances
 
 # Blocks of this many pixels of the reference are taken for independent: several times what the filter correlates.
 # Small images have smaller ones, so that there are this many for each polynomial term.
@@ -49,7 +49,7 @@ class Misfit:
 
     @property
     def significant(self):
-        """Whether so much would hardly come from noise (`bool`)."""
+        """Whether noise alone would hardly give such a statistic (`bool`)."""
         return bool(self.probability < _IMPROBABLE)
 
     def binned(self, factor):
@@ -160,7 +160,6 @@ def _misfit(residual, products, terms, new, jacobian, weights, degree):
     # All of the step, because the lower terms give way to the new ones; in pixels of the image.
     change = terms @ step.reshape(2, -1).T @ jacobian.T
     turned = np.kron(jacobian, np.eye(terms.shape[1]))
-    covariance = (turned @ covariance @ turned.T).reshape(2, terms.shape[1], 2, terms.shape[1])
-    noise = sum(np.einsum("bi,ij,bj->b", terms, covariance[k, :, k], terms) for k in (0, 1))
+    noise = np.trace(point_covariances(terms, turned @ covariance @ turned.T), axis1=1, axis2=2)
     excess = np.average((change**2).sum(axis=1) - noise, weights=weights)
     return Misfit(degree, statistic, float(fdtrc(count, blocks - count, statistic)), float(np.sqrt(max(excess, 0.0))))

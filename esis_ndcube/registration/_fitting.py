@@ -10,7 +10,7 @@ from esis_ndcube.registration.correlate import correlation, maximize_correlation
 from esis_ndcube.registration.joint import carried
 from esis_ndcube.registration.reference import pixel_size
 from esis_ndcube.registration.search import coarse_search
-from esis_ndcube.registration.transform import PolynomialTransform
+from esis_ndcube.registration.transform import PolynomialTransform, stretch_and_turn
 
 __all__ = ["align_exposure", "carry_exposure"]
 
@@ -225,7 +225,7 @@ def _alignment(start, fit, transform, stage, name, factor, *, least, possible):
         trouble = f"score {fit.score:.3f} is too low"
     if trouble is None and fit.n_pixels < _LEAST_OVERLAP * possible:
         trouble = f"only {fit.n_pixels} of about {possible:.0f} pixels overlap"
-    if trouble is None and _stretch(transform, start) > _MAX_STRETCH:
+    if trouble is None and stretch_and_turn(start.transform, transform)[0] > _MAX_STRETCH:
         trouble = "shape is far from the pose's"
     return replace(
         start,
@@ -242,10 +242,3 @@ def _alignment(start, fit, transform, stage, name, factor, *, least, possible):
         reference_covariance=None,
         misfit=fit.misfit and fit.misfit.binned(1 / factor),
     )
-
-
-def _stretch(transform, start):
-    """Largest change of length between two maps at the middle of the grid, relative."""
-    x, y = start.transform.origin
-    change = np.linalg.solve(start.transform.jacobian(x, y), transform.jacobian(x, y))
-    return np.abs(np.linalg.svd(change, compute_uv=False) - 1).max()

@@ -12,7 +12,7 @@ from astropy.wcs import WCS
 
 from esis_ndcube.registration._errors import Misfit
 from esis_ndcube.registration._gwcs import alignment_gwcs
-from esis_ndcube.registration.transform import PolynomialTransform, center_and_scale
+from esis_ndcube.registration.transform import PolynomialTransform, center_and_scale, point_covariances
 from esis_ndcube.utils.arrays import plain_array, plain_arrays
 from esis_ndcube.wcs._digits import write_all_digits
 from esis_ndcube.wcs._sun import wrap
@@ -283,9 +283,7 @@ class Alignment:
             covariance = covariance + self.reference_covariance
         transform = self.transform
         terms = transform.terms(*np.broadcast_arrays(x, y))
-        n = terms.shape[-1]
-        blocks = covariance.reshape(2, n, 2, n)
-        detector = np.einsum("...k,ikjl,...l->...ij", terms, blocks, terms, optimize=True)
+        detector = point_covariances(terms, covariance)
         # From the detector to the grid, and from its pixels to the sky.
         to_sky = sky_scale(self.grid) @ np.linalg.inv(transform.jacobian(x, y))
         variances = np.einsum("...ia,...ab,...ib->...i", to_sky, detector, to_sky)

@@ -22,6 +22,9 @@ from esis_ndcube.registration.transform import (
     center_and_scale,
     exponents,
     nearest_transform,
+    point_covariances,
+    rms_distance,
+    stretch_and_turn,
     unbinned,
 )
 
@@ -457,35 +460,22 @@ def _judged(pair, fit, start, degree):
 
 def _is_far(start, transform):
     """Whether a map is stretched or turned against another by too much."""
-    x, y = transform.origin
-    change = np.linalg.solve(start.jacobian(x, y), transform.jacobian(x, y))
-    stretch = np.abs(np.linalg.svd(change, compute_uv=False) - 1).max()
-    turn = np.arctan2(change[1, 0] - change[0, 1], change[0, 0] + change[1, 1])
+    stretch, turn = stretch_and_turn(start, transform)
     return stretch > _MAX_STRETCH or abs(turn) > _MAX_TURN
-
-
-def _points(shape):
-    return sample_pixels(shape, _POINTS)
 
 
 def _sigma(attempt):
     """Stated error of a map, RMS over the overlap in pixels of the image, both coordinates together."""
     transform, (reference, image) = attempt.fit.transform, attempt.pair.images
-    x, y = _points(reference.data.shape)
+    x, y = sample_pixels(reference.data.shape, _POINTS)
     u, v = transform(x, y)
     rows, columns = image.data.shape
     inside = (u > 0) & (v > 0) & (u < columns - 1) & (v < rows - 1)
     if not inside.any():
         return np.inf
     terms = transform.terms(x, y)[inside]
-    blocks = attempt.fit.covariance.reshape(2, terms.shape[1], 2, terms.shape[1])
-    return float(np.sqrt(sum(np.einsum("pi,ij,pj->p", terms, blocks[k, :, k], terms).mean() for k in (0, 1))))
-
-
-def _apart(one, other, shape):
-    """RMS distance of two maps in pixels of the image."""
-    x, y = _points(shape)
-    return float(np.sqrt(np.mean(np.sum(np.subtract(one(x, y), other(x, y)) ** 2, axis=0))))
+    variances = np.trace(point_covariances(terms, attempt.fit.covariance), axis1=1, axis2=2)
+    return float(np.sqrt(variances.mean()))
 
 
 def _off_the_detector(attempt, start):
@@ -505,7 +495,7 @@ def _off_the_detector(attempt, start):
     rest = pair.where(~fixed, ~fixed)
     # On all pixels: what is left of a binned one has its middle elsewhere.
     fit = _fit_binned(rest, transform, 1, attempt.degree)
-    moved = _apart(fit.transform, transform, shapes[0])
+    moved = rms_distance(fit.transform, transform, *sample_pixels(shapes[0], _POINTS))
     sigma = _sigma(replace(attempt, fit=fit))
     if fit.converged and moved <= max(_MOVED * sigma, _LEAST_MOVED) and fit.score >= attempt.limit:
         return attempt

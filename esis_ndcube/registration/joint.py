@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from esis_ndcube.registration._image_inputs import sample_pixels
-from esis_ndcube.registration.transform import PolynomialTransform, nearest_transform
+from esis_ndcube.registration.transform import PolynomialTransform, nearest_transform, rms_distance
 
 __all__ = ["Joint", "fit_joint"]
 
@@ -165,7 +165,7 @@ def fit_joint(alignments, *, reference_channel):
         static[number], chi_square[number] = fitted.static, fitted.chi_square
         for t, transform in fitted.transforms.items():
             motion[t, channel] = fitted.motions[t]
-            residual[t, channel] = _distance(transform, before[t].transform, x, y)
+            residual[t, channel] = rms_distance(transform, before[t].transform, x, y)
             changes = {"transform": transform, "covariance": fitted.covariances[t], "misfit": None}
             if channel != anchor:
                 changes["reference_covariance"] = carried(anchored.transforms[t], transform, anchored.covariances[t])
@@ -315,7 +315,3 @@ def _motion_basis(static):
                 basis[row, place[i, j - 1], 1] += value * j / static.scale
                 basis[row, place[i + 1, j - 1], 2] += value * j
     return basis.reshape(-1, 3)
-
-
-def _distance(a, b, x, y):
-    return float(np.sqrt(np.mean(np.sum(np.subtract(a(x, y), b(x, y)) ** 2, axis=0))))

@@ -369,6 +369,25 @@ def nearest_transform(x, y, target, like):
     return PolynomialTransform(coefficients, like.origin, like.scale)
 
 
+def rms_distance(one, other, x, y):
+    """RMS distance of two maps at points, in pixels of the image."""
+    return float(np.sqrt(np.mean(np.sum(np.subtract(one(x, y), other(x, y)) ** 2, axis=0))))
+
+
+def stretch_and_turn(before, after):
+    """Largest change of length (relative) and the turn (radian) between two maps, at the origin of the first."""
+    x, y = before.origin
+    change = np.linalg.solve(before.jacobian(x, y), after.jacobian(x, y))
+    stretch = np.abs(np.linalg.svd(change, compute_uv=False) - 1).max()
+    return stretch, np.arctan2(change[1, 0] - change[0, 1], change[0, 0] + change[1, 1])
+
+
+def point_covariances(terms, covariance):
+    """Covariances of (u, v), shape (..., 2, 2), from the terms at points and the covariance of the coefficients."""
+    n = terms.shape[-1]
+    return np.einsum("...k,ikjl,...l->...ij", terms, covariance.reshape(2, n, 2, n), terms, optimize=True)
+
+
 def binned(transform, factor, corner=(0, 0)):
     """The same map between binned pixels; those of the image count from a corner."""
     shift = (factor - 1) / 2
