@@ -24,6 +24,7 @@ from esis_ndcube import ESIS_1, ESISLevel1Cube, Flight, coalign
 from esis_ndcube.field_stop.region import line_region
 from esis_ndcube.registration import _frame, fit_joint
 from esis_ndcube.registration import reference as reference_module
+from esis_ndcube.registration.transform import point_covariances
 from esis_ndcube.simulate import simulate_flight
 
 _STEP = 24  # grid pixels between the points at which errors are taken
@@ -121,9 +122,7 @@ class Truth:
             covariance = covariance + alignment.reference_covariance
         terms = alignment.transform.terms(x, y)
         off = terms @ np.linalg.lstsq(terms, (np.array(alignment.transform(x, y)) - true).T, rcond=None)[0]
-        n = terms.shape[1]
-        blocks = covariance.reshape(2, n, 2, n)
-        variances = np.stack([np.einsum("pi,ij,pj->p", terms, blocks[k, :, k], terms) for k in (0, 1)], axis=1)
+        variances = np.diagonal(point_covariances(terms, covariance), axis1=1, axis2=2)
         return float(np.mean(off**2 / variances))
 
     def _seen(self, alignment, anchor, x, y, doppler):

@@ -7,35 +7,13 @@ The image was interpolated linearly, and the derivative of the interpolant was t
 import numba
 import numpy as np
 
-N_SCALARS = 6
-_PIECE = 256
+from esis_ndcube.registration._kernel import _FLAGS, _PIECE, _ZERO, N_SCALARS, _add_scalars, _fold, framed
+
+__all__ = ["framed", "moments"]
+
+# The first five as the kernel of now has them.
 _GU, _GV, _W, _R, _GOOD, _FU, _FV = range(7)
-_FLAGS = {"contract", "reassoc", "nsz"}
-_ZERO, _ONE, _NAN = np.float32(0), np.float32(1), np.float32(np.nan)
-
-
-@numba.njit(cache=True, nogil=True)
-def framed(image, valid, level, border):
-    """
-    Copy of a float32 image less a level, with NaN where it is not valid (uint8) or not finite and in a border.
-
-    NaN marks what does not count, because it spreads to everything that is interpolated from it. Without the level
-    sums of squares keep their precision.
-    """
-    rows, columns = image.shape
-    result = np.empty((rows + 2 * border, columns + 2 * border), dtype=np.float32)
-    for y in range(-border, rows + border):
-        if y < 0 or y >= rows:
-            result[y + border] = np.nan
-            continue
-        result[y + border, :border] = np.nan
-        result[y + border, border + columns :] = np.nan
-        for x in range(columns):
-            value = image[y, x] - level
-            # False for NaN and infinity.
-            good = valid[y, x] != 0 and value - value == _ZERO
-            result[y + border, x + border] = value if good else _NAN
-    return result
+_ONE = np.float32(1)
 
 
 @numba.njit(cache=True, nogil=True, fastmath=_FLAGS, error_model="numpy")
@@ -94,17 +72,6 @@ def moments(image, reference, coefficients, origin, scale):
 
 
 @numba.njit(nogil=True, fastmath=_FLAGS, inline="always")
-def _fold(coefficients, yy, curve):
-    """Fold the powers of Y in: what is left for a row are polynomials in X alone."""
-    degree = coefficients.shape[1] - 1
-    curve[:] = 0.0
-    for i in range(degree + 1):
-        for j in range(degree - i, -1, -1):
-            curve[0, i] = curve[0, i] * yy + coefficients[0, i, j]
-            curve[1, i] = curve[1, i] * yy + coefficients[1, i, j]
-
-
-@numba.njit(nogil=True, fastmath=_FLAGS, inline="always")
 def _sample(flat, shape, curve, start, step, n, work, index, four):
     """Interpolate the image and its gradient along a curve; 0 where they or the reference are NaN."""
     height, width = shape
@@ -142,27 +109,6 @@ def _sample(flat, shape, curve, start, step, n, work, index, four):
         work[_W, k] = w if good else _ZERO
         work[_R, k] = r if good else _ZERO
         work[_GOOD, k] = _ONE if good else _ZERO
-
-
-@numba.njit(nogil=True, fastmath=_FLAGS, inline="always")
-def _add_scalars(work, n, scalars):
-    """Add the sums that do not depend on the gradient; return how many pixels count."""
-    count = sw = sr = sww = srr = swr = _ZERO
-    for k in range(n):
-        w, r = work[_W, k], work[_R, k]
-        count += work[_GOOD, k]
-        sw += w
-        sr += r
-        sww += w * w
-        srr += r * r
-        swr += w * r
-    scalars[0] += count
-    scalars[1] += sw
-    scalars[2] += sr
-    scalars[3] += sww
-    scalars[4] += srr
-    scalars[5] += swr
-    return count
 
 
 @numba.njit(nogil=True, fastmath=_FLAGS, inline="always")

@@ -12,6 +12,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from esis_ndcube.registration import PolynomialTransform, coalign_images
+from esis_ndcube.registration.transform import point_covariances
 
 
 def shifted_pair(shift, photons, *, seed, size=400, smooth=2.5, contrast=0.25):
@@ -237,10 +238,8 @@ def mean_squares(found, true):
     size = found.image_shape[0]
     y, x = (a.ravel() for a in np.mgrid[8 : size - 8 : 16, 8 : size - 8 : 16].astype(float))
     u, v = found.transform(x, y)
-    terms = found.transform.terms(x, y)
-    blocks = found.covariance.reshape(2, terms.shape[1], 2, terms.shape[1])
-    variance = sum(np.einsum("pi,ij,pj->p", terms, blocks[k, :, k], terms).mean() for k in (0, 1))
-    return np.mean((u - x - true[0]) ** 2 + (v - y - true[1]) ** 2), variance
+    variances = np.trace(point_covariances(found.transform.terms(x, y), found.covariance), axis1=1, axis2=2)
+    return np.mean((u - x - true[0]) ** 2 + (v - y - true[1]) ** 2), variances.mean()
 
 
 def print_widths(arguments):

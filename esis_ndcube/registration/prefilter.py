@@ -86,20 +86,14 @@ def filtered_everywhere(image, finite, fine, coarse):
         above = np.zeros(image[rows].shape)
         np.subtract(image[rows], level, out=above, where=finite[rows], dtype=np.float64)
         relative[rows] = above / base
-    key = np.packbits(finite).tobytes()
-    weigh = _weight if finite.size <= _KEPT else _weight.__wrapped__
     logarithm = _blur(relative, fine)
-    logarithm /= _safe(weigh(key, finite.shape, _pair(fine)))
+    logarithm /= _weight(finite, fine)
     np.maximum(logarithm, np.float32(-level / base), out=logarithm)
     np.log1p(logarithm, out=logarithm)
     background = _blur(np.where(finite, logarithm, 0), coarse)
-    background /= _safe(weigh(key, finite.shape, _pair(coarse)))
+    background /= _weight(finite, coarse)
     logarithm -= background
     return logarithm
-
-
-def _safe(weight):
-    return np.where(weight < _LEAST_WEIGHT, 1, weight)
 
 
 def _median(image, finite):
@@ -125,10 +119,24 @@ def _gaussian(sigma):
     return (kernel / kernel.sum()).astype(np.float32)
 
 
+def _weight(finite, sigma):
+    """Blurred valid pixels, 1 where hardly any are near."""
+    if finite.size > _KEPT:
+        return _blurred(finite, sigma)
+    return _kept_weight(np.packbits(finite).tobytes(), finite.shape, _pair(sigma))
+
+
 @lru_cache(maxsize=24)
-def _weight(key, shape, sigma):
-    """Blurred valid pixels; they are the same for all exposures of a channel."""
-    valid = np.unpackbits(np.frombuffer(key, dtype=np.uint8), count=shape[0] * shape[1]).reshape(shape)
-    weight = _blur(valid.astype(np.float32), sigma)
+def _kept_weight(key, shape, sigma):
+    """The same from packed pixels; they are those of all exposures of a channel."""
+    weight = _blurred(
+        np.unpackbits(np.frombuffer(key, dtype=np.uint8), count=shape[0] * shape[1]).reshape(shape), sigma
+    )
     weight.setflags(write=False)
+    return weight
+
+
+def _blurred(finite, sigma):
+    weight = _blur(finite.astype(np.float32), sigma)
+    weight[weight < _LEAST_WEIGHT] = 1
     return weight
