@@ -1,0 +1,147 @@
+"""Two images that are to be aligned: binned, filtered, and with only some of their pixels."""
+
+from copy import copy
+
+import numpy as np
+from scipy.ndimage import gaussian_filter, maximum_filter1d, minimum_filter1d
+
+from esis_ndcube.registration._image_inputs import sample_pixels
+from esis_ndcube.registration.correlate import warp
+from esis_ndcube.registration.prefilter import filtered_everywhere
+from esis_ndcube.registration.reference import bin_image
+from esis_ndcube.registration.surface import chance_score, correlation_surface
+from esis_ndcube.registration.transform import PolynomialTransform, exponents, nearest_transform
+
+# A score is trusted if it is so many times the scatter of that of unrelated images, and so much in addition (squared)
+# for each coefficient, with which a fit follows chance: of 300 fits of unrelated images none came as high.
+_SIGNIFICANCE, _PER_COEFFICIENT = 5.0, 2.0
+# The filter sees the edge of what is valid from this many of its fine widths.
+_EDGE = 3.0
+# Fixed on the detector may be what stands out by so many standard deviations, or is darker than so much of the median,
+# in the same pixels of both images.
+_OUTLIER, _DARK = 4.0, 0.1
+
+
+class Pair:
+    """Both images, filtered on demand after binning."""
+
+    def __init__(self, image, reference, widths, start):
+        self.images = reference, image
+        # Image pixels per reference pixel; structures are compared at the resolution of the coarser one.
+        middle = ((n - 1) / 2 for n in reference.data.shape[::-1])
+        self.scale = float(np.sqrt(abs(np.linalg.det(start.jacobian(*middle)))))
+        coarser = max(1.0, 1 / self.scale)
+        self.widths = (None, None) if widths is None else (widths * coarser, widths * coarser * self.scale)
+        self.sign = 1
+        self._filtered = {}
+
+    def least_score(self, fit, degree):
+        """What the score of images without anything in common hardly reaches."""
+        reference, mask, warped, there = self.on_reference(fit.transform)
+        factor = np.sqrt(_SIGNIFICANCE**2 + _PER_COEFFICIENT * 2 * len(exponents(degree)))
+        return factor * chance_score(reference, warped, valid=mask & there)
+
+    def filtered(self, factor):
+        """Reference and image after binning: filtered, and which of their pixels are valid."""
+        if factor not in self._filtered:
+            reference, (image, valid) = (
+                _prepare(*bin_image(one.data, one.valid, factor), widths)
+                for one, widths in zip(self.images, self.widths, strict=True)
+            )
+            self._filtered[factor] = [reference, (self.sign * image, valid)]
+        return self._filtered[factor]
+
+    def where(self, reference, image):
+        """The pair with only the chosen pixels of both."""
+        result = copy(self)
+        result.images = self.images[0].where(reference), self.images[1].where(image)
+        result._filtered = {}
+        return result
+
+    def trimmed(self, transform):
+        """The pair without the pixels that only one of them has."""
+        reference, image = self.images
+        seen = _outline(image.valid), _outline(reference.valid)
+        return self.where(
+            _seen_through(transform, seen[0], reference.data.shape),
+            _seen_through(_nearly_inverse(transform, reference.data.shape), seen[1], image.data.shape),
+        )
+
+    def inverted(self):
+        """The pair with the negative of the image."""
+        result = copy(self)
+        result.sign = -self.sign
+        result._filtered = {}
+        return result
+
+    def fixed(self):
+        """Pixels that stand out, or are dark, in the same place of both images, and those whose filter sees them."""
+        chosen, reach = True, 1
+        dark = True
+        for (filtered, valid), one, widths in zip(self.filtered(1), self.images, self.widths, strict=True):
+            some = filtered[::4, ::4][valid[::4, ::4]]
+            spread = 1.4826 * np.median(np.abs(some - np.median(some))) if some.size else np.inf
+            chosen = chosen & valid & (np.abs(filtered) > _OUTLIER * spread)
+            if widths is not None:
+                dark = dark & (one.data < _DARK * np.median(one.data[::4, ::4][one.valid[::4, ::4]]))
+                reach = int(np.ceil(_EDGE * widths[0]))
+        chosen = chosen | dark if self.widths[0] is not None else chosen
+        return _spread(maximum_filter1d, chosen, reach) if chosen.any() else chosen
+
+    def smallest(self):
+        return min(n for one in self.images for n in one.data.shape)
+
+    def on_reference(self, transform):
+        """The filtered reference, which of its pixels are valid, and the same of the image on these pixels."""
+        (reference, mask), (image, valid) = self.filtered(1)
+        warped = warp(image, valid, transform, reference.shape)
+        there = np.isfinite(warped)
+        return reference, mask, np.where(there, warped, 0), there
+
+    def surface(self, transform, reach):
+        """`CorrelationSurface` about a solution."""
+        reference, mask, warped, there = self.on_reference(transform)
+        return correlation_surface(reference, warped, reach=reach, mask=mask, valid=there)
+
+
+def _seen_through(transform, valid, shape):
+    """Which pixels of a shape fall between valid ones."""
+    return np.isfinite(warp(valid.astype(np.float32), valid, transform, shape))
+
+
+def _nearly_inverse(transform, shape):
+    """The polynomial nearest to the inverse of a map of an image of a shape."""
+    x, y = sample_pixels(shape)
+    u, v = transform(x, y)
+    rows, columns = (max(float(np.ptp(a)), 1.0) for a in (v, u))
+    degree = max(transform.degree, 1)
+    like = PolynomialTransform(np.zeros((2, len(exponents(degree)))), (u.mean(), v.mean()), max(rows, columns) / 2)
+    return nearest_transform(u, v, (x, y), like)
+
+
+def _prepare(image, valid, widths):
+    outline = _outline(valid)
+    if widths is None:
+        level, spread = np.mean(image, where=valid, dtype=float), np.std(image, where=valid, dtype=float)
+        plain = np.where(valid, np.subtract(image, level, dtype=np.float64) / spread, 0).astype(np.float32)
+        if outline is not valid:
+            near = gaussian_filter(plain, 1) / np.maximum(gaussian_filter(valid.astype(np.float32), 1), 1e-3)
+            plain = np.where(outline & ~valid, near, plain)
+        return plain, outline
+    edge = max(int(np.ceil(_EDGE * widths[0])), 1)
+    return filtered_everywhere(image, valid, *map(float, widths)), _spread(minimum_filter1d, outline, edge)
+
+
+def _outline(valid):
+    """What is valid, with the small holes in it."""
+    if valid.all():
+        return valid
+    return valid | _spread(minimum_filter1d, _spread(maximum_filter1d, valid, 1), 1)
+
+
+def _spread(function, chosen, reach):
+    """Smallest or largest of pixels up to a reach along both axes; there are none outside."""
+    result = chosen.astype(np.uint8)
+    for axis in (0, 1):
+        result = function(result, 2 * reach + 1, axis=axis, mode="constant")
+    return result.astype(bool)
