@@ -173,6 +173,7 @@ def _descend(frame, levels, transform):
             mask=level.mask,
             valid=valid,
             min_pixels=_LEAST if level is levels[-1] else _LEAST_COARSE,
+            errors=level is levels[-1],
         )
         if np.isfinite(fit.score):
             transform = frame.from_binned(fit.transform, level.factor)

@@ -3,7 +3,7 @@
 from copy import copy
 
 import numpy as np
-from scipy.ndimage import gaussian_filter, maximum_filter1d, minimum_filter1d
+from scipy.ndimage import gaussian_filter
 
 from esis_ndcube.registration._image_inputs import sample_pixels
 from esis_ndcube.registration.correlate import warp
@@ -74,8 +74,8 @@ class Pair:
         result._filtered = {}
         return result
 
-    def fixed(self):
-        """Pixels that stand out, or are dark, in the same place of both images, and those whose filter sees them."""
+    def fixed(self, block):
+        """Blocks of pixels that stand out, or are dark, in the same place of both images, with what sees them."""
         chosen, reach = True, 1
         dark = True
         for (filtered, valid), one, widths in zip(self.filtered(1), self.images, self.widths, strict=True):
@@ -86,7 +86,13 @@ class Pair:
                 dark = dark & (one.data < _DARK * np.median(one.data[::4, ::4][one.valid[::4, ::4]]))
                 reach = int(np.ceil(_EDGE * widths[0]))
         chosen = chosen | dark if self.widths[0] is not None else chosen
-        return _spread(maximum_filter1d, chosen, reach) if chosen.any() else chosen
+        if not chosen.any():
+            return chosen
+        rows, columns = (n // block * block for n in chosen.shape)
+        chosen = _grown(chosen, reach)
+        inner = chosen[:rows, :columns].reshape(rows // block, block, columns // block, block)
+        inner[:] = inner.any(axis=(1, 3), keepdims=True)
+        return chosen
 
     def smallest(self):
         return min(n for one in self.images for n in one.data.shape)
@@ -129,19 +135,23 @@ def _prepare(image, valid, widths):
             plain = np.where(outline & ~valid, near, plain)
         return plain, outline
     edge = max(int(np.ceil(_EDGE * widths[0])), 1)
-    return filtered_everywhere(image, valid, *map(float, widths)), _spread(minimum_filter1d, outline, edge)
+    return filtered_everywhere(image, valid, *map(float, widths)), _shrunk(outline, edge)
 
 
 def _outline(valid):
     """What is valid, with the small holes in it."""
     if valid.all():
         return valid
-    return valid | _spread(minimum_filter1d, _spread(maximum_filter1d, valid, 1), 1)
+    return valid | _shrunk(_grown(valid, 1), 1)
 
 
-def _spread(function, chosen, reach):
-    """Smallest or largest of pixels up to a reach along both axes; there are none outside."""
-    result = chosen.astype(np.uint8)
-    for axis in (0, 1):
-        result = function(result, 2 * reach + 1, axis=axis, mode="constant")
-    return result.astype(bool)
+def _grown(chosen, reach, *, outside=False):
+    """Pixels with a chosen one up to a reach away along both axes."""
+    from esis_ndcube.registration._blur import grown
+
+    return grown(chosen, reach, outside)
+
+
+def _shrunk(chosen, reach):
+    """Pixels with nothing but chosen ones up to a reach along both axes; there are none outside."""
+    return ~_grown(~chosen, reach, outside=True)

@@ -89,7 +89,18 @@ class _State:
 
 @plain_arrays("reference", "image", "mask", "valid")
 def maximize_correlation(
-    reference, image, start, *, mask, valid, degree=None, stride=1, tolerance=0.005, max_iterations=30, min_pixels=200
+    reference,
+    image,
+    start,
+    *,
+    mask,
+    valid,
+    degree=None,
+    stride=1,
+    tolerance=0.005,
+    max_iterations=30,
+    min_pixels=200,
+    errors=True,
 ):
     """
     Fit the transform that makes an image look most like a reference.
@@ -127,6 +138,8 @@ def maximize_correlation(
         Largest number of passes.
     min_pixels : `int`, optional
         Fewest pixels in the overlap that make a fit.
+    errors : `bool`, optional
+        Whether to estimate the covariance and the misfit; about as long as a pass. Without, they are NaN and None.
 
     Returns
     -------
@@ -167,7 +180,7 @@ def maximize_correlation(
             start, relaxation = fit.transform, factor
     fit, _ = _climb(reference, image, start, free, stride, relaxation, tolerance=tolerance, **options)
     fit = replace(fit, iterations=fit.iterations + passes)
-    if not np.isfinite(fit.score):
+    if not (errors and np.isfinite(fit.score)):
         return fit
     covariance, misfit = block_statistics(reference[0], image, fit.transform, degree)
     return replace(fit, covariance=covariance, misfit=misfit)

@@ -47,6 +47,8 @@ _MAX_SIGMA = 1.0
 # A map that moves by so many standard deviations, and more than this in pixels, when what is fixed on the detector is
 # left out, was drawn by it.
 _MOVED, _LEAST_MOVED = 3.0, 0.02
+# Whether it does is seen on binned pixels where both images have so many rows and columns.
+_LARGE = 1024
 # A start that stretches one direction by so many times the other is no image.
 _LARGEST_CONDITION = 1e6
 # Points along each axis at which maps are compared.
@@ -284,11 +286,11 @@ def _best(pair, start, degree):
 def _attempt(pair, start, degree, factors):
     transform = start
     for factor in factors:
-        fit = _fit_binned(pair, transform, factor, min(degree, 1))
+        fit = _fit_binned(pair, transform, factor, min(degree, 1), errors=False)
         if fit.converged:
             transform = fit.transform
     if transform is start:
-        fit = _fit_binned(pair, start, 1, degree)
+        fit = _fit_binned(pair, start, 1, degree, errors=False)
         if not fit.converged:
             return _Attempt(pair, degree, fit, np.inf, fit.reason)
         transform = fit.transform
@@ -352,12 +354,13 @@ def _off_the_detector(attempt, start):
     shapes = [one.data.shape for one in pair.images]
     if shapes[0] != shapes[1]:
         return attempt
-    fixed = pair.fixed()
+    factor = 2 if pair.smallest() >= _LARGE else 1
+    # In whole blocks: what is left of a binned pixel has its middle elsewhere.
+    fixed = pair.fixed(factor)
     if not fixed.any():
         return attempt
     rest = pair.where(~fixed, ~fixed)
-    # On all pixels: what is left of a binned one has its middle elsewhere.
-    fit = _fit_binned(rest, transform, 1, attempt.degree)
+    fit = _fit_binned(rest, transform, factor, attempt.degree)
     moved = rms_distance(fit.transform, transform, *sample_pixels(shapes[0], _POINTS))
     sigma = _sigma(replace(attempt, fit=fit))
     if fit.converged and moved <= max(_MOVED * sigma, _LEAST_MOVED) and fit.score >= attempt.limit:
@@ -371,17 +374,17 @@ def _off_the_detector(attempt, start):
     return other
 
 
-def _fit_binned(pair, start, factor, degree):
+def _fit_binned(pair, start, factor, degree, *, errors=True):
     (reference, mask), (image, valid) = pair.filtered(factor)
     # In pixels of the image, which may be much finer than what it is compared with.
     options = {"mask": mask, "valid": valid, "min_pixels": _LEAST, "tolerance": _TOLERANCE * max(pair.scale, 1.0)}
     first = binned(start, factor)
-    fit = maximize_correlation(reference, image, first, degree=degree, **options)
+    fit = maximize_correlation(reference, image, first, degree=degree, errors=errors, **options)
     if degree > 1 and not fit.converged:
         # From a good affine map the terms of higher degree start in the linear regime.
-        affine = maximize_correlation(reference, image, first, degree=1, **options)
+        affine = maximize_correlation(reference, image, first, degree=1, errors=False, **options)
         if affine.converged:
-            fit = maximize_correlation(reference, image, affine.transform, degree=degree, **options)
+            fit = maximize_correlation(reference, image, affine.transform, degree=degree, errors=errors, **options)
     return replace(
         fit,
         transform=unbinned(fit.transform, factor),
