@@ -5,6 +5,7 @@ import functools
 import logging
 import shlex
 import sys
+import tempfile
 import warnings
 from pathlib import Path
 
@@ -236,38 +237,42 @@ def level3(
 
         maps = point_maps(maps)
     progress = sys.stderr.isatty()
-    level1 = ESISLevel1Cube.from_raw(
-        list(paths),
-        flight,
-        darks=list(darks) or None,
-        despike=not no_despike,
-        on_error="skip" if skip_damaged else "raise",
-        lazy=True,
-        workers=workers,
-        progress=progress,
-    )
-    found = coalign(
-        level1,
-        maps,
-        line=line,
-        reference_channel=reference_channel,
-        model=model,
-        degree=degree,
-        max_gap=None if max_gap is None else max_gap * u.s,
-        rotate=rotate,
-        workers=workers,
-        progress=progress,
-    )
-    cube = form_level3(
-        level1,
-        found,
-        stage=stage,
-        **corrections,
-        output=output,
-        overwrite=overwrite,
-        workers=workers,
-        progress=progress,
-    )
+    # Calibrated frames, which are used twice.
+    beside = Path(output)
+    with tempfile.TemporaryDirectory(dir=beside.parent, prefix=f"{beside.name}.scratch-") as scratch:
+        level1 = ESISLevel1Cube.from_raw(
+            list(paths),
+            flight,
+            darks=list(darks) or None,
+            despike=not no_despike,
+            on_error="skip" if skip_damaged else "raise",
+            lazy=True,
+            scratch=scratch,
+            workers=workers,
+            progress=progress,
+        )
+        found = coalign(
+            level1,
+            maps,
+            line=line,
+            reference_channel=reference_channel,
+            model=model,
+            degree=degree,
+            max_gap=None if max_gap is None else max_gap * u.s,
+            rotate=rotate,
+            workers=workers,
+            progress=progress,
+        )
+        cube = form_level3(
+            level1,
+            found,
+            stage=stage,
+            **corrections,
+            output=output,
+            overwrite=overwrite,
+            workers=workers,
+            progress=progress,
+        )
     click.echo(str(cube))
     click.echo(f"Written to {output}")
 

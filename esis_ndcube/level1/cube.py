@@ -1,6 +1,7 @@
 """The Level-1 cube: calibrated frames on the detector."""
 
 import logging
+from pathlib import Path
 
 import numpy as np
 
@@ -67,6 +68,7 @@ class ESISLevel1Cube(ESISCube):
         channels=None,
         on_error="raise",
         lazy=False,
+        scratch=None,
         workers=None,
         progress=False,
     ):
@@ -98,6 +100,10 @@ class ESISLevel1Cube(ESISCube):
             Whether to calibrate each frame only when it is used, every time anew, so that it need not stay in memory.
             The cube then has Dask arrays with a chunk for each frame; its files must stay where they are, and damaged
             and blank ones are met when they are used.
+        scratch : path-like, optional
+            Folder to keep lazy frames in, so that each is calibrated only once: a file for each frame, of 21 MB for the
+            flight of 2019. The disk keeps the space of all frames once more, and 1 GB, for what is made of them: frames
+            beyond that are calibrated anew. Remove the folder after the cube.
         workers : `int`, optional
             Number of threads; by default Dask's active scheduler decides.
         progress : `bool`, optional
@@ -116,7 +122,10 @@ class ESISLevel1Cube(ESISCube):
             If no light frames or no darks are found, a file is damaged, a frame has the wrong shape, or two
             files hold the same frame.
         ValueError
-            If a frame or channel is asked for that is not there.
+            If a frame or channel is asked for that is not there, or a scratch folder is given for frames that are not
+            lazy.
+        NotADirectoryError
+            If there is no such folder.
 
         Warns
         -----
@@ -139,6 +148,12 @@ class ESISLevel1Cube(ESISCube):
         >>> cube = ESISLevel1Cube.from_raw("flight/raw/", frame_numbers=range(120, 130))  # doctest: +SKIP
         """
         check_on_error(on_error)
+        if scratch is not None and not lazy:
+            msg = "got a scratch folder for frames in memory, expected lazy=True: or leave scratch out"
+            raise ValueError(msg)
+        if scratch is not None and not Path(scratch).is_dir():
+            msg = f"got scratch={str(scratch)!r}, expected a folder: make it first"
+            raise NotADirectoryError(msg)
         frame_numbers, channels = (
             None if numbers is None else [int(n) for n in numbers] for numbers in (frame_numbers, channels)
         )
@@ -168,7 +183,7 @@ class ESISLevel1Cube(ESISCube):
         }
         work = slots, numbers, channels, calibration, {"flight": flight, "despike": despike}
         if lazy:
-            planes = lazy_planes(*work, on_error=on_error)
+            planes = lazy_planes(*work, on_error=on_error, scratch=scratch)
         else:
             title = "Level-1" if progress else None
             planes = fill_planes(*work, on_error=on_error, workers=workers, description=title)

@@ -2,6 +2,7 @@
 
 import logging
 from functools import partial
+from pathlib import Path
 
 import dask.array as da
 import numpy as np
@@ -10,6 +11,7 @@ from sunpy.util.exceptions import warn_user
 
 from esis_ndcube.flags import Flag
 from esis_ndcube.flight.instrument import ByQuadrant
+from esis_ndcube.level1._scratch import Scratch
 from esis_ndcube.level1.calibration import (
     calibrate,
     electron_variance,
@@ -122,7 +124,7 @@ def fill_planes(slots, numbers, channels, calibration, settings, *, on_error, wo
     return planes
 
 
-def lazy_planes(slots, numbers, channels, calibration, settings, *, on_error):
+def lazy_planes(slots, numbers, channels, calibration, settings, *, on_error, scratch=None):
     """The same as Dask arrays with a chunk for each frame, all three planes of which come from one task."""
     frames, darks = np.empty((len(numbers), len(channels)), object), np.empty((1, len(channels)), object)
     for j, channel in enumerate(channels):
@@ -130,12 +132,22 @@ def lazy_planes(slots, numbers, channels, calibration, settings, *, on_error):
         for i, number in enumerate(numbers):
             frames[i, j] = slots.get((number, channel))
     frames, darks = (da.from_array(array, chunks=1, name=False) for array in (frames, darks))
-    results = da.map_blocks(
-        _calibrate_block, frames, darks, dtype=object, meta=np.empty((0, 0), object), on_error=on_error, **settings
-    )
     shape = settings["flight"].detector.shape
-    chunks = (*results.chunks, *((length,) for length in shape))
     missing = Planes((1, 1, *shape))
+    if scratch is not None:
+        one = missing.data.nbytes + missing.sigma.nbytes + missing.flags.nbytes
+        scratch = Scratch(Path(scratch), reserved=one * len(slots))
+    results = da.map_blocks(
+        _calibrate_block,
+        frames,
+        darks,
+        dtype=object,
+        meta=np.empty((0, 0), object),
+        on_error=on_error,
+        scratch=scratch,
+        **settings,
+    )
+    chunks = (*results.chunks, *((length,) for length in shape))
     return Planes.of(
         *(
             results.map_blocks(
@@ -146,12 +158,16 @@ def lazy_planes(slots, numbers, channels, calibration, settings, *, on_error):
     )
 
 
-def _calibrate_block(frames, darks, *, on_error, **settings):
+def _calibrate_block(frames, darks, *, on_error, scratch, **settings):
     """One frame's planes, as an array that holds one object."""
-    images = problem = None
-    if frames[0, 0] is not None:
-        images, problem = _calibrate_frame(frames[0, 0], darks[0, 0], **settings)
+    frame, images = frames[0, 0], None
+    if frame is not None and scratch is not None:
+        images = scratch.read(frame)
+    if frame is not None and images is None:
+        images, problem = _calibrate_frame(frame, darks[0, 0], **settings)
         _report(problem, on_error)
+        if images is not None and scratch is not None:
+            scratch.write(frame, images)
     if images is None:
         missing = Planes(settings["flight"].detector.shape)
         images = missing.data, missing.sigma, missing.flags

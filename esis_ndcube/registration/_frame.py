@@ -21,6 +21,7 @@ class Frame:
 
     def __init__(self, image, bad, pose, flight):
         self.pose, self.flight = pose, flight
+        self._filtered = {}
         rows, columns = image.shape
         y, x = np.ogrid[:rows, :columns]
         inside = line_region(flight, pose.channel, pose.line, x, y, margin=_MARGIN)
@@ -44,11 +45,14 @@ class Frame:
         return not self.valid.any()
 
     def filtered(self, factor, widths):
-        """Filtered image and valid pixels after binning, and the map from frame pixels to its pixels."""
-        image, valid = bin_image(self.image, self.valid, factor)
-        scale = self.flight.detector.pixel_scale.to_value(u.arcsec)[::-1] * factor
-        fine, coarse = (tuple(width / scale) for width in widths.to_value(u.arcsec))
-        return log_difference_of_gaussians(image, fine, coarse, valid=valid), valid
+        """Filtered image and valid pixels after binning; made once."""
+        key = factor, *widths.to_value(u.arcsec).tolist()
+        if key not in self._filtered:
+            image, valid = bin_image(self.image, self.valid, factor)
+            scale = self.flight.detector.pixel_scale.to_value(u.arcsec)[::-1] * factor
+            fine, coarse = (tuple(width / scale) for width in key[1:])
+            self._filtered[key] = log_difference_of_gaussians(image, fine, coarse, valid=valid), valid
+        return self._filtered[key]
 
     def to_binned(self, transform, factor):
         """The same transform between binned grid and binned frame pixels."""

@@ -175,11 +175,21 @@ def bin_image(image, valid, factor):
     if factor == 1:
         return image, valid
     high, wide = np.broadcast_to(factor, 2).tolist()
-    rows, columns = image.shape[0] // high * high, image.shape[1] // wide * wide
-    blocks = rows // high, high, columns // wide, wide
-    count = valid[:rows, :columns].reshape(blocks).sum((1, 3))
-    total = np.where(valid, image, 0)[:rows, :columns].reshape(blocks).sum((1, 3))
+    count, total = (_block_sums(array, high, wide) for array in (valid, np.where(valid, image, 0)))
     return total / np.maximum(count, 1), count * 2 >= high * wide
+
+
+def _block_sums(array, high, wide):
+    """Sums over blocks, by additions of whole images: numpy takes ten times as long to sum along two short axes."""
+    rows, columns = array.shape[0] // high, array.shape[1] // wide
+    blocks = array[: rows * high, : columns * wide].reshape(rows, high, columns, wide)
+    total = np.zeros((rows, columns), dtype=np.zeros(0, array.dtype).sum().dtype)
+    for i in range(high):
+        row = blocks[:, i, :, 0].astype(total.dtype)
+        for j in range(1, wide):
+            row += blocks[:, i, :, j]
+        total += row
+    return total
 
 
 def prepare_references(level1, reference, *, line, reference_channel, max_gap=None, rotate=False):

@@ -418,9 +418,11 @@ def _evaluate(values, x, y, degree):
     for j in range(degree, -1, -1):
         row = np.full(np.shape(x), grid[j, degree - j])
         for i in range(degree - j - 1, -1, -1):
-            row = row * x + grid[j, i]
-        result = result * y + row
-    return result
+            row = row * x
+            row += grid[j, i]
+        result *= y
+        result += row
+    return result[()]
 
 
 def _as_grids(inner, outer):

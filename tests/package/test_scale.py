@@ -1,6 +1,7 @@
 """Flights of any length: the same bits lazily, streamed to a file, on threads and on a cluster."""
 
 import pickle
+from collections import Counter
 
 import dask
 import dask.array as da
@@ -76,32 +77,71 @@ def test_lazy_level1_has_the_same_bits(flight, lazy):
     assert_bits_equal(image.flags, flight.level1.flags[1, 1])
 
 
-@pytest.mark.slow
-def test_a_frame_is_calibrated_once_for_all_its_planes(lazy, monkeypatch):
+@pytest.fixture
+def calibrated(monkeypatch):
+    """Frame numbers and channels of the frames that are read, as often as they are."""
     from esis_ndcube.level1 import raw
 
     read, real = [], raw.read_frame
-    monkeypatch.setattr(raw, "read_frame", lambda *args: read.append(args[0].frame_number) or real(*args))
-    dask.compute(lazy.data[0, 1], lazy.uncertainty.array[0, 1], lazy.mask[0, 1], lazy.flags[0, 1])
-    assert read == [123]
+    monkeypatch.setattr(
+        raw, "read_frame", lambda frame, *args: read.append((frame.frame_number, frame.channel)) or real(frame, *args)
+    )
+    return read
 
 
 @pytest.mark.slow
-def test_frames_are_calibrated_once_in_each_pass(flight, lazy, monkeypatch, tmp_path):
-    from collections import Counter
+def test_a_frame_is_calibrated_once_for_all_its_planes(lazy, calibrated):
+    dask.compute(lazy.data[0, 1], lazy.uncertainty.array[0, 1], lazy.mask[0, 1], lazy.flags[0, 1])
+    assert calibrated == [(123, 2)]
 
-    from esis_ndcube.level1 import raw
 
-    read, real = Counter(), raw.read_frame
-
-    def count(frame, *args):
-        read[frame.frame_number, frame.channel] += 1
-        return real(frame, *args)
-
-    monkeypatch.setattr(raw, "read_frame", count)
+@pytest.mark.slow
+def test_frames_are_calibrated_once_in_each_pass(flight, lazy, calibrated, tmp_path):
     expected(form_level3, lazy, flight.maps, output=tmp_path / "l3.fits", workers=1)
     # The blank one, which is not resampled, only once.
-    assert read == {(f, c): 2 for f in (123, 124) for c in range(1, 5) if (f, c) != (123, 1)} | {(124, 3): 1}
+    read = {(f, c): 2 for f in (123, 124) for c in range(1, 5) if (f, c) != (123, 1)} | {(124, 3): 1}
+    assert Counter(calibrated) == read
+
+
+@pytest.mark.slow
+def test_frames_in_a_scratch_folder_are_calibrated_once(flight, calibrated, written, tmp_path):
+    folder = tmp_path / "scratch"
+    folder.mkdir()
+    level1 = expected(flight.read, lazy=True, scratch=folder)
+    calibrated.clear()
+    expected(form_level3, pickle.loads(pickle.dumps(level1)), flight.maps, output=tmp_path / "l3.fits")
+    assert sorted(calibrated) == [(f, c) for f in (123, 124) for c in range(1, 5) if (f, c) != (123, 1)]
+    assert_files_equal(tmp_path / "l3.fits", written)
+    calibrated.clear()
+    assert_cubes_equal(level1, flight.level1)
+    assert not calibrated
+
+
+def test_what_a_scratch_folder_does_not_give_is_calibrated(flight, calibrated, tmp_path, monkeypatch):
+    level1 = expected(flight.read, lazy=True, scratch=tmp_path)[1, 1]
+    truth = flight.level1.data[1, 1]
+    calibrated.clear()
+    assert_bits_equal(level1.data.compute(), truth)
+    (kept,) = tmp_path.iterdir()
+    content = bytearray(kept.read_bytes())
+    for damaged in (content[:-1000], content[:5000] + bytes(4) + content[5004:], b""):
+        kept.write_bytes(damaged)
+        assert_bits_equal(level1.data.compute(), truth)
+    kept.unlink()
+    monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 2**30 + 1}))
+    assert_bits_equal(level1.data.compute(), truth)
+    assert not list(tmp_path.iterdir())
+    monkeypatch.undo()
+    tmp_path.rmdir()
+    assert_bits_equal(level1.data.compute(), truth)
+    assert not tmp_path.exists()
+
+
+def test_a_scratch_folder_is_one_of_lazy_frames(tmp_path):
+    with pytest.raises(NotADirectoryError, match="none', expected a folder"):
+        ESISLevel1Cube.from_raw(tmp_path, lazy=True, scratch=tmp_path / "none")
+    with pytest.raises(ValueError, match="expected lazy=True"):
+        ESISLevel1Cube.from_raw(tmp_path, scratch=tmp_path)
 
 
 @pytest.mark.slow
