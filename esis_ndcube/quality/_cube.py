@@ -26,9 +26,19 @@ def filtered(image, valid):
     return log_difference_of_gaussians(image, FINE, COARSE, valid=valid)
 
 
-def coefficient(a, b):
-    """Correlation coefficient of two sets of values; NaN if one of them is constant."""
-    a, b = (np.asarray(x, dtype=float) for x in (a, b))
-    if a.size < 2 or not (np.ptp(a) > 0 and np.ptp(b) > 0):
+def coefficient(a, b, good):
+    """Correlation coefficient of two finite images where they are good; NaN if one of them is constant there."""
+    from esis_ndcube.quality._kernel import common_sums
+
+    n, x, y, xx, yy, xy = common_sums(compiled_type(a).ravel(), compiled_type(b).ravel(), np.ravel(good))
+    if n < 2:
         return np.nan
-    return float(np.corrcoef(a, b)[0, 1])
+    xx, yy, xy = xx - x * x / n, yy - y * y / n, xy - x * y / n
+    return float(xy / np.sqrt(xx * yy)) if xx > 0 and yy > 0 else np.nan
+
+
+def compiled_type(array, dtype=None):
+    """The array as compiled sums take it: contiguous, of single precision if it is so already, else of double."""
+    array = np.asarray(array)
+    single = array.dtype == np.float32 if dtype is None else dtype == np.float32
+    return np.ascontiguousarray(array, dtype=np.float32 if single else float)

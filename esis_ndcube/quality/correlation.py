@@ -71,11 +71,9 @@ def pair_correlation(cube, *, region="full", clip=None):
         for i, j in combinations(range(len(images)), 2):
             if images[i] is None or images[j] is None:
                 value = np.nan
-            elif region == "full":
-                value = coefficient(images[i].ravel(), images[j].ravel())
             else:
-                good = ~(bad[i] | bad[j])
-                value = coefficient(images[i][good], images[j][good])
+                good = np.ones(bad[i].shape, dtype=bool) if region == "full" else ~(bad[i] | bad[j])
+                value = coefficient(images[i], images[j], good)
             rows.append((int(frame_number), int(cube.channel[i]), int(cube.channel[j]), value))
     # Of a single channel there are no rows.
     names, dtype = ("frame_number", "first", "second", "correlation"), (int, int, int, float)

@@ -81,7 +81,7 @@ def offset_to_map(cube, reference, *, frame_number=None):
         box = slice(y.min(), y.max() + 1), slice(x.min(), x.max() + 1)
         dx, dy = image_shift(first[box], second[box])
         scale = pixel_size(coarse) * u.arcsec
-        value = coefficient(image[inside], mean[inside])
+        value = coefficient(np.where(inside, image, 0), mean, inside)
         rows.append((int(cube.frame_number[time]), int(channel), dx * scale, dy * scale, value))
     table = QTable(rows=rows, names=("frame_number", "channel", "dx", "dy", "correlation"))
     for name in ("dx", "dy", "correlation"):

@@ -7,7 +7,7 @@ from scipy.ndimage import binary_erosion
 
 from astropy.table import Table
 
-from esis_ndcube.quality._cube import check, field_stop, filtered
+from esis_ndcube.quality._cube import check, compiled_type, field_stop, filtered
 from esis_ndcube.registration._image_inputs import parse_image
 from esis_ndcube.utils.arrays import invalid_pixels, plain_arrays
 
@@ -140,7 +140,8 @@ def pair_offset(cube):
     """
     rows = []
     for head, first, second, inside in _pairs(cube):
-        y, x = (slice(max(i.min() - _REACH, 0), i.max() + 1 + _REACH) for i in np.nonzero(inside))
+        seen = (np.flatnonzero(inside.any(axis=axis)) for axis in (1, 0))
+        y, x = (slice(max(i[0] - _REACH, 0), i[-1] + 1 + _REACH) for i in seen)
         rows.append((*head, *image_shift(first[y, x], second[y, x], inside=inside[y, x])))
     return Table(rows=rows or None, names=("frame_number", "first", "second", "dx", "dy"))
 
@@ -207,25 +208,21 @@ def image_shift(first, second, *, inside=None):
     >>> bool(abs(dx - 2) < 0.05), bool(abs(dy) < 0.05)
     (True, True)
     """
+    from esis_ndcube.quality._kernel import shifted_sums
+
     n = _REACH
-    rows, columns = first.shape
-    if min(rows, columns) <= 4 * n:
+    if min(first.shape) <= 4 * n:
         return np.nan, np.nan
-    core = first[n:-n, n:-n]
-    weight = None if inside is None else inside[n:-n, n:-n].astype(first.dtype)
-    count = core.size if weight is None else int(weight.sum())
+    core = compiled_type(first[n:-n, n:-n])
+    weight = np.ones_like(core) if inside is None else inside[n:-n, n:-n].astype(core.dtype)
+    count = np.count_nonzero(weight)
     if not count:
         return np.nan, np.nan
-    core = core - core.mean() if weight is None else (core - np.vdot(core, weight) / count) * weight
+    core = (core - np.mean(core, where=weight != 0, dtype=float).astype(core.dtype)) * weight
     size = 2 * n + 1
-    surface = np.empty((size, size))
-    for k in range(size):
-        for m in range(size):
-            other = second[k : k + rows - 2 * n, m : m + columns - 2 * n]
-            counted = other if weight is None else other * weight
-            # The energy of the window differs from shift to shift, and must not pull the maximum.
-            energy = np.vdot(counted, other) - float(counted.sum()) ** 2 / count
-            surface[k, m] = np.vdot(core, other) / np.sqrt(max(energy, 1e-30))
+    total, square, product = np.moveaxis(shifted_sums(core, weight, compiled_type(second, core.dtype)), -1, 0)
+    # The energy of the window differs from shift to shift, and must not pull the maximum.
+    surface = product / np.sqrt(np.maximum(square - total**2 / count, 1e-30))
     k, m = np.unravel_index(surface.argmax(), surface.shape)
     if not (0 < k < size - 1 and 0 < m < size - 1):
         return np.nan, np.nan
