@@ -2,8 +2,6 @@
 
 import copy
 import inspect
-import itertools
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -13,7 +11,7 @@ from dask.utils import SerializableLock
 
 from astropy.io import fits
 from astropy.wcs import WCS
-from astropy.wcs.utils import proj_plane_pixel_scales, wcs_to_celestial_frame
+from astropy.wcs.utils import wcs_to_celestial_frame
 from astropy.wcs.wcsapi import BaseHighLevelWCS, HighLevelWCSWrapper
 from ndcube.meta import NDMeta
 
@@ -252,11 +250,12 @@ class _Grid:
         first, second = map(wcs_to_celestial_frame, (self.source, self.target))
         return first.is_equivalent_frame(second)
 
-    def position(self):
-        """Pixels of the source, x and y, for every pixel of the target."""
-        y, x = np.indices(self.shape)
+    def position(self, *, margin=0, shift=(0.0, 0.0)):
+        """Pixels of the source, x and y, for every pixel of the target and of a margin, shifted along x and y."""
+        rows, columns = (n + 2 * margin for n in self.shape)
+        y, x = np.indices((rows, columns)) - margin
         source, target = self._own_wcs()
-        return seen_pixels(target, source, x, y, screen=observer(source))
+        return seen_pixels(target, source, x + shift[0], y + shift[1], screen=observer(source))
 
     def footprint(self, shape):
         return self.call(np.ones(shape))[1]
@@ -314,25 +313,57 @@ class _Sigma:
             planes = sigma.reshape(-1, *sigma.shape[-2:])
             values = np.stack([propagate_uncertainty(plane, *position, order=order) for plane in planes])
             return values.reshape(*sigma.shape[:-2], *self.grid.shape)
-        variance, _ = self.grid.call(np.square(sigma))
-        return np.sqrt(variance * self._squared_weights(sigma.shape[-2:]))
+        sums = _overlap_squares if self.grid.algorithm == "exact" else _kernel_squares
+        squares = sums(self.grid, sigma.shape[-2:])
+        variance, _ = self.grid.call(np.square(sigma), **self._of_variance())
+        # Where nothing but a constant has weight there is no mean variance.
+        return np.sqrt(np.where(squares == 0, 0, variance * squares))
 
-    def _squared_weights(self, shape):
-        """
-        Sum of the squares of the weights.
+    def _of_variance(self):
+        """Options for the mean variance: what is put in place of the surroundings has none."""
+        options = dict(self.grid.options)
+        if self.grid.algorithm == "adaptive":
+            options["conserve_flux"] = False
+            if options.get("boundary_mode", "").endswith("constant"):
+                options["boundary_mode"] = "ignore"
+        return options
 
-        Images of points that lie so far from one another that none of two counts for the same pixel give the weights
-        one by one.
-        """
-        ratio = np.max(proj_plane_pixel_scales(self.grid.target) / proj_plane_pixel_scales(self.grid.source))
-        reach = 4 if self.grid.algorithm == "adaptive" else 1.5
-        step = math.ceil(reach * max(ratio, 1)) + 1
-        total = np.zeros(self.grid.shape)
-        for y, x in itertools.product(range(step), repeat=2):
-            points = np.zeros(shape)
-            points[y::step, x::step] = 1
-            total += np.square(np.nan_to_num(self.grid.call(points)[0]))
-        return total
+
+def _overlap_squares(grid, shape):
+    """Sum of the squares of the weights of `reproject.reproject_exact`."""
+    from esis_ndcube.operations._weights import overlap_squares
+
+    x, y = grid.position(margin=1, shift=(-0.5, -0.5))
+    return overlap_squares(x[1:, 1:], y[1:, 1:], *shape)
+
+
+def _kernel_squares(grid, shape):
+    """The same of `reproject.reproject_adaptive`, for conserved flux times the square of the area of a pixel."""
+    from esis_ndcube.operations._weights import kernel_squares
+
+    known = inspect.signature(reproject.reproject_adaptive).parameters
+    options = {name: parameter.default for name, parameter in known.items()} | grid.options
+    position = np.stack(grid.position(margin=1))
+    if options["center_jacobian"]:
+        ahead, behind = ([grid.position(shift=step) for step in sign * np.eye(2) / 2] for sign in (1, -1))
+        columns = np.subtract(ahead, behind)
+    else:
+        columns = position[:, 1:-1, 2:] - position[:, 1:-1, :-2], position[:, 2:, 1:-1] - position[:, :-2, 1:-1]
+        columns = np.divide(columns, 2)
+    jacobian = np.ascontiguousarray(np.transpose(columns, (2, 3, 1, 0)))
+    sums = kernel_squares(
+        *position[:, 1:-1, 1:-1],
+        jacobian,
+        *shape,
+        gaussian=options["kernel"].lower() == "gaussian",
+        width=float(options["kernel_width"]),
+        region=float(options["sample_region_width"]),
+        filled=options["boundary_mode"].endswith("constant"),
+        nearest=options["boundary_mode"] == "nearest",
+        cyclic_x=bool(options["x_cyclic"]),
+        cyclic_y=bool(options["y_cyclic"]),
+    )
+    return sums * np.linalg.det(jacobian) ** 2 if options["conserve_flux"] else sums
 
 
 @dataclass

@@ -217,8 +217,10 @@ def test_mended_hits_do_not_decide_the_scale_of_a_map(image):
 _REGISTERED = """
 import sys
 
-import esis_ndcube
 import sunpy.map
+
+print(type(sunpy.map.Map(sys.argv[1])).__name__)
+import esis_ndcube
 
 print(type(sunpy.map.Map(sys.argv[1])).__name__)
 """
@@ -229,6 +231,4 @@ def test_import_of_the_package_alone_makes_maps_ours(tmp_path):
     path = tmp_path / "image.fits"
     make_cube((1, 1, 5, 6))[0, 0].to_map().save(path)
     command = [sys.executable, "-W", "ignore", "-c", _REGISTERED, str(path)]
-    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "ESISMap\n"
-    without = [word.replace("import esis_ndcube\n", "") for word in command]
-    assert subprocess.run(without, capture_output=True, text=True, check=True).stdout == "GenericMap\n"
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "GenericMap\nESISMap\n"
