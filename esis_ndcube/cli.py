@@ -201,6 +201,7 @@ def level3(
 
     PATHS are raw frames, folders of them, or patterns in quotes. Darks are told from light frames by the flight's
     time line and must be among them.
+    While it works, calibrated frames are kept beside the output in a folder OUTPUT.scratch-..., which it removes.
     With --fetch they come from the network, as do references; JSOC sends those to registered e-mail addresses only,
     which the environment variable JSOC_EMAIL tells.
 

@@ -123,3 +123,19 @@ def test_accuracy_of_a_flight():
     assert alone["final median"] < 0.6
     assert joint["internal worst"] < 0.35
     assert 0.2 < alone["chi2, internal"] < 3
+
+
+@pytest.mark.slow
+def test_time_of_a_flight_by_stage(small_flight, capsys):
+    arguments = [small_flight.path / "raw", "--flight", small_flight.path / "flight.toml", "--exposures", "1"]
+    arguments += ["--reference", *small_flight.files.reference]
+    benchmark("flight_time").main([str(argument) for argument in arguments])
+    *rows, last = capsys.readouterr().out.splitlines()
+    totals = []
+    for title, stages in (("esis_ndcube", 3), ("bare calls", 6)):
+        seconds = [float(row.split(" s")[0].split()[-1]) for row in rows if row.startswith(title)]
+        assert len(seconds) == stages + 1
+        assert sum(seconds[:-1]) == pytest.approx(seconds[-1], abs=0.05)
+        totals.append(seconds[-1])
+    assert float(last.removeprefix("ratio ")) == pytest.approx(totals[0] / totals[1], rel=0.1)
+    assert all("each of 4 images" in row for row in rows if " all " in row)
