@@ -35,6 +35,7 @@ ADAPTIVE = [
     {"conserve_flux": True},
     *({"boundary_mode": mode} for mode in ("constant", "grid-constant", "ignore", "ignore_threshold", "nearest")),
     {"x_cyclic": True, "boundary_mode": "ignore"},
+    {"x_cyclic": True, "boundary_mode": "nearest"},
 ]
 
 
