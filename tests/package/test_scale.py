@@ -2,6 +2,7 @@
 
 import pickle
 from collections import Counter
+from types import SimpleNamespace
 
 import dask
 import dask.array as da
@@ -15,6 +16,7 @@ from sunpy.util.exceptions import SunpyUserWarning
 
 from esis_ndcube import ESISLevel1Cube, ESISLevel3Cube, form_level3
 from esis_ndcube.io.fits import CubeFileError
+from esis_ndcube.level1._scratch import Scratch
 from esis_ndcube.level1.frames import FrameError
 
 FAULTS = ["frame 123 is missing in channels [1]", "2 of 8 frames could not be aligned"]
@@ -135,6 +137,23 @@ def test_what_a_scratch_folder_does_not_give_is_calibrated(flight, calibrated, t
     tmp_path.rmdir()
     assert_bits_equal(level1.data.compute(), truth)
     assert not tmp_path.exists()
+
+
+def test_a_damaged_scratch_file_gives_the_planes_or_nothing(tmp_path):
+    scratch, frame = Scratch(tmp_path, reserved=0), SimpleNamespace(frame_number=1, channel=2)
+    rng = np.random.default_rng(0)
+    planes = *rng.normal(size=(2, 4, 6)).astype("f4"), rng.integers(0, 9, (4, 6)).astype("u2")
+    scratch.write(frame, planes)
+    (path,) = tmp_path.iterdir()
+    content, refused = path.read_bytes(), 0
+    for place, byte in enumerate(content):
+        path.write_bytes(content[:place] + bytes([byte ^ 1 << place % 8]) + content[place + 1 :])
+        found = scratch.read(frame)
+        refused += found is None
+        if found is not None:
+            for one, other in zip(found, planes, strict=True):
+                assert_bits_equal(one, other)
+    assert refused > len(content) / 2
 
 
 def test_a_scratch_folder_is_one_of_lazy_frames(tmp_path):
