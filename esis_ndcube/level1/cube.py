@@ -102,8 +102,8 @@ class ESISLevel1Cube(ESISCube):
             and blank ones are met when they are used.
         scratch : path-like, optional
             Folder to keep lazy frames in, so that each is calibrated only once: a file for each frame, of 21 MB for the
-            flight of 2019. The disk keeps the space of all frames once more, and 1 GB, for what is made of them: frames
-            beyond that are calibrated anew. Remove the folder after the cube.
+            flight of 2019. A frame is kept while the disk has free space for all frames once more and 1 GB, because the
+            cube that is made of them needs it; other frames are calibrated each time. Remove the folder after the cube.
         workers : `int`, optional
             Number of threads; by default Dask's active scheduler decides.
         progress : `bool`, optional

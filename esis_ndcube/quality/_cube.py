@@ -37,8 +37,6 @@ def coefficient(a, b, good):
     return float(xy / np.sqrt(xx * yy)) if xx > 0 and yy > 0 else np.nan
 
 
-def compiled_type(array, dtype=None):
+def compiled_type(array):
     """The array as compiled sums take it: contiguous, of single precision if it is so already, else of double."""
-    array = np.asarray(array)
-    single = array.dtype == np.float32 if dtype is None else dtype == np.float32
-    return np.ascontiguousarray(array, dtype=np.float32 if single else float)
+    return np.ascontiguousarray(array, dtype=np.float32 if array.dtype == np.float32 else float)

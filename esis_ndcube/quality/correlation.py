@@ -66,14 +66,15 @@ def pair_correlation(cube, *, region="full", clip=None):
     for time, frame_number in enumerate(cube.frame_number):
         bad = np.asarray(invalid_pixels(cube.data, cube.mask, time))
         images = [_image(image, ~mask, clip) for image, mask in zip(np.asarray(cube.data[time]), bad, strict=True)]
-        if region == "clean":
+        if region == "full":
+            bad = np.zeros_like(bad)
+        elif region == "clean":
             bad = bad | (np.asarray(cube.flags[time]) & Flag.OVERLAP != 0)
         for i, j in combinations(range(len(images)), 2):
             if images[i] is None or images[j] is None:
                 value = np.nan
             else:
-                good = np.ones(bad[i].shape, dtype=bool) if region == "full" else ~(bad[i] | bad[j])
-                value = coefficient(images[i], images[j], good)
+                value = coefficient(images[i], images[j], ~(bad[i] | bad[j]))
             rows.append((int(frame_number), int(cube.channel[i]), int(cube.channel[j]), value))
     # Of a single channel there are no rows.
     names, dtype = ("frame_number", "first", "second", "correlation"), (int, int, int, float)

@@ -220,7 +220,8 @@ def image_shift(first, second, *, inside=None):
         return np.nan, np.nan
     core = (core - np.mean(core, where=weight != 0, dtype=float).astype(core.dtype)) * weight
     size = 2 * n + 1
-    total, square, product = np.moveaxis(shifted_sums(core, weight, compiled_type(second, core.dtype)), -1, 0)
+    sums = shifted_sums(core, weight, np.ascontiguousarray(second, dtype=core.dtype))
+    total, square, product = np.moveaxis(sums, -1, 0)
     # The energy of the window differs from shift to shift, and must not pull the maximum.
     surface = product / np.sqrt(np.maximum(square - total**2 / count, 1e-30))
     k, m = np.unravel_index(surface.argmax(), surface.shape)

@@ -12,13 +12,14 @@ from esis_ndcube.registration.reference import bin_image
 from esis_ndcube.registration.surface import chance_score, correlation_surface
 from esis_ndcube.registration.transform import PolynomialTransform, exponents, nearest_transform
 
-# A score is trusted if it is so many times the scatter of that of unrelated images, and so much in addition (squared)
-# for each coefficient, with which a fit follows chance: of 300 fits of unrelated images none came as high.
+# A score is trusted if it is larger than this many times the scatter of the scores of unrelated images. Each
+# coefficient lets a fit follow chance and adds this much to the square of the factor. None of 300 fits of unrelated
+# images had so large a score.
 _SIGNIFICANCE, _PER_COEFFICIENT = 5.0, 2.0
 # The filter sees the edge of what is valid from this many of its fine widths.
 _EDGE = 3.0
-# Fixed on the detector may be what stands out by so many standard deviations, or is darker than so much of the median,
-# in the same pixels of both images.
+# A pixel may be fixed on the detector if it stands out by this many standard deviations in both images, or is darker
+# than this part of the median in both.
 _OUTLIER, _DARK = 4.0, 0.1
 
 
