@@ -143,11 +143,12 @@ class FileServer:
             handler.send_header("Content-Length", str(len(body)))
         if status == 206:
             handler.send_header("Content-Range", f"bytes {ranged[1]}-{length - 1}/{length}")
-        if handler.command == "HEAD":
+        # Before the client knows that it has all, and asks for more: some look at the headers only.
+        if fault not in ("late", "stall"):
             self._leave(handler)
-            handler.end_headers()
-            return
         handler.end_headers()
+        if handler.command == "HEAD":
+            return
         if fault in ("cut", "short", "short, no length"):
             body = body[: int(self.random.integers(len(body)))]
         if fault in ("late", "stall"):
@@ -155,8 +156,7 @@ class FileServer:
             # A server that stalls says no more than half, for as long as anybody waits.
             self._closing.wait(0.1 if fault == "late" else 60)
             body = body[len(body) // 2 :]
-        # Before the client knows that it has all, and asks for more.
-        self._leave(handler)
+            self._leave(handler)
         handler.wfile.write(body)
 
 
