@@ -16,6 +16,7 @@ from ndcube.visualization import PlotterDescriptor
 from esis_ndcube.io.connect import CubeRead, CubeWrite, register_formats
 from esis_ndcube.operations import clip_points, combine, convert_unit, raise_to, rebin, reproject_to
 from esis_ndcube.utils.arrays import parse_mask, split_mask
+from esis_ndcube.utils.noise import stack_correlations
 from esis_ndcube.visualization import ESISPlotter, animate
 from esis_ndcube.visualization._html import cube_html
 from esis_ndcube.visualization.text import heading_line, summarize_cube
@@ -151,6 +152,23 @@ class ESISCube(NDCube):
     def flags(self):
         """Bits of `~esis_ndcube.flags.Flag` for each pixel (`numpy.ndarray`), or None."""
         return self._flags
+
+    @property
+    def noise_correlation(self):
+        """
+        How the noise of neighboring pixels correlates (`numpy.ndarray`), or None if that is not known.
+
+        Correlation by distance in rows and columns of the cube's pixels, of odd lengths and 1 in the middle; shape
+        (channel, y, x), or (y, x) of a cube without channel axis. Exposures and channels are independent.
+        The uncertainty is that of single pixels; means over several have more than independent pixels would have.
+        """
+        known = self._get_meta("noise_correlation")
+        if not isinstance(known, dict):
+            return None
+        found = [known.get(str(number)) for number in np.atleast_1d(self.channel)]
+        if any(one is None for one in found):
+            return None
+        return stack_correlations(found) if np.ndim(self.channel) else found[0]
 
     @property
     def time(self):

@@ -187,8 +187,8 @@ def masked_means(cube, *, region=None):
     """
     Mean brightness of every image over one region, with its error.
 
-    The error is that of photon and read noise. Resampling correlates the noise of neighboring pixels, so that it is
-    larger than the pixels' own uncertainties alone would give, by `~esis_ndcube.resample.correlation_factor`.
+    The error is that of photon and read noise, which neighboring pixels share as ``cube.noise_correlation`` says, or
+    where that is not known by resampling alone, as `~esis_ndcube.resample.correlation_factor` has it.
 
     Parameters
     ----------
@@ -465,9 +465,15 @@ def _number(numbers, index):
 
 def _mean_error(cube, sigma, index, region):
     """Standard deviation of an image's mean over the region, NaN where it is not known."""
+    if sigma is None:
+        return np.nan
+    values = np.asarray(sigma[index], dtype=float)[region]
+    if cube.noise_correlation is not None:
+        # The region is so large that its edge does not matter.
+        return np.sqrt(cube.noise_correlation[index[1]].sum() * np.sum(values**2)) / values.size
     alignments = cube.alignment
     alignment = None if alignments is None else alignments[index]
-    if sigma is None or alignment is None:
+    if alignment is None:
         return np.nan
     order = next((step.parameters["order"] for step in reversed(cube.history) if step.name == "resample"), "bicubic")
     wcs, position = cube.wcs[index], _middle(region)
@@ -475,7 +481,6 @@ def _mean_error(cube, sigma, index, region):
         # Of the grid itself the alignment needs no coordinates on the Sun.
         wcs, position = alignment.grid, position + grid_corner(alignment, wcs)
     factor = correlation_factor(alignment, wcs, order=order, position=tuple(position))
-    values = np.asarray(sigma[index], dtype=float)[region]
     return factor * np.sqrt(np.sum(values**2)) / values.size
 
 

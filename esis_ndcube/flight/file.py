@@ -311,7 +311,20 @@ def _build_detector(table):
         read_noise=table.get("read_noise", float, positive=True),
         psf_fwhm=table.get("psf_fwhm", float, positive=True),
         stray_light_rows=stray,
+        charge_spread=_build_spread(table),
+        typical_signal=table.quantity("typical_signal", "electron").value if table.has("charge_spread") else 0.0,
     )
+
+
+def _build_spread(table):
+    if not table.has("charge_spread"):
+        return ()
+    rows = table.array("charge_spread", (None, 2))
+    parts, widths = rows.T
+    if (parts <= 0).any() or (widths < 0).any() or (widths > 10).any() or abs(parts.sum() - 1) > 1e-6:
+        expected = "parts of the charge that add up to 1, each with a width of 0 to 10 pixels"
+        table.fail("charge_spread", f"got {rows.tolist()}, expected {expected}")
+    return tuple(map(tuple, rows.tolist()))
 
 
 def _build_line(table, detector):
@@ -338,6 +351,9 @@ def _build_channel(table, outline, detector, pose_line, wavelengths):
     slope = table.get("vignetting_slope", float)
     if not -1 < slope < 1:
         table.fail("vignetting_slope", f"got {slope}, expected -1 to 1")
+    collection = table.get("charge_collection", float, default=1.0)
+    if not 0 < collection <= 1:
+        table.fail("charge_collection", f"got {collection}, expected more than 0 and up to 1")
     return Channel(
         number=table.get("number", int, positive=True),
         camera=table.get("camera", str),
@@ -347,6 +363,7 @@ def _build_channel(table, outline, detector, pose_line, wavelengths):
         bad_columns=table.ranges("bad_columns", upper=detector.shape[1], default=()),
         poses=tuple(poses),
         vignetting_slope=slope,
+        charge_collection=collection,
     )
 
 

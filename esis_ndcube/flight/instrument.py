@@ -1,14 +1,19 @@
 """The parts that a flight is made of: spectral lines, channels, the detector, the raw files."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
+from scipy.special import ndtr
 
 import astropy.units as u
 from astropy.time import Time
 
 __all__ = ["Archive", "ByQuadrant", "Channel", "Detector", "FlightError", "FrameFiles", "Line", "LinePose"]
+
+# Charge is followed to so many widths of its Gaussians.
+_REACH = 3
 
 
 class FlightError(ValueError):
@@ -129,6 +134,9 @@ class Channel:
         Where the channel sees its lines: first the flight's pose line, then others in which it was measured.
     vignetting_slope : `float`
         Published slope of the vignetting across the field stop.
+    charge_collection : `float`
+        Part of the photon noise that is seen: the mean square of the charge that a photon leaves in the pixels over
+        its mean, relative to that of photons whose charge is collected whole.
 
     Examples
     --------
@@ -145,6 +153,7 @@ class Channel:
     bad_columns: tuple
     poses: tuple[LinePose, ...]
     vignetting_slope: float
+    charge_collection: float
 
     @property
     def center(self):
@@ -194,6 +203,11 @@ class Detector:
         Full width at half maximum of the sharpest point source in pixels: what is sharper is a particle hit.
     stray_light_rows : `int`
         Number of rows at either end of the active area from which stray light is estimated.
+    charge_spread : `tuple`
+        How charge spreads before it is read: pairs of the part of the charge and the Gaussian width (sigma) in pixels
+        that it spreads to. Empty if all of it stays in its pixel.
+    typical_signal : `float`
+        Electrons of a pixel on the quiet Sun, at which the correlation of the noise is stated.
 
     Examples
     --------
@@ -215,6 +229,25 @@ class Detector:
     read_noise: float
     psf_fwhm: float
     stray_light_rows: int
+    charge_spread: tuple
+    typical_signal: float
+
+    @cached_property
+    def charge_kernel(self):
+        """
+        Part of the charge that each pixel gets of a photon in the middle one (`numpy.ndarray`).
+
+        Of odd length along both axes, with a sum of 1: the Gaussians of ``charge_spread`` over square pixels.
+        """
+        reach = max([round(_REACH * width) for _, width in self.charge_spread], default=0)
+        kernel = np.zeros((2 * reach + 1, 2 * reach + 1))
+        for part, width in self.charge_spread:
+            line = np.diff(ndtr((np.arange(-reach, reach + 2) - 0.5) / max(width, 1e-9)))
+            kernel += part * np.outer(line, line) / line.sum() ** 2
+        if not self.charge_spread:
+            kernel[0, 0] = 1
+        kernel.setflags(write=False)
+        return kernel
 
     @property
     def shape(self):

@@ -14,6 +14,7 @@ from scipy.ndimage import distance_transform_edt
 
 from esis_ndcube.flight.instrument import ByQuadrant
 from esis_ndcube.utils.arrays import plain_array, plain_arrays
+from esis_ndcube.utils.noise import autocorrelation, trim_correlation
 
 __all__ = [
     "calibrate",
@@ -22,6 +23,7 @@ __all__ = [
     "line_factors",
     "master_dark",
     "measure_read_noise",
+    "noise_correlation",
     "orient",
     "quadrants",
     "stray_light",
@@ -360,12 +362,15 @@ def line_factors(flight):
 
 
 @plain_arrays("electrons", "factors", "read_noise")
-def electron_variance(electrons, factors, read_noise, fano):
-    """
-    Variance of a number of electrons that photons have freed.
+def electron_variance(electrons, factors, read_noise, fano, *, collection=1.0, kernel=((1.0,),)):
+    r"""
+    Variance of the electrons in a pixel that photons have freed.
 
     A photon frees e electrons, with a variance of e times the Fano factor F, and photons obey Poisson's law,
-    so N electrons have the variance N (e + F), to which the read noise adds.
+    so N electrons vary by :math:`N m`, with :math:`m = c\,(e + F)` the mean square over the mean of the charge that a
+    photon leaves in the pixels; c is less than 1 where some of it is lost.
+    Where each of these electrons falls into another pixel with the probabilities h, pixels share the noise of the
+    photons and a single pixel has less of it, :math:`N [1 + (m - 1) \sum h^2]`. The read noise adds to that.
 
     Parameters
     ----------
@@ -377,6 +382,10 @@ def electron_variance(electrons, factors, read_noise, fano):
         Read noise in electrons, of a shape that broadcasts.
     fano : `float`
         Fano factor.
+    collection : `float`, optional
+        The factor c, `~esis_ndcube.flight.Channel.charge_collection` of the channel.
+    kernel : `numpy.ndarray`, optional
+        The probabilities h, `~esis_ndcube.flight.Detector.charge_kernel` of the detector.
 
     Returns
     -------
@@ -389,8 +398,62 @@ def electron_variance(electrons, factors, read_noise, fano):
     >>> from esis_ndcube.level1.calibration import electron_variance
     >>> float(electron_variance(np.array(100.0), 5.4, 6.0, 0.1))
     586.0
+
+    A quarter of the charge goes to each of four pixels:
+
+    >>> kernel = np.full((2, 2), 0.25)
+    >>> float(electron_variance(np.array(100.0), 5.4, 6.0, 0.1, kernel=kernel))
+    248.5
     """
-    return np.maximum(electrons, 0) * (factors + np.float32(fano)) + np.square(read_noise)
+    shared = np.sum(np.square(kernel))
+    # 1 + (m - 1) sum(h^2), in two terms of the type of the factors.
+    per_electron = (factors + np.float32(fano)) * np.float32(collection * shared) + np.float32(1 - shared)
+    return np.maximum(electrons, 0) * per_electron + np.square(read_noise)
+
+
+def noise_correlation(flight, channel, line=None):
+    r"""
+    Correlation of the noise of neighboring pixels of a camera.
+
+    As for `electron_variance`, the covariance of the electrons of two pixels at a distance d is
+    :math:`N (m - 1) \sum_i h_i h_{i + d}`. It is stated for the flight's typical signal: what share the read noise has,
+    which pixels have for themselves, depends on the brightness.
+
+    Parameters
+    ----------
+    flight : `~esis_ndcube.Flight`
+        Knows its detector.
+    channel : `int`
+        Channel number.
+    line : `str`, optional
+        The line whose photons it is, by default the flight's pose line.
+
+    Returns
+    -------
+    `numpy.ndarray` or None
+        Correlation by distance in pixels, axes (y, x), 1 in the middle; None if the flight does not say how charge
+        spreads.
+
+    Examples
+    --------
+    >>> from esis_ndcube import ESIS_1
+    >>> from esis_ndcube.level1.calibration import noise_correlation
+    >>> correlation = noise_correlation(ESIS_1, 1)
+    >>> middle = correlation.shape[0] // 2
+    >>> correlation[middle, middle : middle + 3].round(2)
+    array([1.  , 0.17, 0.03])
+    """
+    detector, camera = flight.detector, flight.channel(channel)
+    if not detector.charge_spread:
+        return None
+    signal = detector.typical_signal
+    charge = camera.charge_collection * (
+        flight.electrons_per_photon(flight.pose_line if line is None else line).value + detector.fano_factor
+    )
+    covariance = signal * (charge - 1) * autocorrelation(detector.charge_kernel)
+    middle = tuple(n // 2 for n in covariance.shape)
+    covariance[middle] += signal + (detector.read_noise * np.mean(camera.gain)) ** 2
+    return trim_correlation(covariance / covariance[middle])
 
 
 def _trimmed_mean(values, cut):

@@ -13,7 +13,7 @@ from esis_ndcube.cube import ESISCube
 from esis_ndcube.flags import Flag
 from esis_ndcube.flight import ESIS_1
 from esis_ndcube.flight.instrument import ByQuadrant
-from esis_ndcube.level1.calibration import stray_light
+from esis_ndcube.level1.calibration import noise_correlation, stray_light
 from esis_ndcube.level1.formats import read_images, unpack_esis, write_images
 from esis_ndcube.level1.frames import (
     check_on_error,
@@ -134,13 +134,11 @@ class ESISLevel1Cube(ESISCube):
 
         Notes
         -----
-        N electrons that photons of e electrons each have freed vary by N (e + F) electrons squared, with F
-        the Fano factor; read noise and the noise of the master dark add to that.
-        e is that of the line in whose columns the pixel lies, or of the nearest line.
-        Where charge spreads over several pixels, neighboring pixels share this noise, and single pixels scatter
-        less than their uncertainty says.
-        Sums over many pixels come closer to it, but in flat areas of the 2019 flight they too scatter less; why
-        is an open question.
+        The uncertainty is that of single pixels, by `~esis_ndcube.level1.calibration.electron_variance`; the noise of
+        the master dark adds to that. The electrons of a photon are those of the line in whose columns the pixel lies,
+        or of the nearest line.
+        Where charge spreads over several pixels, these share their noise: ``cube.noise_correlation`` says how much,
+        and `~esis_ndcube.operations.rebin` and `~esis_ndcube.operations.region_mean` count it.
 
         Examples
         --------
@@ -218,6 +216,8 @@ class ESISLevel1Cube(ESISCube):
         }
         if line is not None:
             values["line"] = line
+        if flight.detector.charge_spread:
+            values["noise_correlation"] = {str(n): noise_correlation(flight, n, line) for n in channels}
         axes = {"frame_number": (0,), "file": (0, 1), "mid_time": (0, 1), "exposure_time": (0, 1)}
         return cls(
             planes.data,

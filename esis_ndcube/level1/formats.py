@@ -228,9 +228,9 @@ def _put(planes, index, image, unit, flight):
     if sigma is None:
         factors = line_factors(flight)
         scale = factors if unit == PHOTONS else np.float32(1)
-        variance = electron_variance(
-            data * scale, factors, gain * np.float32(detector.read_noise), detector.fano_factor
-        )
+        read_noise = gain * np.float32(detector.read_noise)
+        charge = {"collection": channel.charge_collection, "kernel": detector.charge_kernel}
+        variance = electron_variance(data * scale, factors, read_noise, detector.fano_factor, **charge)
         sigma = np.sqrt(variance) / scale
     planes.data[index], planes.sigma[index], planes.flags[index] = data, sigma, flags
 

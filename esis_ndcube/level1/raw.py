@@ -212,7 +212,8 @@ def _calibrate_frame(frame, calibration, *, flight, despike):
     image, extra = mend_spikes(image, mended)
     noise = gain_image(ByQuadrant(*np.multiply(calibration.read_noise, channel.gain)), detector)
     noise = orient(noise, detector) * np.sqrt(np.float32(1 + calibration.weight))
-    variance = electron_variance(image + stray, line_factors(flight), noise, detector.fano_factor)
+    charge = {"collection": channel.charge_collection, "kernel": detector.charge_kernel}
+    variance = electron_variance(image + stray, line_factors(flight), noise, detector.fano_factor, **charge)
     variance[mended] += extra
     # Nothing to mend with: the middle of a very thick track.
     flags[~np.isfinite(image)] |= int(Flag.BAD_PIXEL)

@@ -21,7 +21,7 @@ from esis_ndcube.io._file import cube_file
 from esis_ndcube.io.fits import check_output
 from esis_ndcube.level3.cube import ESISLevel3Cube
 from esis_ndcube.registration import Coalignment, coalign
-from esis_ndcube.resample import detector_coordinates, interpolate, propagate_uncertainty
+from esis_ndcube.resample import detector_coordinates, interpolate, propagate_uncertainty, resampled_correlation
 from esis_ndcube.utils._spline import nearest
 from esis_ndcube.utils.checks import check_cube
 from esis_ndcube.utils.parallel import delayed, share, stream
@@ -187,6 +187,20 @@ class _Recipe:
         """Standard deviation of the frames, or None."""
         return standard_deviation(self.level1, self.level1.unit)
 
+    @cached_property
+    def noise_correlation(self):
+        """Metadata of that name, by channels, or None."""
+        known = self.level1.noise_correlation
+        if self.sigma is None or known is None:
+            return None
+        result = {}
+        for column, number in enumerate(self.level1.channel):
+            # One stands for all exposures, whose scales and rolls are nearly the same; a channel without has no pixels.
+            index = next((index for index in self.aligned() if index[1] == column), self.aligned()[0])
+            alignment = self.alignments[index]
+            result[str(number)] = resampled_correlation(alignment, order=self.order, correlation=known[column])
+        return result
+
     @property
     def shape(self):
         """Shape of the cube."""
@@ -253,6 +267,8 @@ class _Recipe:
             "field_stop_u": shifts[0],
             "field_stop_v": shifts[1],
         }
+        if self.noise_correlation is not None:
+            values["noise_correlation"] = self.noise_correlation
         axes |= dict.fromkeys(("alignment_final", "alignment_linear", "field_stop_u", "field_stop_v"), (0, 1))
         entries = {key: entry for correction in corrections for key, entry in correction.entries().items()}
         return with_entries(NDMeta(values, axes=axes), entries)
@@ -376,11 +392,12 @@ def _resampling(recipe, index, workers):
         index=index,
         corrections=recipe.known,
         order=recipe.order,
+        correlation=None if recipe.level1.noise_correlation is None else recipe.level1.noise_correlation[index[1]],
     )
     return delayed(task, *parts)
 
 
-def _resample(frame, noise, flags, mask, *, flight, alignment, line, index, corrections, order):
+def _resample(frame, noise, flags, mask, *, flight, alignment, line, index, corrections, order, correlation):
     """Arrays of one image, by the names of their HDUs, and the shift of its field stop."""
     u_pixel, v_pixel = detector_coordinates(alignment, alignment.grid, flight.grid_shape)
     # Beyond the line's columns another line is imaged: nothing there belongs to this cube.
@@ -392,7 +409,9 @@ def _resample(frame, noise, flags, mask, *, flight, alignment, line, index, corr
     # Invalid pixels are masked below and not left out here: Level-1 has mended what would spoil its neighbors.
     data, footprint = interpolate((frame / electrons).astype(np.float32), *position, order=order)
     footprint &= inside
-    sigma = None if noise is None else propagate_uncertainty(noise / electrons, *position, order=order)
+    sigma = None
+    if noise is not None:
+        sigma = propagate_uncertainty(noise / electrons, *position, order=order, correlation=correlation)
     flags = np.where(footprint, nearest(bad.astype(np.uint8), *position), np.uint8(Flag.OUTSIDE))
     # The field stop moves on the detector, apart from the Sun.
     shift = find_shift(frame, bad, flight=flight, channel=alignment.channel, line=line, first_column=first)

@@ -6,6 +6,7 @@ from esis_ndcube.resample.alignment import (
     interpolate,
     propagate_uncertainty,
     reproject_alignment,
+    resampled_correlation,
 )
 
 __all__ = [
@@ -14,4 +15,5 @@ __all__ = [
     "interpolate",
     "propagate_uncertainty",
     "reproject_alignment",
+    "resampled_correlation",
 ]

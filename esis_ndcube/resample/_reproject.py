@@ -33,12 +33,13 @@ _ACCEPTED = """one of
 
 
 class Source(NamedTuple):
-    """Frames with their alignment; ``valid`` and ``sigma`` are None if not known."""
+    """Frames with their alignment; ``valid``, ``sigma`` and the correlation of noise are None if not known."""
 
     data: np.ndarray
     alignment: Alignment
     valid: np.ndarray | None
     sigma: np.ndarray | None
+    correlation: np.ndarray | None
 
 
 def parse_input(input_data):
@@ -67,7 +68,16 @@ def parse_input(input_data):
     uncertainty = frame.uncertainty if isinstance(frame, NDDataBase) else None
     if uncertainty is not None and not isinstance(uncertainty, UnknownUncertainty):
         sigma = np.broadcast_to(standard_deviation(frame, frame.unit), data.shape)
-    return Source(data, alignment, valid, sigma)
+    return Source(data, alignment, valid, sigma, _correlation(frame, alignment))
+
+
+def _correlation(frame, alignment):
+    """What a cube says of the noise of the alignment's channel."""
+    correlation = getattr(frame, "noise_correlation", None)
+    if correlation is None or correlation.ndim == 2:
+        return correlation
+    places = np.flatnonzero(np.asarray(frame.channel) == alignment.channel)
+    return correlation[places[0]] if places.size else None
 
 
 def _split_mask(given):

@@ -26,9 +26,10 @@ from esis_ndcube.utils._spline import (
     prepare_variance,
     response,
     result_type,
-    squared_weights,
+    shared_weights,
 )
 from esis_ndcube.utils.arrays import plain_arrays
+from esis_ndcube.utils.noise import resample_correlation
 from esis_ndcube.wcs._sun import seen_pixels
 
 __all__ = [
@@ -37,7 +38,11 @@ __all__ = [
     "interpolate",
     "propagate_uncertainty",
     "reproject_alignment",
+    "resampled_correlation",
 ]
+
+# Pixels after which the weights of two resampled values have nothing in common.
+_REACH = 6
 
 
 def reproject_alignment(
@@ -115,6 +120,7 @@ def reproject_alignment(
         1 where the result has valid input, else 0.
     uncertainty : `numpy.ndarray`
         Standard deviation, see `~esis_ndcube.resample.propagate_uncertainty`; only with ``return_uncertainty=True``.
+        The pixels of a cube of one channel are correlated as its ``noise_correlation`` says, others are independent.
 
     Raises
     ------
@@ -187,7 +193,9 @@ def reproject_alignment(
     for chunk in itertools.product(*outer):
         planes = list(itertools.product(*(range(part.start, part.stop) for part in chunk)))
         splines = [prepare(data[i], order, None if source.valid is None else source.valid[i]) for i in planes]
-        variances = [prepare_variance(source.sigma[i], order) if return_uncertainty else None for i in planes]
+        variances = [
+            prepare_variance(source.sigma[i], order, source.correlation) if return_uncertainty else None for i in planes
+        ]
 
         def store(rows, columns, results, planes=planes):
             for plane, parts in zip(planes, results, strict=True):
@@ -359,15 +367,15 @@ def interpolate(frame, u, v, *, order="bicubic", valid=None):
 
 
 @plain_arrays("sigma", "u", "v")
-def propagate_uncertainty(sigma, u, v, *, order="bicubic"):
+def propagate_uncertainty(sigma, u, v, *, order="bicubic", correlation=None):
     r"""
-    Standard deviation of interpolated values whose input pixels are independent.
+    Standard deviation of interpolated values.
 
-    The variance of a sum with weights :math:`w_i` is :math:`\sum w_i^2 \sigma_i^2`.
-    With weights that depend on the distance to the pixels along x and y only, and a variance that changes slowly over
-    their reach of a few pixels, this is :math:`k(\delta_x)\,k(\delta_y)\,\sigma^2` with :math:`k = \sum w^2` of the
-    one-dimensional cardinal spline at the fractional pixel :math:`\delta`.
-    It is the uncertainty of each value for itself: that of a mean over many is larger, by `correlation_factor`.
+    The variance of a sum with weights :math:`w_i` is :math:`\sum_{ij} w_i w_j \rho_{ij} \sigma_i \sigma_j`, with the
+    correlation :math:`\rho` of the pixels' noise.
+    With a variance that changes slowly over the reach of the weights, which are those of a cardinal spline along x and
+    y, this is :math:`\sigma^2` times a factor that depends on the fractional pixels :math:`\delta_x, \delta_y` alone.
+    It is the uncertainty of each value for itself; `resampled_correlation` says what neighbors share.
 
     Parameters
     ----------
@@ -377,6 +385,9 @@ def propagate_uncertainty(sigma, u, v, *, order="bicubic"):
         Where, of one shape.
     order : `int` or `str`, optional
         As for `reproject_alignment`.
+    correlation : `numpy.ndarray`, optional
+        Correlation of the noise of pixels by their distance, axes (v, u), odd lengths and 1 in the middle, as
+        `~esis_ndcube.level1.calibration.noise_correlation` gives it; by default they are independent.
 
     Returns
     -------
@@ -395,7 +406,54 @@ def propagate_uncertainty(sigma, u, v, *, order="bicubic"):
     >>> propagate_uncertainty(np.full((9, 9), 2.0), np.array([4.0, 4.5]), np.array([4.0, 4.5]), order=1)
     array([2., 1.], dtype=float32)
     """
-    return deviations(prepare_variance(sigma, parse_order(order)), u, v)
+    return deviations(prepare_variance(sigma, parse_order(order), correlation), u, v)
+
+
+def resampled_correlation(alignment, wcs=None, *, order="bicubic", position=None, correlation=None):
+    r"""
+    Correlation of the noise of neighboring pixels of a resampled image.
+
+    Neighboring pixels of a resampled image are made from the same pixels of the frame, which share noise themselves.
+    With the correlation :math:`\rho` of these, the derivative :math:`J` of the detector position by the output pixel
+    and the interpolation weights :math:`w`, the covariance of two output pixels at a distance d is, in the mean over
+    where they fall on the detector's pixels, proportional to :math:`\sum_k \rho_k\,R(J d - k)`, with the
+    autocorrelation :math:`R(t) = \int w(s)\,w(s + t)\,ds` along x times that along y.
+
+    Parameters
+    ----------
+    alignment, wcs, order, position
+        As for `correlation_factor`; the position is one pixel. J is taken for constant: that of a flight changes by
+        parts of a percent over the field.
+    correlation : `numpy.ndarray`, optional
+        As for `propagate_uncertainty`.
+
+    Returns
+    -------
+    `numpy.ndarray`
+        Correlation by distance in output pixels, axes (y, x), odd lengths and 1 in the middle. What is left out at its
+        edges adds up to less than 1 %.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `correlation_factor`.
+
+    Examples
+    --------
+    >>> from esis_ndcube import ESIS_1
+    >>> from esis_ndcube.level1.calibration import noise_correlation
+    >>> from esis_ndcube.registration import Alignment
+    >>> from esis_ndcube.resample import resampled_correlation
+    >>> alignment = Alignment.from_pose(ESIS_1, 1, frame_number=124, line="O V", time="2019-09-30T18:08:36.6")
+    >>> result = resampled_correlation(alignment, correlation=noise_correlation(ESIS_1, 1))
+    >>> middle = result.shape[0] // 2
+    >>> result[middle, middle : middle + 3].round(2)
+    """
+    order = parse_order(order)
+    jacobian = _jacobian(alignment, wcs, position)
+    correlation = np.ones((1, 1)) if correlation is None else np.asarray(correlation, dtype=float)
+    result, _ = resample_correlation(correlation, jacobian, shared_weights(order), _REACH)
+    return result
 
 
 def correlation_factor(alignment, wcs=None, *, order="bicubic", position=None):
@@ -458,8 +516,7 @@ def correlation_factor(alignment, wcs=None, *, order="bicubic", position=None):
     k = np.stack(np.meshgrid(*2 * [np.arange(-reach, reach + 1)]), axis=-1).reshape(-1, 2)
     frequency = np.einsum("ki,...ij->...kj", k, inverse)
     aliases = np.prod(response(frequency, order) ** 2, axis=-1).sum(-1)
-    # Both ends of the table are the same phase.
-    single = squared_weights(order)[:-1].mean()
+    single = np.sqrt(shared_weights(order)(np.zeros(2)))
     with np.errstate(invalid="ignore"):
         # Where the position is NaN.
         factor = np.sqrt(aliases / np.abs(np.linalg.det(jacobian))) / single

@@ -7,6 +7,8 @@ from scipy.ndimage import distance_transform_edt, map_coordinates, spline_filter
 
 # An output pixel is valid if at least this much of its bilinear weight falls on valid pixels.
 MIN_WEIGHT = 0.5
+# Fractions of a pixel in tables of weights, and pixels on either side that have any.
+_STEPS, _HALF = 200, 12
 _ORDERS = {"nearest-neighbor": 0, "bilinear": 1, "biquadratic": 2, "bicubic": 3}
 
 
@@ -67,18 +69,18 @@ def result_type(frame):
 
 
 class Variance(NamedTuple):
-    """A frame's variance made ready, or None if nothing is known, and `squared_weights`."""
+    """A frame's variance made ready, or None if nothing is known, and `variance_factors`."""
 
     variance: np.ndarray | None
     table: np.ndarray
 
 
-def prepare_variance(sigma, order):
+def prepare_variance(sigma, order, correlation=None):
     variance = np.square(sigma, dtype=np.float32)
     good = np.isfinite(variance)
     if not good.all():
         variance = _fill(variance, good) if good.any() else None
-    return Variance(variance, squared_weights(order))
+    return Variance(variance, variance_factors(order, correlation))
 
 
 def deviations(variance, u, v):
@@ -106,16 +108,43 @@ def _fill(image, good):
     return image[tuple(distance_transform_edt(~good, return_distances=False, return_indices=True))]
 
 
-def squared_weights(order, steps=200, half=12):
-    """Sum of squares of the interpolation weights at fractional pixels 0, 1/steps, ..., 1."""
-    unit = np.zeros(4 * half + 1)
-    unit[2 * half] = 1.0
+def variance_factors(order, correlation=None):
+    """
+    Variance of an interpolated value over that of the pixels, at fractions 0, 1/_STEPS, ..., 1 of a pixel in v and u.
+
+    That is the sum of the products of the weights of all pairs of pixels and of the correlation of their noise.
+    """
+    weights = _cardinal_weights(order)
+    correlation = np.ones((1, 1)) if correlation is None else correlation
+    rows, columns = (_lagged(weights, n // 2) for n in correlation.shape)
+    return rows @ correlation @ columns.T
+
+
+def _cardinal_weights(order):
+    """Weights of the pixels -_HALF to _HALF at fractions 0, 1/_STEPS, ..., 1 of a pixel."""
+    unit = np.zeros(4 * _HALF + 1)
+    unit[2 * _HALF] = 1.0
     spline = spline_filter(unit, order=order) if order > 1 else unit
-    fractions = np.linspace(0, 1, steps + 1)
+    fractions = np.linspace(0, 1, _STEPS + 1)
     # The weight of pixel i at position x is the cardinal spline at x - i.
-    positions = 2 * half + fractions[:, None] + np.arange(-half, half + 1)
-    weights = map_coordinates(spline, [positions], order=order, prefilter=False, mode="constant")
-    return np.square(weights).sum(1)
+    positions = 2 * _HALF + fractions[:, None] + np.arange(-_HALF, _HALF + 1)
+    return map_coordinates(spline, [positions], order=order, prefilter=False, mode="constant")
+
+
+def _lagged(weights, reach):
+    """Sums of the products of the weights of pixels that are -reach to reach apart."""
+    size = weights.shape[1]
+    padded = np.pad(weights, [(0, 0), (reach, reach)])
+    return np.stack([(weights * padded[:, lag : lag + size]).sum(1) for lag in range(2 * reach + 1)], axis=1)
+
+
+def shared_weights(order):
+    """A function: integral of the product of the interpolation weights of two values that are (x, y) pixels apart."""
+    # The weights along a line through all pixels; both ends of the fractions are the same phase.
+    line = _cardinal_weights(order)[:-1].T.ravel()
+    products = np.correlate(line, line, "full") / _STEPS
+    lags = np.arange(1 - line.size, line.size) / _STEPS
+    return lambda apart: np.prod(np.interp(apart, lags, products, left=0, right=0), axis=-1)
 
 
 def response(frequency, order):

@@ -90,18 +90,19 @@ def evaluate(coefficients, pad, order, good, least, u, v, array, footprint):
 @numba.njit(cache=True, nogil=True)
 def deviations(variance, table, u, v, result):
     """
-    Standard deviation from the variance of the pixels and the sums of the squares of the weights.
+    Standard deviation from the variance of the pixels and what interpolation makes of it.
 
-    ``table`` holds these at fractions 0 to 1 of a pixel, both included; ``u``, ``v`` and ``result`` are flat.
+    ``table`` holds the factors at fractions 0 to 1 of a pixel in v and u, both included; ``u``, ``v`` and ``result``
+    are flat.
     """
-    steps = table.size - 1
+    steps = table.shape[0] - 1
     for k in range(u.size):
         if not (math.isfinite(u[k]) and math.isfinite(v[k])):
             result[k] = np.nan
             continue
-        gu = table[int((u[k] - math.floor(u[k])) * steps + 0.5)]
-        gv = table[int((v[k] - math.floor(v[k])) * steps + 0.5)]
-        result[k] = math.sqrt(max(_bilinear(variance, u[k], v[k]), 0.0) * gu * gv)
+        i = int((u[k] - math.floor(u[k])) * steps + 0.5)
+        j = int((v[k] - math.floor(v[k])) * steps + 0.5)
+        result[k] = math.sqrt(max(_bilinear(variance, u[k], v[k]) * table[j, i], 0.0))
 
 
 @numba.njit(cache=True, nogil=True)

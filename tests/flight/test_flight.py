@@ -183,6 +183,21 @@ BROKEN = [
     ('"0.0855 Angstrom"', '"0.0855 furlong"', "detector.dispersion: got '0.0855 furlong', expected"),
     ('"3.66 eV"', '"3.66 s"', "detector.energy_per_electron: got '3.66 s', expected a quantity in eV"),
     ("fano_factor = 0.12", "fano_factor = 1.0", "detector.fano_factor: got 1.0, expected 0 to 1"),
+    (
+        "read_noise = 4.0",
+        'read_noise = 4.0\ncharge_spread = [[0.5, 1.0]]\ntypical_signal = "90 electron"',
+        "detector.charge_spread: got [[0.5, 1.0]], expected parts of the charge that add up to 1",
+    ),
+    (
+        "read_noise = 4.0",
+        'read_noise = 4.0\ncharge_spread = [[1.0, -1.0]]\ntypical_signal = "90 electron"',
+        "detector.charge_spread: got [[1.0, -1.0]], expected parts",
+    ),
+    (
+        "read_noise = 4.0",
+        "read_noise = 4.0\ncharge_spread = [[1.0, 0.5]]",
+        "detector.typical_signal: missing, expected str",
+    ),
     ("read_noise = 4.0", "read_noise = -4.0", "detector.read_noise: got -4.0, expected more than 0"),
     ("stray_light_rows = 14", "stray_light_rows = 201", "detector.stray_light_rows: got 201, expected 0 to"),
     ("sides = 6", "sides = 2", "field_stop.sides: got 2, expected at least 3"),

@@ -2,6 +2,7 @@
 
 import gzip
 import logging
+import re
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from rawframes import BIAS, COLUMNS, ROWS, raw_image, tiny_flight, write_frame
 from astropy.io import fits
 from sunpy.util.exceptions import SunpyUserWarning
 
-from esis_ndcube import ESIS_1
+from esis_ndcube import ESIS_1, Flight
 from esis_ndcube.level1 import calibration
 from esis_ndcube.level1.frames import FrameError, find_frames, read_frame, sort_frames
 
@@ -255,6 +256,44 @@ def test_variance_of_electrons_against_photons_thrown_one_by_one():
     electrons += rng.normal(0, read_noise, number.size)
     variance = calibration.electron_variance(np.array(photons * per_photon), per_photon, read_noise, fano)
     assert electrons.var() == pytest.approx(variance, rel=0.02)
+
+
+def test_variance_and_correlation_of_charge_against_electrons_that_spread_one_by_one():
+    rng = np.random.default_rng(9)
+    detector, line = ESIS_1.detector, "O V"
+    collection, per_photon = ESIS_1.channel(3).charge_collection, ESIS_1.electrons_per_photon(line).value
+    signal, side = detector.typical_signal, 300
+    # As many photons more as they lose of their charge.
+    charge = rng.poisson(signal / per_photon / collection, (side, side)) * (collection * per_photon)
+    charge = rng.normal(charge, np.sqrt(charge * collection * detector.fano_factor))
+    y, x = (index.ravel() for index in np.indices((side, side)))
+    number = np.rint(np.maximum(charge, 0)).astype(int).ravel()
+    y, x = np.repeat(y, number), np.repeat(x, number)
+    place = rng.choice(detector.charge_kernel.size, len(y), p=detector.charge_kernel.ravel())
+    reach = detector.charge_kernel.shape[0] // 2
+    rows, columns = np.divmod(place, 2 * reach + 1)
+    y, x = (y + rows - reach) % side, (x + columns - reach) % side
+    electrons = np.bincount(y * side + x, minlength=side**2).reshape(side, side).astype(float)
+    noise = detector.read_noise * np.mean(ESIS_1.channel(3).gain)
+    electrons += rng.normal(0, noise, electrons.shape)
+    variance = calibration.electron_variance(
+        signal, per_photon, noise, detector.fano_factor, collection=collection, kernel=detector.charge_kernel
+    )
+    assert electrons.mean() == pytest.approx(signal, rel=0.01)
+    assert electrons.var() == pytest.approx(variance, rel=0.02)
+    electrons -= electrons.mean()
+    correlation = calibration.noise_correlation(ESIS_1, 3, line)
+    middle = correlation.shape[0] // 2
+    for row, column in ((0, 1), (1, 0), (1, 1), (0, 2), (3, 3)):
+        measured = np.mean(electrons * np.roll(electrons, (row, column), (0, 1))) / variance
+        assert measured == pytest.approx(correlation[middle + row, middle + column], abs=0.01)
+
+
+def test_charge_that_stays_is_not_correlated():
+    flight = Flight.from_toml(re.sub(r"^(charge_|typical_)\w+ = .*\n", "", ESIS_1.toml, flags=re.MULTILINE))
+    assert calibration.noise_correlation(flight, 1) is None
+    np.testing.assert_array_equal(flight.detector.charge_kernel, [[1]])
+    assert flight.channel(2).charge_collection == 1
 
 
 def test_each_column_counts_for_its_line():

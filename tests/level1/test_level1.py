@@ -72,7 +72,9 @@ def test_uncertainty_is_photon_noise_and_read_noise(cube, flight_folder):
         line = "O V" if x >= 28 else "He I"
         per_photon = (12398.42 / FLIGHT.line(line).wavelength.value) / 3.6
         # The true variance of N electrons, of stray light too: 50 electrons of it.
-        expected = np.sqrt((truth[0, 0, y, x] + 50) * (per_photon + 0.1) + (2 * 2.55) ** 2 * 1.5)
+        charge = FLIGHT.channel(1).charge_collection * (per_photon + 0.1)
+        shared = np.sum(FLIGHT.detector.charge_kernel**2)
+        expected = np.sqrt((truth[0, 0, y, x] + 50) * (1 + (charge - 1) * shared) + (2 * 2.55) ** 2 * 1.5)
         assert sigma[0, 0, y, x] == pytest.approx(expected, rel=0.04)
 
 
@@ -459,9 +461,9 @@ def test_images_of_the_team(tmp_path):
     assert cube.time.isot.tolist() == ["2021-01-02T03:04:55.250", "2021-01-02T03:05:25.250"]
     np.testing.assert_array_equal(cube.data, images[:, :, ::-1].astype(np.float32))
     per_photon = FLIGHT.electrons_per_photon("O V").value
-    expected = np.sqrt(
-        cube.data[0, 1, 5, 50] * (1 + 0.1 / per_photon) + (3 * FLIGHT.channel(4).gain.high_high / per_photon) ** 2
-    )
+    charge = FLIGHT.channel(4).charge_collection * (per_photon + 0.1)
+    photon = (1 + (charge - 1) * np.sum(FLIGHT.detector.charge_kernel**2)) / per_photon
+    expected = np.sqrt(cube.data[0, 1, 5, 50] * photon + (3 * FLIGHT.channel(4).gain.high_high / per_photon) ** 2)
     assert cube.uncertainty.array[0, 1, 5, 50] == pytest.approx(expected, rel=1e-4)
     assert ESISLevel1Cube.from_images(tmp_path, FLIGHT, unit="photon", first_frame_number=25).frame_number.tolist() == [
         25,

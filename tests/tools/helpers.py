@@ -184,6 +184,10 @@ def assert_values_equal(a, b):
             assert_values_equal(x, y)
     elif isinstance(a, (np.ndarray, np.generic)) and a.dtype.kind != "U":
         assert_bits_equal(a, b)
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys()
+        for key, value in a.items():
+            assert_values_equal(value, b[key])
     elif hasattr(a, "transform"):
         assert_bits_equal(a.transform.coefficients, b.transform.coefficients)
         assert_bits_equal(a.covariance, b.covariance)
