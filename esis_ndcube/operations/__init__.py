@@ -10,9 +10,11 @@ from esis_ndcube.operations.arithmetic import combine, convert_unit, raise_to
 from esis_ndcube.operations.binning import rebin
 from esis_ndcube.operations.channels import difference, min_images
 from esis_ndcube.operations.cropping import clip_points
+from esis_ndcube.operations.region import RegionMean, region_mean
 from esis_ndcube.operations.reprojection import reproject_to
 
 __all__ = [
+    "RegionMean",
     "clip_points",
     "combine",
     "convert_unit",
@@ -20,5 +22,6 @@ __all__ = [
     "min_images",
     "raise_to",
     "rebin",
+    "region_mean",
     "reproject_to",
 ]

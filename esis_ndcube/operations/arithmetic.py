@@ -13,9 +13,11 @@ from ndcube import NDCube
 from esis_ndcube.operations._parts import rebuild
 from esis_ndcube.utils.arrays import elementwise, is_lazy, parse_mask, split_mask, wide, wide_type
 from esis_ndcube.utils.checks import check_cube, is_cube
+from esis_ndcube.utils.noise import stack_correlations
 from esis_ndcube.utils.provenance import ProcessingStep
 from esis_ndcube.utils.uncertainty import make_uncertainty, standard_deviation, warn_without_uncertainty
 from esis_ndcube.wcs._derived import forget_channel
+from esis_ndcube.wcs.meta import with_entries
 
 __all__ = ["combine", "convert_unit", "raise_to"]
 
@@ -75,7 +77,7 @@ def combine(cube, operation, value, *, reflected=False):
 
     Numbers, Quantities, arrays and cubes without uncertainty count as exact, and two operands as independent: the
     squares of their errors add. A cube and itself, ``cube * cube``, is known to be one; two parts of the same cube
-    are not.
+    are not. The correlation of the result's noise is the mean of those of two operands that have uncertainties.
 
     Times and metadata of the other cube are not kept; its frame and channel stand in the history.
 
@@ -116,6 +118,7 @@ def combine(cube, operation, value, *, reflected=False):
         data=data,
         unit=unit,
         wcs=wcs,
+        meta=_join_correlations(cube, value, own.sigma, other.sigma, None if wcs is not None else cube.channel),
         uncertainty=make_uncertainty(cube.uncertainty if cube.uncertainty is not None else value, sigma),
         mask=_unite(cube, own.mask, other.mask),
         flags=_unite(cube, own.flags, other.flags),
@@ -171,6 +174,24 @@ def raise_to(cube, exponent):
         unit=cube.unit if np.ndim(exponent) or cube.unit is None else cube.unit**exponent,
         uncertainty=make_uncertainty(cube.uncertainty, sigma),
     )
+
+
+def _join_correlations(cube, value, own, other, channel):
+    """Metadata with the mean correlation of the noise of the two operands that have any."""
+    parts = [(cube, own)] if other is None or value is cube else [(cube, own), (value, other)]
+    known = [getattr(one, "noise_correlation", None) for one, sigma in parts if sigma is not None]
+    if all(one is None for one in known):
+        return (
+            with_entries(cube.meta, {"noise_correlation": (None, None)}) if cube.noise_correlation is not None else None
+        )
+    # Pixels of which nothing else is known are independent.
+    known = [np.ones((1, 1)) if one is None else one for one in known]
+    numbers = np.atleast_1d(channel)
+    entry = {}
+    for index, number in enumerate(numbers):
+        ones = [one if one.ndim == 2 else one[index if len(one) > 1 else 0] for one in known]
+        entry[str(number)] = stack_correlations(ones).mean(axis=0)
+    return with_entries({} if cube.meta is None else cube.meta, {"noise_correlation": (entry, None)})
 
 
 def _sigma_of_power(data, sigma, exponent):

@@ -9,12 +9,13 @@ from ndcube.wcs.wrappers import ResampledLowLevelWCS
 from esis_ndcube.operations._parts import apply_to_blocks, by_bin, join_values, rebuild
 from esis_ndcube.utils.arrays import invalid_pixels, wide_type
 from esis_ndcube.utils.checks import check_cube
+from esis_ndcube.utils.noise import bin_correlation, bin_variance, keep_axes, trim_correlation
 from esis_ndcube.utils.provenance import ProcessingStep
 from esis_ndcube.utils.uncertainty import make_uncertainty, standard_deviation, warn_without_uncertainty
 from esis_ndcube.wcs import ESISWCS, SlicedESISWCS
 from esis_ndcube.wcs._coordinates import bin_coordinates
 from esis_ndcube.wcs._derived import bin_wcs
-from esis_ndcube.wcs.meta import copy_meta, remake_meta
+from esis_ndcube.wcs.meta import copy_meta, remake_meta, with_entries
 
 __all__ = ["rebin"]
 
@@ -32,7 +33,7 @@ def rebin(
     *,
     operation_ignores_mask=False,
     handle_mask=np.all,
-    correlation_factor=1.0,
+    correlation_factor=None,
     new_unit=None,
 ):
     """
@@ -52,8 +53,8 @@ def rebin(
     handle_mask : callable, optional
         What becomes of a bin with some invalid pixels: masked if `numpy.all` or if `numpy.any` are; None for no mask.
     correlation_factor : `float`, optional
-        Factor for the standard deviation of means and sums of pixels whose errors are not independent, as
-        `esis_ndcube.resample.correlation_factor` gives it for large bins of a resampled image.
+        Factor for the standard deviation that means and sums of independent pixels would have. By default errors are
+        correlated as ``cube.noise_correlation`` says, and independent where that is None.
     new_unit : `~astropy.units.Unit`, optional
         Unit of the result, if the operation changes it.
 
@@ -102,8 +103,7 @@ def rebin(
         warn_without_uncertainty(f"that of {getattr(operation, '__name__', operation)} is not known")
         sigma = None
     if sigma is not None:
-        dtype = sigma.dtype if sigma.dtype.kind == "f" else np.dtype(float)
-        sigma = _join(_Sigma(factors, operation, correlation_factor), factors, (cube.data, bad, sigma), dtype)
+        sigma = _bin_sigma(cube, factors, operation, correlation_factor, (cube.data, bad, sigma))
     mask = None
     if cube.mask is not None and handle_mask is not None:
         mask = _join(_Mask(factors, handle_mask), factors, (bad, invalid_pixels(cube.data, cube.mask)), np.dtype(bool))
@@ -111,6 +111,8 @@ def rebin(
     if flags is not None:
         flags = _join(_Flags(factors), factors, (flags, bad), flags.dtype)
     meta, dropped = _bin_meta(cube, factors, operation)
+    if cube.noise_correlation is not None:
+        meta = with_entries(meta, {"noise_correlation": (_bin_correlations(cube, factors, operation), None)})
     name = getattr(operation, "__name__", str(operation))
     step = {"bins": list(factors), "operation": name} | ({"dropped": dropped} if dropped else {})
     new = rebuild(
@@ -204,21 +206,51 @@ def _extreme(data, bad, operation):
     return np.where(bad, least, data).argmax(-1)
 
 
+def _bin_sigma(cube, factors, operation, factor, arrays):
+    """Standard deviations of the bins; each channel has a correlation of its own."""
+    dtype = arrays[-1].dtype if arrays[-1].dtype.kind == "f" else np.dtype(float)
+    correlation = cube.noise_correlation if factor is None else None
+    if correlation is None:
+        alone = np.ones(())
+        return _join(_Sigma(factors, operation, alone, 1.0 if factor is None else factor), factors, arrays, dtype)
+    names = cube.wcs.array_axis_names
+    correlation = keep_axes(correlation, names)
+    if "channel" not in names:
+        return _join(_Sigma(factors, operation, correlation), factors, arrays, dtype)
+    axis = names.index("channel")
+    places = [(*(slice(None),) * axis, slice(i, i + 1)) for i in range(len(correlation))]
+    return np.concatenate(
+        [
+            _join(_Sigma(factors, operation, one), factors, [array[place] for array in arrays], dtype)
+            for one, place in zip(correlation, places, strict=True)
+        ],
+        axis=axis,
+    )
+
+
 class _Sigma:
     """Standard deviations of the bins, of data, what is invalid of them, and their standard deviations."""
 
-    def __init__(self, factors, operation, factor):
-        self.factors, self.operation, self.factor = factors, operation, factor
+    def __init__(self, factors, operation, correlation, factor=1.0):
+        self.factors, self.operation, self.correlation, self.factor = factors, operation, correlation, factor
 
     def __call__(self, data, bad, sigma):
         dtype = sigma.dtype if sigma.dtype.kind == "f" else float
-        data, bad, sigma = (by_bin(array, self.factors) for array in (data, bad, sigma))
+        bins = [by_bin(array, self.factors) for array in (data, bad)]
         if self.operation in (*_LOWEST, *_HIGHEST):
-            values = np.take_along_axis(sigma, _extreme(data, bad, self.operation)[..., None], -1)[..., 0]
+            sigma = by_bin(sigma, self.factors)
+            values = np.take_along_axis(sigma, _extreme(*bins, self.operation)[..., None], -1)[..., 0]
         else:
-            values = self.factor * np.sqrt(np.where(bad, 0, np.square(sigma, dtype=float)).sum(-1))
-            values = values / np.maximum((~bad).sum(-1), 1) if self.operation in _MEANS else values
-        return np.where(bad.all(-1), np.nan, values).astype(dtype)
+            values = self.factor * np.sqrt(self._variance(np.where(bad, 0, sigma)))
+            values = values / np.maximum((~bins[1]).sum(-1), 1) if self.operation in _MEANS else values
+        return np.where(bins[1].all(-1), np.nan, values).astype(dtype)
+
+    def _variance(self, sigma):
+        """Of the sums of the bins."""
+        image = sigma.ndim - self.correlation.ndim
+        sums = bin_variance(sigma, self.correlation, self.factors[image:])
+        # Exposures are independent.
+        return by_bin(sums, (*self.factors[:image], *(1,) * self.correlation.ndim)).sum(-1)
 
 
 class _Mask:
@@ -248,6 +280,17 @@ def _bin_wcs(wcs, factors):
     if isinstance(wcs, (ESISWCS, SlicedESISWCS)):
         return bin_wcs(wcs, factors)
     return ResampledLowLevelWCS(wcs.low_level_wcs, factors[::-1])
+
+
+def _bin_correlations(cube, factors, operation):
+    named = dict(zip(cube.wcs.array_axis_names, factors, strict=True))
+    bins = named.get("y", 1), named.get("x", 1)
+    known = cube.meta["noise_correlation"]
+    if operation in (*_MEANS, *_SUMS):
+        return {key: trim_correlation(bin_correlation(one, bins)) for key, one in known.items()}
+    # Of single pixels, one of each bin.
+    steps = [[slice(n // 2 % b, None, b) for n, b in zip(one.shape, bins, strict=True)] for one in known.values()]
+    return {key: one[tuple(step)] for (key, one), step in zip(known.items(), steps, strict=True)}
 
 
 def _bin_meta(cube, factors, operation):

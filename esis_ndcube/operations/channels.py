@@ -8,6 +8,7 @@ from esis_ndcube.utils.arrays import invalid_pixels
 from esis_ndcube.utils.checks import check_cube, find_number
 from esis_ndcube.utils.provenance import ProcessingStep
 from esis_ndcube.wcs._derived import forget_channel
+from esis_ndcube.wcs.meta import with_entries
 
 __all__ = ["difference", "min_images"]
 
@@ -124,6 +125,9 @@ def _join_channels(cube, name, channels, parts):
                     dropped.append(key)
                 else:
                     meta[key] = joined
+    if cube.noise_correlation is not None:
+        mean = np.mean([cube.noise_correlation[find_number("channel", n, cube.channel)] for n in channels], axis=0)
+        meta = with_entries(meta, {"noise_correlation": ({str(None): mean}, None)})
     step = ProcessingStep(name, {"channels": channels} | ({"dropped": dropped} if dropped else {}))
     wcs = forget_channel(first.wcs)
     return rebuild(cube, step, lost=(axis,), **parts, wcs=wcs, meta=meta)

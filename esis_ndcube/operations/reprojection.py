@@ -17,6 +17,7 @@ from ndcube.meta import NDMeta
 
 from esis_ndcube.flags import Flag
 from esis_ndcube.operations._parts import apply_to_blocks, rebuild
+from esis_ndcube.operations._shared_noise import resampled_correlations
 from esis_ndcube.resample import propagate_uncertainty
 from esis_ndcube.resample._reproject import fill_invalid
 from esis_ndcube.utils._spline import parse_order
@@ -27,7 +28,7 @@ from esis_ndcube.utils.uncertainty import make_uncertainty, standard_deviation
 from esis_ndcube.wcs import ESISWCS
 from esis_ndcube.wcs._derived import replace_celestial
 from esis_ndcube.wcs._sun import SeenWCS, frame_observer, observer, place_values, seen_pixels, stonyhurst
-from esis_ndcube.wcs.meta import copy_meta, remake_meta
+from esis_ndcube.wcs.meta import copy_meta, remake_meta, with_entries
 
 __all__ = ["reproject_to"]
 
@@ -96,8 +97,10 @@ def reproject_to(
     Flags are those of the nearest pixel.
 
     Each uncertainty is that of the pixel for itself, from the variance at its place and the sum of the squares of the
-    weights there. Neighboring pixels share the pixels that they are made of, and so their errors are correlated: the
-    error of a mean over many is larger than that of independent pixels. Extra coordinates and metadata along
+    weights there. Where ``cube.noise_correlation`` is known, the uncertainties count what the pixels share, and the new
+    cube has a correlation of its own: both for the scale and the turn of the middle of the cube, in the mean over where
+    new pixels fall on the old ones. Where it is not known, that of the new cube is not either, though its neighboring
+    pixels share those that they are made of. Extra coordinates and metadata along
     y and x are lost, and the history names them.
 
     Coordinates are transformed between two observers on the surface of the Sun, and beyond its limb on a sphere about
@@ -139,15 +142,19 @@ def reproject_to(
 
     data = apply(_Values(grid, dtype), (cube.data, bad), dtype)
     sigma = standard_deviation(cube, cube.unit)
+    correlations, growth = resampled_correlations(cube, grid.jacobian(cube.shape[-2:]), algorithm, options)
     if sigma is not None:
         kind = sigma.dtype if sigma.dtype.kind == "f" else np.dtype(float)
-        sigma = np.where(np.isfinite(data), apply(_Sigma(grid, kind), (sigma, bad), kind), np.nan)
+        sigma = apply(_Sigma(grid, kind), (sigma, bad), kind) * growth.astype(kind)
+        sigma = np.where(np.isfinite(data), sigma, np.nan)
     mask = ~np.isfinite(data)
     flags = cube.flags
     if flags is not None:
         flags = apply(_Flags(grid), (flags,), flags.dtype)
         flags = np.where(mask, flags, flags & ~flags.dtype.type(Flag.INVALID))
     meta, dropped = _resize_meta(cube, data.shape)
+    if cube.noise_correlation is not None:
+        meta = with_entries(meta, {"noise_correlation": (correlations, None)})
     parameters = {"algorithm": algorithm, "shape": list(map(int, shape))}
     parameters |= {key: value for key, value in options.items() if isinstance(value, (bool, int, float, str))}
     parameters |= {"dropped": dropped} if dropped else {}
@@ -256,6 +263,15 @@ class _Grid:
         y, x = np.indices((rows, columns)) - margin
         source, target = self._own_wcs()
         return seen_pixels(target, source, x + shift[0], y + shift[1], screen=observer(source))
+
+    def jacobian(self, shape):
+        """Derivatives of the position on the source, whose shape (y, x) is given, by the pixel in the middle."""
+        source, target = self._own_wcs()
+        screen = observer(source)
+        x, y = seen_pixels(source, target, *((n - 1) / 2 for n in shape[::-1]), screen=screen)
+        x, y = x + np.array([0.5, -0.5, 0, 0]), y + np.array([0, 0, 0.5, -0.5])
+        places = np.array(seen_pixels(target, source, x, y, screen=screen))
+        return places[:, ::2] - places[:, 1::2]
 
     def footprint(self, shape):
         return self.call(np.ones(shape))[1]
