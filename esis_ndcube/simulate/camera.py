@@ -1,9 +1,9 @@
 """From a scene to the numbers that a camera writes."""
 
 import numpy as np
+from scipy.fft import irfft2, next_fast_len, rfft2
 from scipy.interpolate import RectBivariateSpline
-from scipy.ndimage import correlate1d, gaussian_filter
-from scipy.special import ndtr
+from scipy.ndimage import gaussian_filter
 
 import astropy.constants as const
 import astropy.units as u
@@ -119,14 +119,19 @@ def electrons_per_photon(flight, line):
     return (energy / flight.detector.energy_per_electron).to_value(u.one)
 
 
-def signal_electrons(truth, photons, gains, rng):
+def signal_electrons(truth, channel, photons, gains, rng):
     """
     Electrons that the photons free, with photon noise, Fano noise and charge spread.
+
+    Where a photon leaves a part c of its charge, 1 / c times as many make the same signal. Charge spreads electron by
+    electron: pixels get what they do on average, and noise of the variance that the multinomial law has.
 
     Parameters
     ----------
     truth : `Truth`
         The ingredients.
+    channel : `int`
+        Channel number.
     photons : `numpy.ndarray`
         Mean photons per pixel.
     gains : `numpy.ndarray`
@@ -139,20 +144,35 @@ def signal_electrons(truth, photons, gains, rng):
     `numpy.ndarray`
         Electrons.
     """
-    config = truth.config
+    config, detector = truth.config, truth.flight.detector
+    part = np.float32(truth.flight.channel(channel).charge_collection if config.charge_spread else 1)
     if config.noise:
-        photons = rng.poisson(photons).astype(np.float32)
+        photons = rng.poisson(photons / part).astype(np.float32) * part
     electrons = photons * gains
     if config.noise:
-        fano = np.sqrt(np.float32(truth.flight.detector.fano_factor) * electrons)
+        fano = np.sqrt(part * np.float32(detector.fano_factor) * electrons)
         electrons += fano * rng.standard_normal(electrons.shape, dtype=np.float32)
-    if config.charge_spread:
-        # A Gaussian cloud of charge over square pixels; it comes after the photon noise and smooths it too.
-        reach = max(1, round(4 * config.charge_spread))
-        kernel = np.diff(ndtr((np.arange(-reach, reach + 2) - 0.5) / config.charge_spread))
-        for axis in (0, 1):
-            electrons = correlate1d(electrons, kernel / kernel.sum(), axis=axis, mode="nearest")
+    if config.charge_spread and detector.charge_kernel.size > 1:
+        electrons = _spread(electrons, detector.charge_kernel, rng if config.noise else None)
     return electrons
+
+
+def _spread(electrons, kernel, rng):
+    """Charge after each electron went to a pixel nearby by chance, or as many as go there on average."""
+    reach = kernel.shape[0] // 2
+    padded = np.pad(electrons, reach, mode="edge")
+    shape = [next_fast_len(n, real=True) for n in padded.shape]
+    response = rfft2(kernel.astype(np.float32), shape)
+    inside = (slice(2 * reach, 2 * reach + n) for n in electrons.shape)
+    inside = tuple(inside)
+    result = irfft2(rfft2(padded, shape) * response, shape)[inside]
+    if rng is not None:
+        # Electrons that went elsewhere are those that others lack: their covariance is that of independent ones less
+        # the autocorrelation of the kernel.
+        white = rfft2(rng.standard_normal(shape, dtype=np.float32))
+        apart = irfft2(white * np.sqrt(np.maximum(1 - np.abs(response) ** 2, 0)), shape)[inside]
+        result += np.sqrt(np.maximum(result, 0)) * apart
+    return result
 
 
 def hits(truth, rng):

@@ -40,8 +40,8 @@ class SimulationConfig:
         Upper limit of the smooth velocity field.
     evolution : `bool`
         A scene that changes from exposure to exposure.
-    charge_spread : `float`
-        Gaussian width (sigma) of the charge spread, in detector pixels.
+    charge_spread : `bool`
+        Charge that spreads over pixels, and is collected in part, as the flight says of its detector.
     blur : `float`
         Gaussian width (sigma), in detector pixels, of the optics' blur at the edge of the field; it grows from nothing
         at a point in the field that is another one in each channel.
@@ -88,7 +88,7 @@ class SimulationConfig:
     event: float = 8.0
     velocity: u.Quantity = 5 * u.km / u.s
     evolution: bool = True
-    charge_spread: float = 0.4
+    charge_spread: bool = True
     blur: float = 0.0
     field_stop: bool = True
     vignetting: bool = True

@@ -10,12 +10,18 @@ from sunpy.coordinates import get_earth
 
 from esis_ndcube.field_stop.region import line_region, overlapping_lines
 from esis_ndcube.flags import Flag
+from esis_ndcube.level1.calibration import electron_variance, noise_correlation
 from esis_ndcube.level3 import ESISLevel3Cube
 from esis_ndcube.registration import Alignment, PolynomialTransform
 from esis_ndcube.registration._image_inputs import sample_pixels
 from esis_ndcube.registration.reference import observed_grid
 from esis_ndcube.registration.transform import TERMS, center_and_scale, nearest_transform
-from esis_ndcube.resample import detector_coordinates, reproject_alignment
+from esis_ndcube.resample import (
+    detector_coordinates,
+    propagate_uncertainty,
+    reproject_alignment,
+    resampled_correlation,
+)
 from esis_ndcube.simulate import camera
 from esis_ndcube.wcs import level3_wcs
 
@@ -110,14 +116,18 @@ def true_cube(simulated, *, line=None, order="bicubic"):
     data, sigma = np.empty(shape, np.float32), np.empty(shape, np.float32)
     grid = _grid(simulated)
     flags, alignments = np.empty(shape, np.uint8), np.empty(shape[:2], dtype=object)
+    correlations = {}
     for index in np.ndindex(shape[:2]):
         frame_number, channel = frame_numbers[index[0]], numbers[index[1]]
         alignment = alignments[index] = true_alignment(simulated, frame_number, channel, line=line.name, grid=grid)
         image, noise = _level1(simulated, frame_number, channel, line)
+        correlation = noise_correlation(flight, channel, line) if simulated.config.charge_spread else None
         position = detector_coordinates(alignment, grid, flight.grid_shape)
         array, footprint = reproject_alignment((image, alignment), grid, order=order)
         data[index] = array
-        sigma[index], _ = reproject_alignment((noise, alignment), grid, order=1)
+        sigma[index] = propagate_uncertainty(noise, *position, order=order, correlation=correlation)
+        if not index[0]:
+            correlations[str(channel)] = resampled_correlation(alignment, order=order, correlation=correlation)
         flags[index] = np.where((footprint > 0) & line_region(flight, channel, line, *position), 0, Flag.OUTSIDE)
         for rank, other in enumerate(overlapping_lines(flight, line)):
             overlap = line_region(flight, channel, other, *position) & (footprint > 0)
@@ -137,6 +147,7 @@ def true_cube(simulated, *, line=None, order="bicubic"):
         "alignment_linear": alignments,
         "vignetting": None,
         "normalization": None,
+        "noise_correlation": correlations,
         "history": (),
     }
     axes = {
@@ -164,7 +175,14 @@ def _level1(simulated, frame_number, channel, line):
     detector = simulated.flight.detector
     read = detector.read_noise * np.mean(simulated.flight.channel(channel).gain) * simulated.config.read_noise
     rng = simulated._rng("true cube", frame_number, channel)
-    electrons = camera.signal_electrons(simulated.truth, photons, gains, rng)
+    electrons = camera.signal_electrons(simulated.truth, channel, photons, gains, rng)
     electrons += rng.normal(0, 1, photons.shape) * read
-    variance = photons * gains * (gains + detector.fano_factor) * simulated.config.noise + read**2
+    charge = {}
+    if simulated.config.charge_spread:
+        charge = {
+            "collection": simulated.flight.channel(channel).charge_collection,
+            "kernel": detector.charge_kernel,
+        }
+    mean = photons * gains * simulated.config.noise
+    variance = electron_variance(mean, gains, read, detector.fano_factor, **charge)
     return (electrons / gain).astype(np.float32), (np.sqrt(variance) / gain).astype(np.float32)

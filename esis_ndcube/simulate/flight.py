@@ -278,7 +278,7 @@ class SimulatedFlight:
         electrons = np.zeros(flight.detector.shape, np.float32)
         if frame_number in self.frame_numbers and (frame_number, number) != self.blank:
             photons, gains = self._signal(frame_number, number, self._lines, stray=config.stray_light)
-            electrons = camera.signal_electrons(truth, photons, gains, rng)
+            electrons = camera.signal_electrons(truth, number, photons, gains, rng)
         if flight.detector.flip_y:
             electrons = electrons[::-1].copy()
         rows, columns, energy = camera.hits(truth, self._rng("hits", frame_number, number))

@@ -36,7 +36,7 @@ PLAIN = {
     "event": 0,
     "velocity": 0,
     "evolution": False,
-    "charge_spread": 0,
+    "charge_spread": False,
     "vignetting": False,
     "distortion": 0,
     "drift": 0,
@@ -423,7 +423,7 @@ def test_noise_off_is_noiseless():
 
 
 def test_charge_spreads_to_the_neighbors():
-    spread, sharp = plain(noise=True, charge_spread=0.4), plain(noise=True)
+    spread, sharp = plain(noise=True, charge_spread=True), plain(noise=True)
     images = [electrons(sim, MIDDLE, 1) for sim in (spread, sharp)]
     assert images[0].sum() == pytest.approx(images[1].sum(), rel=2e-3)
     good = inside(spread.flight, 1, "O V", 6)
