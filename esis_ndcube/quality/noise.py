@@ -7,14 +7,16 @@ from scipy import ndimage, special
 import astropy.units as u
 from astropy.table import QTable
 
+from esis_ndcube.flags import Flag
 from esis_ndcube.utils.arrays import invalid_pixels
 from esis_ndcube.utils.checks import check_axes, check_cube
+from esis_ndcube.utils.noise import bin_variance
 from esis_ndcube.utils.uncertainty import standard_deviation
 
 __all__ = ["noise_table"]
 
 # Pixels whose stated variance is so many times that of an unlit one scatter by their photons.
-_LIT = 5
+_LIT = 2.5
 # Part of the blocks that counts; the rest may be particle hits and flares.
 _KEPT = 0.998
 # A block counts if so much of it is good.
@@ -25,30 +27,31 @@ _LEVELS = 12
 _SMOOTH = 2
 
 
-def noise_table(level1, *, boxes=(1, 2, 4, 8, 16), orders=(3, 5), quiet=0.5):
+def noise_table(cube, *, boxes=(1, 2, 4, 8, 16), orders=(3, 5), quiet=0.7):
     r"""
-    Compare the scatter of the frames with their stated uncertainty.
+    Compare the scatter of images with their stated uncertainty.
 
     The Sun that the frames see drifts by parts of a pixel from frame to frame. A difference of order n of n + 1 frames,
 
     .. math:: D = \sum_i c_i f_i, \qquad c_i \propto \prod_{j \ne i} \frac{1}{t_i - t_j}, \qquad \sum_i c_i^2 = 1,
 
     takes out every change that is a polynomial of degree n - 1 in time, also where the frames are not evenly spaced,
-    and has the variance of one frame. The variance of its sums over boxes of pixels is compared with the sums of the
-    stated variances: the ratio is 1 for all boxes if the statement holds and pixels are independent, and rises with
-    the box where pixels share charge.
+    and has the variance of one frame. The variance of its sums over boxes of pixels is compared with that which the
+    uncertainty and ``noise_correlation`` of the cube state: the ratio is 1 for all boxes if the statement holds.
+    Without a correlation pixels are taken for independent, and the ratio rises with the box where they are not.
 
     Parameters
     ----------
-    level1 : `~esis_ndcube.ESISLevel1Cube`
-        Frames with uncertainty, shape (time, channel, y, x), one exposure more than the highest order
-        or more of them.
+    cube : `~esis_ndcube.ESISLevel1Cube` or `~esis_ndcube.ESISLevel3Cube`
+        Images with uncertainty, shape (time, channel, y, x), one exposure more than the highest order
+        or more of them. Flagged pixels do not count.
     boxes : sequence of `int`, optional
         Sides of the boxes in pixels.
     orders : sequence of `int`, optional
         Orders of the differences; two that agree show that the drift is gone.
     quiet : `float`, optional
-        Part of the lit pixels to measure, those with the smallest gradients.
+        Part of the lit pixels to measure, the faintest, and part of these, those with the smallest gradients: there
+        the Sun's own changes are smallest beside the noise.
 
     Returns
     -------
@@ -61,7 +64,7 @@ def noise_table(level1, *, boxes=(1, 2, 4, 8, 16), orders=(3, 5), quiet=0.5):
     Raises
     ------
     TypeError
-        If this is no Level-1 cube.
+        If this is no cube.
     ValueError
         If it has other axes, no uncertainty or fewer exposures, the exposures have no times that differ, or a box or
         ``quiet`` is out of range.
@@ -74,28 +77,29 @@ def noise_table(level1, *, boxes=(1, 2, 4, 8, 16), orders=(3, 5), quiet=0.5):
     >>> noise_table(level1, boxes=(1, 8), orders=[3])["ratio"].round(2)[:2]  # doctest: +SKIP
     <Quantity [0.34, 0.69]>
     """
-    check_cube(level1, 1)
-    check_axes(level1)
-    weights = {int(order): _weights(level1, order) for order in orders}
+    check_cube(cube)
+    check_axes(cube)
+    weights = {int(order): _weights(cube, order) for order in orders}
     boxes = [int(box) for box in boxes]
-    largest = min(level1.data.shape[2:])
+    largest = min(cube.data.shape[2:])
     if not boxes or not all(1 <= box <= largest for box in boxes):
         msg = f"got boxes {boxes}, expected sides of 1 to {largest} pixels"
         raise ValueError(msg)
     if not 0 < quiet <= 1:
         msg = f"got quiet={quiet}, expected more than 0 and at most 1"
         raise ValueError(msg)
-    sigma = standard_deviation(level1, level1.unit)
+    sigma = standard_deviation(cube, cube.unit)
     if sigma is None:
         msg = "got frames without uncertainty, with which their scatter is to be compared"
         raise ValueError(msg)
+    shared = [np.ones((1, 1))] * cube.shape[1] if cube.noise_correlation is None else cube.noise_correlation
     rows = [
         (int(number), *row)
-        for index, number in enumerate(level1.channel)
-        for row in _measure(level1, sigma, index, weights, boxes, quiet)
+        for index, number in enumerate(cube.channel)
+        for row in _measure(cube, sigma, index, shared[index], weights, boxes, quiet)
     ]
     table = QTable(rows=rows, names=("channel", "order", "box", "ratio", "error", "slope", "intercept", "count"))
-    unit = u.dimensionless_unscaled if level1.unit is None else level1.unit
+    unit = u.dimensionless_unscaled if cube.unit is None else cube.unit
     table["slope"] <<= unit
     table["intercept"] <<= unit**2
     for name in ("ratio", "error", "slope", "intercept"):
@@ -103,14 +107,14 @@ def noise_table(level1, *, boxes=(1, 2, 4, 8, 16), orders=(3, 5), quiet=0.5):
     return table
 
 
-def _weights(level1, order):
+def _weights(cube, order):
     """First exposure of each difference, and the weights of its exposures."""
-    count = level1.data.shape[0]
+    count = cube.data.shape[0]
     if order != int(order) or order < 1 or count < order + 1:
         msg = f"got order {order} and {count} exposures, expected an order of at least 1 and one exposure more than it"
         raise ValueError(msg)
     order = int(order)
-    seconds = (level1.time - level1.time[0]).to_value("s")
+    seconds = (cube.time - cube.time[0]).to_value("s")
     if len(np.unique(seconds)) < count:
         msg = "got exposures at the same time, expected times that differ"
         raise ValueError(msg)
@@ -123,20 +127,26 @@ def _weights(level1, order):
     return found
 
 
-def _measure(level1, sigma, channel, weights, boxes, quiet):
+def _measure(cube, sigma, channel, correlation, weights, boxes, quiet):
     """Rows of the table for one channel, without its number."""
     part = slice(None), channel
-    bad = invalid_pixels(level1.data, level1.mask, part)
-    if level1.flags is not None:
-        bad |= level1.flags[part] != 0
+    bad = invalid_pixels(cube.data, cube.mask, part)
+    if cube.flags is not None:
+        # The light of other lines is as noisy.
+        bad |= (cube.flags[part] & ~np.uint16(Flag.OVERLAP | Flag.OVERLAP_FAINT)) != 0
     # Together, because they may be made together.
-    frames, variances, bad = dask.compute(level1.data[part].astype(float), sigma[part].astype(float) ** 2, bad)
+    frames, variances, bad = dask.compute(cube.data[part].astype(float), sigma[part].astype(float) ** 2, bad)
     bad = (bad | ~np.isfinite(variances)).any(axis=0)
     frames[:, bad], variances[:, bad] = 0, 0
     mean, stated = frames.mean(axis=0), variances.mean(axis=0)
-    good = ~bad
-    lit = good & (stated > _LIT * np.percentile(stated[good], 1)) if good.any() else good
+    lit = ~bad
+    if lit.any() and cube._level == 1:
+        # Beyond the field stop there is nothing but read noise.
+        lit &= stated > _LIT * np.percentile(stated[lit], 1)
     if lit.any():
+        # The Sun's own changes grow with the square of the brightness, noise with the brightness.
+        smooth = _smooth(mean, lit)
+        lit &= smooth <= np.quantile(smooth[lit], quiet)
         # Relative to the noise, so that dark and bright areas count alike.
         steep = ndimage.gaussian_gradient_magnitude(mean, _SMOOTH) / np.sqrt(np.where(lit, stated, 1))
         lit &= steep <= np.quantile(steep[lit], quiet)
@@ -144,11 +154,17 @@ def _measure(level1, sigma, channel, weights, boxes, quiet):
     for order, found in weights.items():
         parts = [(c, slice(first, first + order + 1)) for first, c in found]
         differences = [(np.tensordot(c, frames[s], 1), np.tensordot(c**2, variances[s], 1)) for c, s in parts]
-        rows += [(order, box, *_compare(differences, mean, lit, box)) for box in boxes]
+        rows += [(order, box, *_compare(differences, mean, lit, correlation, box)) for box in boxes]
     return rows
 
 
-def _compare(differences, mean, lit, box):
+def _smooth(image, good):
+    """Mean of the good pixels around each."""
+    weight = ndimage.gaussian_filter(good.astype(float), _SMOOTH)
+    return ndimage.gaussian_filter(np.where(good, image, 0), _SMOOTH) / np.maximum(weight, 1e-6)
+
+
+def _compare(differences, mean, lit, correlation, box):
     """Ratio, its error, slope, intercept and count of boxes of one size."""
     count = _sums(lit, box)
     full = count >= _FULL * box**2
@@ -156,11 +172,14 @@ def _compare(differences, mean, lit, box):
     if size < 2:
         return np.nan, np.nan, np.nan, np.nan, size
     count, level = count[full], (_sums(np.where(lit, mean, 0), box)[full]) / count[full]
-    squares, stated = (
-        np.array([_sums(np.where(lit, part, 0), box)[full] for part in parts])
-        for parts in ([d for d, _ in differences], [v for _, v in differences])
+    squares = np.array([_sums(np.where(lit, part, 0), box)[full] for part, _ in differences]) ** 2
+    whole = [slice(n // box * box) for n in lit.shape]
+    stated = np.array(
+        [
+            bin_variance(np.sqrt(np.where(lit, part, 0))[*whole], correlation, (box, box))[full]
+            for _, part in differences
+        ]
     )
-    squares **= 2
     kept = _keep(squares / stated)
     ratios, number = np.where(kept, squares / stated, 0) / _share(), kept.sum(axis=0)
     # Differences that overlap share frames: the places are what is independent.

@@ -15,18 +15,16 @@ import sunpy.map
 from astropy.coordinates import SkyCoord
 from sunpy.coordinates import HeliographicStonyhurst
 
-from esis_ndcube.resample import correlation_factor
 from esis_ndcube.simulate import simulate_flight, true_cube
 
 cube = true_cube(simulate_flight(size="small", n_exposures=2))
 
 # %%
 # Pixels of 2.4 arcsec: bins of 4 by 4.
-# Resampled pixels share noise, and ``correlation_factor`` says by how much the error of a sum is larger.
+# Resampled pixels share noise, which the uncertainty of a bin counts.
 
 whole = cube[..., 3:423, 3:423]
-factor = float(np.mean(correlation_factor(cube.alignment[0, 0])))
-coarse = whole.rebin((1, 1, 4, 4), correlation_factor=factor)
+coarse = whole.rebin((1, 1, 4, 4))
 print(coarse)
 print(f"{np.nanmedian(whole.uncertainty.array):.2f} -> {np.nanmedian(coarse.uncertainty.array):.2f} {coarse.unit}")
 
