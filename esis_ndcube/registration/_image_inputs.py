@@ -1,6 +1,6 @@
 """What two images to be co-aligned may be, and where their coordinates put one on the other."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -20,18 +20,15 @@ _SAMPLES = 21
 
 @dataclass(frozen=True, eq=False)
 class Image:
-    """An image, NaN where it is not valid, and its celestial WCS or None."""
+    """An image, NaN where there is no value, its celestial WCS or None, and which of its pixels are valid."""
 
     data: np.ndarray
     wcs: object
-
-    @property
-    def valid(self):
-        return np.isfinite(self.data)
+    valid: np.ndarray
 
     def where(self, chosen):
         """The image with only the chosen of its pixels."""
-        return Image(np.where(chosen, self.data, np.nan), self.wcs)
+        return replace(self, valid=self.valid & chosen)
 
 
 def parse_image(given, name):
@@ -53,17 +50,19 @@ def parse_image(given, name):
         raise ValueError(msg)
     # Double precision keeps faint structures on a bright ground, and what single precision does not hold.
     single = data.dtype.itemsize <= 2 or (data.dtype.kind == "f" and data.dtype.itemsize == 4)
-    data = data.astype(np.float32 if single else np.float64)
+    data = data.astype(np.float32 if single else np.float64, copy=False)
+    valid = np.isfinite(data)
     for bad in (parse_mask(mask), masked):
         if bad is not None:
-            data[np.broadcast_to(np.asarray(bad), data.shape)] = np.nan
-    data[~np.isfinite(data)] = np.nan
-    good = data[np.isfinite(data)]
-    if not good.size or np.ptp(good) == 0:
-        what = "without valid pixels" if not good.size else f"that is {good[0]} everywhere"
+            valid &= ~np.broadcast_to(np.asarray(bad), data.shape)
+    values = data
+    if not valid.all():
+        values, data = data[valid], np.where(valid, data, data.dtype.type(np.nan))
+    if not values.size or np.ptp(values) == 0:
+        what = "without valid pixels" if not values.size else f"that is {values.flat[0]} everywhere"
         msg = f"got {name} {what}, expected an image with some structure"
         raise ValueError(msg)
-    return Image(data, parse_wcs(wcs, name))
+    return Image(data, parse_wcs(wcs, name), valid)
 
 
 def parse_wcs(wcs, name):

@@ -296,6 +296,35 @@ def warped(image, shape, coefficients, origin, scale):
 
 
 @numba.njit(cache=True, nogil=True, fastmath=_FLAGS, error_model="numpy")
+def seen(valid, shape, coefficients, origin, scale):
+    """Which pixels of a reference `warped` interpolates from nothing but valid ones (bool); arguments as above."""
+    height, width = valid.shape[0] + 4, valid.shape[1] + 4
+    # Whether the four times four pixels that begin at one are valid.
+    whole = np.zeros((height, width), dtype=np.bool_)
+    line = np.empty(width - 4, dtype=np.bool_)
+    for y in range(valid.shape[0] - 3):
+        for x in range(width - 4):
+            line[x] = valid[y, x] & valid[y + 1, x] & valid[y + 2, x] & valid[y + 3, x]
+        target = whole[y + 2]
+        for x in range(width - 7):
+            target[x + 2] = line[x] & line[x + 1] & line[x + 2] & line[x + 3]
+    flat = whole.ravel()
+    ny, nx = shape
+    result = np.empty((ny, nx), dtype=np.bool_)
+    curve = np.zeros((2, 4))
+    work = np.empty((_ROWS, _PIECE), dtype=np.float32)
+    index = np.empty(_PIECE, dtype=np.uint32)
+    for y in range(ny):
+        _fold(coefficients, (y - origin[1]) / scale, curve)
+        for x in range(0, nx, _PIECE):
+            n = min(_PIECE, nx - x)
+            _locate((height, width), curve, (x - origin[0]) / scale, 1 / scale, n, work, index)
+            for k in range(n):
+                result[y, x + k] = flat[np.uint64(index[k])]
+    return result
+
+
+@numba.njit(cache=True, nogil=True, fastmath=_FLAGS, error_model="numpy")
 def block_sums(reference, image, block):
     """
     Sums over blocks of a reference and a warped image, shape ((y - 1) // block + 1, (x - 1) // block + 1, N_SUMS).

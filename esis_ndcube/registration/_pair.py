@@ -10,7 +10,7 @@ from esis_ndcube.registration.correlate import warp
 from esis_ndcube.registration.prefilter import filtered_everywhere
 from esis_ndcube.registration.reference import bin_image
 from esis_ndcube.registration.surface import chance_score, correlation_surface
-from esis_ndcube.registration.transform import PolynomialTransform, exponents, nearest_transform
+from esis_ndcube.registration.transform import PolynomialTransform, binned, exponents, nearest_transform
 
 # A score is trusted if it is larger than this many times the scatter of the scores of unrelated images. Each
 # coefficient lets a fit follow chance and adds this much to the square of the factor. None of 300 fits of unrelated
@@ -21,6 +21,8 @@ _EDGE = 3.0
 # A pixel may be fixed on the detector if it stands out by this many standard deviations in both images, or is darker
 # than this part of the median in both.
 _OUTLIER, _DARK = 4.0, 0.1
+# Images of so many rows and columns are large: whether their fit is to be trusted is seen on pixels binned by this.
+_LARGE, _LARGE_FACTOR = 1024, 4
 
 
 class Pair:
@@ -31,14 +33,23 @@ class Pair:
         # Image pixels per reference pixel; structures are compared at the resolution of the coarser one.
         middle = ((n - 1) / 2 for n in reference.data.shape[::-1])
         self.scale = float(np.sqrt(abs(np.linalg.det(start.jacobian(*middle)))))
+        self.finer = self.scale, 1 / self.scale
         coarser = max(1.0, 1 / self.scale)
         self.widths = (None, None) if widths is None else (widths * coarser, widths * coarser * self.scale)
         self.sign = 1
         self._filtered = {}
 
+    @property
+    def check_factor(self):
+        """By how much pixels are binned for the checks of a fit."""
+        # Of a large image in finer pixels a coarse one may see little.
+        sides = (min(one.data.shape) * min(finer, 1) for one, finer in zip(self.images, self.finer, strict=True))
+        return _LARGE_FACTOR if min(sides) >= _LARGE else 1
+
     def least_score(self, fit, degree):
         """What the score of images without anything in common hardly reaches."""
-        reference, mask, warped, there = self.on_reference(fit.transform)
+        # Binned pixels have less noise of their own: the score of chance is a tenth to a fifth larger, which is safe.
+        reference, mask, warped, there = self.on_reference(fit.transform, self.check_factor)
         factor = np.sqrt(_SIGNIFICANCE**2 + _PER_COEFFICIENT * 2 * len(exponents(degree)))
         return factor * chance_score(reference, warped, valid=mask & there)
 
@@ -77,31 +88,31 @@ class Pair:
 
     def fixed(self, block):
         """Blocks of pixels that stand out, or are dark, in the same place of both images, with what sees them."""
-        chosen, reach = True, 1
-        dark = True
+        chosen, dark, reach = True, self.widths[0] is not None, 1
+        few = (slice(None, None, 4 * block),) * 2
         for (filtered, valid), one, widths in zip(self.filtered(1), self.images, self.widths, strict=True):
-            some = filtered[::4, ::4][valid[::4, ::4]]
-            spread = 1.4826 * np.median(np.abs(some - np.median(some))) if some.size else np.inf
-            chosen = chosen & valid & (np.abs(filtered) > _OUTLIER * spread)
+            some = filtered[few][valid[few]]
+            far = _OUTLIER * 1.4826 * np.median(np.abs(some - np.median(some))) if some.size else np.inf
+            chosen = chosen & valid & ((filtered > far) | (filtered < -far))
             if widths is not None:
-                dark = dark & (one.data < _DARK * np.median(one.data[::4, ::4][one.valid[::4, ::4]]))
+                dark = dark & one.valid & (one.data < _DARK * np.median(one.data[few][one.valid[few]]))
                 reach = int(np.ceil(_EDGE * widths[0]))
-        chosen = chosen | dark if self.widths[0] is not None else chosen
+        chosen = chosen | dark
         if not chosen.any():
             return chosen
-        rows, columns = (n // block * block for n in chosen.shape)
         chosen = _grown(chosen, reach)
-        inner = chosen[:rows, :columns].reshape(rows // block, block, columns // block, block)
-        inner[:] = inner.any(axis=(1, 3), keepdims=True)
+        rows, columns = (n // block for n in chosen.shape)
+        inner = chosen[: rows * block, : columns * block].reshape(rows, block, columns, block)
+        inner[:] = inner.any(axis=1).any(axis=2)[:, None, :, None]
         return chosen
 
     def smallest(self):
         return min(n for one in self.images for n in one.data.shape)
 
-    def on_reference(self, transform):
-        """The filtered reference, which of its pixels are valid, and the same of the image on these pixels."""
-        (reference, mask), (image, valid) = self.filtered(1)
-        warped = warp(image, valid, transform, reference.shape)
+    def on_reference(self, transform, factor=1):
+        """The filtered reference, which of its pixels are valid, and the same of the image on these; all binned."""
+        (reference, mask), (image, valid) = (bin_image(*one, factor) for one in self.filtered(1))
+        warped = warp(image, valid, binned(transform, factor), reference.shape)
         there = np.isfinite(warped)
         return reference, mask, np.where(there, warped, 0), there
 
@@ -113,7 +124,9 @@ class Pair:
 
 def _seen_through(transform, valid, shape):
     """Which pixels of a shape fall between valid ones."""
-    return np.isfinite(warp(valid.astype(np.float32), valid, transform, shape))
+    from esis_ndcube.registration._kernel import seen
+
+    return seen(valid, shape, transform.grids, transform.origin, transform.scale)
 
 
 def _nearly_inverse(transform, shape):
@@ -147,7 +160,7 @@ def _outline(valid):
 
 
 def _grown(chosen, reach, *, outside=False):
-    """Pixels with a chosen one up to a reach away along both axes."""
+    """Pixels with a chosen one up to a reach away along both axes; ``outside`` of the image all are, or none."""
     from esis_ndcube.registration._blur import grown
 
     return grown(chosen, reach, outside)

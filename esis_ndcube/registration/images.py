@@ -11,6 +11,7 @@ from esis_ndcube.registration._image_inputs import parse_image, sample_pixels, s
 from esis_ndcube.registration._pair import Pair
 from esis_ndcube.registration.correlate import maximize_correlation
 from esis_ndcube.registration.image_alignment import ImageAlignment
+from esis_ndcube.registration.prefilter import median_of
 from esis_ndcube.registration.search import coarse_search
 from esis_ndcube.registration.transform import (
     PolynomialTransform,
@@ -47,8 +48,6 @@ _MAX_SIGMA = 1.0
 # A map that moves by so many standard deviations, and more than this in pixels, when what is fixed on the detector is
 # left out, was drawn by it.
 _MOVED, _LEAST_MOVED = 3.0, 0.02
-# Whether it does is seen on binned pixels where both images have so many rows and columns.
-_LARGE = 1024
 # A start that stretches one direction by so many times the other is no image.
 _LARGEST_CONDITION = 1e6
 # Points along each axis at which maps are compared.
@@ -214,7 +213,7 @@ def _widths(widths):
 
 
 def _check_brightness(image, name):
-    median = float(np.nanmedian(image.data))
+    median = median_of(image.data, image.valid)
     if not median > 0:
         msg = (
             f"got {name} with a median of {median:.3g}, of whose brightness the filter can not take the logarithm: "
@@ -263,8 +262,10 @@ class _Attempt:
 def _best(pair, start, degree):
     """The fit from coarse to fine pixels, or on the fine ones at once where the first does not convince."""
     factors = [factor for factor in (8, 4, 2) if factor <= _LARGEST_FACTOR and pair.smallest() >= factor * _LEAST_SIZE]
+    # The coarsest pixels of a large image show enough for the fit on the finest, which begins on few rows by itself.
+    ways = [factors[:1], factors, ()] if pair.check_factor > 1 else [factors, ()] if factors else [()]
     best = None
-    for some in (factors, ()) if factors else ((),):
+    for some in ways:
         attempt = _attempt(pair, start, degree, some)
         if best is None or attempt.rank > best.rank:
             best = attempt
@@ -354,7 +355,7 @@ def _off_the_detector(attempt, start):
     shapes = [one.data.shape for one in pair.images]
     if shapes[0] != shapes[1]:
         return attempt
-    factor = 2 if pair.smallest() >= _LARGE else 1
+    factor = pair.check_factor
     # In whole blocks: what is left of a binned pixel has its middle elsewhere.
     fixed = pair.fixed(factor)
     if not fixed.any():
