@@ -60,7 +60,7 @@ class Pair:
                 _prepare(*bin_image(one.data, one.valid, factor), widths)
                 for one, widths in zip(self.images, self.widths, strict=True)
             )
-            self._filtered[factor] = [reference, (self.sign * image, valid)]
+            self._filtered[factor] = [reference, (image if self.sign > 0 else -image, valid)]
         return self._filtered[factor]
 
     def where(self, reference, image):
