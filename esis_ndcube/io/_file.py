@@ -50,13 +50,14 @@ class CubeFile:
 
     def __init__(self, cube, path, name):
         self._path, self._name = path, name
-        _, self.planes, end = self._arrange(cube)
+        self._begun = self._arrange(cube)
+        _, self.planes, end = self._begun
         with path.open("xb") as stream:
             stream.truncate(end)
 
-    def finish(self, cube):
-        """Write all but the arrays; the cube may differ from the first one in metadata that are kept in tables."""
-        hdus, planes, end = self._arrange(cube)
+    def finish(self, cube=None):
+        """Write all but the arrays; of another cube, which may differ in metadata that are kept in tables."""
+        hdus, planes, end = self._begun if cube is None else self._arrange(cube)
         if any(planes[name].offset != plane.offset for name, plane in self.planes.items()):
             msg = "got a cube whose headers have another length than those the file was begun with"
             raise ValueError(msg)

@@ -76,7 +76,7 @@ def write_fits(cube, path, *, overwrite=False):
     check_cube(cube)
     with cube_file(cube, path, overwrite=overwrite) as file:
         write_arrays(cube, file.planes)
-        file.finish(cube)
+        file.finish()
 
 
 def read_fits(path, cls, *, lazy=False, verify=None, outline=False):

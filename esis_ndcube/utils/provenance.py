@@ -1,5 +1,6 @@
 """What was done to a cube, in the order it was done."""
 
+import functools
 import json
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -7,6 +8,8 @@ from importlib.metadata import PackageNotFoundError, version
 __all__ = ["ProcessingStep", "package_version"]
 
 
+# To ask takes longer than all else that a step does.
+@functools.cache
 def package_version():
     """
     Version of this package.
