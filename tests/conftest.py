@@ -34,6 +34,8 @@ def _flight_data_folder():
 
 def pytest_collection_modifyitems(items):
     """Mark what is slow without saying so, and skip what is marked ``flight_data`` where there is none."""
+    # What needs the cluster comes last, because it takes processor time as long as it is there.
+    items.sort(key=lambda item: "cluster" in getattr(item, "fixturenames", ()))
     missing = _flight_data_folder() is None
     for item in items:
         of_flight = item.get_closest_marker("flight_data")
@@ -70,16 +72,22 @@ def small_flight(flights):
     return flights(size=5, n_exposures=2, n_darks=2, missing=False, blank=False)
 
 
-@pytest.fixture(scope="module")
-def client():
-    """Two worker processes on this machine."""
+@pytest.fixture(scope="session")
+def cluster():
+    """Two worker processes on this machine, which import the package but once."""
     # Only here: its import takes long, and few tests need it.
     import distributed
 
-    with (
-        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster,
-        distributed.Client(cluster) as client,
-    ):
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def client(cluster):
+    """The workers of the cluster do the work of a test that asks for this."""
+    import distributed
+
+    with distributed.Client(cluster) as client:
         yield client
 
 

@@ -1,7 +1,5 @@
 """From raw frames to a Level-3 cube, through the functions."""
 
-import subprocess
-import sys
 import warnings
 
 import numpy as np
@@ -273,33 +271,3 @@ def test_an_exposure_is_as_long_as_the_longest_of_its_channels(flight, level1):
     unequal = ESISLevel1Cube(level1.data, meta=meta, **parts)
     cube = form_level3(unequal, flight.maps, stage="linear", vignetting=False, normalize=False)
     assert cube.wcs.exposure_time.to_value("s").tolist() == [10, 11]
-
-
-# ----------------------------------------------------------------------------------------------------- import
-
-_IMPORT = """
-import socket, sys
-
-class NoSocket(socket.socket):
-    def __init__(self, *args, **kwargs):
-        raise AssertionError("a socket was opened")
-
-socket.socket = NoSocket
-import ndcube, sunpy.map
-before = set(sys.modules)
-import esis_ndcube
-print(*sorted(set(sys.modules) - before))
-"""
-
-
-@pytest.mark.slow
-def test_import_is_cheap_and_silent():
-    """What is slow to import, or of use to few, waits until it is used."""
-    result = subprocess.run([sys.executable, "-c", _IMPORT], capture_output=True, text=True, check=True)
-    assert not result.stderr
-    new = result.stdout.split()
-    assert "esis_ndcube.level3.form" in new
-    heavy = ("numba", "llvmlite", "astroscrappy", "sunpy.net", "aiapy", "distributed", "click", "drms", "asdf")
-    assert not [name for name in new if name.startswith(heavy)]
-    late = ("esis_ndcube.cli", "esis_ndcube.simulate.demo", "esis_ndcube.simulate")
-    assert not [name for name in new if name.startswith(late)]

@@ -1,7 +1,5 @@
 """The sunpy Map source, through sunpy's own factory."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -212,23 +210,3 @@ def test_mended_hits_do_not_decide_the_scale_of_a_map(image):
     cube = type(image)(data, wcs=image.wcs, unit=image.unit, meta=image.meta, flags=flags)
     assert limits(cube.to_map()) == (cube_picture(cube).norm.vmin, cube_picture(cube).norm.vmax)
     assert limits(cube.to_map())[1] < 1e3
-
-
-_REGISTERED = """
-import sys
-
-import sunpy.map
-
-print(type(sunpy.map.Map(sys.argv[1])).__name__)
-import esis_ndcube
-
-print(type(sunpy.map.Map(sys.argv[1])).__name__)
-"""
-
-
-@pytest.mark.slow
-def test_import_of_the_package_alone_makes_maps_ours(tmp_path):
-    path = tmp_path / "image.fits"
-    make_cube((1, 1, 5, 6))[0, 0].to_map().save(path)
-    command = [sys.executable, "-W", "ignore", "-c", _REGISTERED, str(path)]
-    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "GenericMap\nESISMap\n"

@@ -4,10 +4,6 @@ import dataclasses
 import gzip
 import io
 import itertools
-import json
-import subprocess
-import sys
-import textwrap
 import tomllib
 import warnings
 from pathlib import Path
@@ -422,48 +418,3 @@ def test_context_of_a_query(network, simulated, monkeypatch, tmp_path):
             cube.context("AIA 305")
         with pytest.raises(ValueError, match="got 'HMI velocity'"):
             cube.context("HMI velocity")
-
-
-QUERIES = """
-    import json, sys
-    import esis_ndcube
-    assert not any(name.startswith("sunpy.net") for name in sys.modules)
-    import astropy.units as u
-    from sunpy.net import Fido, attrs as a
-
-    time, wave = a.Time("2019-09-30T18:00", "2019-09-30T18:20"), a.Wavelength(304 * u.AA)
-    names = ("AIA", "HMI", "EIT", "LASCO", "XRT", "EVE", "GOES", "LYRA", "NoRH", "RHESSI", "GBM", "SUVI", "SWAP",
-             "GONG", "IRIS", "EIS", "SECCHI", "NOAA-Indices", "SRS-Table", "HEK")
-    queries = [(time, a.Instrument(name)) for name in names]
-    queries += [(time, a.Instrument(name), wave) for name in names[:12]]
-    queries += [(time, a.Instrument(name), a.Level(level)) for name in names[:4] for level in (0, 1, 2)]
-    queries += [(time, a.jsoc.Series("aia.lev1_euv_12s")), (time, a.jsoc.Series("hmi.M_45s"), a.jsoc.Notify("a@b.c"))]
-    queries += [(time,), (time, wave), (time, a.Level(0)), (time, a.Physobs("intensity")), (time, a.Source("SDO"))]
-    queries += [(time, a.Provider("JSOC"), a.Sample(12 * u.s))]
-
-    def chosen():
-        result = []
-        for query in queries:
-            try:
-                result.append(sorted(client.__name__ for client in Fido._check_registered_widgets(*query)))
-            except Exception as error:
-                result.append(type(error).__name__)
-        return result
-
-    before = chosen()
-    import esis_ndcube.net
-    ours = (a.esis.Flight.f1, a.Level(0)), (a.esis.Flight.f1, a.esis.Context.aia_304)
-    ours = [[client.__name__ for client in Fido._check_registered_widgets(*query)] for query in ours]
-    print(json.dumps([before, chosen(), ours]))
-"""
-
-
-@pytest.mark.slow
-def test_ordinary_queries_go_where_they_went():
-    code = [sys.executable, "-c", textwrap.dedent(QUERIES)]
-    before, after, ours = json.loads(subprocess.run(code, check=True, capture_output=True, text=True).stdout)
-    assert len(before) >= 50
-    assert before == after
-    assert sum(bool(clients) for clients in before) == len(before)
-    # Queries of ours are nobody else's.
-    assert ours == [["ESISFlightClient"], ["ESISContextClient"]]

@@ -1,5 +1,6 @@
 """What other programs make of our files: astropy, sunpy and ndcube without this package, CFITSIO, SOLARNET, GDL."""
 
+import importlib.util
 import json
 import shutil
 import subprocess
@@ -46,6 +47,8 @@ def files(cube, rolled, tmp_path_factory):
     """One file of each kind that we write."""
     folder = tmp_path_factory.mktemp("files")
     cube.write(folder / "l3.fits")
+    if importlib.util.find_spec("asdf_astropy"):
+        cube.write(folder / "l3.asdf")
     make_cube((2, 3, 6, 5), channels=(1, 2, 4)).write(folder / "uneven.fits")
     make_cube((2, 2, 6, 5), level=1).write(folder / "l1.fits")
     cube[1, 2].write(folder / "image.fits")
@@ -101,6 +104,16 @@ result["map unit"] = str(one.unit)
 result["map line"] = str(one.wavelength)
 result["map observer"] = [one.observer_coordinate.lat.deg, one.observer_coordinate.radius.m]
 result["submap"] = one.submap([2, 2] * u.pix, width=3 * u.pix, height=3 * u.pix).data.shape
+try:
+    import asdf, asdf_astropy
+except ModuleNotFoundError:
+    pass
+else:
+    # Without us there are no objects, but the tree and its arrays; asdf says so.
+    warnings.simplefilter("ignore")
+    with asdf.open(folder + "/l3.asdf") as file:
+        tree = file["cube"]
+        result["asdf"] = tree["data"].shape, str(tree["unit"]), float(tree["uncertainty"]["array"][0, 1, 2, 3])
 print(json.dumps(result))
 """
 
@@ -133,6 +146,8 @@ def test_without_this_package(cube, files):
     aux = image.wcs.wcs.aux
     np.testing.assert_allclose(result["map observer"], [aux.hglt_obs, aux.dsun_obs], rtol=1e-9)
     assert result["submap"] == [4, 4]
+    if importlib.util.find_spec("asdf_astropy"):
+        assert result["asdf"] == [[3, 4, 12, 14], "ph / pix", float(cube.uncertainty.array[0, 1, 2, 3])]
 
 
 def test_per_image_files(cube, tmp_path):

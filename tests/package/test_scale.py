@@ -31,7 +31,7 @@ def expected(function, *args, **kwargs):
     return result
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def flight(flights):
     """A small flight with a missing and a blank frame, and its cube formed in memory."""
     flight = flights(**FAULTY)
@@ -39,12 +39,12 @@ def flight(flights):
     return flight
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def lazy(flight):
     return expected(flight.read, lazy=True)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def written(flight, tmp_path_factory):
     path = tmp_path_factory.mktemp("written") / "l3.fits"
     flight.level3.write(path)
