@@ -8,9 +8,13 @@ from pathlib import Path
 
 import hypothesis
 import matplotlib as mpl
+import numpy as np
 import pytest
 
 mpl.use("Agg")
+# Threads of linear algebra wait for each other in loops: on small arrays they take several times the processor time.
+# In time for SciPy and for processes that tests start; NumPy, which plugins import, needs it from outside (tox.ini).
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 # No deadline: a first call may compile. Continuous integration draws the same examples every time.
 hypothesis.settings.register_profile("esis", deadline=None)
@@ -78,7 +82,10 @@ def cluster():
     # Only here: its import takes long, and few tests need it.
     import distributed
 
-    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster:
+    # Linear algebra gives the same bits on two threads as on one but for NumPy 1.
+    threads = "1" if np.__version__.startswith("1.") else "2"
+    options = {"n_workers": 2, "threads_per_worker": 1, "env": {"OPENBLAS_NUM_THREADS": threads}}
+    with distributed.LocalCluster(dashboard_address="127.0.0.1:0", **options) as cluster:
         yield cluster
 
 
