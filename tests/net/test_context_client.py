@@ -88,7 +88,8 @@ def fetch(result, path, **kwargs):
 def nearest_by_hand(records, times):
     """Index of the record nearest to each time."""
     observed = Time([record.t_obs.rstrip("Z") for record in records if int(record.quality, 0) == 0])
-    return [int(np.argmin([abs((t - time).sec) for t in observed])) for time in times]
+    there, wanted = ((stamps - FIRST).sec.tolist() for stamps in (observed, times))
+    return [min(range(len(there)), key=lambda index: abs(there[index] - second)) for second in wanted]
 
 
 def check_files(files, records, times=EXPOSURES):

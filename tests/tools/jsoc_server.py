@@ -1,5 +1,6 @@
 """Servers on the loopback: one for files, and one that speaks the wire protocol of JSOC; both with faults on demand."""
 
+import functools
 import io
 import json
 import re
@@ -304,6 +305,7 @@ def _json(value):
     return json.dumps(value).encode("latin1")
 
 
+@functools.cache
 def aia_content(t_rec, t_obs, *, wavelength=304, checksum=True, value=None, shape=(24, 32)):
     """A small file that looks like one of AIA."""
     seed = int(parse_time(t_obs).unix * 100) % 2**31
