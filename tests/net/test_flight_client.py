@@ -206,6 +206,7 @@ def simulated_files(small_flight):
     return small_flight.files
 
 
+@pytest.fixture(scope="module")
 def reference_records(simulated):
     """The simulated reference images as records of AIA."""
     records = []
@@ -221,11 +222,11 @@ def reference_records(simulated):
 
 
 @pytest.fixture
-def network(simulated, simulated_files, monkeypatch, tmp_path):
+def network(simulated, simulated_files, reference_records, monkeypatch, tmp_path):
     """Both servers, with a simulated small flight behind them, and its flight file."""
     import drms
 
-    with FileServer() as frames, JsocServer(reference_records(simulated), polls=1) as jsoc:
+    with FileServer() as frames, JsocServer(reference_records, polls=1) as jsoc:
         monkeypatch.setitem(drms.config._server_configs, "jsoc", jsoc.config())
         frames.files = {f"frames/{path.name}": path.read_bytes() for path in simulated_files.raw}
         numbers = sorted(simulated.dark_frame_numbers + simulated.frame_numbers + simulated.other_frame_numbers)
@@ -275,13 +276,15 @@ def test_whole_chain(network, small_flight, monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("folder", ["f1", None])
 @pytest.mark.slow
-def test_flight_without_an_address(network, simulated, simulated_files, monkeypatch, tmp_path, folder):
+def test_flight_without_an_address(
+    network, simulated, simulated_files, reference_records, monkeypatch, tmp_path, folder
+):
     """What ``--vso`` fetches, into a folder of one's own or that of sunpy."""
     import drms
 
     _, _, flight = network
     monkeypatch.setattr(sunpy.config, "get", lambda section, key: str(tmp_path / key))
-    with VsoServer(reference_records(simulated)) as server:
+    with VsoServer(reference_records) as server:
         monkeypatch.setitem(drms.config._server_configs, "jsoc", server.config())
         monkeypatch.setattr(vso, "DEFAULT_URL_PORT", server.mirrors())
         files = fetch_flight(Flight.read(flight), folder and tmp_path / folder, provider="vso")
