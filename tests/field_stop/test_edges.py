@@ -12,6 +12,7 @@ from esis_ndcube.field_stop.edges import find_edges
 from esis_ndcube.field_stop.region import distance_inside, line_region, overlapping_lines
 from esis_ndcube.flags import Flag
 from esis_ndcube.resample import detector_coordinates
+from esis_ndcube.simulate import simulate_flight
 from esis_ndcube.simulate.truth import find_line
 from esis_ndcube.wcs import level1_wcs
 
@@ -43,14 +44,18 @@ def frames(flight, images):
     return ESISLevel1Cube(data, wcs=wcs, flags=np.zeros(data.shape, "u1"), meta=meta, unit="electron")
 
 
+SETTINGS = {"n_exposures": 2, "n_darks": 2, "others": False, "seed": 4, "missing": False, "blank": True}
+
+
 @pytest.fixture(scope="module")
 def flight(flights):
-    return flights(n_exposures=2, n_darks=2, others=False, seed=4, missing=False, blank=True)
+    return flights(**SETTINGS)
 
 
 @pytest.fixture(scope="module")
-def simulated(flight):
-    return flight.simulated
+def simulated():
+    """The same without its files, which take a while to write."""
+    return simulate_flight(**SETTINGS)
 
 
 @pytest.fixture(scope="module")

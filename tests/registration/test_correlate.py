@@ -3,7 +3,7 @@ from dataclasses import fields
 
 import numpy as np
 import pytest
-from helpers import benchmark
+from helpers import benchmark, daily
 from scipy.ndimage import gaussian_filter, map_coordinates
 
 from esis_ndcube.registration import (
@@ -319,7 +319,7 @@ def test_filter_of_nothing_is_nothing():
         log_difference_of_gaussians(np.zeros((3, 3)), 1, 3, valid=np.ones((2, 2)))
 
 
-@pytest.mark.parametrize(("photons", "seeds", "limit"), [(9, 16, 0.01), (100, 4, 0.003)])
+@pytest.mark.parametrize(("photons", "seeds", "limit"), daily((100, 4, 0.003), (9, 16, 0.01)))
 def test_noise_does_not_draw_fits_between_the_pixels(photons, seeds, limit):
     """The short form of ``benchmarks/truth.py locking``; biases were 0.21, 0.04 at the first fraction."""
     truth = benchmark("truth")
