@@ -9,7 +9,7 @@ from pathlib import Path
 import dask.array as da
 import numpy as np
 import pytest
-from helpers import assert_cubes_equal
+from helpers import assert_cubes_equal, daily
 
 import astropy.units as u
 
@@ -200,7 +200,7 @@ def middle(cube, channel):
     return np.array(cube.alignment[0, channel].transform(x, y))
 
 
-@pytest.mark.parametrize("kind", [kind for kind in CORRECTIONS if kind.key])
+@pytest.mark.parametrize("kind", daily(*(kind for kind in CORRECTIONS if kind.key)))
 def test_lazy_and_in_memory_are_the_same(cube, tmp_path, kind):
     """Each image is made when it is asked for, with its uncertainty."""
     cube.write(tmp_path / "a.fits")
@@ -214,7 +214,7 @@ def test_lazy_and_in_memory_are_the_same(cube, tmp_path, kind):
     np.testing.assert_array_equal(uncorrect(lazy, kind).data, uncorrect(now, kind).data)
 
 
-@pytest.mark.parametrize("name", ["a.fits", "a.asdf"])
+@pytest.mark.parametrize("name", daily("a.fits", "a.asdf"))
 def test_files_refuse_a_correction_without_its_flight(cube, tmp_path, name):
     """The table of a vignetting has no flight: that of the cube is its own."""
     if name.endswith(".asdf"):
