@@ -13,9 +13,9 @@ FWHM_TO_SIGMA = 1 / 2.3548
 
 def blob(shape, y, x, fwhm_y, fwhm_x=None):
     """A Gaussian of height 1."""
-    rows, columns = np.mgrid[: shape[0], : shape[1]]
     sy, sx = fwhm_y * FWHM_TO_SIGMA, (fwhm_x or fwhm_y) * FWHM_TO_SIGMA
-    return np.exp(-(((rows - y) / sy) ** 2) / 2 - ((columns - x) / sx) ** 2 / 2)
+    rows, columns = ((np.arange(n) - at) / s for n, at, s in zip(shape, (y, x), (sy, sx), strict=True))
+    return np.outer(np.exp(-(rows**2) / 2), np.exp(-(columns**2) / 2))
 
 
 @pytest.fixture(scope="module")
