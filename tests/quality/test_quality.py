@@ -35,9 +35,12 @@ class Scene:
 
     def __call__(self, x, y):
         """The scene at columns x of shape (1, nx) and rows y of shape (ny, 1), or at maps of both."""
-        total = 0
-        for kx, ky, phase, size in zip(self.kx, self.ky, self.phase, self.size, strict=True):
-            total = total + size * np.cos(kx * x + ky * y + phase)
+        if len(x) == y.shape[1] == 1:
+            # A wave over columns and rows is the product of one over either.
+            total = (self.size * np.exp(1j * (y * self.ky + self.phase)) @ np.exp(1j * self.kx[:, None] * x)).real
+        else:
+            waves = zip(self.kx, self.ky, self.phase, self.size, strict=True)
+            total = sum(size * np.cos(kx * x + ky * y + phase) for kx, ky, phase, size in waves)
         return 20 * np.exp(0.5 * total)
 
     def image(self, size, dx=0.0, dy=0.0, start=0):
