@@ -305,7 +305,6 @@ def _json(value):
     return json.dumps(value).encode("latin1")
 
 
-@functools.cache
 def aia_content(t_rec, t_obs, *, wavelength=304, checksum=True, value=None, shape=(24, 32)):
     """A small file that looks like one of AIA."""
     seed = int(parse_time(t_obs).unix * 100) % 2**31
@@ -327,6 +326,10 @@ def aia_content(t_rec, t_obs, *, wavelength=304, checksum=True, value=None, shap
     return stream.getvalue()
 
 
+# Many tests have the same files.
+_kept_content = functools.cache(aia_content)
+
+
 def aia_records(start, count, *, cadence=12 * u.s, gap=(), bad=(), **kwargs):
     """Records every 12 s, some of them left out, and some of bad quality."""
     jitter = np.random.default_rng(1).uniform(0, 0.9, count)
@@ -338,5 +341,5 @@ def aia_records(start, count, *, cadence=12 * u.s, gap=(), bad=(), **kwargs):
         t_rec = begin.isot[:19] + "Z"
         t_obs = (begin + jitter[index] * u.s).isot[:22] + "Z"
         quality = "0x40000000" if index in bad else "0x00000000"
-        records.append(Record(t_rec, t_obs, quality, aia_content(t_rec, t_obs, **kwargs)))
+        records.append(Record(t_rec, t_obs, quality, _kept_content(t_rec, t_obs, **kwargs)))
     return records
