@@ -50,8 +50,13 @@ def reference(flight_data):
 
 
 @pytest.fixture(scope="module")
-def light_and_darks(flight_data):
-    return sort_frames(find_frames(flight_data / "esis_level0", ESIS_1), ESIS_1)
+def frames(flight_data):
+    return find_frames(flight_data / "esis_level0", ESIS_1)
+
+
+@pytest.fixture(scope="module")
+def light_and_darks(frames):
+    return sort_frames(frames, ESIS_1)
 
 
 @pytest.fixture(scope="module")
@@ -102,8 +107,8 @@ def test_all_light_frames_with_their_own_times(cube, light_and_darks):
         np.testing.assert_allclose(seconds, 10 * np.subtract(numbers, 109), atol=0.02)
 
 
-def test_frames_of_the_flight(flight_data, level1):
-    kinds = {frame.frame_number: frame.exposure_time for frame in find_frames(flight_data / "esis_level0", ESIS_1)}
+def test_frames_of_the_flight(frames, level1):
+    kinds = {frame.frame_number: frame.exposure_time for frame in frames}
     assert set(kinds) == {*LIGHT, 96, 97, *range(99, 103), 139, 153, 157, 158, 166}
     assert (kinds[96], round(kinds[97], 3)) == (0, 11.235)
     assert level1.flight == ESIS_1
