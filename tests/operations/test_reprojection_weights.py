@@ -39,8 +39,15 @@ ADAPTIVE = [
 ]
 
 
-@pytest.mark.parametrize("name", TARGETS)
-@pytest.mark.parametrize("options", [None, *ADAPTIVE], ids=str)
+# Daily every target, and every option on one of them.
+CASES = [
+    pytest.param(options, name, marks=pytest.mark.slow if options and name != "shifted" else (), id=f"{options}-{name}")
+    for options in (None, *ADAPTIVE)
+    for name in TARGETS
+]
+
+
+@pytest.mark.parametrize(("options", "name"), CASES)
 def test_weights_are_those_of_points(name, options):
     target, shape = TARGETS[name]
     algorithm = "exact" if options is None else "adaptive"
