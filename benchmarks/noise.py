@@ -1,7 +1,6 @@
 """How much the pixels of the flight scatter beside what is stated, and the model of the charge fitted to it."""
 
 import argparse
-import re
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +9,7 @@ from scipy.optimize import least_squares
 
 import sunpy.map
 
-from esis_ndcube import ESIS_1, ESISLevel1Cube, Flight, form_level3
+from esis_ndcube import ESIS_1, ESISLevel1Cube, form_level3
 from esis_ndcube.quality import noise_table
 from esis_ndcube.utils.noise import autocorrelation
 
@@ -24,7 +23,8 @@ TAIL = 3.0  # pixels; the frames do not tell it from wider ones
 
 def independent(flight):
     """The flight as if all charge were collected, and stayed where it is freed: the statement before."""
-    return Flight.from_toml(re.sub(r"^(charge_|typical_)\w+ = .*\n", "", flight.toml, flags=re.MULTILINE))
+    cameras = tuple(replace(channel, charge_collection=1.0) for channel in flight.channels)
+    return replace(flight, detector=replace(flight.detector, charge_spread=()), channels=cameras)
 
 
 def print_table(title, cube):
@@ -50,9 +50,10 @@ def covariances(level1):
         bad = (level1.flags[:, channel] != 0).any(axis=0)
         # Pixels that happen to be below 0 are stated to have the noise of the read-out and of the master dark alone.
         dark = np.percentile(level1.uncertainty.array[0, channel][~bad] ** 2, 1)
-        line = ESIS_1.line(ESIS_1.pose_line)
+        flight = level1.flight
+        line = flight.line(flight.pose_line)
         bad[:, : line.columns[0]] = True
-        photon = ESIS_1.electrons_per_photon(line).value + ESIS_1.detector.fano_factor
+        photon = flight.electrons_per_photon(line).value + flight.detector.fano_factor
         electrons = np.where(bad, 0, (stated - dark) / photon)
         level = gaussian_filter(electrons, 4) / np.maximum(gaussian_filter((~bad).astype(float), 4), 1e-3)
         chosen = ~bad & (level >= FAINT[0]) & (level < FAINT[1])
@@ -80,16 +81,16 @@ def _lagged(image):
 
 def fit(level1):
     """Parts and widths of the charge, and the channels' part of the photon noise, of all cameras together."""
-    measured = covariances(level1)
+    measured, flight = covariances(level1), level1.flight
     read_noise = level1.history[0].parameters["read_noise"]
-    line = ESIS_1.electrons_per_photon(ESIS_1.pose_line).value + ESIS_1.detector.fano_factor
+    line = flight.electrons_per_photon(flight.pose_line).value + flight.detector.fano_factor
     y, x = np.indices((2 * LAGS + 1,) * 2) - LAGS
     half = (y > 0) | ((y == 0) & (x >= 0))
 
     def model(parameters):
         near, tail, width, *collections = parameters
         spread = (1 - near - tail, 0.0), (near, width), (tail, TAIL)
-        shared = autocorrelation(replace(ESIS_1.detector, charge_spread=spread).charge_kernel)
+        shared = autocorrelation(replace(flight.detector, charge_spread=spread).charge_kernel)
         middle = shared.shape[0] // 2
         shared = shared[middle - LAGS : middle + LAGS + 1, middle - LAGS : middle + LAGS + 1]
         return [(collection * line - 1) * shared for collection in collections]
@@ -97,7 +98,7 @@ def fit(level1):
     def residuals(parameters):
         parts = []
         for channel, shared, (signal, count, covariance) in zip(
-            ESIS_1.channels, model(parameters), measured, strict=True
+            flight.channels, model(parameters), measured, strict=True
         ):
             expected = signal * shared
             electrons = np.multiply(list(read_noise[str(channel.number)].values()), channel.gain)

@@ -84,6 +84,7 @@ inventories = {
     "matplotlib": "https://matplotlib.org/stable/",
     "ndcube": "https://docs.sunpy.org/projects/ndcube/en/stable/",
     "numpy": "https://numpy.org/doc/stable/",
+    "regions": "https://astropy-regions.readthedocs.io/en/stable/",
     "reproject": "https://reproject.readthedocs.io/en/stable/",
     "scipy": "https://docs.scipy.org/doc/scipy/",
     "sunpy": "https://docs.sunpy.org/en/stable/",

@@ -11,6 +11,8 @@ from esis_ndcube.utils.noise import resample_correlation
 
 # Samples of the weights along a pixel, and along each axis of all of their image.
 _FINE, _MOST = 15, 1000
+# A new pixel that is smaller on the cube, seen from its side, says nothing of the others.
+_SMALLEST = 1e-3
 
 
 def resampled_correlations(cube, jacobian, algorithm, options):
@@ -21,7 +23,7 @@ def resampled_correlations(cube, jacobian, algorithm, options):
     ``jacobian`` are the derivatives of the position (x, y) on the cube by the new pixel.
     """
     correlation = cube.noise_correlation
-    if correlation is None or not np.isfinite(jacobian).all():
+    if correlation is None or not np.linalg.svd(np.nan_to_num(jacobian), compute_uv=False).min() > _SMALLEST:
         return None, np.ones(())
     shared, reach = _shared(jacobian, algorithm, options)
     (alone,) = shared(np.zeros((1, 2)))
