@@ -441,7 +441,7 @@ def noise_correlation(flight, channel, line=None):
     >>> correlation = noise_correlation(ESIS_1, 1)
     >>> middle = correlation.shape[0] // 2
     >>> correlation[middle, middle : middle + 3].round(2)
-    array([1.  , 0.17, 0.03])
+    array([1.  , 0.13, 0.02])
     """
     detector, camera = flight.detector, flight.channel(channel)
     if not detector.charge_spread:

@@ -77,7 +77,7 @@ def noise_table(cube, *, boxes=(1, 2, 4, 8, 16), orders=(3, 5), quiet=0.7):
     >>> noise_table(level1, boxes=(1, 8), orders=[3])["ratio"].round(2)[:2]  # doctest: +SKIP
     <Quantity [0.34, 0.69]>
     """
-    check_cube(cube)
+    check_cube(cube, 1, 3)
     check_axes(cube)
     weights = {int(order): _weights(cube, order) for order in orders}
     boxes = [int(box) for box in boxes]

@@ -421,9 +421,15 @@ def resampled_correlation(alignment, wcs=None, *, order="bicubic", position=None
 
     Parameters
     ----------
-    alignment, wcs, order, position
-        As for `correlation_factor`; the position is one pixel. J is taken for constant: that of a flight changes by
-        parts of a percent over the field.
+    alignment : `~esis_ndcube.Alignment` or `~esis_ndcube.registration.PolynomialTransform`
+        The alignment, or its transform.
+    wcs : `~astropy.wcs.WCS`, optional
+        Celestial WCS of the result, by default the alignment's own grid.
+    order : `int` or `str`, optional
+        As for `reproject_alignment`.
+    position : `tuple`, optional
+        Pixel (x, y) of the result whose J is taken, by default the middle: that of a flight changes by parts of a
+        percent over the field.
     correlation : `numpy.ndarray`, optional
         As for `propagate_uncertainty`.
 
@@ -435,8 +441,10 @@ def resampled_correlation(alignment, wcs=None, *, order="bicubic", position=None
 
     Raises
     ------
-    TypeError, ValueError
-        As `correlation_factor`.
+    TypeError
+        If ``wcs`` is given for a transform, which has no place on the sky.
+    ValueError
+        If the order is unknown, or the position is not given and the size of ``wcs`` is not known.
 
     Examples
     --------
@@ -448,6 +456,7 @@ def resampled_correlation(alignment, wcs=None, *, order="bicubic", position=None
     >>> result = resampled_correlation(alignment, correlation=noise_correlation(ESIS_1, 1))
     >>> middle = result.shape[0] // 2
     >>> result[middle, middle : middle + 3].round(2)
+    array([ 1.  ,  0.43, -0.  ])
     """
     order = parse_order(order)
     jacobian = _jacobian(alignment, wcs, position)

@@ -154,7 +154,9 @@ def test_level3_cube_gives_the_same(edges, cube):
     direct, through = edges, find_edges(cube)
     good = np.isfinite(direct.shift) & np.isfinite(through.shift)
     assert good.sum() >= 12
-    assert np.abs(direct.shift - through.shift)[good].max() < 0.2
+    apart = np.abs(direct.shift - through.shift)[good]
+    assert np.median(apart) < 0.1
+    assert apart.max() < 0.3
     # The upper right quarter has a whole side in each of the four images; at a wrong place none would be the same.
     part = find_edges(cube[:, 1:3, 150:, 150:])
     assert np.isclose(part.sides, through.sides[:, 1:3], atol=1e-6).any(axis=-1).all()

@@ -111,12 +111,13 @@ def test_linear_stage_is_the_first_fit(flight, level1, cube):
     for key in ("alignment_final", "alignment_linear"):
         assert_values_equal(linear.meta[key], cube.meta[key])
     assert not np.array_equal(linear.data, cube.data, equal_nan=True)
-    # Of the two the final cube shows the Sun where it is: the distortion is up to 1.5 pixels.
+    # Of the two the final cube shows the Sun where it is: the distortion is up to 1.5 pixels. The error of the pointing
+    # is the same in both.
     first, last = (
         np.median([np.hypot(*coordinate_error(a, flight.simulated)[2:]).mean() for a in alignments.flat])
         for alignments in (cube.alignment_linear, cube.alignment)
     )
-    assert last < 0.8 * first
+    assert last < 0.9 * first
 
 
 # ---------------------------------------------------------------------------------------------------- subsets

@@ -121,12 +121,12 @@ def test_frames_of_the_flight(frames, level1):
     assert (spikes < 1000).all()
     photons = cube.to_photons("O V").data[:, :, :, 1100:1900]
     assert (np.median(photons, axis=(2, 3)) > 5).all()
-    # Two frames in turn differ by no more than their uncertainty: charge that spreads makes it less.
+    # Two frames in turn differ by little more than their uncertainty, because the Sun drifts.
     difference = np.diff(cube.data, axis=0)[0, :, 300:700, 1200:1800]
     sigma = np.sqrt(np.square(cube.uncertainty.array).sum(axis=0))[:, 300:700, 1200:1800]
     pulls = difference / sigma
     scatter = 1.4826 * np.median(np.abs(pulls - np.median(pulls)))
-    assert 0.4 < scatter < 1.0
+    assert 0.95 < scatter < 1.15
 
 
 @pytest.mark.filterwarnings("ignore:no light frames of channels")

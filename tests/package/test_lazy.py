@@ -34,7 +34,7 @@ from esis_ndcube.io.asdf import write_asdf
 from esis_ndcube.io.fits import exposure_header
 from esis_ndcube.io.images import image_header
 from esis_ndcube.level3.context import ContextCube
-from esis_ndcube.operations import clip_points, combine, raise_to
+from esis_ndcube.operations import clip_points, combine, raise_to, region_mean
 from esis_ndcube.quality import (
     correlation_ratio,
     correlation_table,
@@ -219,6 +219,7 @@ READERS = {"read_asdf", "read_fits", "read_legacy"}
 # Looks at the times only.
 OF_TIMES = {"nearest_images"}
 FUNCTIONS = {
+    "region_mean": lambda cube: region_mean(cube, np.ones(cube.shape[-2:], dtype=bool)).uncertainty,
     "clip_points": lambda cube: clip_points(cube, [[None, 2, None], [None, 3, None]]),
     "coalign": lambda cube: coalign(cube[0, 1], cube[0, 0], transform="shift", widths=None).transform.coefficients,
     "coalign_images": lambda cube: (

@@ -640,6 +640,9 @@ TABLE = {
     "quality.correlation.pair_correlation": cubes(
         lambda s, d: quality.pair_correlation(s(d.sun), region="octagon"), PARTS
     ),
+    "operations.region.region_mean": cubes(
+        lambda s, d: operations.region_mean(s(d.cube), np.ones(d.cube.shape[-2:], dtype=bool)).mean, rows=FEW
+    ),
     "quality.noise.noise_table": cubes(
         lambda s, d: inside(quality.noise_table(s(d.level1), boxes=(1,), orders=[1])), rows=FEW
     ),
@@ -683,6 +686,9 @@ NO_DATA_IN = (
     "simulate.demo.",
 )
 NO_DATA = {
+    "level1.calibration.noise_correlation",
+    "operations.region.RegionMean",
+    "resample.alignment.resampled_correlation",
     "registration.alignment.Alignment",
     "registration.alignment.Alignment.from_pose",
     "registration.alignment.Alignment.to_gwcs",
