@@ -78,8 +78,14 @@ def bin_variance(sigma, correlation, factors):
     correlation = np.ascontiguousarray(correlation, dtype=float).reshape(*more, *correlation.shape)
     rows, columns = (*more, *factors)
     result = np.empty((len(images), images.shape[1] // rows, images.shape[2] // columns))
-    for one, sums in zip(images, result, strict=True):
+    # A bin with an infinite error has one, also where nothing is shared with it.
+    infinite = np.isinf(images)
+    for one, sums in zip(np.where(infinite, 0, images), result, strict=True):
         _noise_kernel.bin_variance(one, correlation, rows, columns, sums)
+    if infinite.any():
+        blocks = infinite[:, : result.shape[1] * rows, : result.shape[2] * columns]
+        blocks = blocks.reshape(len(images), result.shape[1], rows, result.shape[2], columns)
+        result[blocks.any(axis=(2, 4))] = np.inf
     return result.reshape(*leading, *(n // f for n, f in zip(image, factors, strict=True)))
 
 

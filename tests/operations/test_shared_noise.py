@@ -115,6 +115,25 @@ def test_rebin(bins):
     assert np.median(result.uncertainty.array[valid] / independent[valid]) > 1.2
 
 
+def test_errors_that_are_infinite_or_not_known():
+    cube = make()
+    cube.mask = None
+    sigma = cube.uncertainty.array.copy()
+    sigma[0, 0, 1, 1], sigma[1, 1, 7, 8] = np.inf, np.nan
+    other = ESISLevel3Cube(
+        cube.data, wcs=cube.wcs, uncertainty=StdDevUncertainty(sigma), meta=cube.meta, unit=cube.unit
+    )
+    found, expected = (one.rebin((1, 1, 3, 5)).uncertainty.array for one in (other, cube))
+    assert np.isinf(found[0, 0, 0, 0])
+    assert np.isnan(found[1, 1, 2, 1])
+    rest = np.isfinite(found)
+    assert (~rest).sum() == 2
+    np.testing.assert_array_equal(found[rest], expected[rest])
+    inside = np.zeros(cube.shape[2:], dtype=bool)
+    inside[:3, :3] = True
+    assert np.isinf(region_mean(other, inside).uncertainty[0, 0])
+
+
 def test_exposures_are_independent():
     cube = make()
     parts = np.array([binned_by_hand(cube, index, (3, 5)) for index in np.ndindex(2, 2)]).reshape(2, 2, 4, 2)
