@@ -430,9 +430,9 @@ def noise_correlation(flight, channel, line=None):
 
     Returns
     -------
-    `numpy.ndarray` or None
-        Correlation by distance in pixels, axes (y, x), 1 in the middle; None if the flight does not say how charge
-        spreads.
+    `numpy.ndarray`
+        Correlation by distance in pixels, axes (y, x), odd lengths and 1 in the middle; of one pixel if the flight does
+        not say how charge spreads.
 
     Examples
     --------
@@ -444,8 +444,6 @@ def noise_correlation(flight, channel, line=None):
     array([1.  , 0.13, 0.02])
     """
     detector, camera = flight.detector, flight.channel(channel)
-    if not detector.charge_spread:
-        return None
     signal = detector.typical_signal
     charge = camera.charge_collection * (
         flight.electrons_per_photon(flight.pose_line if line is None else line).value + detector.fano_factor

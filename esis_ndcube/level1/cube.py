@@ -213,11 +213,10 @@ class ESISLevel1Cube(ESISCube):
             "mid_time": times.middle,
             "exposure_time": times.exposure_time,
             "history": history,
+            "noise_correlation": {str(n): noise_correlation(flight, n, line) for n in channels},
         }
         if line is not None:
             values["line"] = line
-        if flight.detector.charge_spread:
-            values["noise_correlation"] = {str(n): noise_correlation(flight, n, line) for n in channels}
         axes = {"frame_number": (0,), "file": (0, 1), "mid_time": (0, 1), "exposure_time": (0, 1)}
         return cls(
             planes.data,

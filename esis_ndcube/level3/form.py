@@ -190,15 +190,16 @@ class _Recipe:
     @cached_property
     def noise_correlation(self):
         """Metadata of that name, by channels, or None."""
-        known = self.level1.noise_correlation
-        if self.sigma is None or known is None:
+        if self.sigma is None:
             return None
-        result = {}
+        # Frames that do not say it count as independent pixels.
+        known, result = self.level1.noise_correlation, {}
         for column, number in enumerate(self.level1.channel):
             # One stands for all exposures, whose scales and rolls are nearly the same; a channel without has no pixels.
             index = next((index for index in self.aligned() if index[1] == column), self.aligned()[0])
             alignment = self.alignments[index]
-            result[str(number)] = resampled_correlation(alignment, order=self.order, correlation=known[column])
+            own = None if known is None else known[column]
+            result[str(number)] = resampled_correlation(alignment, order=self.order, correlation=own)
         return result
 
     @property

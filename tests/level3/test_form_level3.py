@@ -13,6 +13,7 @@ from sunpy.util.exceptions import SunpyUserWarning
 
 from esis_ndcube import ESIS_1, ESISLevel1Cube, Vignetting, coalign, form_level3
 from esis_ndcube.flags import Flag
+from esis_ndcube.resample import correlation_factor
 from esis_ndcube.simulate.demo import coordinate_error
 
 
@@ -272,3 +273,15 @@ def test_an_exposure_is_as_long_as_the_longest_of_its_channels(flight, level1):
     unequal = ESISLevel1Cube(level1.data, meta=meta, **parts)
     cube = form_level3(unequal, flight.maps, stage="linear", vignetting=False, normalize=False)
     assert cube.wcs.exposure_time.to_value("s").tolist() == [10, 11]
+
+
+def test_frames_that_do_not_know_what_their_pixels_share(flight, level1, cube):
+    """What resampling makes neighbors share is known nevertheless."""
+    meta = {key: value for key, value in level1.meta.items() if key != "noise_correlation"}
+    parts = {name: getattr(level1, name) for name in ("wcs", "uncertainty", "mask", "flags", "unit")}
+    found = form_level3(ESISLevel1Cube(level1.data, meta=meta, **parts), flight.maps, stage="linear", normalize=False)
+    for index, alignment in enumerate(cube.alignment_linear[0]):
+        if alignment is not None and alignment.converged:
+            factor = np.sqrt(found.noise_correlation[index].sum())
+            assert factor == pytest.approx(correlation_factor(alignment), rel=0.01)
+            assert factor < np.sqrt(cube.noise_correlation[index].sum())
