@@ -188,18 +188,22 @@ class _Recipe:
         return standard_deviation(self.level1, self.level1.unit)
 
     @cached_property
+    def shared(self):
+        """Correlation of the noise of the frames by channel, None for independent pixels or where it is not said."""
+        known = self.level1.noise_correlation
+        return [None] * self.level1.shape[1] if known is None else known
+
+    @cached_property
     def noise_correlation(self):
         """Metadata of that name, by channels, or None."""
         if self.sigma is None:
             return None
-        # Frames that do not say it count as independent pixels.
-        known, result = self.level1.noise_correlation, {}
+        result = {}
         for column, number in enumerate(self.level1.channel):
             # One stands for all exposures, whose scales and rolls are nearly the same; a channel without has no pixels.
             index = next((index for index in self.aligned() if index[1] == column), self.aligned()[0])
             alignment = self.alignments[index]
-            own = None if known is None else known[column]
-            result[str(number)] = resampled_correlation(alignment, order=self.order, correlation=own)
+            result[str(number)] = resampled_correlation(alignment, order=self.order, correlation=self.shared[column])
         return result
 
     @property
@@ -393,7 +397,7 @@ def _resampling(recipe, index, workers):
         index=index,
         corrections=recipe.known,
         order=recipe.order,
-        correlation=None if recipe.level1.noise_correlation is None else recipe.level1.noise_correlation[index[1]],
+        correlation=recipe.shared[index[1]],
     )
     return delayed(task, *parts)
 

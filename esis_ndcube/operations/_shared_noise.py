@@ -6,7 +6,7 @@ import numpy as np
 import reproject
 from scipy.ndimage import map_coordinates, uniform_filter
 
-from esis_ndcube.utils._spline import parse_order, shared_weights
+from esis_ndcube.utils._spline import SHARED_REACH, parse_order, shared_weights
 from esis_ndcube.utils.noise import resample_correlation
 
 # Samples of the weights along a pixel, and along each axis of all of their image.
@@ -38,7 +38,7 @@ def resampled_correlations(cube, jacobian, algorithm, options):
 def _shared(jacobian, algorithm, options):
     """The integral of the product of the weights of two pixels by their distance, and the distance where it ends."""
     if algorithm == "interpolation":
-        return shared_weights(parse_order(options.get("order", "bilinear"))), 6
+        return shared_weights(parse_order(options.get("order", "bilinear"))), SHARED_REACH
     weights, reach = (_overlap if algorithm == "exact" else _kernel)(jacobian, options)
     # An odd number, so that one is in the middle.
     fine = min(_FINE, int(_MOST / reach / 2)) | 1

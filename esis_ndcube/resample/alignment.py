@@ -19,6 +19,7 @@ from esis_ndcube.resample._reproject import (
 )
 from esis_ndcube.utils._spline import (
     MIN_WEIGHT,
+    SHARED_REACH,
     deviations,
     evaluate,
     parse_order,
@@ -40,9 +41,6 @@ __all__ = [
     "reproject_alignment",
     "resampled_correlation",
 ]
-
-# Pixels after which the weights of two resampled values have nothing in common.
-_REACH = 6
 
 
 def reproject_alignment(
@@ -461,7 +459,7 @@ def resampled_correlation(alignment, wcs=None, *, order="bicubic", position=None
     order = parse_order(order)
     jacobian = _jacobian(alignment, wcs, position)
     correlation = np.ones((1, 1)) if correlation is None else np.asarray(correlation, dtype=float)
-    result, _ = resample_correlation(correlation, jacobian, shared_weights(order), _REACH)
+    result, _ = resample_correlation(correlation, jacobian, shared_weights(order), SHARED_REACH)
     return result
 
 

@@ -163,8 +163,7 @@ def _spread(electrons, kernel, rng):
     padded = np.pad(electrons, reach, mode="edge")
     shape = [next_fast_len(n, real=True) for n in padded.shape]
     response = rfft2(kernel.astype(np.float32), shape)
-    inside = (slice(2 * reach, 2 * reach + n) for n in electrons.shape)
-    inside = tuple(inside)
+    inside = tuple(slice(2 * reach, 2 * reach + n) for n in electrons.shape)
     result = irfft2(rfft2(padded, shape) * response, shape)[inside]
     if rng is not None:
         # Electrons that went elsewhere are those that others lack: their covariance is that of independent ones less

@@ -9,6 +9,8 @@ from scipy.ndimage import distance_transform_edt, map_coordinates, spline_filter
 MIN_WEIGHT = 0.5
 # Fractions of a pixel in tables of weights, and pixels on either side that have any.
 _STEPS, _HALF = 200, 12
+# Pixels after which the weights of two interpolated values have nothing in common.
+SHARED_REACH = 6
 _ORDERS = {"nearest-neighbor": 0, "bilinear": 1, "biquadratic": 2, "bicubic": 3}
 
 
