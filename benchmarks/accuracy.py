@@ -169,7 +169,7 @@ def run(simulated, *, start=(20.0, 2.0, 0.02), raw=True, degree=2, workers=None)
         for name, context in (("filtered", contextlib.nullcontext()), *([("raw", unfiltered())] if raw else [])):
             with context:
                 begin = perf_counter()
-                found = coalign(lost, maps, degree=degree, workers=workers)
+                found = coalign(lost, maps, model="independent", degree=degree, workers=workers)
                 seconds = perf_counter() - begin
             finals = {"independent": found.final}
             if len(found.final) > 2:

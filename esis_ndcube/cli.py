@@ -149,9 +149,8 @@ def _corrections(command):
 @click.option(
     "--model",
     type=click.Choice(["independent", "joint"]),
-    default="independent",
-    show_default=True,
-    help="Align every exposure for itself, or with one static distortion per channel for all of them.",
+    help="Align every exposure for itself, or with one static distortion per channel for all of them: joint by "
+    "default, where three exposures or more allow it.",
 )
 @click.option(
     "--degree",

@@ -124,7 +124,7 @@ def form_level3(
 
     With other choices of the fit, and a look at what it found:
 
-    >>> found = coalign(level1, sunpy.map.Map("aia_304.fits"), model="joint")  # doctest: +SKIP
+    >>> found = coalign(level1, sunpy.map.Map("aia_304.fits"), model="independent")  # doctest: +SKIP
     >>> cube = form_level3(level1, found.without(frame_number=138))  # doctest: +SKIP
 
     With memory for the frames in work only:

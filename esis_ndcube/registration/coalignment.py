@@ -42,10 +42,10 @@ class Coalignment:
     reference_channel : `int`
         Number of the channel that the others were aligned with.
     options : `dict`
-        Choices of the fit, as `~esis_ndcube.registration.coalign_frames` has them: ``model``, ``degree``, ``max_gap``
-        in seconds and ``rotate``.
+        Choices of the fit, as `~esis_ndcube.registration.coalign_frames` has them: ``model`` (the one that was used),
+        ``degree``, ``max_gap`` in seconds and ``rotate``.
     joint : `~esis_ndcube.registration.Joint`, optional
-        The joint model, if that was asked for.
+        The joint model, if that was fitted.
 
     Examples
     --------

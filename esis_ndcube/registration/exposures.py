@@ -14,7 +14,7 @@ from esis_ndcube.registration._frame import Frame
 from esis_ndcube.registration._grid import pixel_size
 from esis_ndcube.registration.alignment import UNCONFIRMED, Alignment
 from esis_ndcube.registration.coalignment import Coalignment
-from esis_ndcube.registration.joint import fit_joint
+from esis_ndcube.registration.joint import LEAST_EXPOSURES, fit_joint, usable_times
 from esis_ndcube.registration.reference import Once, prepare_references
 from esis_ndcube.registration.transform import TERMS
 from esis_ndcube.utils.checks import check_cube
@@ -32,7 +32,7 @@ def coalign_frames(
     *,
     line=None,
     reference_channel=None,
-    model="independent",
+    model=None,
     degree=2,
     max_gap=None,
     rotate=False,
@@ -67,10 +67,12 @@ def coalign_frames(
     reference_channel : `int`, optional
         Number of the channel that the others are aligned with, by default the flight's choice.
     model : `str`, optional
-        ``"independent"``: every exposure has its own quadratic maps; ``"joint"``: the final alignments are replaced by
-        one static distortion per channel and rigid motions (`~esis_ndcube.registration.fit_joint`), which needs three
-        exposures or more and is more accurate where the distortion really is static. Frames that are too weak for a
-        map of their own get the model's, shifted onto them.
+        ``"joint"``: one static distortion per channel and rigid motions are fitted to the maps of all exposures
+        (`~esis_ndcube.registration.fit_joint`), which needs three exposures or more. Frames that are too weak for a
+        map of their own get the model's, shifted onto them. A warning says where the distortion was not static.
+        ``"independent"``: every exposure has its own quadratic maps, which have more errors of their own and do not
+        depend on the other exposures. By default ``"joint"`` where three exposures or more have a good map of the
+        reference channel, and ``"independent"`` elsewhere; the result's ``options`` say which it was.
     degree : `int`, optional
         Degree of the final maps, 2 or 3. Cubic maps follow a distortion that has cubic terms; they have more errors of
         their own, most of which the joint model averages away.
@@ -122,8 +124,8 @@ def coalign_frames(
             f"choose it with reference_channel="
         )
         raise ValueError(msg)
-    if model not in _MODELS:
-        msg = f"got model {model!r}, expected {' or '.join(map(repr, _MODELS))}"
+    if model not in (*_MODELS, None):
+        msg = f"got model {model!r}, expected {' or '.join(map(repr, _MODELS))}, or None to choose by the exposures"
         raise ValueError(msg)
     if degree not in _DEGREES:
         msg = f"got degree {degree!r} for the final maps, expected {' or '.join(map(str, _DEGREES))}"
@@ -138,6 +140,10 @@ def coalign_frames(
     with stream(tasks, total=count, workers=workers, description="Aligning" if progress else None) as results:
         for index, rows in enumerate(results):
             linear[index], final[index] = (_with_grid(row, references.grid) for row in rows)
+    anchor = channels.index(reference_channel)
+    _report_misfits(final)
+    if model is None:
+        model = "joint" if len(usable_times(final, anchor)) >= LEAST_EXPOSURES else "independent"
     joint = fit_joint(final, reference_channel=reference_channel) if model == "joint" else None
     if joint is not None:
         final = joint.alignments.copy()
@@ -148,8 +154,8 @@ def coalign_frames(
         }
         for t, row in zip(weak, compute(_tasks(level1, line, references, weak, workers), workers=workers), strict=True):
             final[t] = _with_grid(row, references.grid)
-    final = _confirmed(final, channels.index(reference_channel))
-    _report(final, channels.index(reference_channel))
+    final = _confirmed(final, anchor)
+    _report_losses(final, anchor)
     options = {
         "model": model,
         "degree": degree,
@@ -222,7 +228,7 @@ def _confirmed(alignments, anchor):
     return result
 
 
-def _report(alignments, anchor):
+def _report_losses(alignments, anchor):
     bad = [a for a in alignments.flat if a is not None and not a.converged]
     if bad:
         rows = ", ".join(f"frame {a.frame_number} channel {a.channel} ({a.reason})" for a in bad)
@@ -235,6 +241,9 @@ def _report(alignments, anchor):
             f"in frames {weak} the reference channel could not be aligned: their other channels are aligned with the "
             f"reference image only"
         )
+
+
+def _report_misfits(alignments):
     if small := [a for a in alignments.flat if a is not None and a.converged and _is_too_small(a)]:
         rows = ", ".join(
             f"frame {a.frame_number} channel {a.channel} (degree {a.misfit.degree}, {a.misfit.size:.2g} pixels)"

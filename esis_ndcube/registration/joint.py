@@ -4,15 +4,20 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from sunpy.util.exceptions import warn_user
+
 from esis_ndcube.registration._image_inputs import sample_pixels
 from esis_ndcube.registration.transform import PolynomialTransform, nearest_transform, rms_distance
 
-__all__ = ["Joint", "fit_joint"]
+__all__ = ["LEAST_EXPOSURES", "Joint", "fit_joint", "usable_times"]
 
+# Fewer exposures than this cannot tell a static distortion from their own errors.
+LEAST_EXPOSURES = 3
+
+# Reduced chi-square of a distortion that is static is about 1.
+_MAX_CHI_SQUARE = 3.0
 _ITERATIONS = 4
 _SAMPLES = 25
-# Fewer exposures than this can not tell a static distortion from their own errors.
-_LEAST_EXPOSURES = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +127,7 @@ def fit_joint(alignments, *, reference_channel):
     Returns
     -------
     `Joint`
-        The alignments of the model.
+        The alignments of the model. A warning names the channels whose distortion was not static.
 
     Raises
     ------
@@ -141,9 +146,9 @@ def fit_joint(alignments, *, reference_channel):
         msg = f"got reference channel {reference_channel}, expected one of {numbers}"
         raise ValueError(msg)
     anchor = numbers.index(reference_channel)
-    times = [t for t, row in enumerate(alignments) if _usable(row[anchor])]
-    if len(times) < _LEAST_EXPOSURES:
-        msg = f"got {len(times)} exposures with a good channel {reference_channel}, expected {_LEAST_EXPOSURES} or more"
+    times = usable_times(alignments, anchor)
+    if len(times) < LEAST_EXPOSURES:
+        msg = f"got {len(times)} exposures with a good channel {reference_channel}, expected {LEAST_EXPOSURES} or more"
         raise ValueError(msg)
     result, residual = alignments.copy(), np.full(alignments.shape, np.nan)
     motion = np.full((*alignments.shape, 3), np.nan)
@@ -159,17 +164,23 @@ def fit_joint(alignments, *, reference_channel):
                 for t in times
                 if _usable(alignments[t, channel])
             }
-            if len(before) < _LEAST_EXPOSURES:
+            if len(before) < LEAST_EXPOSURES:
                 continue
             fitted = _solve(before, rolls={t: anchored.motions[t][2] for t in times})
         static[number], chi_square[number] = fitted.static, fitted.chi_square
         for t, transform in fitted.transforms.items():
             motion[t, channel] = fitted.motions[t]
             residual[t, channel] = rms_distance(transform, before[t].transform, x, y)
-            changes = {"transform": transform, "covariance": fitted.covariances[t], "misfit": None}
+            changes = {"transform": transform, "covariance": fitted.covariances[t]}
             if channel != anchor:
                 changes["reference_covariance"] = carried(anchored.transforms[t], transform, anchored.covariances[t])
             result[t, channel] = replace(alignments[t, channel], **changes)
+    if changing := {number: value for number, value in chi_square.items() if value > _MAX_CHI_SQUARE}:
+        rows = ", ".join(f"channel {number} (chi-square {value:.3g})" for number, value in changing.items())
+        warn_user(
+            f"the distortion changes from exposure to exposure by more than the errors of the maps: {rows}; "
+            f'give model="independent" for maps that may differ'
+        )
     return Joint(result, residual, chi_square, static, motion, int(reference_channel))
 
 
@@ -193,6 +204,25 @@ def carried(before, after, covariance):
     sizes = (transform.coefficients.shape[1] for transform in (after, before))
     carry = np.kron(here @ np.linalg.inv(there), np.eye(*sizes))
     return carry @ covariance @ carry.T
+
+
+def usable_times(alignments, channel):
+    """
+    Exposures whose alignment can enter the model.
+
+    Parameters
+    ----------
+    alignments : `numpy.ndarray`
+        Objects `~esis_ndcube.Alignment` or None, shape (time, channel).
+    channel : `int`
+        Index of the channel.
+
+    Returns
+    -------
+    `list` of `int`
+        Indices of the exposures.
+    """
+    return [t for t, row in enumerate(alignments) if _usable(row[channel])]
 
 
 def _usable(alignment):
@@ -234,60 +264,54 @@ def _solve(measured, rolls=None):
     """Static map and motions of one channel from alignments by exposure; the rolls are found if they are not given."""
     times = sorted(measured)
     first = measured[times[0]].transform
-    degree = max(2, *(measured[t].transform.degree for t in times))
+    degree = max(measured[t].transform.degree for t in times)
     maps = [measured[t].transform.renormalized(first.origin, first.scale, degree=degree) for t in times]
-    data, size = [transform.coefficients.ravel() for transform in maps], maps[0].coefficients.size
-    covariances = [_covariance(measured[t], size) for t in times]
-    weights = [np.linalg.inv(covariance) for covariance in covariances]
+    data = np.array([transform.coefficients.ravel() for transform in maps])
+    weights = np.linalg.inv([_covariance(measured[t], data.shape[1]) for t in times])
     free = 3 if rolls is None else 2
-    turns = [0.0 if rolls is None else rolls[t] for t in times]
-    count = size + free * len(times)
-    static = np.mean(data, axis=0)
+    turns = np.array([0.0 if rolls is None else rolls[t] for t in times])
+    scale = np.sqrt(np.diag(weights.sum(axis=0)))
+    static = data.mean(axis=0)
     for _ in range(_ITERATIONS):
         basis = _motion_basis(PolynomialTransform(static.reshape(2, -1), first.origin, first.scale))
-        designs = [_design(k, basis[:, :free], count) for k in range(len(times))]
-        targets = [values - basis[:, 2] * turn for values, turn in zip(data, turns, strict=True)]
-        normal = sum(d.T @ w @ d for d, w in zip(designs, weights, strict=True))
-        right = sum(d.T @ w @ target for d, w, target in zip(designs, weights, targets, strict=True))
+        moving, targets = basis[:, :free], data - turns[:, None] * basis[:, 2]
+        # The motions of each exposure are solved for first, given the static map; the rest is small.
+        own = np.linalg.inv(moving.T @ weights @ moving)
+        follow = own @ moving.T @ weights
+        keep = np.eye(len(static)) - moving @ follow
+        reduced = keep.transpose(0, 2, 1) @ weights @ keep
+        # A motion that all exposures have in common may stand in either; the pseudoinverse leaves it open.
+        inverse = _pseudoinverse(reduced.sum(axis=0), scale, free)
+        static = inverse @ np.einsum("tij,tj->i", reduced, targets)
+        motions = np.einsum("tij,tj->ti", follow, targets - static)
         # The mean motion belongs to the static map.
-        for m in range(free):
-            gauge = np.zeros(count)
-            gauge[size + m :: free] = 1
-            normal += np.outer(gauge, gauge) * np.trace(normal) / count
-        scale = np.sqrt(np.diag(normal))
-        inverse = np.linalg.inv(normal / np.outer(scale, scale)) / np.outer(scale, scale)
-        solution = inverse @ right
-        static = solution[:size]
-    motions = np.column_stack([solution[size:].reshape(len(times), free), turns])[:, :3]
-    off = [target - design @ solution for target, design in zip(targets, designs, strict=True)]
-    freedom = len(times) * (size - free) - size
-    chi_square = float(sum(o @ w @ o for o, w in zip(off, weights, strict=True)) / freedom)
+        mean = motions.mean(axis=0)
+        static, motions = static + moving @ mean, motions - mean
+    fitted = static + motions @ moving.T
+    off = targets - fitted
+    freedom = len(times) * (len(static) - free) - len(static)
+    chi_square = float(np.einsum("ti,tij,tj->", off, weights, off) / freedom)
     # Chi-square has a scatter of its own, which must not pass for errors that last.
     short = 1 - chi_square if 1 - chi_square > 2 * np.sqrt(2 / freedom) else 0.0
-    lasting = short * np.mean(covariances, axis=0)
+    # Weak exposures have little weight in the static map, and so have their errors.
+    lasting = short * np.linalg.inv(weights.mean(axis=0))
+    factor = 1 - short if short else max(chi_square, 1.0)
+    errors = factor * (keep @ inverse @ keep.transpose(0, 2, 1) + moving @ own @ moving.T) + lasting
+    maps = (fitted + turns[:, None] * basis[:, 2]).reshape(len(times), 2, -1)
     return _Solution(
         static=PolynomialTransform(static.reshape(2, -1), first.origin, first.scale),
         chi_square=chi_square,
-        transforms={
-            t: PolynomialTransform((values - o).reshape(2, -1), first.origin, first.scale)
-            for t, values, o in zip(times, data, off, strict=True)
-        },
-        covariances={
-            t: (1 - short if short else max(chi_square, 1.0)) * design @ inverse @ design.T + lasting
-            for t, design in zip(times, designs, strict=True)
-        },
-        motions=dict(zip(times, motions, strict=True)),
+        transforms={t: PolynomialTransform(m, first.origin, first.scale) for t, m in zip(times, maps, strict=True)},
+        covariances=dict(zip(times, errors, strict=True)),
+        motions=dict(zip(times, np.column_stack([motions, turns])[:, :3], strict=True)),
     )
 
 
-def _design(number, basis, count):
-    """What the static map and the motion of one exposure add to its coefficients."""
-    size, free = basis.shape
-    design = np.zeros((size, count))
-    design[:, :size] = np.eye(size)
-    first = size + free * number
-    design[:, first : first + free] = basis
-    return design
+def _pseudoinverse(matrix, scale, free):
+    """Of a symmetric matrix that lacks so many directions, with rows of such scales."""
+    values, vectors = np.linalg.eigh(matrix / np.outer(scale, scale))
+    values, vectors = values[free:], vectors[:, free:] / scale[:, None]
+    return (vectors / values) @ vectors.T
 
 
 def _covariance(alignment, size):

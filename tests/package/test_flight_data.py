@@ -78,6 +78,13 @@ def cube(path):
 
 
 @pytest.fixture(scope="module")
+def alone(level1, reference):
+    """Alignments of frames 121, 124 and 125, each exposure for itself, by number of the frame."""
+    found = coalign(exposures_of(level1, [121, 125]), sunpy.map.Map(reference), model="independent")
+    return dict(zip([121, 124, 125], found.final, strict=True))
+
+
+@pytest.fixture(scope="module")
 def good(cube):
     """Without those of little light: frames 110 to 133."""
     return cube[1:6]
@@ -130,7 +137,7 @@ def test_frames_of_the_flight(frames, level1):
 
 
 @pytest.mark.filterwarnings("ignore:no light frames of channels")
-def test_the_command_line_forms_the_same_of_a_frame(cube, light_and_darks, reference, tmp_path):
+def test_the_command_line_forms_the_same_of_a_frame(level1, light_and_darks, reference, tmp_path):
     """Of two channels, which do not need the others."""
     light, darks = light_and_darks
     frames = [frame for frame in (*light, *darks) if frame.frame_number == 124 or frame in darks]
@@ -140,7 +147,8 @@ def test_the_command_line_forms_the_same_of_a_frame(cube, light_and_darks, refer
     result = CliRunner().invoke(main, ["level3", *frames, *options])
     assert result.exit_code == 0, result.output
     index = FRAMES.index(124)
-    one, part = ESISLevel3Cube.read(output), cube[index : index + 1, :2]
+    cube = form_level3(level1[index : index + 1], sunpy.map.Map(reference), vignetting=False, normalize=False)
+    one, part = ESISLevel3Cube.read(output), cube[:, :2]
     for name in ("data", "mask", "flags"):
         assert_bits_equal(getattr(one, name), getattr(part, name))
     assert_bits_equal(one.uncertainty.array, part.uncertainty.array)
@@ -315,7 +323,10 @@ def test_only_the_nearly_extinct_frame_is_weak(cube, path):
     assert {a.status for row in cube.alignment[:-1] for a in row} == {"aligned"}
     weak = cube.alignment[-1]
     assert {a.status for a in weak} == {"weak"}
-    assert min(a.error.to_value(u.arcsec) for a in weak) > 0.1
+    # Relative to the reference channel; what that one's error is depends on the reference image.
+    others = [channel for channel, number in enumerate(cube.channel) if number != 2]
+    for channel in others:
+        assert weak[channel].error > 2 * max(row[channel].error for row in cube.alignment[:-1])
     assert ", 24 of 28 images aligned, 4 weak (frame 138, error 0." in str(cube)
     result = CliRunner().invoke(main, ["info", str(path)])
     assert result.output.count(", weak, stated error 0.") == 4
@@ -531,37 +542,37 @@ def exposures_of(level1, frames, data=None, mask=None):
     return ESISLevel1Cube(data, wcs=part.wcs, meta=part.meta, mask=mask, flags=part.flags, unit=part.unit)
 
 
-def test_a_pose_far_off_is_searched_for(cube, level1, reference):
+def test_a_pose_far_off_is_searched_for(alone, level1, reference):
     """60 pixels, 5 degrees and 3 per cent off, in the reference channel of frame 124 and another one."""
     index = FRAMES.index(124)
     lost = benchmark("accuracy").perturbed(level1[index : index + 1, :2], 60, 5, 0.03, 1)
     pose = Alignment.from_pose(lost.flight, 1, frame_number=124, line="O V", time=lost.time[0])
-    assert distance(cube.alignment[index, 0], pose) > 50
+    assert distance(alone[124][0], pose) > 50
     found = coalign(lost, sunpy.map.Map(reference)).final[0]
     assert len(found) == 2
-    assert max(map(distance, cube.alignment[index], found)) < 0.02
+    assert max(map(distance, alone[124], found)) < 0.02
 
 
-def test_the_joint_model_carries_the_last_frame(cube):
+def test_the_joint_model_carries_the_last_frame(cube, alone):
     """Frame 138, of which a few per cent of the light are left: its maps are bent by noise, those of the model not."""
-    joint = fit_joint(cube.alignment, reference_channel=2)
-    assert max(joint.chi_square.values()) < 1.5
-    assert np.nanmedian(joint.residual) < 0.05
-    for last, before in zip(joint.alignments[-1], joint.alignments[-2], strict=True):
+    for last, before in zip(cube.alignment[-1], cube.alignment[-2], strict=True):
         assert last.converged
         assert distance(last, before) < 5
         # The rotation from the frame before is that of the instrument.
         turns = [a.transform.decompose(634.5, 634.5)["rotation"] for a in (last, before)]
         assert abs(turns[1] - turns[0]) < 0.05
     # Where the frames are good it changes little.
-    for row, other in zip(joint.alignments[1:6], cube.alignment[1:6], strict=True):
-        assert max(map(distance, row, other)) < 0.15
+    for number, row in alone.items():
+        assert max(map(distance, row, cube.alignment[FRAMES.index(number)])) < 0.15
+    joint = fit_joint(np.array(list(alone.values())), reference_channel=2)
+    assert max(joint.chi_square.values()) < 1.5
+    assert np.nanmedian(joint.residual) < 0.05
 
 
-def test_explosive_event_does_not_pull_the_alignment(cube, level1, reference):
+def test_explosive_event_does_not_pull_the_alignment(cube, alone, level1, reference):
     """Frame 121, with and without the 40 pixels about the event, which Doppler shifts move by up to 8 pixels."""
     index = FRAMES.index(121)
-    before = cube.alignment[index]
+    before = alone[121]
     event = np.zeros(level1.shape[1:], dtype=bool)
     for channel, alignment in enumerate(before):
         u_pixel, v_pixel = (int(pixel) for pixel in alignment.transform(697.0, 526.0))
@@ -612,32 +623,32 @@ def injured(level1, reference):
         return coalign(exposures_of(level1, [124, 125], data=data, mask=mask), sunpy.map.Map(reference)).final
 
 
-def test_injuries_stay_where_they_are(cube, injured):
+def test_injuries_stay_where_they_are(alone, injured):
     """Frames that nothing happened to are aligned to the same bits; the blank one is named and left out."""
     hurt = {(0, 0), (0, 2), (0, 3), (1, 2), (1, 3)}
     for (row, channel), alignment in np.ndenumerate(injured):
-        before = cube.alignment[FRAMES.index(124) + row, channel]
+        before = alone[124 + row][channel]
         same = np.array_equal(alignment.transform.coefficients, before.transform.coefficients)
         assert same == ((row, channel) not in hurt)
         assert alignment.converged == ((row, channel) != (0, 3))
     assert injured[0, 3].reason
 
 
-def test_injured_frames_are_aligned_with_what_is_left_of_them(cube, injured):
-    first, second = cube.alignment[FRAMES.index(124) : FRAMES.index(125) + 1]
+def test_injured_frames_are_aligned_with_what_is_left_of_them(alone, injured):
+    first, second = alone[124], alone[125]
     assert distance(first[0], injured[0, 0]) < 0.02
     assert distance(first[2], injured[0, 2], where=lambda u, v: v < 510) < 0.1
     assert distance(second[2], injured[1, 2]) < 0.02
     assert distance(second[3], injured[1, 3]) < 0.02
 
 
-def test_injured_reference_channel(cube, level1, reference):
+def test_injured_reference_channel(alone, level1, reference):
     """The channels stay together; the pointing is as good as what is left of the reference channel lets it be."""
     part = exposures_of(level1, [124])
     data = np.array(part.data)
     data[0, 1, 400:600, 1400:1600] = np.nan
     after = coalign(exposures_of(level1, [124], data=data), sunpy.map.Map(reference)).final[0]
-    before = cube.alignment[FRAMES.index(124)]
+    before = alone[124]
     assert max(map(distance, before, after)) < 0.06
     y, x = np.mgrid[200:1070:30, 200:1070:30].astype(float)
     moved = [np.subtract(b.transform.inverse(*a.transform(x, y)), (x, y)) for a, b in zip(before, after, strict=True)]

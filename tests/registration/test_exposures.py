@@ -280,7 +280,8 @@ def test_the_joint_model_needs_exposures(small):
     _, level1, maps = small
     with pytest.raises(ValueError, match="got 2 exposures with a good channel 2, expected 3"):
         coalign(level1, maps, model="joint")
-    with pytest.raises(ValueError, match="got model 'static', expected 'independent' or 'joint'"):
+    assert coalign(level1, maps).options["model"] == "independent"
+    with pytest.raises(ValueError, match="got model 'static', expected 'independent' or 'joint', or None"):
         coalign(level1, maps, model="static")
 
 
@@ -292,9 +293,10 @@ def five(flights):
 
 @pytest.mark.slow
 def test_the_joint_model_of_a_flight(five):
-    simulated, alone = five.simulated, five.aligned
-    joint = coalign(five.level1, five.maps, model="joint")
+    simulated, joint = five.simulated, five.aligned
+    alone = coalign(five.level1, five.maps, model="independent")
     assert alone.joint is None
+    assert joint.options["model"] == "joint"
     assert joint.joint.residual.shape == (5, 4)
     # What it changes is of the size of the errors of the independent fits, and it makes them no larger.
     before = errors(alone.final, simulated)
@@ -341,10 +343,10 @@ def test_the_joint_model_carries_weak_frames(five):
     parts = {name: getattr(level1, name) for name in ("wcs", "meta", "mask", "flags", "unit")}
     weak = ESISLevel1Cube(data, **parts)
     with pytest.warns(match="frame 126 channel 4"):
-        alone = coalign(weak, maps)
+        alone = coalign(weak, maps, model="independent")
     assert not alone.final[4, 3].converged
     with pytest.warns(match=r"1 of 20 frames could not be aligned and are left out: frame 124 channel 1"):
-        joint = coalign(weak, maps, model="joint")
+        joint = coalign(weak, maps)
     carried = joint.final[4, 3]
     assert carried.converged
     assert carried.reason == "shifted from the joint model"

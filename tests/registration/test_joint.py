@@ -5,6 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from sunpy.util.exceptions import SunpyUserWarning
+
 from esis_ndcube import ESIS_1, Alignment
 from esis_ndcube.registration import PolynomialTransform, fit_joint
 from esis_ndcube.registration.joint import _motion_basis
@@ -86,9 +88,27 @@ def error(alignments, truth, channel):
 
 def test_without_noise_nothing_is_changed():
     alignments, truth = make(sigma=1e-6, common=1e-6)
-    joint = fit_joint(alignments, reference_channel=2)
+    # The model is linear in the motions, which shows where there is no noise.
+    with pytest.warns(SunpyUserWarning, match="from exposure to exposure"):
+        joint = fit_joint(alignments, reference_channel=2)
     assert np.nanmax(joint.residual) < 2e-3
     assert max(error(joint.alignments, truth, channel) for channel in (1, 2, 3, 4)) < 2e-3
+
+
+def test_affine_maps_stay_affine():
+    """Of a reference channel that is known by affine maps; numbers that cannot err do not count as agreement."""
+    chi_square = []
+    for seed in range(4):
+        alignments, _ = make(seed)
+        for row in alignments[:, :2]:
+            affine = PolynomialTransform(row[1].transform.coefficients[:, :3], ORIGIN, SCALE)
+            kept = [0, 1, 2, 6, 7, 8]
+            row[1] = replace(row[1], transform=affine, covariance=row[1].covariance[np.ix_(kept, kept)])
+        joint = fit_joint(alignments[:, 1:2], reference_channel=2)
+        assert {a.transform.degree for a in joint.alignments.flat} == {1}
+        chi_square.append(joint.chi_square[2])
+    # Three times the scatter of the mean.
+    assert np.mean(chi_square) == pytest.approx(1, abs=0.5)
 
 
 @pytest.mark.slow
@@ -124,7 +144,8 @@ def test_a_distortion_that_is_not_static_shows():
     wrong = alignments[3, 3]
     bent = wrong.transform.coefficients + np.array([[0, 0, 0, 0.5, 0, 0], [0] * 6])
     alignments[3, 3] = replace(wrong, transform=PolynomialTransform(bent, ORIGIN, SCALE))
-    joint = fit_joint(alignments, reference_channel=2)
+    with pytest.warns(SunpyUserWarning, match=r"from exposure to exposure .*: channel 4 \(chi-square .*\); give"):
+        joint = fit_joint(alignments, reference_channel=2)
     assert joint.chi_square[4] > 2 > max(joint.chi_square[channel] for channel in (1, 2, 3))
     assert np.nanargmax(joint.residual[:, 3]) == 3
 
@@ -177,6 +198,7 @@ def test_cubic_maps():
     for index, alignment in np.ndenumerate(alignments):
         transform = alignment.transform.renormalized(ORIGIN, SCALE, degree=3)
         cubic[index] = replace(alignment, transform=transform, covariance=np.eye(20) * 1e-12)
-    joint = fit_joint(cubic, reference_channel=2)
+    with pytest.warns(SunpyUserWarning, match="from exposure to exposure"):
+        joint = fit_joint(cubic, reference_channel=2)
     assert {a.transform.degree for a in joint.alignments.flat} == {3}
     assert max(error(joint.alignments, truth, channel) for channel in (1, 2, 3, 4)) < 3e-3
