@@ -58,27 +58,42 @@ def pair_correlation(cube, *, region="full", clip=None):
     if region not in _REGIONS:
         msg = f"got region {region!r}, expected one of {', '.join(_REGIONS)}"
         raise ValueError(msg)
-    if clip is not None and not 0 < clip <= 100:
-        msg = f"got clip={clip!r}, expected a percentile above 0, at most 100, or None to leave the images as they are"
-        raise ValueError(msg)
-    check(cube, flags=region == "clean")
+    _check_clip(clip)
+    return _table(cube, {"correlation": (region, clip)})
+
+
+def _table(cube, columns):
+    """Columns of correlations in a region of images that are clipped or not; every image is read once."""
+    check(cube, flags=any(region == "clean" for region, _ in columns.values()))
     rows = []
     for time, frame_number in enumerate(cube.frame_number):
         bad = np.asarray(invalid_pixels(cube.data, cube.mask, time))
-        images = [_image(image, ~mask, clip) for image, mask in zip(np.asarray(cube.data[time]), bad, strict=True)]
-        if region == "full":
-            bad = np.zeros_like(bad)
-        elif region == "clean":
-            bad = bad | (np.asarray(cube.flags[time]) & Flag.OVERLAP != 0)
-        for i, j in combinations(range(len(images)), 2):
-            if images[i] is None or images[j] is None:
-                value = np.nan
-            else:
-                value = coefficient(images[i], images[j], ~(bad[i] | bad[j]))
-            rows.append((int(frame_number), int(cube.channel[i]), int(cube.channel[j]), value))
+        data = np.asarray(cube.data[time])
+        values = [
+            _correlations(_images(data, bad, clip), _left_out(cube, time, region, bad))
+            for region, clip in columns.values()
+        ]
+        pairs = combinations([int(number) for number in cube.channel], 2)
+        rows += [
+            (int(frame_number), *pair, *value) for pair, value in zip(pairs, zip(*values, strict=True), strict=True)
+        ]
     # Of a single channel there are no rows.
-    names, dtype = ("frame_number", "first", "second", "correlation"), (int, int, int, float)
-    return Table(rows=rows or None, names=names, dtype=dtype)
+    names = "frame_number", "first", "second", *columns
+    return Table(rows=rows or None, names=names, dtype=(int, int, int, *[float] * len(columns)))
+
+
+def _left_out(cube, time, region, bad):
+    """Pixels of an exposure that do not count in a region, shape (channel, y, x)."""
+    if region == "full":
+        return np.zeros_like(bad)
+    return bad | (np.asarray(cube.flags[time]) & Flag.OVERLAP != 0) if region == "clean" else bad
+
+
+def _correlations(images, bad):
+    """Of every pair of images, over what neither leaves out."""
+    for i, j in combinations(range(len(images)), 2):
+        missing = images[i] is None or images[j] is None
+        yield np.nan if missing else coefficient(images[i], images[j], ~(bad[i] | bad[j]))
 
 
 def correlation_table(cube, *, clip=99.5):
@@ -109,14 +124,10 @@ def correlation_table(cube, *, clip=99.5):
     >>> from esis_ndcube.quality import correlation_table
     >>> correlation_table(ESISLevel3Cube.read("l3.fits")).pprint()  # doctest: +SKIP
     """
-    check(cube, flags=True)
-    table = None
-    for name in (*_REGIONS, "clipped"):
-        options = {"region": "octagon", "clip": clip} if name == "clipped" else {"region": name}
-        found = pair_correlation(cube, **options)
-        if table is None:
-            table = found["frame_number", "first", "second"]
-        table[name] = found["correlation"]
+    _check_clip(clip)
+    columns = {name: (name, None) for name in _REGIONS} | {"clipped": ("octagon", clip)}
+    table = _table(cube, columns)
+    for name in columns:
         table[name].info.format = ".4f"
     return table
 
@@ -177,8 +188,18 @@ def correlation_ratio(cube, other, *, region="full", clip=None):
     return table
 
 
+def _check_clip(clip):
+    if clip is not None and not 0 < clip <= 100:
+        msg = f"got clip={clip!r}, expected a percentile above 0, at most 100, or None to leave the images as they are"
+        raise ValueError(msg)
+
+
 def _numbers(numbers):
     return ", ".join(map(str, numbers))
+
+
+def _images(data, bad, clip):
+    return [_image(image, ~mask, clip) for image, mask in zip(data, bad, strict=True)]
 
 
 def _image(image, valid, clip):

@@ -3,7 +3,7 @@
 from itertools import combinations
 
 import numpy as np
-from scipy.ndimage import binary_erosion
+from scipy.ndimage import distance_transform_cdt
 
 from astropy.table import Table
 
@@ -17,6 +17,9 @@ __all__ = ["image_shift", "pair_offset", "tile_residual"]
 _TILE, _STEP = 128, 96
 _EROSION = 12
 _REACH = 3
+_PAIR_NAMES = "frame_number", "first", "second"
+_TILE_NAMES = "x", "y", "dx", "dy"
+_OFFSET_NAMES = *_PAIR_NAMES, "dx", "dy"
 
 
 def tile_residual(cube, reference=None):
@@ -87,18 +90,20 @@ def tile_residual(cube, reference=None):
     if reference is not None:
         names, pairs = (), [_image_pair(cube, reference)]
     else:
-        names, pairs = ("frame_number", "first", "second"), _pairs(cube)
-    rows = []
-    for head, first, second, inside in pairs:
-        for y in range(0, inside.shape[0] - _TILE + 1, _STEP):
-            for x in range(0, inside.shape[1] - _TILE + 1, _STEP):
-                tile = slice(y, y + _TILE), slice(x, x + _TILE)
-                if not inside[tile].all():
-                    continue
-                dx, dy = image_shift(first[tile], second[tile])
-                if np.isfinite(dx):
-                    rows.append((*head, x + (_TILE - 1) / 2, y + (_TILE - 1) / 2, dx, dy))
-    return Table(rows=rows or None, names=(*names, "x", "y", "dx", "dy"))
+        names, pairs = _PAIR_NAMES, _pairs(cube)
+    rows = [row for pair in pairs for row in _tile_rows(*pair)]
+    return Table(rows=rows or None, names=(*names, *_TILE_NAMES))
+
+
+def _tile_rows(head, first, second, inside):
+    for y in range(0, inside.shape[0] - _TILE + 1, _STEP):
+        for x in range(0, inside.shape[1] - _TILE + 1, _STEP):
+            tile = slice(y, y + _TILE), slice(x, x + _TILE)
+            if not inside[tile].all():
+                continue
+            dx, dy = image_shift(first[tile], second[tile])
+            if np.isfinite(dx):
+                yield *head, x + (_TILE - 1) / 2, y + (_TILE - 1) / 2, dx, dy
 
 
 def pair_offset(cube):
@@ -138,12 +143,37 @@ def pair_offset(cube):
     >>> float(np.hypot(offsets["dx"], offsets["dy"]).max())  # doctest: +SKIP
     0.08
     """
-    rows = []
-    for head, first, second, inside in _pairs(cube):
-        seen = (np.flatnonzero(inside.any(axis=axis)) for axis in (1, 0))
-        y, x = (slice(max(i[0] - _REACH, 0), i[-1] + 1 + _REACH) for i in seen)
-        rows.append((*head, *image_shift(first[y, x], second[y, x], inside=inside[y, x])))
-    return Table(rows=rows or None, names=("frame_number", "first", "second", "dx", "dy"))
+    return Table(rows=[_offset_row(*pair) for pair in _pairs(cube)] or None, names=_OFFSET_NAMES)
+
+
+def _offset_row(head, first, second, inside):
+    seen = (np.flatnonzero(inside.any(axis=axis)) for axis in (1, 0))
+    y, x = (slice(max(i[0] - _REACH, 0), i[-1] + 1 + _REACH) for i in seen)
+    return *head, *image_shift(first[y, x], second[y, x], inside=inside[y, x])
+
+
+def shift_tables(cube):
+    """
+    `tile_residual` and `pair_offset` of a cube, whose images are filtered once for both.
+
+    Parameters
+    ----------
+    cube : `~esis_ndcube.ESISLevel3Cube`
+        Shape (time, channel, y, x).
+
+    Returns
+    -------
+    `dict`
+        Both tables, by the names ``"tiles"`` and ``"offsets"``.
+    """
+    tiles, offsets = [], []
+    for pair in _pairs(cube):
+        tiles += _tile_rows(*pair)
+        offsets.append(_offset_row(*pair))
+    return {
+        "tiles": Table(rows=tiles or None, names=(*_PAIR_NAMES, *_TILE_NAMES)),
+        "offsets": Table(rows=offsets or None, names=_OFFSET_NAMES),
+    }
 
 
 def _pairs(cube):
@@ -155,7 +185,7 @@ def _pairs(cube):
             filtered(image, valid) if valid.any() else None
             for image, valid in zip(np.asarray(cube.data[time]), good, strict=True)
         ]
-        stops = [binary_erosion(field_stop(cube, time, i), iterations=_EROSION) for i in range(len(images))]
+        stops = [_eroded(field_stop(cube, time, i)) for i in range(len(images))]
         for i, j in combinations(range(len(images)), 2):
             inside = stops[i] & stops[j]
             if images[i] is not None and images[j] is not None and inside.any():
@@ -171,8 +201,13 @@ def _image_pair(image, reference):
             f"the pixels of the other: coalign(image, reference).apply(image)[0]"
         )
         raise ValueError(msg)
-    inside = binary_erosion(first.valid & second.valid, iterations=_EROSION)
+    inside = _eroded(first.valid & second.valid)
     return (), *(filtered(one.data, one.valid) for one in (first, second)), inside
+
+
+def _eroded(region):
+    """Pixels of which all within so many steps are in the region, none of them beyond the image."""
+    return distance_transform_cdt(np.pad(region, 1), metric="taxicab")[1:-1, 1:-1] > _EROSION
 
 
 @plain_arrays("first", "second", "inside")

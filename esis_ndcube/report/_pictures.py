@@ -1,9 +1,8 @@
 """Pictures as text that a page holds itself."""
 
-import io
-
 import numpy as np
 from matplotlib import style
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
 from esis_ndcube.flags import Flag
@@ -83,15 +82,15 @@ def figure_picture(draw, dark, *, lossless):
     """
     with style.context(["default", "dark_background"] if dark else "default"):
         figure = draw().get_figure()
+        figure.set(dpi=_DPI, facecolor="none")
         for axes in figure.axes:
             if not axes.get_images():
                 axes.set_facecolor("none")
-        stream = io.BytesIO()
-        options = {"lossless": True} if lossless else {"quality": 85}
-        figure.savefig(stream, format="webp", dpi=_DPI, facecolor="none", pil_kwargs=options)
-    with Image.open(stream) as image:
-        width, height = image.size
-    return source(stream), width, height
+        # Saving a figure would draw it twice.
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+    image = Image.fromarray(np.asarray(canvas.buffer_rgba()))
+    return source(image, **({"lossless": True} if lossless else {"quality": 85})), *image.size
 
 
 def _values(cube, time, channel):

@@ -11,6 +11,7 @@ from astropy.table import Table
 from esis_ndcube import quality
 from esis_ndcube.corrections import CORRECTIONS
 from esis_ndcube.quality import figures
+from esis_ndcube.quality.shifts import shift_tables
 from esis_ndcube.report._pictures import figure_picture
 from esis_ndcube.report._tables import PageTable, cell
 from esis_ndcube.utils.provenance import package_version
@@ -29,7 +30,7 @@ class Measure:
     title, text : `str`
         What it is.
     measure : callable
-        Makes the table of a cube.
+        Makes the table of a cube, or a `dict` with that of another measure too.
     figures : `dict`
         Functions that draw the table, by the captions of the figures.
     pairs : `bool`
@@ -64,7 +65,7 @@ MEASURES = {
     "tiles": Measure(
         "Residual in tiles",
         "How far the channels lie apart in tiles of 128 pixels: errors of the alignment, and motions on the Sun.",
-        quality.tile_residual,
+        shift_tables,
         {"RMS of the tiles": figures.plot_residual, "Mean over the exposures": figures.plot_tiles},
         rows=False,
     ),

@@ -131,13 +131,14 @@ def _measure(cube, reference, progress):
     """The table of every measure, or why there is none."""
     measured = {}
     for name, item in tqdm(MEASURES.items(), desc="Measuring", disable=not progress):
-        if name == "reference" and reference is None:
+        if name in measured or (name == "reference" and reference is None):
             continue
         if item.pairs and cube.shape[1] < 2:
             measured[name] = "the cube has one channel only"
             continue
         try:
-            measured[name] = item.measure(cube, *([reference] if name == "reference" else []))
+            found = item.measure(cube, *([reference] if name == "reference" else []))
+            measured |= found if isinstance(found, dict) else {name: found}
         except ValueError as error:
             measured[name] = str(error)
     return measured
