@@ -3,13 +3,12 @@
 from itertools import combinations
 
 import numpy as np
-from scipy.ndimage import distance_transform_cdt
 
 from astropy.table import Table
 
 from esis_ndcube.quality._cube import check, compiled_type, field_stop, filtered
 from esis_ndcube.registration._image_inputs import parse_image
-from esis_ndcube.utils.arrays import invalid_pixels, plain_arrays
+from esis_ndcube.utils.arrays import eroded, invalid_pixels, plain_arrays
 
 __all__ = ["image_shift", "pair_offset", "tile_residual"]
 
@@ -185,7 +184,7 @@ def _pairs(cube):
             filtered(image, valid) if valid.any() else None
             for image, valid in zip(np.asarray(cube.data[time]), good, strict=True)
         ]
-        stops = [_eroded(field_stop(cube, time, i)) for i in range(len(images))]
+        stops = [eroded(field_stop(cube, time, i), _EROSION) for i in range(len(images))]
         for i, j in combinations(range(len(images)), 2):
             inside = stops[i] & stops[j]
             if images[i] is not None and images[j] is not None and inside.any():
@@ -201,13 +200,8 @@ def _image_pair(image, reference):
             f"the pixels of the other: coalign(image, reference).apply(image)[0]"
         )
         raise ValueError(msg)
-    inside = _eroded(first.valid & second.valid)
+    inside = eroded(first.valid & second.valid, _EROSION)
     return (), *(filtered(one.data, one.valid) for one in (first, second)), inside
-
-
-def _eroded(region):
-    """Pixels of which all within so many steps are in the region, none of them beyond the image."""
-    return distance_transform_cdt(np.pad(region, 1), metric="taxicab")[1:-1, 1:-1] > _EROSION
 
 
 @plain_arrays("first", "second", "inside")

@@ -5,6 +5,7 @@ import inspect
 
 import dask.array as da
 import numpy as np
+from scipy.ndimage import distance_transform_cdt
 
 import astropy.units as u
 from astropy.utils.masked import Masked
@@ -120,6 +121,15 @@ def invalid_pixels(data, mask, item=...):
     """Pixels of an array, or of a part of it, that are not finite, or masked by an array or one value; perhaps lazy."""
     bad = ~np.isfinite(data[item])
     return bad if mask is None else bad | (mask[item] if np.ndim(mask) else mask)
+
+
+def eroded(region, steps):
+    """
+    Pixels of which all within so many steps along rows and columns are in a region, none of them beyond the image.
+
+    As `scipy.ndimage.binary_erosion` with so many ``iterations``, in a time that does not grow with them.
+    """
+    return distance_transform_cdt(np.pad(region, 1), metric="taxicab")[1:-1, 1:-1] > steps
 
 
 def wide_type(dtype):

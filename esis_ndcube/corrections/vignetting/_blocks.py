@@ -3,7 +3,6 @@
 from typing import NamedTuple
 
 import numpy as np
-from scipy.ndimage import binary_erosion
 
 import astropy.units as u
 
@@ -11,6 +10,7 @@ from esis_ndcube.corrections.correction import image_positions
 from esis_ndcube.corrections.vignetting._images import clean_pixels, second_lines
 from esis_ndcube.corrections.vignetting.model import stop_position
 from esis_ndcube.field_stop.region import distance_inside
+from esis_ndcube.utils.arrays import eroded
 
 # Blocks across the field stop, and least number of pixels across a block: small against the gradients of the
 # vignetting, large enough that the logarithm of a mean is the mean of the logarithm to 0.1 %.
@@ -77,7 +77,7 @@ def block_means(cube, alignments, present):
     wcs = cube.wcs.celestial
     for time in np.flatnonzero(present.any(axis=1)):
         here = np.flatnonzero(present[time])
-        clean = {c: binary_erosion(clean_pixels(cube, time, c), iterations=_MARGIN) for c in here}
+        clean = {c: eroded(clean_pixels(cube, time, c), _MARGIN) for c in here}
         sees = {c: _means(clean[c], size) > _CLEAN for c in here}
         # All channels that see a block are compared on the same pixels of it.
         usable = np.logical_and.reduce(
