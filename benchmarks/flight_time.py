@@ -9,6 +9,9 @@ The bare calls are the least that the work takes on one thread: every file is re
 arithmetic, two bilinear resamplings for the fits and two cubic ones for image and uncertainty, and the arrays are
 written and synchronized. They give no cube: nothing is found or mended, and the positions are any.
 Everything runs once before it is timed, on one exposure, so that nothing is compiled or imported while it is.
+
+With ``--neighbors`` the parts that other packages do too, and the legacy way to align an image, are timed beside
+ours on a simulated frame whose truth is known: spikes, resampling, alignment.
 """
 
 import argparse
@@ -32,15 +35,16 @@ _WRITTEN = 4 + 4 + 1 + 1
 
 
 class Watch:
-    """Processor time of named stages."""
+    """Processor time of named stages, and how long the clock on the wall ran."""
 
     def __init__(self):
-        self.stages = {}
+        self.stages, self.wall = {}, 0.0
 
     def __call__(self, name, function, *args, **kwargs):
-        begin = time.process_time()
+        begin, start = time.process_time(), time.perf_counter()
         result = function(*args, **kwargs)
         self.stages[name] = time.process_time() - begin
+        self.wall += time.perf_counter() - start
         return result
 
     @property
@@ -49,14 +53,14 @@ class Watch:
         return sum(self.stages.values())
 
 
-def ours(frames, flight, numbers, references, folder):
+def ours(frames, flight, numbers, references, folder, workers=1):
     """Stages of the package, with a scratch folder as the command has it."""
     watch = Watch()
-    settings = {"flight": flight, "frame_numbers": numbers, "lazy": True, "scratch": folder, "workers": 1}
+    settings = {"flight": flight, "frame_numbers": numbers, "lazy": True, "scratch": folder, "workers": workers}
     level1 = watch("darks", ESISLevel1Cube.from_raw, frames, **settings)
-    found = watch("calibration and alignment", coalign, level1, references, workers=1)
-    output = folder / "l3.fits"
-    watch("resampling, corrections, writing", form_level3, level1, found, output=output, overwrite=True, workers=1)
+    found = watch("calibration and alignment", coalign, level1, references, workers=workers)
+    output, options = folder / "l3.fits", {"overwrite": True, "workers": workers}
+    watch("resampling, corrections, writing", form_level3, level1, found, output=output, **options)
     return watch
 
 
@@ -94,6 +98,9 @@ def main(arguments=None):
     parser.add_argument("--reference", nargs="+", default=[], help="images to align with")
     parser.add_argument("--flight", help="configuration file of another flight")
     parser.add_argument("--exposures", type=int, default=6, help="exposures to form (default: 6)")
+    parser.add_argument("--neighbors", action="store_true", help="also time other packages on parts of the work")
+    parser.add_argument("--size", default="full", help="of the simulated frame for them (default: full)")
+    parser.add_argument("--limit", type=float, default=120, help="seconds after which the legacy alignment is stopped")
     options = parser.parse_args(arguments)
     flight = Flight.read(options.flight) if options.flight else ESIS_1
     light, _ = sort_frames(find_frames(options.frames, flight), flight)
@@ -106,12 +113,22 @@ def main(arguments=None):
         folder = Path(folder)
         ours(options.frames, flight, numbers[:1], references, folder)
         package = ours(options.frames, flight, numbers, references, folder)
+        threads = ours(options.frames, flight, numbers, references, folder, workers=os.cpu_count())
         floor, count = bare(options.frames, flight, numbers, folder)
     for title, watch in (("esis_ndcube", package), ("bare calls", floor)):
         for name, seconds in watch.stages.items():
             print(f"{title:12} {name:34} {seconds:6.2f} s")
         print(f"{title:12} {'all':34} {watch.total:6.2f} s, {watch.total / count:.2f} s for each of {count} images")
     print(f"ratio {package.total / floor.total:.2f}")
+    print(
+        f"on {os.cpu_count()} threads: {threads.wall:.2f} s for {threads.total:.2f} s of processor time, ratio "
+        f"{threads.wall / threads.total:.2f}"
+    )
+    if options.neighbors:
+        from bench_neighbors import table
+
+        size = options.size if options.size == "full" else float(options.size)
+        print("", *table(size, options.limit).pformat(max_width=-1, align="<"), sep="\n")
 
 
 if __name__ == "__main__":
