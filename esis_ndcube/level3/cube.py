@@ -14,6 +14,7 @@ from esis_ndcube.io.images import write_images
 from esis_ndcube.level3.context import context_cube
 from esis_ndcube.level3.map import cube_map
 from esis_ndcube.operations import difference, min_images
+from esis_ndcube.registration.dispersion import cube_dispersion
 from esis_ndcube.registration.pointing import cube_pointing, image_alignment
 from esis_ndcube.wcs._sun import celestial_frame, is_hidden
 
@@ -435,6 +436,43 @@ class ESISLevel3Cube(ESISCube):
         >>> cube.pointing(reference_frame_number=124)["dx"].max()  # doctest: +SKIP
         """
         return cube_pointing(self, reference_frame_number)
+
+    def dispersion(self):
+        """
+        How motions along the line of sight displace what each channel sees.
+
+        Light of a longer wavelength falls on a larger detector column, so that what moves away from us, which has a
+        positive velocity, is displaced along the direction of its channel, and what moves toward us against it.
+        Directions and lengths are those in the middle of the field stop, as the alignments have them, averaged over
+        the exposures; over the field they change by a few per cent.
+
+        Returns
+        -------
+        `~astropy.table.QTable`
+            A row for each channel: ``channel``; ``direction`` (deg, counter-clockwise from solar west) on the sky
+            toward longer wavelengths; ``dx`` and ``dy``, its unit vector in pixels of this cube; ``velocity`` and
+            ``wavelength``, which displace by one of these pixels; and ``rest_wavelength``. NaN where a channel has no
+            alignment.
+
+        Raises
+        ------
+        ValueError
+            If the cube has no alignments of channels, or only one direction of the sky.
+
+        Examples
+        --------
+        >>> from esis_ndcube import ESISLevel3Cube
+        >>> cube = ESISLevel3Cube.read("l3.fits")  # doctest: +SKIP
+        >>> cube.dispersion()["channel", "direction", "velocity"].pprint()  # doctest: +SKIP
+        channel direction   velocity
+                   deg    km / (pix s)
+        ------- --------- ------------
+              1      21.6         14.5
+              2      67.2         14.4
+              3     112.2         14.5
+              4     156.4         14.4
+        """
+        return cube_dispersion(self)
 
     def detector_to_world(self, u_pixel, v_pixel, *, frame_number=None, channel=None):
         """

@@ -97,17 +97,30 @@ def cube_pointing(cube, reference_frame_number=None):
         msg = "this cube carries no alignments: cubes of form_level3, and parts of them, have a pointing"
         raise ValueError(msg)
     named_axes(cube)
-    frame_numbers, channels = np.atleast_1d(cube.frame_number), np.atleast_1d(cube.channel)
-    array = np.empty(alignments.shape if isinstance(alignments, np.ndarray) else (), dtype=object)
-    array[...] = alignments
+    frame_numbers = np.atleast_1d(cube.frame_number)
     return pointing_table(
-        array.reshape(frame_numbers.size, channels.size),
+        by_channel(cube, alignments),
         frame_numbers,
         cube.time.reshape(frame_numbers.size),
         flight=cube.flight,
         line=cube.line,
         reference_frame_number=reference_frame_number,
     )
+
+
+def by_channel(cube, alignments):
+    """Alignments of a cube or of any part of it, shape (time, channel)."""
+    # An alignment has a shape of its own.
+    array = np.empty(alignments.shape if isinstance(alignments, np.ndarray) else (), dtype=object)
+    array[...] = alignments
+    shape = np.size(cube.frame_number), np.size(cube.channel)
+    if array.size != np.prod(shape):
+        msg = (
+            f"got alignments of shape {array.shape} in a cube of {shape[0]} exposures and {shape[1]} channels, "
+            "expected one for each image: name their axes in the metadata, NDMeta(..., axes={...: (0, 1)})"
+        )
+        raise ValueError(msg)
+    return array.reshape(shape)
 
 
 def image_alignment(cube, frame_number, channel):
