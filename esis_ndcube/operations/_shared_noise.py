@@ -26,7 +26,7 @@ def resampled_correlations(cube, jacobian, algorithm, options):
     if correlation is None or not np.linalg.svd(np.nan_to_num(jacobian), compute_uv=False).min() > _SMALLEST:
         return None, np.ones(())
     shared, reach = _shared(jacobian, algorithm, options)
-    (alone,) = shared(np.zeros((1, 2)))
+    (alone,) = shared(*np.zeros((2, 1)))
     known = {
         key: resample_correlation(one, jacobian, shared, reach) for key, one in cube.meta["noise_correlation"].items()
     }
@@ -47,9 +47,8 @@ def _shared(jacobian, algorithm, options):
     size = 2 * len(steps)
     products = np.fft.fftshift(np.fft.irfft2(np.abs(np.fft.rfft2(image, (size, size))) ** 2, (size, size)))
 
-    def shared(apart):
-        places = np.moveaxis(np.asarray(apart)[..., ::-1], -1, 0) * fine + size // 2
-        return map_coordinates(products, places, order=1)
+    def shared(x, y):
+        return map_coordinates(products, np.stack(np.broadcast_arrays(y, x)) * fine + size // 2, order=1)
 
     return shared, 2 * reach
 

@@ -523,7 +523,7 @@ def correlation_factor(alignment, wcs=None, *, order="bicubic", position=None):
     k = np.stack(np.meshgrid(*2 * [np.arange(-reach, reach + 1)]), axis=-1).reshape(-1, 2)
     frequency = np.einsum("ki,...ij->...kj", k, inverse)
     aliases = np.prod(response(frequency, order) ** 2, axis=-1).sum(-1)
-    single = np.sqrt(shared_weights(order)(np.zeros(2)))
+    single = np.sqrt(shared_weights(order)(0, 0))
     with np.errstate(invalid="ignore"):
         # Where the position is NaN.
         factor = np.sqrt(aliases / np.abs(np.linalg.det(jacobian))) / single

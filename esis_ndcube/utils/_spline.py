@@ -1,5 +1,6 @@
 """Splines through frames with invalid pixels, and what they do to noise."""
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -141,12 +142,13 @@ def _lagged(weights, reach):
 
 
 def shared_weights(order):
-    """A function: integral of the product of the interpolation weights of two values that are (x, y) pixels apart."""
+    """A function: integral of the product of the interpolation weights of two values that are x and y pixels apart."""
     # The weights along a line through all pixels; both ends of the fractions are the same phase.
     line = _cardinal_weights(order)[:-1].T.ravel()
     products = np.correlate(line, line, "full") / _STEPS
     lags = np.arange(1 - line.size, line.size) / _STEPS
-    return lambda apart: np.prod(np.interp(apart, lags, products, left=0, right=0), axis=-1)
+    along = functools.partial(np.interp, xp=lags, fp=products, left=0, right=0)
+    return lambda x, y: along(x) * along(y)
 
 
 def response(frequency, order):

@@ -94,14 +94,17 @@ def resample_correlation(correlation, jacobian, shared, reach):
     Correlation of the noise of pixels that are made from others.
 
     ``jacobian`` are the derivatives of the position (x, y) on these by the new pixel, and ``shared`` gives the integral
-    of the product of the weights of two new pixels by their distance (x, y) there, which is 0 beyond ``reach``.
+    of the product of the weights of two new pixels by their distances x and y there, which is 0 beyond ``reach``.
     Returns it, and the variance of a new pixel.
     """
-    pixels = np.stack(np.indices(correlation.shape)[::-1], axis=-1) - np.array(correlation.shape[::-1]) // 2
+    rows, columns = (np.arange(n) - n // 2 for n in correlation.shape)
     narrow = np.linalg.svd(jacobian, compute_uv=False).min()
     far = int(np.ceil((max(correlation.shape) // 2 + reach) / narrow))
     lags = np.stack(np.meshgrid(*2 * [np.arange(-far, far + 1)]), axis=-1)
     covariance = np.zeros(lags.shape[:2])
-    for place, value in zip(pixels.reshape(-1, 2), correlation.ravel(), strict=True):
-        covariance += value * shared(lags @ jacobian.T - place)
+    for line, places in zip(covariance, lags @ jacobian.T, strict=True):
+        # Weights that are products of those along x and y are looked up once for each row and column.
+        x, y = places.T
+        parts = correlation[..., None] * shared(x - columns[:, None], y - rows[:, None, None])
+        line[:] = parts.reshape(-1, len(line)).sum(axis=0)
     return trim_correlation(covariance / covariance[far, far]), covariance[far, far]

@@ -390,6 +390,6 @@ def test_reprojection_by_monte_carlo(scale, algorithm, options):
 
 
 def test_grid_of_the_same_pixels():
-    correlation, variance = resample_correlation(SHARED, np.eye(2), lambda apart: (apart == 0).all(axis=-1) * 1.0, 1)
+    correlation, variance = resample_correlation(SHARED, np.eye(2), lambda x, y: ((x == 0) & (y == 0)) * 1.0, 1)
     np.testing.assert_allclose(variance, 1)
     np.testing.assert_allclose(correlation, SHARED)
