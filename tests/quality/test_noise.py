@@ -196,12 +196,17 @@ def test_significance_of_a_difference_has_unit_width():
             assert 0.95 < significance.std() < 1.05, (first, second, pixels)
 
 
+@pytest.fixture(scope="module")
+def flight_frames(flight_data):
+    return ESISLevel1Cube.from_raw(flight_data / "esis_level0", frame_numbers=range(109, 117))
+
+
 @pytest.mark.flight_data
 @pytest.mark.filterwarnings("ignore:Missing metadata for observer")
 @pytest.mark.parametrize("level", [1, 3])
-def test_noise_of_the_flight_is_as_stated(flight_data, level):
+def test_noise_of_the_flight_is_as_stated(flight_data, flight_frames, level):
     """On frames that the model was not fitted to; both orders agree, so that the drift is gone."""
-    cube = ESISLevel1Cube.from_raw(flight_data / "esis_level0", frame_numbers=range(109, 117), lazy=True)
+    cube = flight_frames
     if level == 3:
         image = flight_data / "esis_derived" / "aia_304_20190930_1808_digitized.fits"
         cube = form_level3(cube, sunpy.map.Map(image))
