@@ -22,7 +22,7 @@ def form(level1, **options):
 
 @pytest.fixture(scope="module")
 def level1(small_flight):
-    return small_flight.level1[:, :2]
+    return small_flight.level1[:1, :2]
 
 
 @pytest.fixture(scope="module")
