@@ -65,7 +65,7 @@ import numpy as np
 import sunpy.map
 
 import esis_ndcube
-from esis_ndcube import ESISLevel1Cube, ESISLevel3Cube, Flight, form_level3
+from esis_ndcube import ESISLevel1Cube, ESISLevel3Cube, Flight, coalign, form_level3
 from esis_ndcube.cli import main
 from esis_ndcube.corrections.correction import correct, uncorrect
 from esis_ndcube.corrections.stray_light import StrayLight
@@ -74,14 +74,15 @@ from esis_ndcube.report import _sections, write_report
 package, flight_folder, folder = map(pathlib.Path, sys.argv[1:])
 assert pathlib.Path(esis_ndcube.__file__).parent == package
 flight = Flight.read(flight_folder / "flight.toml")
-level1 = ESISLevel1Cube.from_raw(flight_folder / "raw", flight)
+level1 = ESISLevel1Cube.from_raw(flight_folder / "raw", flight, frame_numbers=[123])
 maps = [sunpy.map.Map(path) for path in sorted((flight_folder / "reference").iterdir())]
 options = {"stage": "linear", "normalize": False, "vignetting": False}
-plain = form_level3(level1, maps, **options)
+aligned = coalign(level1, maps)
+plain = form_level3(level1, aligned, **options)
 made = StrayLight({1: 0.5, 2: 1.0, 3: 1.5, 4: 2.0})
 
 # It applies, in the pipeline as by hand.
-formed = form_level3(level1, maps, stray_light=made, **options)
+formed = form_level3(level1, aligned, stray_light=made, **options)
 by_hand = correct(plain, made)
 for cube in (formed, by_hand, plain.correct(made)):
     taken = plain.data - np.array([0.5, 1, 1.5, 2], "f4")[:, None, None]
@@ -105,7 +106,8 @@ _sections.figure_picture = lambda *args, **options: ("", 1, 1)
 write_report(formed, folder / "page.html")
 text = (folder / "page.html").read_text()
 assert "Stray light" in text and "1.5000" in text
-arguments = ["level3", flight_folder / "raw", "--flight", flight_folder / "flight.toml", "-o", folder / "b.fits"]
+frames = [path for path in sorted((flight_folder / "raw").iterdir()) if "_00124" not in path.name]
+arguments = ["level3", *frames, "--flight", flight_folder / "flight.toml", "-o", folder / "b.fits"]
 main([*map(str, arguments), "--stray-light", "--no-normalize", "--no-vignetting"], standalone_mode=False)
 assert set(ESISLevel3Cube.read(folder / "b.fits").meta["stray_light"].levels.values()) == {0.25}
 print("all done")
@@ -133,7 +135,7 @@ def test_a_correction_is_one_file_and_one_line(tmp_path, small_flight):
 
 @pytest.fixture(scope="module")
 def cube(small_flight):
-    return form_level3(small_flight.level1, small_flight.maps, stage="linear", vignetting=False, normalize=False)
+    return form_level3(small_flight.level1, small_flight.aligned, stage="linear", vignetting=False, normalize=False)
 
 
 def test_what_is_no_correction(cube, small_flight):
@@ -162,7 +164,7 @@ def test_normalization_is_taken_back(cube):
 def test_given_factors_are_taken(cube, small_flight):
     factors = np.arange(1.0, 9.0).reshape(2, 4)
     options = {"stage": "linear", "vignetting": False, "normalize": Normalization(factors)}
-    formed = form_level3(small_flight.level1, small_flight.maps, **options)
+    formed = form_level3(small_flight.level1, small_flight.aligned, **options)
     np.testing.assert_array_equal(formed.data, cube.correct(Normalization(factors)).data)
     np.testing.assert_array_equal(formed.normalization, factors)
     with pytest.raises(ValueError, match=r"factors of shape \(4,\), expected \(2, 4\)"):
@@ -177,11 +179,11 @@ def test_masks_by_hand_while_a_cube_is_formed(cube, small_flight, tmp_path):
     ]
     write_polygons(masks, tmp_path / "masks.toml")
     options = {"stage": "linear", "vignetting": False}
-    formed = form_level3(small_flight.level1, small_flight.maps, masks=masks, normalize=False, **options)
+    formed = form_level3(small_flight.level1, small_flight.aligned, masks=masks, normalize=False, **options)
     by_hand = cube.mask_polygons(masks)
     assert by_hand.mask.sum() > cube.mask.sum() + 100
     assert_cubes_equal(formed, by_hand)
-    normalized = form_level3(small_flight.level1, small_flight.maps, masks=tmp_path / "masks.toml", **options)
+    normalized = form_level3(small_flight.level1, small_flight.aligned, masks=tmp_path / "masks.toml", **options)
     assert_cubes_equal(normalized, by_hand.normalize_intensities())
     with pytest.raises(ValueError, match=r"masks\.toml as input and as output"):
         form_level3(

@@ -34,7 +34,7 @@ def cube(small_flight):
 
 @pytest.fixture(scope="module")
 def plain(small_flight):
-    return form_level3(small_flight.level1, small_flight.maps, vignetting=False, normalize=False)
+    return form_level3(small_flight.level1, small_flight.aligned, vignetting=False, normalize=False)
 
 
 # -------------------------------------------------------------------------------------------------- the whole
@@ -44,7 +44,7 @@ def plain(small_flight):
 def test_forming_twice_gives_the_same_bits(flight, level1, cube):
     before = level1.data.copy(), level1.flags.copy(), level1.uncertainty.array.copy()
     assert_cubes_equal(form_level3(level1, flight.maps[::-1], workers=1), cube)
-    assert_cubes_equal(form_level3(flight.read(workers=1), flight.maps, workers=2), cube)
+    assert_cubes_equal(flight.read(workers=1), level1)
     for array, old in zip((level1.data, level1.flags, level1.uncertainty.array), before, strict=True):
         assert_bits_equal(array, old)
 
@@ -81,7 +81,7 @@ def test_normalized_images_have_one_mean(cube):
 def test_vignetting_and_normalization_are_factors(flight, level1, cube, plain):
     assert (plain.vignetting, plain.normalization) == (None, None)
     assert [step.name for step in plain.history] == ["level0", "coalign", "resample"]
-    own = form_level3(level1, flight.maps, vignetting=cube.vignetting)
+    own = form_level3(level1, flight.aligned, vignetting=cube.vignetting)
     assert_cubes_equal(own, cube)
     # The field is brighter than in its middle by the vignetting where that is more than 1.
     inside = ~(cube.mask | plain.mask)
@@ -95,7 +95,7 @@ def test_vignetting_and_normalization_are_factors(flight, level1, cube, plain):
 @pytest.mark.slow
 def test_one_normalization(flight, level1, cube):
     """That of a formed cube is that of the method, with its errors, to the last bit of the images."""
-    after = form_level3(level1, flight.maps, normalize=False).normalize_intensities()
+    after = form_level3(level1, flight.aligned, normalize=False).normalize_intensities()
     assert_bits_equal(after.normalization, cube.normalization)
     assert_bits_equal(after.data, cube.data)
     assert_bits_equal(after.uncertainty.array, cube.uncertainty.array)
@@ -212,12 +212,14 @@ def test_missing_and_blank_frames_harm_no_other(flights, plain):
 
 
 @pytest.mark.slow
-def test_an_exposure_without_its_reference_channel(flights):
+def test_an_exposure_without_its_reference_channel(flight, level1):
     """The others stay aligned with the reference image, and a warning says so."""
-    faulty = flights(**FAULTY | {"missing": (123, 2), "blank": False})
+    parts = {name: getattr(level1, name) for name in ("wcs", "uncertainty", "flags", "unit", "meta")}
+    mask = level1.mask.copy()
+    mask[0, 1] = True
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", SunpyUserWarning)
-        cube = form_level3(faulty.read(), faulty.maps)
+        cube = form_level3(ESISLevel1Cube(level1.data, mask=mask, **parts), flight.maps)
     messages = [str(warning.message) for warning in caught]
     assert sum("in frames [123] the reference channel could not be aligned" in text for text in messages) == 1
     references = [[a.reference if a.converged else None for a in row] for row in cube.alignment]
@@ -271,7 +273,7 @@ def test_an_exposure_is_as_long_as_the_longest_of_its_channels(flight, level1):
     meta["exposure_time"] = [[9.0, 10.0, 8.0, 9.5], [10.0, np.nan, 11.0, 9.0]] * u.s
     parts = {name: getattr(level1, name) for name in ("wcs", "uncertainty", "mask", "flags", "unit")}
     unequal = ESISLevel1Cube(level1.data, meta=meta, **parts)
-    cube = form_level3(unequal, flight.maps, stage="linear", vignetting=False, normalize=False)
+    cube = form_level3(unequal, flight.aligned, stage="linear", vignetting=False, normalize=False)
     assert cube.wcs.exposure_time.to_value("s").tolist() == [10, 11]
 
 
@@ -279,7 +281,8 @@ def test_frames_that_do_not_know_what_their_pixels_share(flight, level1, cube):
     """What resampling makes neighbors share is known nevertheless."""
     meta = {key: value for key, value in level1.meta.items() if key != "noise_correlation"}
     parts = {name: getattr(level1, name) for name in ("wcs", "uncertainty", "mask", "flags", "unit")}
-    found = form_level3(ESISLevel1Cube(level1.data, meta=meta, **parts), flight.maps, stage="linear", normalize=False)
+    bare = ESISLevel1Cube(level1.data, meta=meta, **parts)
+    found = form_level3(bare, flight.aligned, stage="linear", normalize=False)
     for index, alignment in enumerate(cube.alignment_linear[0]):
         if alignment is not None and alignment.converged:
             factor = np.sqrt(found.noise_correlation[index].sum())
