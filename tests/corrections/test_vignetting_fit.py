@@ -102,14 +102,14 @@ def test_published_method_takes_a_second_line_for_vignetting(small, six):
 
 @pytest.mark.slow
 def test_error_bars_of_the_joint_fit():
-    """Of 8 small flights with noise; benchmarks/vignetting.py has 20 large ones."""
+    """Of 4 small flights with noise; benchmarks/vignetting.py has 20 large ones."""
     pulls = []
-    for seed in range(8):
+    for seed in range(4):
         cube = true_cube(simulate_flight(size=5, n_exposures=1, seed=seed, other_lines=False))
         fit = fit_vignetting(cube)
         pulls.append(errors(fit) / list(fit.errors.values()))
-    inside = np.mean(np.abs(pulls) < 1)
-    assert 0.5 <= inside <= 0.85
+    # 68 %, less or more by twice the scatter of such a share of 16 slopes.
+    assert 0.45 <= np.mean(np.abs(pulls) < 1) <= 0.91
     assert np.abs(pulls).max() < 4
 
 

@@ -22,8 +22,8 @@ FEW = {"n_darks": 2, "others": False}
 
 @pytest.fixture(scope="module")
 def half(flights):
-    """Two exposures of half the size with all ingredients; the missing and the blank frame are among them."""
-    flight = flights(n_exposures=2, size=2, seed=5, **FEW)
+    """Two exposures of a third of the size with all ingredients; the missing and the blank frame are among them."""
+    flight = flights(n_exposures=2, size=3, seed=5, **FEW)
     # Level-1 names the frames that it lacks.
     with pytest.warns(match="frame"):
         return flight.simulated, flight.level1, flight.maps
@@ -52,9 +52,9 @@ def test_coordinates_of_a_flight(half, aligned):
     simulated = half[0]
     final, linear = errors(aligned.final, simulated), errors(aligned.linear, simulated)
     assert len(final) == 6
-    # Errors go with one over the side of the field: twice those of full size, which benchmarks/accuracy.py measures.
-    assert np.median(final) <= 0.24
-    assert final.max() <= 0.4
+    # Errors go with one over the side of the field: thrice those of full size, which benchmarks/accuracy.py measures.
+    assert np.median(final) <= 0.36
+    assert final.max() <= 0.6
     # The truth bends by more than a pixel, which an affine map can not follow.
     assert np.median(linear) > 3 * np.median(final)
 
@@ -82,7 +82,7 @@ def test_channels_agree_better_than_with_the_reference(half, aligned):
                 true = simulated.truth.to_detector(alignment.frame_number, alignment.channel, x, y, doppler=True)
                 offsets.append(np.subtract(alignment.transform.inverse(*true), (x, y)))
         spread = np.array(offsets) - np.mean(offsets, axis=0)
-        assert np.sqrt(np.mean(np.sum(spread**2, axis=1))) < 0.14
+        assert np.sqrt(np.mean(np.sum(spread**2, axis=1))) < 0.21
 
 
 @pytest.mark.slow
@@ -286,18 +286,18 @@ def test_the_joint_model_needs_exposures(small):
 
 
 @pytest.fixture(scope="module")
-def five(flights):
-    """Five exposures, as a joint model needs some."""
-    return flights(n_exposures=5, size=4, seed=4, missing=False, blank=False, **FEW)
+def several(flights):
+    """Four exposures: a joint model needs three of which a channel can be aligned."""
+    return flights(n_exposures=4, size=4, seed=4, missing=False, blank=False, **FEW)
 
 
 @pytest.mark.slow
-def test_the_joint_model_of_a_flight(five):
-    simulated, joint = five.simulated, five.aligned
-    alone = coalign(five.level1, five.maps, model="independent")
+def test_the_joint_model_of_a_flight(several):
+    simulated, joint = several.simulated, several.aligned
+    alone = coalign(several.level1, several.maps, model="independent")
     assert alone.joint is None
     assert joint.options["model"] == "joint"
-    assert joint.joint.residual.shape == (5, 4)
+    assert joint.joint.residual.shape == (4, 4)
     # What it changes is of the size of the errors of the independent fits, and it makes them no larger.
     before = errors(alone.final, simulated)
     assert 0 < np.nanmax(joint.joint.residual) < np.max(before)
@@ -333,24 +333,24 @@ def test_error_bars_of_coordinates(half, aligned):
 
 
 @pytest.mark.slow
-def test_the_joint_model_carries_weak_frames(five):
+def test_the_joint_model_carries_weak_frames(several):
     """A frame in which a map can not be fitted is shifted from the model's; one without light stays lost."""
-    simulated, level1, maps = five.simulated, five.level1, five.maps
+    simulated, level1, maps = several.simulated, several.level1, several.maps
     data, rng = np.array(level1.data), np.random.default_rng(0)
-    spread = data[4, 3].std()
-    data[4, 3] = 0.08 * data[4, 3] + rng.normal(0, 0.25 * spread, data[4, 3].shape)
+    spread = data[3, 3].std()
+    data[3, 3] = 0.08 * data[3, 3] + rng.normal(0, 0.25 * spread, data[3, 3].shape)
     data[2, 0] = rng.normal(0, 10, data[2, 0].shape)
     parts = {name: getattr(level1, name) for name in ("wcs", "meta", "mask", "flags", "unit")}
     weak = ESISLevel1Cube(data, **parts)
-    with pytest.warns(match="frame 126 channel 4"):
+    with pytest.warns(match="frame 125 channel 4"):
         alone = coalign(weak, maps, model="independent")
-    assert not alone.final[4, 3].converged
-    with pytest.warns(match=r"1 of 20 frames could not be aligned and are left out: frame 124 channel 1"):
+    assert not alone.final[3, 3].converged
+    with pytest.warns(match=r"1 of 16 frames could not be aligned and are left out: frame 124 channel 1"):
         joint = coalign(weak, maps)
-    carried = joint.final[4, 3]
+    carried = joint.final[3, 3]
     assert carried.converged
     assert carried.reason == "shifted from the joint model"
-    assert errors(joint.final[4:, 3:], simulated)[0] < 0.6
+    assert errors(joint.final[3:, 3:], simulated)[0] < 0.6
     lon, lat = carried.coordinate_uncertainty(200, 200)
     assert 0 < lon < 0.6 * u.arcsec
     assert np.isfinite(lat)
