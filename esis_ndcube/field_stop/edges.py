@@ -66,7 +66,7 @@ class FieldStopEdges:
     >>> from esis_ndcube import ESISLevel1Cube
     >>> from esis_ndcube.field_stop import find_edges
     >>> from esis_ndcube.simulate import simulate_flight
-    >>> simulated = simulate_flight(n_exposures=2, n_darks=3, missing=False, blank=False)
+    >>> simulated = simulate_flight(size=4, n_exposures=2, n_darks=3, missing=False, blank=False)
     >>> files = simulated.write(getfixture("tmp_path"))
     >>> edges = find_edges(ESISLevel1Cube.from_raw(files.raw, simulated.flight))
     >>> edges.shift.shape

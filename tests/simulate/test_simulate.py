@@ -581,7 +581,7 @@ def test_files_are_in_the_format_of_the_flight(flight, tmp_path):
 @pytest.mark.slow
 def test_frames_that_are_neither(tmp_path):
     """Those that the first flight has, and as its headers have them: exposures 0 and 11.235 s, one after the other."""
-    sim = simulate_flight(size=8, n_exposures=2, missing=False, other_lines=False)
+    sim = simulate_flight(size=8, n_exposures=2, n_darks=2, missing=False, other_lines=False)
     assert sim.other_frame_numbers == (96, 97, 139, 153)
     files = sim.write(tmp_path).raw
     cards = {}
@@ -596,7 +596,7 @@ def test_frames_that_are_neither(tmp_path):
     ends = Time([cards[frame_number][0].removesuffix("Z") for frame_number in (96, 97, 98)])
     np.testing.assert_allclose(np.diff(ends.unix), [11.235, 10], atol=1e-3)
     level1 = ESISLevel1Cube.from_raw(tmp_path / "raw", sim.flight)
-    plain = simulate_flight(size=8, n_exposures=2, missing=False, other_lines=False, others=False)
+    plain = simulate_flight(size=8, n_exposures=2, n_darks=2, missing=False, other_lines=False, others=False)
     assert plain.other_frame_numbers == ()
     expected = ESISLevel1Cube.from_raw(plain.write(tmp_path / "plain").raw, sim.flight)
     assert level1.frame_number.tolist() == [123, 124]
