@@ -73,6 +73,12 @@ def raw(folder, tmp_path):
     return shutil.copytree(folder / "raw", tmp_path / "raw")
 
 
+@pytest.fixture(scope="module")
+def frames(folder):
+    """The frames of the second exposure, and the darks."""
+    return [path for path in sorted((folder / "raw").iterdir()) if f"_00{FIRST}" not in path.name]
+
+
 # ------------------------------------------------------------------------------------------------- good input
 
 
@@ -136,10 +142,10 @@ def test_pattern_list_and_options(folder, level1, maps, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_rotation_of_the_sun_and_the_gap_in_time(folder, level1, maps, tmp_path):
-    output = tmp_path / "l3.fits"
+def test_the_rotation_of_the_sun_and_the_gap_in_time(folder, frames, level1, maps, tmp_path):
+    output, level1 = tmp_path / "l3.fits", level1[1:]
     run_well(
-        "level3", folder / "raw", "-r", folder / "reference", "--flight", folder / "flight.toml", "-o", output,
+        "level3", *frames, "-r", folder / "reference", "--flight", folder / "flight.toml", "-o", output,
         "--max-gap", 30, "--rotate",
     )  # fmt: skip
     assert_cubes_equal(
@@ -148,10 +154,10 @@ def test_the_rotation_of_the_sun_and_the_gap_in_time(folder, level1, maps, tmp_p
 
 
 @pytest.mark.slow
-def test_without_reference_and_spikes_left_in(folder, simulated, tmp_path):
+def test_without_reference_and_spikes_left_in(folder, frames, simulated, tmp_path):
     output = tmp_path / "l3.fits"
-    run_well("level3", folder / "raw", "--flight", folder / "flight.toml", "--no-despike", "-o", output)
-    level1 = ESISLevel1Cube.from_raw(folder / "raw", simulated.flight, despike=False)
+    run_well("level3", *frames, "--flight", folder / "flight.toml", "--no-despike", "-o", output)
+    level1 = ESISLevel1Cube.from_raw(frames, simulated.flight, despike=False)
     cube = ESISLevel3Cube.read(output)
     assert_cubes_equal(cube, form_level3(level1))
     assert cube.reference.startswith("flight pose")
@@ -451,6 +457,8 @@ def test_reference_beside_the_field(folder, tmp_path):
 
 @pytest.mark.slow
 def test_saturated_and_zero_frames_are_kept_and_masked(raw, folder, tmp_path):
+    for path in raw.glob(f"*_00{FIRST}*"):
+        path.unlink()
     for channel, value in ((1, 0), (3, 16383)):
         repack(raw / f"ESIS{channel}_00{SECOND}.fit.gz", lambda data, value=value: np.full_like(data, value))
     output = tmp_path / "l3.fits"
@@ -460,7 +468,7 @@ def test_saturated_and_zero_frames_are_kept_and_masked(raw, folder, tmp_path):
     assert re.search(r"ESIS3_00124.fit.gz is blank, all its pixels are 16383; it is masked", result.stderr)
     cube = ESISLevel3Cube.read(output)
     lost = np.isnan(cube.data).all((2, 3))
-    assert lost.tolist() == [[False] * 4, [True, False, True, False]]
+    assert lost.tolist() == [[True, False, True, False]]
     assert cube.mask[lost].all()
     assert not cube.mask[~lost].all((1, 2)).any()
     assert "1 (not aligned: no valid pixels)" in run_well("info", output).output
