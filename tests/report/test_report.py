@@ -17,7 +17,7 @@ from esis_ndcube import Flight, fit_vignetting
 from esis_ndcube.cli import main
 from esis_ndcube.level3 import ESISLevel3Cube
 from esis_ndcube.quality import correlation_table, summary
-from esis_ndcube.report import write_report
+from esis_ndcube.report import _sections, write_report
 from esis_ndcube.report._pictures import image_pictures
 from esis_ndcube.report.page import _pair
 from esis_ndcube.simulate import simulate_flight, true_cube
@@ -50,8 +50,10 @@ def reference(cube):
 def path(cube, reference, tmp_path_factory):
     path = tmp_path_factory.mktemp("report") / "report.html"
     with pytest.MonkeyPatch.context() as patch:
-        # Coarse figures are the same ones.
+        # Coarse figures are the same ones; the example of write_report draws those in dark colors.
         patch.setattr("esis_ndcube.report._pictures._DPI", 40)
+        light, blank = _sections.figure_picture, (encode(np.zeros((1, 1)), "gray"), 1, 1)
+        patch.setattr(_sections, "figure_picture", lambda draw, dark, **kw: blank if dark else light(draw, dark, **kw))
         return write_report(cube.normalize_intensities(), path, reference=reference, source="l3 <1>.fits")
 
 
