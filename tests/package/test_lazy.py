@@ -353,7 +353,7 @@ def check(name, function, cube, chunks, folder):
 @pytest.fixture(scope="module")
 def real():
     """A cube of a simulated flight, on which everything can be measured."""
-    return true_cube(simulate_flight(size=6, n_exposures=2))
+    return true_cube(simulate_flight(size=8, n_exposures=2))
 
 
 @functools.cache
