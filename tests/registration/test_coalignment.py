@@ -66,7 +66,7 @@ def test_nothing_is_fitted_again(level1, found, cube, monkeypatch):
     assert_cubes_equal(form_level3(level1, found), cube)
     (step,) = [step for step in cube.history if step.name == "coalign"]
     assert step.parameters["max_gap"] == 3600
-    assert step.parameters["model"] == "joint"
+    assert step.parameters["model"] == "independent"
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ import astropy.units as u
 from ndcube.meta import NDMeta
 from sunpy.util.exceptions import SunpyUserWarning
 
-from esis_ndcube import Alignment, ESISLevel1Cube, Flight, coalign
+from esis_ndcube import Alignment, Coalignment, ESISLevel1Cube, Flight, coalign
 from esis_ndcube.registration import PolynomialTransform, alignments_from_table, alignments_to_table
 from esis_ndcube.registration._frame import Frame
 from esis_ndcube.registration.reference import bin_image, pixel_size, prepare_references
@@ -292,12 +292,18 @@ def several(flights):
 
 
 @pytest.mark.slow
-def test_the_joint_model_of_a_flight(several):
+def test_the_joint_model_of_a_flight(several, tmp_path):
     simulated, joint = several.simulated, several.aligned
     alone = coalign(several.level1, several.maps, model="independent")
     assert alone.joint is None
     assert joint.options["model"] == "joint"
     assert joint.joint.residual.shape == (4, 4)
+    joint.write(tmp_path / "joint.ecsv")
+    back = Coalignment.read(tmp_path / "joint.ecsv")
+    assert back.options == joint.options
+    for a, b in zip(back.final.flat, joint.final.flat, strict=True):
+        np.testing.assert_array_equal(a.transform.coefficients, b.transform.coefficients)
+        np.testing.assert_array_equal(a.covariance, b.covariance)
     # What it changes is of the size of the errors of the independent fits, and it makes them no larger.
     before = errors(alone.final, simulated)
     assert 0 < np.nanmax(joint.joint.residual) < np.max(before)
