@@ -30,6 +30,7 @@ from esis_ndcube.registration.transform import TERMS
 from esis_ndcube.report import write_report
 from esis_ndcube.simulate.demo import run_demo
 from esis_ndcube.utils.provenance import package_version
+from esis_ndcube.utils.whole import is_packed, open_whole, pass_scarcity
 
 __all__ = ["main"]
 
@@ -51,7 +52,7 @@ class _Command(click.Command):
         with _messages(verbose):
             try:
                 return super().invoke(ctx)
-            except (ValueError, TypeError, OSError, ImportError) as error:
+            except (ValueError, TypeError, OSError, MemoryError, ImportError) as error:
                 if verbose:
                     raise
                 raise click.ClickException(str(error) or type(error).__name__) from error
@@ -396,17 +397,25 @@ def _read_maps(paths):
             with warnings.catch_warnings():
                 # Of a cube sunpy would take the first image.
                 warnings.filterwarnings("error", message=".*more than 2 dimensions")
-                found = sunpy.map.Map(path)
+                # sunpy does not compare the checksums.
+                with open_whole(path) if _is_fits(path) else contextlib.nullcontext():
+                    found = sunpy.map.Map(path)
             frame = found.coordinate_frame
         except Exception as error:
             # sunpy and astropy raise many kinds for files that they do not understand.
-            msg = f"reference {path} is not an image of the Sun that sunpy can read: {error}"
+            pass_scarcity(error, path)
+            msg = f"reference {path} is not an image of the Sun that sunpy can read: {error}; get it again"
             raise ValueError(msg) from error
         if not isinstance(frame, Helioprojective):
             msg = f"reference {path} is in {frame.name} coordinates, expected helioprojective ones"
             raise ValueError(msg)
         maps.extend(found if isinstance(found, list) else [found])
     return maps or None
+
+
+def _is_fits(path):
+    with Path(path).open("rb") as stream:
+        return stream.read(6) == b"SIMPLE" or is_packed(path)
 
 
 def _brief(value):

@@ -2,6 +2,7 @@
 
 import contextlib
 import warnings
+import zlib
 from pathlib import Path
 
 from astropy.io import fits
@@ -14,6 +15,7 @@ from esis_ndcube.io._reading import cube_parts, verify_checksums
 from esis_ndcube.utils.checks import check_cube
 from esis_ndcube.utils.output import check_output
 from esis_ndcube.utils.parallel import own_warnings
+from esis_ndcube.utils.whole import check_start, is_packed, pass_scarcity, walk_hdus
 
 __all__ = ["CubeFileError", "check_output", "exposure_header", "read_fits", "write_fits"]
 
@@ -109,6 +111,8 @@ def read_fits(path, cls, *, lazy=False, verify=None, outline=False):
         If the file is not such a file, is damaged, or is of another level or a newer layout.
     FileNotFoundError
         If there is no such file.
+    MemoryError
+        If there is no memory for it.
     ValueError
         If a compressed file is to be read lazily.
 
@@ -120,13 +124,16 @@ def read_fits(path, cls, *, lazy=False, verify=None, outline=False):
     >>> cube[15, 0].plot()  # doctest: +SKIP
     """
     path = Path(path)
-    if lazy and path.is_file() and _is_packed(path):
+    if lazy and path.is_file() and is_packed(path):
         msg = (
             f"got the compressed file {path}, expected an uncompressed one to read lazily: leave lazy out, or unpack it"
         )
         raise ValueError(msg)
     # Damage can meet astropy anywhere; nothing of it may pass as a warning.
-    damage = (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, fits.VerifyError, Warning)
+    damage = (
+        *(OSError, ValueError, TypeError, KeyError, IndexError, AttributeError),
+        *(MemoryError, RecursionError, EOFError, zlib.error, fits.VerifyError, Warning),
+    )
     # All of it, because astropy too sets the filters of warnings aside while it reads.
     with own_warnings(), contextlib.ExitStack() as stack:
         try:
@@ -134,14 +141,18 @@ def read_fits(path, cls, *, lazy=False, verify=None, outline=False):
                 warnings.simplefilter("error", AstropyUserWarning)
                 # Opened here, because astropy leaves a file open that it can not read.
                 stream = stack.enter_context(path.open("rb"))
-                hdulist = stack.enter_context(fits.open(stream, lazy_load_hdus=outline))
-                if outline:
-                    _load_tables(hdulist)
+                check_start(path)
+                hdulist = stack.enter_context(fits.open(stream, lazy_load_hdus=True))
+                for hdu in walk_hdus(hdulist):
+                    if outline and not hdu.is_image:
+                        # In the order of the file, because going back in a compressed one is to begin anew.
+                        hdu.data  # noqa: B018
                 primary = hdulist[0].header
                 layout, count = primary.get("ESISFITS"), primary.get("NEXTEND")
         except (FileNotFoundError, PermissionError, IsADirectoryError):
             raise
         except damage as error:
+            pass_scarcity(error, path)
             msg = f"{path} can not be read as FITS: {error}"
             if kind := _other_format(path):
                 msg = f"{path} is no FITS file, it looks like another format: read it with format={kind!r}"
@@ -160,6 +171,7 @@ def read_fits(path, cls, *, lazy=False, verify=None, outline=False):
             if can_read(cls, kind, level):
                 parts = cube_parts(hdulist, path if lazy else None, outline=outline)
         except damage as error:
+            pass_scarcity(error, path)
             msg = f"{path} is damaged, get it again: {error}"
             raise CubeFileError(msg) from error
     if parts is None:
@@ -175,13 +187,6 @@ def read_fits(path, cls, *, lazy=False, verify=None, outline=False):
     return cube
 
 
-def _load_tables(hdulist):
-    """Read the tables in the order of the file, because going back in a compressed one is to begin anew."""
-    for hdu in hdulist:
-        if not hdu.is_image:
-            hdu.data  # noqa: B018
-
-
 def can_read(cls, kind, level):
     """Whether a class reads cubes of a class, which is known by its name, and of a level, which may not be known."""
     # ESISCube is the last, and takes all.
@@ -194,11 +199,6 @@ def can_read(cls, kind, level):
 def _descendants(cls):
     """All subclasses of a class."""
     return [each for child in cls.__subclasses__() for each in (child, *_descendants(child))]
-
-
-def _is_packed(path):
-    with path.open("rb") as stream:
-        return stream.read(2) == b"\x1f\x8b"
 
 
 def _other_format(path):

@@ -13,12 +13,22 @@ from esis_ndcube.io._planes import image_data
 from esis_ndcube.io._values import unit_text
 from esis_ndcube.io.images import write_image_files
 from esis_ndcube.level1.calibration import electron_variance, gain_image, line_factors, orient
-from esis_ndcube.level1.frames import FrameError, list_files, stamp_to_middle
+from esis_ndcube.level1.frames import (
+    FrameError,
+    check_exposure,
+    list_files,
+    read_cards,
+    stamp_to_middle,
+    warn_unusual,
+    whole_number,
+)
 from esis_ndcube.level1.planes import PHOTONS, Planes, Times
 from esis_ndcube.utils.provenance import ProcessingStep
 from esis_ndcube.utils.uncertainty import standard_deviation
+from esis_ndcube.utils.whole import open_whole, pass_scarcity
 
 _DIGITAL = (u.DN, u.adu, u.ct)
+_PLANES = "PRIMARY", "UNCERT", "FLAGS"
 
 
 def write_images(cube, directory, *, overwrite=False):
@@ -43,6 +53,7 @@ def write_images(cube, directory, *, overwrite=False):
 def read_images(paths, flight, unit=None, first_frame_number=None):
     """What a cube is put together from, of files; see `esis_ndcube.level1.ESISLevel1Cube.from_images`."""
     found = [_read_image(path, flight, unit) for path in list_files(paths)]
+    warn_unusual({image["path"]: (image["exposure_time"], image["middle"].isot) for image in found}, flight)
     start = min(image["middle"] for image in found)
     first = flight.light_frames[0][0] if first_frame_number is None else first_frame_number
     slots = {}
@@ -174,37 +185,52 @@ def _image_hdus(cube, i, j, channel, stamp):
 
 def _read_image(path, flight, unit):
     """What one per-image file holds, as a dictionary."""
+    keys = "CAM_ID", "DATE_OBS", "IMG_EXP", "FRAME", "DATE-AVG", "BUNIT", "LINE", "STRAYLT"
     try:
-        with fits.open(path, memmap=False) as hdul:
-            header, planes = hdul[0].header.copy(), {hdu.name: hdu.data for hdu in hdul}
+        with open_whole(path) as hdul:
+            hdus = {hdu.name: hdu for hdu in hdul if hdu.name in _PLANES}
+            shapes = {name: hdu.shape for name, hdu in hdus.items()}
+            header = read_cards(hdul[0].header, keys)
+            wrong = [f"{shape} of {name}" for name, shape in shapes.items() if shape != flight.detector.shape]
+            # Another image is not unpacked, because it may be of any size.
+            planes = {} if wrong else {name: hdu.data for name, hdu in hdus.items()}
     except Exception as error:  # whatever astropy makes of a damaged file
-        msg = f"{path} is damaged or not FITS: {type(error).__name__}: {error}"
+        pass_scarcity(error, path)
+        msg = f"{path} is damaged or not FITS: {type(error).__name__}: {error}; get it again"
         raise FrameError(msg) from error
-    missing = [key for key in ("CAM_ID", "DATE_OBS", "IMG_EXP") if key not in header]
-    data = planes.get("PRIMARY")
-    if missing or np.shape(data) != flight.detector.shape:
+    missing = [key for key in keys[:3] if key not in header]
+    if missing or wrong:
         msg = (
             f"{path} is no Level-1 image of {flight.name}: expected CAM_ID, DATE_OBS, IMG_EXP and shape "
-            f"{flight.detector.shape}, got shape {np.shape(data)}" + (f", without {missing}" if missing else "")
+            f"{flight.detector.shape}, got shape {', '.join(wrong) or flight.detector.shape}"
+            + (f", without {missing}" if missing else "")
+            + "; leave it out"
         )
         raise FrameError(msg)
     unit = header.get("BUNIT", unit)
     if unit is None:
         msg = f"{path} does not say its unit: pass unit='photon / pix', unit='electron' or unit='DN'"
         raise ValueError(msg)
-    exposure_time = float(header["IMG_EXP"])
-    if "DATE-AVG" in header:
-        middle = Time(header["DATE-AVG"], scale="utc")
-    else:
-        middle = stamp_to_middle(Time(header["DATE_OBS"], scale="utc"), exposure_time, flight)
+    try:
+        exposure_time = check_exposure(float(header["IMG_EXP"]))
+        if "DATE-AVG" in header:
+            middle = Time(header["DATE-AVG"], scale="utc")
+        else:
+            middle = stamp_to_middle(Time(header["DATE_OBS"], scale="utc"), exposure_time, flight)
+        channel = flight.channel(whole_number(header, "CAM_ID")).number
+        frame_number = whole_number(header, "FRAME") if "FRAME" in header else None
+        unit = _check_unit(u.Unit(unit))
+    except (TypeError, ValueError, OverflowError) as error:
+        msg = f"{path} has a header value that can not be used: {error}; get it again"
+        raise FrameError(msg) from error
     image = {name.lower(): orient(plane, flight.detector) for name, plane in planes.items()}
     return {
         "path": path,
-        "channel": flight.channel(int(header["CAM_ID"])).number,
-        "frame_number": int(header["FRAME"]) if "FRAME" in header else None,
+        "channel": channel,
+        "frame_number": frame_number,
         "middle": middle,
         "exposure_time": exposure_time,
-        "unit": _check_unit(u.Unit(unit)),
+        "unit": unit,
         "line": header.get("LINE"),
         "stray_light": header.get("STRAYLT", "kept"),
         "data": image.pop("primary"),

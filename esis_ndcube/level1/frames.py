@@ -1,9 +1,8 @@
 """Find raw camera frames, sort them by their headers, and read them."""
 
 import glob
-import gzip
-import io
 import logging
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -12,9 +11,10 @@ from pathlib import Path
 import numpy as np
 
 import astropy.units as u
-from astropy.io import fits
 from astropy.time import Time
 from sunpy.util.exceptions import warn_user
+
+from esis_ndcube.utils.whole import is_packed, open_start, open_whole, pass_scarcity, read_unpacked, walk_hdus
 
 __all__ = [
     "FrameError",
@@ -27,8 +27,10 @@ __all__ = [
 ]
 
 _SUFFIXES = tuple(f".{stem}{end}" for stem in ("fit", "fits", "fts") for end in ("", ".gz", ".fz"))
-_GZIP = b"\x1f\x8b"
 _MEND = "get it again, or pass on_error='skip' (--skip-damaged)"
+# Longer exposures in s than any rocket makes, and how much an exposure may differ from a cadence.
+_LONGEST = 86400
+_UNUSUAL = 4
 
 _log = logging.getLogger(__name__)
 
@@ -172,7 +174,8 @@ def find_frames(paths, flight, *, on_error="raise", used=None):
     Warns
     -----
     sunpy.util.exceptions.SunpyUserWarning
-        For FITS files that are of none of the flight's cameras (they are left out), and for skipped files.
+        For FITS files that are of none of the flight's cameras (they are left out), for skipped files, and for
+        exposures and times that are unlike those of the flight.
 
     Examples
     --------
@@ -207,10 +210,11 @@ def find_frames(paths, flight, *, on_error="raise", used=None):
             unused.append(frame)
     cameras = ", ".join(channel.camera for channel in flight.channels)
     if strangers:
-        names = ", ".join(path.name for path in strangers[:3]) + (", ..." if len(strangers) > 3 else "")
         warn_user(
-            f"{len(strangers)} FITS files are left out, their {flight.files.camera} is none of {cameras}: {names}"
+            f"{len(strangers)} FITS files are left out, their {flight.files.camera} is none of {cameras}: "
+            f"{_some(strangers)}"
         )
+    warn_unusual({frame.path: (frame.exposure_time, frame.stamp) for frame in found.values()}, flight)
     if not found and not unused:
         msg = (
             f"no raw frames of {flight.name} among the {len(files)} FITS files in {_describe(paths)}; "
@@ -285,17 +289,19 @@ def read_frame(frame, flight):
     (1040, 2152)
     """
     try:
-        content = Path(frame.path).read_bytes()
-        if content.startswith(_GZIP):
-            # Left to itself astropy stops reading before the checksum.
-            content = gzip.decompress(content)
-        with fits.open(io.BytesIO(content)) as hdul:
-            data = np.array(hdul[frame.hdu].data)
+        with open_whole(frame.path) as hdul:
+            shape = hdul[frame.hdu].shape
+            # Not unpacked if it is another image, which may be of any size.
+            data = np.array(hdul[frame.hdu].data) if shape == flight.detector.raw_shape else None
     except Exception as error:  # whatever astropy and the decompressors make of a damaged file
+        pass_scarcity(error, frame.path)
         msg = f"{frame.path} is damaged: {_reason(error)}; {_MEND}"
         raise FrameError(msg) from error
-    if data.shape != flight.detector.raw_shape:
-        msg = f"{frame.path} holds an image of shape {data.shape}, expected {flight.detector.raw_shape}"
+    if data is None:
+        msg = f"{frame.path} holds an image of shape {shape}, expected {flight.detector.raw_shape}; {_MEND}"
+        raise FrameError(msg)
+    if data.dtype.kind == "f" and not np.isfinite(data).any():
+        msg = f"{frame.path} holds no number, expected those of an image; {_MEND}"
         raise FrameError(msg)
     return data.astype(data.dtype.newbyteorder("="), copy=False)
 
@@ -373,6 +379,10 @@ def _as_list(paths):
     return list(paths)
 
 
+def _some(paths):
+    return ", ".join(path.name for path in paths[:3]) + (", ..." if len(paths) > 3 else "")
+
+
 def _describe(paths):
     names = [str(path) for path in _as_list(paths)]
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "") or "an empty list"
@@ -385,17 +395,23 @@ def _in_time_line(flight, frame_number, channel):
 
 def _read_header(path, flight, used):
     """The frame in a file, or None if it is readable FITS but none of the flight's cameras took it."""
+    keys = flight.files
+    wanted = (keys.camera, keys.frame, keys.time, keys.exposure, keys.measured_exposure)
     try:
-        with fits.open(path, memmap=False) as hdul:
-            index = 0 if hdul[0].header["NAXIS"] else 1
-            hdu = hdul[index]
-            header, shape, info = hdu.header, hdu.shape, hdul.fileinfo(index)
-    except IndexError:
-        return None
+        with open_start(path) as hdul:
+            index, hdu = next(((i, hdu) for i, hdu in enumerate(walk_hdus(hdul)) if hdu.header["NAXIS"]), (None, None))
+            if hdu is None:
+                end = hdul[-1].fileinfo()
+                if not is_packed(path) and path.stat().st_size > end["datLoc"] + end["datSpan"]:
+                    msg = f"no HDU in what follows HDU {len(hdul) - 1}"
+                    raise ValueError(msg)
+                return None
+            shape, info = hdu.shape, hdu.fileinfo()
+            header = read_cards(hdu.header, wanted)
     except Exception as error:  # whatever astropy and the decompressors make of a damaged file
+        pass_scarcity(error, path)
         msg = f"{path} is not a readable FITS file: {_reason(error)}; {_MEND}"
         raise FrameError(msg) from error
-    keys = flight.files
     channels = {channel.camera: channel.number for channel in flight.channels}
     channel = channels.get(str(header.get(keys.camera, "")).strip())
     if channel is None:
@@ -407,14 +423,20 @@ def _read_header(path, flight, used):
     if number is not None and not used(number, channel):
         return RawFrame(Path(path), index, channel, number, stamp, exposure_time)
     if shape != flight.detector.raw_shape:
-        msg = f"{path} holds an image of shape {shape}, expected {flight.detector.raw_shape} for {flight.name}"
+        msg = (
+            f"{path} holds an image of shape {shape}, expected {flight.detector.raw_shape} for {flight.name}: "
+            "leave it out, or name its flight with flight= (--flight)"
+        )
         raise FrameError(msg)
     _check_length(path, info)
     if missing:
-        msg = f"{path} has no header keyword {', '.join(missing)}, which every raw frame of {flight.name} has"
+        msg = (
+            f"{path} has no header keyword {', '.join(missing)}, expected it of every raw frame of {flight.name}; "
+            f"{_MEND}"
+        )
         raise FrameError(msg)
     if problem:
-        msg = f"{path} has a header value that can not be read: {problem}"
+        msg = f"{path} has a header value that can not be read: {problem}; {_MEND}"
         raise FrameError(msg)
     return RawFrame(Path(path), index, channel, number, stamp, exposure_time)
 
@@ -423,12 +445,10 @@ def _values(header, keys):
     """Frame number, time stamp and exposure in s, and the first problem with them."""
     number, stamp, exposure_time, problem = None, str(header.get(keys.time, "")), np.nan, None
     try:
-        number = int(header[keys.frame])
-        exposure_time = _exposure_time(header, keys)
-        stamp = Time(stamp.rstrip("Z"), format="isot", scale="utc").isot
-        if not exposure_time > 0:
-            problem = f"exposure {exposure_time} s, expected more than 0"
-    except (KeyError, TypeError, ValueError, fits.VerifyError) as error:
+        number = whole_number(header, keys.frame)
+        exposure_time = check_exposure(_exposure_time(header, keys))
+        stamp = read_time(stamp.rstrip("Z"), keys.time)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         problem = error
     return number, stamp, exposure_time, problem
 
@@ -441,12 +461,104 @@ def _exposure_time(header, keys):
     return float(header.get(keys.exposure, 0)) * keys.exposure_unit.to_value("s")
 
 
+def read_cards(header, keys):
+    """
+    The values of some keywords, those that are there.
+
+    Parameters
+    ----------
+    header : `~astropy.io.fits.Header`
+        The header.
+    keys : sequence of `str`
+        The keywords.
+
+    Returns
+    -------
+    `dict`
+        The values by keyword.
+
+    Raises
+    ------
+    ValueError
+        If a keyword has two different values.
+    """
+    found = {}
+    for key in keys:
+        values = [header[key, n] for n in range(header.count(key))] if key in header else []
+        if len(set(values)) > 1:
+            msg = f"{key} is there with the values {', '.join(map(repr, values))}, expected one"
+            raise ValueError(msg)
+        if values:
+            found[key] = values[0]
+    return found
+
+
+def whole_number(header, key):
+    """The value of a keyword as an `int`; a `ValueError` if it is another kind of number."""
+    value = header[key]
+    if isinstance(value, bool) or int(value) != float(value):
+        msg = f"{key} is {value!r}, expected a whole number"
+        raise ValueError(msg)
+    return int(value)
+
+
+def read_time(text, key):
+    """A time UTC as ISO 8601 has it; a `ValueError` if the text is none."""
+    try:
+        return Time(text, format="isot", scale="utc").isot
+    except ValueError as error:
+        msg = f"{key} is {text!r}, expected a time such as 2019-09-30T18:08:41.642"
+        raise ValueError(msg) from error
+
+
+def check_exposure(seconds):
+    """An exposure in s; a `ValueError` if no rocket can have made it."""
+    if not 0 < seconds <= _LONGEST:
+        msg = f"exposure {seconds:g} s, expected more than 0 and up to {_LONGEST}"
+        raise ValueError(msg)
+    return seconds
+
+
+def warn_unusual(images, flight):
+    """
+    Warn of exposures and times that are possible, but not like those of the flight.
+
+    Parameters
+    ----------
+    images : `dict`
+        Exposure in s and time (UTC, as ISO 8601 has it), by file.
+    flight : `~esis_ndcube.Flight`
+        Its cadence and its launch are what is usual.
+    """
+    if not images:
+        return
+    cadence = flight.cadence.to_value(u.s)
+    seconds, times = zip(*images.values(), strict=True)
+    ratio = np.array(seconds) / cadence
+    far = np.abs((Time(list(times), format="isot", scale="utc") - flight.launch).to_value(u.day)) > 1
+    cases = {
+        f"exposures far from the cadence of {cadence:g} s": (ratio < 1 / _UNUSUAL) | (ratio > _UNUSUAL),
+        f"times more than a day from the launch, {flight.launch.isot}": far,
+    }
+    for case, unusual in cases.items():
+        if paths := [path for path, odd in zip(images, unusual, strict=True) if odd]:
+            warn_user(f"{len(paths)} files have {case}: {_some(paths)}; are they of {flight.name}?")
+
+
 def _check_length(path, info):
-    """Find a cut-off file by its size where that is possible, which is long before its image is read."""
-    with path.open("rb") as stream:
-        packed = stream.read(len(_GZIP)) == _GZIP
+    """Find a cut-off file by its size, which is long before its image is read."""
     size, expected = path.stat().st_size, info["datLoc"] + info["datSpan"]
-    if not packed and size < expected:
+    try:
+        if is_packed(path):
+            with path.open("rb") as stream:
+                stream.seek(-4, os.SEEK_END)
+                size = int.from_bytes(stream.read(), "little")
+            # That is the length of what was packed, unless there are several parts, or the end is missing.
+            size = size if size == expected else len(read_unpacked(path))
+    except ValueError as error:
+        msg = f"{path} is damaged: {error}; {_MEND}"
+        raise FrameError(msg) from error
+    if size < expected:
         msg = f"{path} is cut short: {size} bytes, expected {expected}; {_MEND}"
         raise FrameError(msg)
 

@@ -1,20 +1,14 @@
 """Tell whether a file that was downloaded is whole."""
 
-import gzip
 import io
 import warnings
-from pathlib import Path
-
-import numpy as np
 
 from astropy.io import fits
 
 from esis_ndcube.utils.parallel import own_warnings
+from esis_ndcube.utils.whole import check_hdus, check_start, is_packed, pass_scarcity, read_unpacked
 
 __all__ = ["DamagedFileError", "check_image"]
-
-_GZIP = b"\x1f\x8b"
-_ONES = 0xFFFFFFFF
 
 
 class DamagedFileError(ValueError):
@@ -55,6 +49,8 @@ def check_image(path, *, expected=None):
     ------
     DamagedFileError
         If the file is not FITS, cut short, without an image, damaged, or not the one that is expected.
+    MemoryError, OSError
+        If there is no memory, or there are too many open files.
 
     Examples
     --------
@@ -66,57 +62,28 @@ def check_image(path, *, expected=None):
     True
     """
     try:
-        content = Path(path).read_bytes()
-        packed = content.startswith(_GZIP)
-        if packed:
-            content = gzip.decompress(content)
+        check_start(path)
+        content = read_unpacked(path)
         if not content.startswith(b"SIMPLE  ="):
             msg = f"begins with {content[:20]!r}, expected a FITS file"
             raise DamagedFileError(msg)
         with own_warnings():
             # What astropy would warn of is checked here, and is an error.
             warnings.simplefilter("ignore")
-            with fits.open(io.BytesIO(content), disable_image_compression=True, lazy_load_hdus=False) as hdul:
-                _check_length(hdul, len(content))
-                summed = _check_sums(hdul, content)
+            with fits.open(io.BytesIO(content), disable_image_compression=True, lazy_load_hdus=True) as hdul:
+                end, summed = check_hdus(hdul, content)
+            if len(content) != end:
+                msg = f"is {len(content)} bytes long, expected {end}"
+                raise DamagedFileError(msg)
             with fits.open(io.BytesIO(content)) as hdul:
                 known = _check_content(hdul, expected or {}, decode=not summed)
     except DamagedFileError:
         raise
     except Exception as error:  # whatever astropy and the decompressors make of a damaged file
+        pass_scarcity(error, path)
         msg = f"can not be read: {type(error).__name__}: {error}"
         raise DamagedFileError(msg) from error
-    return known and (packed or summed)
-
-
-def _check_length(hdul, size):
-    info = hdul.fileinfo(len(hdul) - 1)
-    expected = info["datLoc"] + info["datSpan"]
-    if size != expected:
-        msg = f"is {size} bytes long, expected {expected}"
-        raise DamagedFileError(msg)
-
-
-def _check_sums(hdul, content):
-    """Whether every HDU has checksums; they are right."""
-    summed = True
-    for index, hdu in enumerate(hdul):
-        info = hdul.fileinfo(index)
-        end = info["datLoc"] + info["datSpan"]
-        # By the bytes of the file, as the convention has it: astropy sums a header that it has read and written anew.
-        wrong = "CHECKSUM" in hdu.header and _sum(content[info["hdrLoc"] : end]) != 0
-        wrong |= "DATASUM" in hdu.header and _sum(content[info["datLoc"] : end]) != int(hdu.header["DATASUM"]) % _ONES
-        if wrong:
-            msg = f"has a wrong checksum in HDU {index}"
-            raise DamagedFileError(msg)
-        # An empty primary HDU holds nothing that could be damaged unseen.
-        summed &= {"CHECKSUM", "DATASUM"} <= {*hdu.header} or (index == 0 and not hdu.header["NAXIS"])
-    return summed
-
-
-def _sum(content):
-    """The ones' complement sum of 32-bit words of the FITS standard, 4.0, appendix J; all ones count as 0."""
-    return int(np.frombuffer(content, dtype=">u4").sum(dtype=np.uint64)) % _ONES
+    return known and (is_packed(path) or summed)
 
 
 def _check_content(hdul, expected, *, decode):

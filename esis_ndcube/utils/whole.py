@@ -1,0 +1,377 @@
+"""Tell a file that is not as it was written from a machine that cannot read it."""
+
+import contextlib
+import errno
+import io
+import warnings
+import zlib
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+
+from astropy.io import fits
+
+from esis_ndcube.utils.parallel import own_warnings
+
+__all__ = [
+    "check_hdus",
+    "check_start",
+    "is_packed",
+    "open_whole",
+    "pass_scarcity",
+    "read_unpacked",
+    "walk_hdus",
+]
+
+_GZIP = b"\x1f\x8b"
+_ONES = 0xFFFFFFFF
+# A header of more bytes is none; those of this package have some 10 kB.
+_HEADER = 2**20
+# The largest images that come packed are of 4096 x 4096 numbers of 64 bits.
+_UNPACKED = 2**28
+_SCARCE = {
+    errno.ENOMEM: "no memory, expected more: use fewer workers, or close other programs",
+    errno.EMFILE: "too many open files, expected fewer: close some, or raise the limit (ulimit -n)",
+    errno.ENFILE: "too many open files, expected fewer: close some, or wait for other programs",
+}
+
+
+def pass_scarcity(error, path):
+    """
+    Raise an error that tells of this machine and not of the file: no memory, or no more open files.
+
+    Parameters
+    ----------
+    error : `Exception`
+        What was raised while the file was read.
+    path : path-like
+        The file.
+
+    Raises
+    ------
+    MemoryError
+        If there was no memory.
+    OSError
+        If there were too many open files.
+
+    Examples
+    --------
+    >>> from esis_ndcube.utils.whole import pass_scarcity
+    >>> pass_scarcity(ValueError("no FITS"), "a.fits")
+    >>> pass_scarcity(MemoryError(), "a.fits")
+    Traceback (most recent call last):
+        ...
+    MemoryError: a.fits was not read: no memory, expected more: use fewer workers, or close other programs
+    """
+    cause = error
+    while cause is not None:
+        number = errno.ENOMEM if isinstance(cause, MemoryError) else getattr(cause, "errno", None)
+        if number in _SCARCE:
+            msg = f"{path} was not read: {_SCARCE[number]}"
+            raise (MemoryError(msg) if number == errno.ENOMEM else OSError(number, msg)) from error
+        cause = cause.__cause__ or cause.__context__
+
+
+def is_packed(path):
+    """
+    Whether a file is packed by gzip.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+
+    Returns
+    -------
+    `bool`
+        Whether it begins like one that is.
+
+    Examples
+    --------
+    >>> from esis_ndcube.utils.whole import is_packed
+    >>> path = getfixture("tmp_path") / "letter.txt"
+    >>> size = path.write_text("Dear colleagues")
+    >>> is_packed(path)
+    False
+    """
+    with Path(path).open("rb") as stream:
+        return stream.read(len(_GZIP)) == _GZIP
+
+
+def read_unpacked(path):
+    """
+    Read the bytes of a file, unpacked where it is packed by gzip, whose own checksum is then compared.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+
+    Returns
+    -------
+    `bytes`
+        The content.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    ValueError
+        If it is packed, and damaged or larger than any image.
+
+    Examples
+    --------
+    >>> from esis_ndcube.utils.whole import read_unpacked
+    >>> path = getfixture("tmp_path") / "letter.txt"
+    >>> size = path.write_text("Dear colleagues")
+    >>> read_unpacked(path)
+    b'Dear colleagues'
+    """
+    content = Path(path).read_bytes()
+    if not content.startswith(_GZIP):
+        return content
+    content, whole = _unpack(content, _UNPACKED)
+    if not whole:
+        more = len(content) >= _UNPACKED
+        msg = f"it unpacks to more than {_UNPACKED} bytes, expected an image" if more else "it is cut short"
+        raise ValueError(msg)
+    return content
+
+
+def _unpack(content, limit):
+    """So many bytes at most of packed content, and whether that is all of it."""
+    parts, whole = [], True
+    # Packed files may follow each other in one, and zeros the last of them.
+    while whole and (content := content.lstrip(b"\0")):
+        member = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+        # A limit of 0 would be none.
+        parts.append(member.decompress(content, max(limit, 1)))
+        limit -= len(parts[-1])
+        content, whole = member.unused_data, member.eof and limit >= 0
+    return b"".join(parts), whole
+
+
+def check_start(path):
+    """
+    Refuse a file that has no header, or one that does not end, which takes long to find out in a packed file.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+
+    Returns
+    -------
+    `bytes`
+        The first megabyte of it, unpacked.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    ValueError
+        If there is no end of a header where one must be, or it is packed and damaged.
+
+    Examples
+    --------
+    >>> import gzip
+    >>> from esis_ndcube.utils.whole import check_start
+    >>> path = getfixture("tmp_path") / "blank.fits.gz"
+    >>> size = path.write_bytes(gzip.compress(2**21 * b" "))
+    >>> check_start(path)
+    Traceback (most recent call last):
+        ...
+    ValueError: its header does not end within 1048576 bytes
+    """
+    with Path(path).open("rb") as stream:
+        start = stream.read(_HEADER)
+    if start.startswith(_GZIP):
+        start, _ = _unpack(start, _HEADER)
+    _check_end(start)
+    return start
+
+
+def _check_end(content):
+    """Refuse content whose first header does not end where one must."""
+    if len(content) >= _HEADER and content.find(b"END     ", 0, _HEADER) < 0:
+        msg = f"its header does not end within {_HEADER} bytes"
+        raise ValueError(msg)
+
+
+@contextlib.contextmanager
+def open_start(path):
+    """
+    Open the beginning of a FITS file, which has its first headers, and nothing of a large image.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+
+    Yields
+    ------
+    `~astropy.io.fits.HDUList`
+        Its HDUs as far as they begin in the first megabyte.
+
+    Raises
+    ------
+    OSError, ValueError
+        As `check_start`.
+
+    Examples
+    --------
+    >>> from astropy.io import fits
+    >>> from esis_ndcube.utils.whole import open_start
+    >>> path = getfixture("tmp_path") / "image.fits"
+    >>> fits.PrimaryHDU([[1, 2]]).writeto(path)
+    >>> with open_start(path) as hdulist:
+    ...     hdulist[0].shape
+    (1, 2)
+    """
+    start = check_start(path)
+    with own_warnings():
+        warnings.filterwarnings("ignore", message="File may have been truncated")
+        with fits.open(io.BytesIO(start), lazy_load_hdus=True) as hdulist:
+            yield hdulist
+
+
+def walk_hdus(hdulist):
+    """
+    Go through the HDUs of a file, and refuse lengths that would lead back to where one was.
+
+    Parameters
+    ----------
+    hdulist : `~astropy.io.fits.HDUList`
+        The file, opened with ``lazy_load_hdus=True``.
+
+    Yields
+    ------
+    HDU
+        Each of them.
+
+    Raises
+    ------
+    ValueError
+        If one has a negative length.
+
+    Examples
+    --------
+    >>> from astropy.io import fits
+    >>> from esis_ndcube.utils.whole import walk_hdus
+    >>> [hdu.name for hdu in walk_hdus(fits.HDUList([fits.PrimaryHDU()]))]
+    ['PRIMARY']
+    """
+    for index in count():
+        try:
+            hdu = hdulist[index]
+        except IndexError:
+            return
+        lengths = {key: hdu.header[key] for key in hdu.header if key.startswith(("NAXIS", "PCOUNT", "GCOUNT"))}
+        if wrong := [f"{key} = {length}" for key, length in lengths.items() if length < 0]:
+            msg = f"HDU {index} has {', '.join(wrong)}, expected no length below 0"
+            raise ValueError(msg)
+        yield hdu
+
+
+@contextlib.contextmanager
+def open_whole(path):
+    """
+    Open a FITS file whose length and checksums agree, as far as it has any.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+
+    Yields
+    ------
+    `~astropy.io.fits.HDUList`
+        Its content, in memory.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    ValueError
+        If it is cut short, or a checksum does not agree.
+
+    Examples
+    --------
+    >>> from astropy.io import fits
+    >>> from esis_ndcube.utils.whole import open_whole
+    >>> path = getfixture("tmp_path") / "image.fits"
+    >>> fits.PrimaryHDU([[1, 2]]).writeto(path, checksum=True)
+    >>> with open_whole(path) as hdulist:
+    ...     hdulist[0].data.sum()
+    np.int64(3)
+    """
+    content = read_unpacked(path)
+    _check_end(content)
+    with fits.open(io.BytesIO(content), disable_image_compression=True, lazy_load_hdus=True) as hdulist:
+        check_hdus(hdulist, content)
+        if not any("ZIMAGE" in hdu.header for hdu in hdulist):
+            yield hdulist
+            return
+    with fits.open(io.BytesIO(content)) as hdulist:
+        yield hdulist
+
+
+def check_hdus(hdulist, content):
+    """
+    Compare the length and the checksums of a FITS file with its bytes.
+
+    Parameters
+    ----------
+    hdulist : `~astropy.io.fits.HDUList`
+        The file, opened with ``disable_image_compression=True, lazy_load_hdus=True``.
+    content : `bytes`
+        All of it.
+
+    Returns
+    -------
+    end : `int`
+        Where the last HDU ends.
+    summed : `bool`
+        Whether every HDU has checksums; a file without them claims nothing.
+
+    Raises
+    ------
+    ValueError
+        If the file is cut short, or a checksum does not agree.
+
+    Examples
+    --------
+    >>> import io
+    >>> from astropy.io import fits
+    >>> from esis_ndcube.utils.whole import check_hdus
+    >>> stream = io.BytesIO()
+    >>> fits.PrimaryHDU([[1, 2]]).writeto(stream, checksum=True)
+    >>> with fits.open(io.BytesIO(stream.getvalue())) as hdulist:
+    ...     check_hdus(hdulist, stream.getvalue())
+    (5760, True)
+    """
+    summed, end = True, 0
+    content = memoryview(content)
+    for index, hdu in enumerate(walk_hdus(hdulist)):
+        header, place = hdu.header, hdu.fileinfo()
+        end = place["datLoc"] + place["datSpan"]
+        if len(content) < end:
+            msg = f"it is cut short: {len(content)} bytes, expected {end}"
+            raise ValueError(msg)
+        # An empty text stands for a sum that is not known. By the bytes of the file, as the convention has it: astropy
+        # sums a header that it has read and written anew.
+        whole, data = (str(header.get(key, "")).strip() for key in ("CHECKSUM", "DATASUM"))
+        wrong = bool(whole) and _sum(content[place["hdrLoc"] : end]) != 0
+        wrong |= bool(data) and _sum(content[place["datLoc"] : end]) != int(data) % _ONES
+        if wrong:
+            msg = f"the checksum of HDU {index} does not agree"
+            raise ValueError(msg)
+        # An empty primary HDU holds nothing that could be damaged unseen.
+        summed &= bool(whole and data) or (index == 0 and not header["NAXIS"])
+    return end, summed
+
+
+def _sum(content):
+    """The ones' complement sum of 32-bit words of the FITS standard, 4.0, appendix J; all ones count as 0."""
+    return int(np.frombuffer(content, dtype=">u4").sum(dtype=np.uint64)) % _ONES

@@ -1,0 +1,220 @@
+"""
+Every bad input once: who makes it, who reads it, and how it is refused.
+
+``BAD`` is the table. A message has three parts: what came, what was expected, and how to mend it; where the file is one
+that people write, the entry that is named is what to mend.
+"""
+
+import gzip
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+
+import numpy as np
+from rawframes import COLUMNS, ROWS, raw_image, tiny_flight, write_frame
+
+from astropy.io import fits
+
+from esis_ndcube.level1.frames import FrameError, find_frames, read_frame
+
+# Numbers of the limits that every reader keeps.
+SECONDS, BYTES = 10, 2**30
+
+
+@dataclass(frozen=True)
+class BadInput:
+    """
+    One bad input.
+
+    ``make`` writes it to a folder and gives its path, ``read`` is to raise ``error`` with all ``words``; a ``bomb``
+    would take time or memory if it were believed, so it is tried under limits.
+    """
+
+    name: str
+    make: Callable
+    read: Callable
+    error: type
+    words: tuple
+    bomb: bool = False
+
+
+FLIGHT = tiny_flight()
+KEYS = FLIGHT.files
+SUFFIXES = ".fits", ".fit.gz", ".fits.fz"
+
+
+@cache
+def _good(kind):
+    """The bytes of a good file."""
+    with tempfile.TemporaryDirectory() as folder:
+        if kind in SUFFIXES:
+            path = Path(folder) / f"good{kind}"
+            image = raw_image(np.add.outer(np.arange(ROWS), np.arange(COLUMNS)), FLIGHT.channel(1))
+            write_frame(path, FLIGHT, 1, 20, image)
+        return path.read_bytes()
+
+
+def _edited(kind, edit, folder, *, checksum=False):
+    """A good file, whose HDUs are then changed."""
+    path, packed = folder / f"bad{kind}", kind.endswith(".gz")
+    path.write_bytes(gzip.decompress(_good(kind)) if packed else _good(kind))
+    # Of a packed image the header that stands in the file.
+    with fits.open(path, mode="update", disable_image_compression=True) as hdus:
+        edit(hdus[-1])
+        if checksum:
+            for hdu in hdus:
+                hdu.add_checksum()
+        hdus.flush(output_verify="ignore")
+    if packed:
+        path.write_bytes(gzip.compress(path.read_bytes()))
+    return path
+
+
+def _bytes(kind, change, folder):
+    """A good file whose bytes are then changed."""
+    path = folder / f"bad{kind}"
+    path.write_bytes(change(_good(kind)))
+    return path
+
+
+def _flip(content, place=-3000):
+    """One bit, which is one of the image, and not of the zeros that fill the last block."""
+    changed = bytearray(content)
+    changed[place] ^= 1
+    return bytes(changed)
+
+
+def _card(key, text):
+    """Give a card another text, of which nothing need be FITS."""
+
+    def change(content):
+        cards = [content[i : i + 80] for i in range(0, len(content), 80)]
+        old = next(card for card in cards if card.startswith(key.encode().ljust(8)))
+        return content.replace(old, f"{key:8}= {text}".encode("latin-1").ljust(80), 1)
+
+    return change
+
+
+def _set(key, value):
+    return lambda hdu: hdu.header.set(key, value)
+
+
+def _twice(key, value):
+    return lambda hdu: hdu.header.append((key, value), end=True)
+
+
+def _fill(value):
+    def edit(hdu):
+        hdu.data = np.full(hdu.data.shape, value, dtype=np.float32)
+
+    return edit
+
+
+# ----------------------------------------------------------------------------------------------------- raw frames
+
+
+def read_raw(path):
+    """The images in a file, as `ESISLevel1Cube.from_raw` reads them."""
+    return [read_frame(frame, FLIGHT) for frame in find_frames([path], FLIGHT)]
+
+
+def _summed(kind, folder):
+    """A frame with checksums, of which one bit is then turned over."""
+    path = _edited(kind, lambda hdu: None, folder, checksum=True)
+    path.write_bytes(_flip(path.read_bytes()))
+    return path
+
+
+def _packed(start, filling, count, folder):
+    """A small file that unpacks to many megabytes."""
+    path = folder / "bomb.fits.gz"
+    path.write_bytes(gzip.compress(start) + count * gzip.compress(100 * 2**20 * filling))
+    return path
+
+
+AGAIN = "get it again, or pass on_error='skip'"
+
+
+def _raw(name, make, *words, **options):
+    return BadInput(f"raw frame: {name}", make, read_raw, FrameError, (*words, AGAIN), **options)
+
+
+RAW = [
+    _raw("flipped bit, .fits", partial(_summed, ".fits"), "is damaged", "the checksum of HDU 0 does not agree"),
+    _raw("flipped bit, .fits.fz", partial(_summed, ".fits.fz"), "is damaged", "the checksum of HDU 1 does not agree"),
+    _raw(
+        "flipped bit, .fit.gz",
+        partial(_bytes, ".fit.gz", partial(_flip, place=-6)),
+        "Error -3 while",
+        "incorrect data check",
+    ),
+    *(
+        _raw(f"half of a file, {kind}", partial(_bytes, kind, lambda c: c[: len(c) // 2]), expected)
+        for kind, expected in zip(
+            SUFFIXES, ("is cut short: ", "it is cut short", "no HDU in what follows"), strict=True
+        )
+    ),
+    *(
+        _raw(f"{name}, {kind}", partial(_edited, kind, edit), *words)
+        for kind in SUFFIXES
+        for name, edit, words in [
+            ("fraction of a frame", _set(KEYS.frame, 20.7), (f"{KEYS.frame} is 20.7", "expected a whole number")),
+            ("frame that is true", _set(KEYS.frame, True), (f"{KEYS.frame} is True", "expected a whole number")),
+            (
+                "two frame numbers",
+                _twice(KEYS.frame, 21),
+                ("there with the values 20, 21", "expected one"),
+            ),
+            ("two cameras", _twice(KEYS.camera, "ESIS2"), ("the values 'ESIS1', 'ESIS2'", "expected one")),
+            ("two exposures", _twice(KEYS.measured_exposure, 1), ("the values 400000000, 1", "expected one")),
+            ("endless exposure", _set(KEYS.measured_exposure, 1e300), ("exposure 2.5e+292 s", "expected more than 0")),
+            ("negative exposure", _set(KEYS.measured_exposure, -1), ("exposure -2.5e-08 s", "expected more than 0")),
+            ("text for a frame", _set(KEYS.frame, "twenty"), ("'twenty'", "a header value that can not be read")),
+            ("text for a time", _set(KEYS.time, "tomorrow"), ("tomorrow", "expected a time")),
+            ("day that is not", _set(KEYS.time, "2021-02-30T03:00:00"), ("2021-02-30", "expected a time")),
+        ]
+    ),
+    _raw("no number in it", partial(_edited, ".fits", _fill(np.nan)), "holds no number", "expected those of an image"),
+    _raw("only infinities", partial(_edited, ".fits", _fill(np.inf)), "holds no number", "expected those of an image"),
+    *(
+        _raw(f"damaged card {key}", partial(_bytes, ".fits", _card(key, "'\xff")), "not a readable FITS file")
+        for key in ("NAXIS", "BITPIX")
+    ),
+    # So long that the next header is this one again.
+    _raw(
+        "negative length",
+        partial(_bytes, ".fits", lambda c: _card("NAXIS2", "-1".rjust(20))(_card("NAXIS1", "1440".rjust(20))(c))),
+        "HDU 0 has NAXIS2 = -1",
+        "expected no length below 0",
+        bomb=True,
+    ),
+    _raw(
+        "endless header",
+        lambda folder: _packed(b"SIMPLE  =                    T".ljust(80), b" ", 3, folder),
+        "its header does not end",
+        "within 1048576 bytes",
+        bomb=True,
+    ),
+    _raw(
+        "much after the image",
+        lambda folder: _packed(_good(".fits"), b"\0", 30, folder),
+        "it unpacks to more than",
+        "expected an image",
+        bomb=True,
+    ),
+    *(
+        BadInput(
+            f"raw frame: {count} rows",
+            partial(_bytes, ".fits", _card("NAXIS2", str(count).rjust(20))),
+            read_raw,
+            FrameError,
+            (f"holds an image of shape ({count}, 84)", "expected (48, 84)", "leave it out"),
+            bomb=True,
+        )
+        for count in (10**6, 10**12)
+    ),
+]
+
+BAD = [*RAW]
