@@ -1,13 +1,22 @@
 """ASDF files of cubes: everything that a cube holds, there and back to the last bit."""
 
+import itertools
+import warnings
 from pathlib import Path
+
+from astropy.utils.exceptions import AstropyWarning
 
 from esis_ndcube.io.asdf.entry_points import get_extensions
 from esis_ndcube.io.fits import CubeFileError
 from esis_ndcube.utils.checks import check_cube, is_cube
 from esis_ndcube.utils.output import temporary_output
+from esis_ndcube.utils.parallel import own_warnings
+from esis_ndcube.utils.whole import pass_scarcity
 
 __all__ = ["read_asdf", "write_asdf"]
+
+# Files of cubes have some thousand nodes, and hardly an alias.
+_ALIASED = 10**5
 
 
 def write_asdf(cube, path, *, overwrite=False):
@@ -80,6 +89,8 @@ def read_asdf(path, cls, *, outline=False):
         If the file is not such a file, is damaged, or holds another class of cube.
     FileNotFoundError
         If there is no such file.
+    MemoryError
+        If there is no memory for it.
     ModuleNotFoundError
         If asdf is not installed.
 
@@ -91,8 +102,12 @@ def read_asdf(path, cls, *, outline=False):
     """
     asdf = _asdf()
     path = Path(path)
-    with path.open("rb") as stream:
+    with own_warnings(), path.open("rb") as stream:
+        # Damage that asdf and the parsers of headers pass over would leave parts of a cube that are no parts.
+        for category in (asdf.exceptions.AsdfConversionWarning, AstropyWarning):
+            warnings.simplefilter("error", category)
         try:
+            _check_aliases(stream)
             options = {"lazy_load": outline, "validate_checksums": not outline}
             if outline:
                 options["extensions"] = get_extensions(outline=True)
@@ -102,7 +117,8 @@ def read_asdf(path, cls, *, outline=False):
                 with asdf.open(stream, memmap=False, **options) as file:
                     cube = file.tree.get("cube")
         except Exception as error:  # damage can meet asdf, and the YAML parser under it, anywhere
-            msg = f"{path} is damaged or not ASDF: {error}"
+            pass_scarcity(error, path)
+            msg = f"{path} is damaged or not ASDF: {error}; get it again"
             raise CubeFileError(msg) from error
     if not is_cube(cube):
         msg = f"{path} is not a cube of esis_ndcube: it holds no cube under the key 'cube'"
@@ -112,6 +128,30 @@ def read_asdf(path, cls, *, outline=False):
         msg = f"{path} holds a cube of class {kind}, expected class {cls.__name__}: read it with {kind}.read"
         raise CubeFileError(msg)
     return cube
+
+
+def _check_aliases(stream):
+    """Refuse a tree whose aliases of aliases stand for more than anyone means, before it is walked through."""
+    import yaml
+
+    # The tree ends with this line; arrays follow.
+    text = b"".join(itertools.takewhile(lambda line: line.rstrip() != b"...", stream))
+    stream.seek(0)
+    written, whole, sizes, open_nodes = 0, 0, {}, [[None, 0]]
+    for event in yaml.parse(text, Loader=yaml.CSafeLoader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            open_nodes.append([event.anchor, 1])
+        elif isinstance(event, yaml.CollectionEndEvent):
+            anchor, size = open_nodes.pop()
+            sizes[anchor] = size
+            open_nodes[-1][1] += size
+        elif isinstance(event, yaml.NodeEvent):
+            # A node that holds itself has no size yet, and is no more than a node.
+            open_nodes[-1][1] += sizes.get(event.anchor, 1) if isinstance(event, yaml.AliasEvent) else 1
+        written, whole = written + isinstance(event, yaml.NodeEvent), open_nodes[0][1]
+    if whole - written > _ALIASED:
+        msg = f"its aliases stand for {whole - written:.3g} nodes, expected at most {_ALIASED}"
+        raise ValueError(msg)
 
 
 def _asdf():
