@@ -1,7 +1,5 @@
 """Whether a polygon crosses itself."""
 
-import itertools
-
 import numpy as np
 
 
@@ -20,34 +18,40 @@ def check_sides(vertices):
         If two sides meet.
     """
     ends = np.roll(vertices, -1, axis=0)
-    count = len(vertices)
-    for i, j in itertools.combinations(range(count), 2):
-        if j == i + 1 or (i == 0 and j == count - 1):
-            first, second = (i, j) if j == i + 1 else (j, i)
-            before, after = vertices[first] - ends[first], ends[second] - vertices[second]
-            # Neighbors share a vertex, and must not lie on each other.
-            meet = _cross(before, after) == 0 and before @ after >= 0
-        else:
-            meet = _segments_meet(vertices[i], ends[i], vertices[j], ends[j])
-        if meet:
+    low, high = np.minimum(vertices, ends), np.maximum(vertices, ends)
+    for i in range(len(vertices) - 1):
+        # Few are near enough to be looked at; of the others the boxes around them are apart.
+        meet = ((low[i + 1 :] <= high[i]) & (high[i + 1 :] >= low[i])).all(axis=-1)
+        near = i + 1 + np.flatnonzero(meet)
+        meet[meet] = _segments_meet(vertices[i], ends[i], vertices[near], ends[near])
+        # Neighbors share a vertex, and must not lie on each other.
+        meet[0] = _fold(vertices[i], ends[i], ends[i + 1])
+        if i == 0:
+            meet[-1] = _fold(vertices[-1], ends[-1], ends[0])
+        if meet.any():
             msg = (
-                f"got a polygon whose sides {i} and {j} meet, expected one that does not cross itself: give the "
-                "vertices in order around it"
+                f"got a polygon whose sides {i} and {i + 1 + np.argmax(meet)} meet, expected one that does not cross "
+                "itself: give the vertices in order around it"
             )
             raise ValueError(msg)
 
 
+def _fold(start, middle, end):
+    """Whether the side from the middle to the end lies on the side that leads to it."""
+    return _cross(start - middle, end - middle) == 0 and (start - middle) @ (end - middle) >= 0
+
+
 def _cross(a, b):
-    return a[0] * b[1] - a[1] * b[0]
+    return a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0]
 
 
 def _segments_meet(a, b, c, d):
-    """Whether two segments have a point in common."""
-    turns = [np.sign(_cross(q - p, r - p)) for p, q, r in ((a, b, c), (a, b, d), (c, d, a), (c, d, b))]
-    if turns[0] != turns[1] and turns[2] != turns[3]:
-        return True
-    # An end that lies on the line of the other segment may lie on the segment.
-    return any(
-        turn == 0 and (np.minimum(p, q) <= r).all() and (r <= np.maximum(p, q)).all()
-        for turn, (p, q, r) in zip(turns, ((a, b, c), (a, b, d), (c, d, a), (c, d, b)), strict=True)
-    )
+    """Whether a segment has a point in common with each of others."""
+    corners = [(a, b, c), (a, b, d), (c, d, a), (c, d, b)]
+    turns = [np.sign(_cross(q - p, r - p)) for p, q, r in corners]
+    meet = (turns[0] != turns[1]) & (turns[2] != turns[3])
+    for turn, (p, q, r) in zip(turns, corners, strict=True):
+        # An end that lies on the line of the other segment may lie on the segment.
+        if (turn == 0).any():
+            meet |= (turn == 0) & (np.minimum(p, q) <= r).all(axis=-1) & (r <= np.maximum(p, q)).all(axis=-1)
+    return meet

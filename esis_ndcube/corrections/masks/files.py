@@ -69,18 +69,17 @@ def read_polygons(path):
     """
     path = Path(path)
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))["polygon"]
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError) as error:
+        tables = list(map(dict, tomllib.loads(path.read_text(encoding="utf-8"))["polygon"]))
+    except (ValueError, RecursionError, KeyError, TypeError) as error:
         msg = f"{path} is no file of polygons, expected TOML with a table [[polygon]] for each: {error}"
         raise ValueError(msg) from error
     polygons = []
     for number, table in enumerate(tables, start=1):
         try:
-            table = dict(table)
             unit = {"detector": u.pix, "sky": u.arcsec}[table.pop("coordinates")]
             vertices, frame_numbers = table.pop("vertices") * unit, table.pop("frames", None)
             polygons.append(PolygonMask(vertices, frame_numbers=frame_numbers, **table))
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, OverflowError, u.UnitsError) as error:
             msg = (
                 f"{path}, polygon {number}: {error!r}; expected coordinates = 'detector' or 'sky', vertices, and "
                 "channels and frames as needed"

@@ -16,6 +16,9 @@ from esis_ndcube.wcs._sun import celestial_frame, is_hidden, wrap
 
 __all__ = ["PolygonMask"]
 
+# Nobody draws more; each side is compared with all others.
+_MOST = 5000
+
 
 @dataclass(frozen=True, eq=False)
 class PolygonMask:
@@ -34,7 +37,8 @@ class PolygonMask:
     Raises
     ------
     ValueError
-        If there are fewer than three vertices, one is not finite, or the sides cross or touch each other.
+        If there are fewer than three vertices or more than 5000, one is not finite, the sides cross or touch each
+        other, or a channel or frame number is no whole number.
     astropy.units.UnitTypeError
         If the unit is neither pixel nor an angle.
 
@@ -74,6 +78,9 @@ class PolygonMask:
         if len(vertices) < 3:
             msg = f"got a polygon of {len(vertices)} vertices, expected at least 3"
             raise ValueError(msg)
+        if len(vertices) > _MOST:
+            msg = f"got a polygon of {len(vertices)} vertices, expected at most {_MOST}: leave some out"
+            raise ValueError(msg)
         if not np.isfinite(vertices).all():
             msg = "got a polygon with a vertex that is not finite: leave it out"
             raise ValueError(msg)
@@ -83,7 +90,7 @@ class PolygonMask:
         for name in ("channels", "frame_numbers"):
             numbers = getattr(self, name)
             if numbers is not None:
-                object.__setattr__(self, name, tuple(int(number) for number in np.atleast_1d(numbers)))
+                object.__setattr__(self, name, _whole_numbers(name, numbers))
 
     @property
     def coordinates(self):
@@ -224,6 +231,14 @@ class PolygonMask:
         return (self.channels is None or channel in self.channels) and (
             self.frame_numbers is None or frame_number in self.frame_numbers
         )
+
+
+def _whole_numbers(name, numbers):
+    numbers = [numbers] if np.ndim(numbers) == 0 else list(numbers)
+    if any(isinstance(number, bool | np.bool_) or int(number) != number for number in numbers):
+        msg = f"got {name} {numbers}, expected whole numbers: leave {name} out for all"
+        raise ValueError(msg)
+    return tuple(int(number) for number in numbers)
 
 
 def _own_coordinates(wcs):
