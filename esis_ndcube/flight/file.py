@@ -1,11 +1,14 @@
 """Read flight files, with errors that name the entry."""
 
+import difflib
 import re
+import string
 import tomllib
 
 import numpy as np
 
 import astropy.units as u
+from astropy.coordinates import Angle
 from astropy.time import Time
 
 from esis_ndcube.flight.instrument import (
@@ -18,6 +21,15 @@ from esis_ndcube.flight.instrument import (
     Line,
     LinePose,
 )
+from esis_ndcube.utils.checks import is_plain_name
+
+# Whole numbers below this are exact as floating-point numbers.
+_EXACT = 2**53
+# More than any camera or flight has.
+_MOST = {"sides": 100, "pixels": 2**15, "frame": 10**6}
+# How far the angle of a pose may be from that of the dispersion: distortion and roll make a degree or two of it.
+_NEAR = 15 * u.deg
+_WIDTH = re.compile(r"0?\d{0,2}d?")
 
 
 def parse_flight(text, source):
@@ -43,10 +55,12 @@ def parse_flight(text, source):
     """
     try:
         table = _Table(tomllib.loads(text), source)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         msg = f"{source} is not a flight file in TOML: {error}"
         raise FlightError(msg) from error
-    return _build(table, text)
+    built = _build(table, text)
+    table.check_keys()
+    return built
 
 
 def in_ranges(number, ranges):
@@ -96,16 +110,28 @@ class _Table:
 
     def __init__(self, values, source, where=""):
         self._values, self._source, self._where = values, source, where
+        self._known, self._inner = {}, []
+
+    def check_keys(self):
+        """Refuse keys that nothing has asked for, here and in inner tables: they may be others, misspelt."""
+        for key in self._values:
+            if key not in self._known:
+                near = difflib.get_close_matches(key, self._known, n=1)
+                expected = f"{near[0]}, or nothing" if near else f"one of {', '.join(self._known)}"
+                self.fail(key, f"got a key that no flight has, expected {expected}")
+        for table in self._inner:
+            table.check_keys()
 
     def fail(self, key, problem):
         msg = f"flight file {self._source}: {self._where}{key}: {problem}"
         raise FlightError(msg)
 
     def get(self, key, kind, *, default=None, positive=False):
+        self._known[key] = None
         value = self._values.get(key, default)
         if value is None:
             self.fail(key, f"missing, expected {'a table' if kind is dict else kind.__name__}")
-        if kind is float and type(value) is int:
+        if kind is float and type(value) is int and abs(value) < _EXACT:
             value = float(value)
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
             self.fail(key, f"got {value!r}, expected {kind.__name__}")
@@ -116,16 +142,21 @@ class _Table:
         return value
 
     def has(self, key):
+        self._known[key] = None
         return key in self._values
 
     def table(self, key):
-        return _Table(self.get(key, dict), self._source, f"{self._where}{key}.")
+        return self._add(_Table(self.get(key, dict), self._source, f"{self._where}{key}."))
+
+    def _add(self, table):
+        self._inner.append(table)
+        return table
 
     def tables(self, key):
         rows = self.get(key, list)
         if not rows or not all(isinstance(row, dict) for row in rows):
             self.fail(key, f"got {rows!r}, expected at least one [[{key}]] table")
-        return [_Table(row, self._source, f"{self._where}{key}[{i}].") for i, row in enumerate(rows)]
+        return [self._add(_Table(row, self._source, f"{self._where}{key}[{i}].")) for i, row in enumerate(rows)]
 
     def quantity(self, key, unit, *, positive=True):
         text = self.get(key, str)
@@ -141,22 +172,26 @@ class _Table:
         value = self.get(key, object)
         try:
             return Time(value, scale="utc")
-        except ValueError as error:
+        except (KeyError, TypeError, ValueError) as error:
             self.fail(key, f"got {value!r}, expected a date and time ({error})")
 
-    def array(self, key, shape, *, kind=float, positive=False):
+    def array(self, key, shape, *, kind=float, positive=False, upper=np.inf):
         """An array; a length of None in ``shape`` is free but not 0."""
         value = self.get(key, list)
         try:
             array = np.array(value, dtype=float)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             array = np.array(np.nan)
         fits = array.ndim == len(shape) and all(n == m if m else n > 0 for n, m in zip(array.shape, shape, strict=True))
-        good = fits and np.isfinite(array).all() and (kind is float or (array == array.round()).all())
+        good = fits and np.isfinite(array).all()
+        # Larger numbers have no room in an integer.
+        good = good and (kind is float or ((array == array.round()) & (abs(array) < _EXACT)).all())
         if not good or (positive and (array <= 0).any()):
             sign = "positive " if positive else ""
             form = " x ".join("n" if m is None else str(m) for m in shape)
             self.fail(key, f"got {value!r}, expected {form} {sign}{kind.__name__} numbers")
+        if (array > upper).any():
+            self.fail(key, f"got {value!r}, expected numbers up to {upper}")
         array = array.astype(kind)
         array.setflags(write=False)
         return array
@@ -178,17 +213,24 @@ def _build(table, toml):
     lines = tuple(_build_line(row, detector) for row in table.tables("lines"))
     stop, grid, pose = table.table("field_stop"), table.table("grid"), table.table("pose")
     sides = stop.get("sides", int)
-    if sides < 3:
-        stop.fail("sides", f"got {sides}, expected at least 3")
+    if not 3 <= sides <= _MOST["sides"]:
+        stop.fail("sides", f"got {sides}, expected at least 3 and at most {_MOST['sides']}")
     width = stop.quantity("width", "arcsec")
     radii = (width / 2 / np.cos(np.pi / sides) / detector.pixel_scale).to_value(u.one)
     angles = (np.arange(sides) + 0.5) * 2 * np.pi / sides
     outline = np.column_stack([np.cos(angles), np.sin(angles)]) * radii
+    shape = grid.array("shape", (2,), kind=int, positive=True, upper=_MOST["pixels"])
+    cdelt = grid.array("cdelt", (2,), positive=True)
+    if (width.value > cdelt * shape[::-1]).any():
+        size = " x ".join(f"{side:g}" for side in cdelt * shape[::-1])
+        stop.fail("width", f"got {width}, expected it to fit into the grid of {size} arcsec")
     pose_line = pose.get("line", str)
     if pose_line not in [line.name for line in lines if line.columns]:
         pose.fail("line", f"got {pose_line!r}, expected the name of a line with columns")
     wavelengths = {line.name: line.wavelength for line in lines}
-    channels = tuple(_build_channel(row, outline, detector, pose_line, wavelengths) for row in table.tables("channels"))
+    channels = tuple(
+        _build_channel(row, outline, detector, pose_line, wavelengths, cdelt) for row in table.tables("channels")
+    )
     numbers = [channel.number for channel in channels]
     if numbers != list(range(1, len(channels) + 1)):
         table.fail("channels", f"got the numbers {numbers}, expected 1, 2, ... in order")
@@ -199,10 +241,13 @@ def _build(table, toml):
     time_stamp = timeline.get("time_stamp", str)
     if time_stamp not in ("start", "middle", "end"):
         timeline.fail("time_stamp", f"got {time_stamp!r}, expected 'start', 'middle' or 'end'")
-    light = timeline.ranges("light_frames", closed=True)
-    dark = timeline.ranges("dark_frames", closed=True)
-    if any(in_ranges(frame, dark) for first, last in light for frame in range(first, last + 1)):
+    light = timeline.ranges("light_frames", upper=_MOST["frame"], closed=True)
+    dark = timeline.ranges("dark_frames", upper=_MOST["frame"], closed=True)
+    if any(first <= end and start <= last for first, last in light for start, end in dark):
         timeline.fail("dark_frames", f"got {dark}, expected no frame of light_frames {light}")
+    pose_frame = pose.get("frame", int, positive=True)
+    if in_ranges(pose_frame, dark):
+        pose.fail("frame", f"got {pose_frame}, expected none of dark_frames {dark}")
     vignetting, reference, registration = (table.table(k) for k in ("vignetting", "reference", "registration"))
     widths = [registration.quantity(key, "arcsec") for key in ("fine", "coarse")]
     if widths[1] <= widths[0]:
@@ -229,11 +274,11 @@ def _build(table, toml):
         "reference_instrument": reference.get("instrument", str),
         "reference_wavelength": reference.quantity("wavelength", "Angstrom"),
         "registration_widths": u.Quantity(widths),
-        "grid_shape": tuple(grid.array("shape", (2,), kind=int, positive=True).tolist()),
+        "grid_shape": tuple(shape.tolist()),
         "grid_crpix": tuple(grid.array("crpix", (2,)).tolist()),
         "grid_crval": tuple(grid.array("crval", (2,)).tolist()),
-        "grid_cdelt": tuple(grid.array("cdelt", (2,), positive=True).tolist()),
-        "pose_frame": pose.get("frame", int, positive=True),
+        "grid_cdelt": tuple(cdelt.tolist()),
+        "pose_frame": pose_frame,
         "pose_line": pose_line,
         "pose_pivot": tuple(pose.array("pivot", (2,)).tolist()),
         "lines": lines,
@@ -252,12 +297,19 @@ def _name(table):
 
 def _build_files(table):
     pattern = table.get("pattern", str)
+    template = "a template of {channel} and {frame}, of 99 characters at most, as {frame:05d}"
     try:
+        # What a width of many digits makes is never made.
+        for _, field, width, conversion in string.Formatter().parse(pattern):
+            if field is not None and (field not in ("channel", "frame") or conversion or not _WIDTH.fullmatch(width)):
+                table.fail("pattern", f"got {pattern!r}, expected {template}")
         distinct = {pattern.format(channel=c, frame=f) for c in (1, 2) for f in (1, 2)}
     except (KeyError, IndexError, ValueError) as error:
-        table.fail("pattern", f"got {pattern!r}, expected a template of {{channel}} and {{frame}} ({error!r})")
+        table.fail("pattern", f"got {pattern!r}, expected {template} ({error!r})")
     if len(distinct) < 4:
         table.fail("pattern", f"got {pattern!r}, expected both {{channel}} and {{frame}} in it")
+    if any(not is_plain_name(name) for name in distinct):
+        table.fail("pattern", f"got {pattern!r}, expected the name of a file, without folders")
     return FrameFiles(
         pattern=pattern,
         **{key: table.get(key, str) for key in ("time", "camera", "frame", "exposure", "measured_exposure")},
@@ -275,14 +327,14 @@ def _build_archive(table):
     return Archive(
         short_name=short_name,
         url=url,
-        frames=table.ranges("frames", closed=True),
+        frames=table.ranges("frames", upper=_MOST["frame"], closed=True),
         time_frame=table.get("time_frame", int, positive=True),
         time=table.time("time"),
     )
 
 
 def _build_detector(table):
-    rows, columns = table.array("raw_shape", (2,), kind=int, positive=True).tolist()
+    rows, columns = table.array("raw_shape", (2,), kind=int, positive=True, upper=_MOST["pixels"]).tolist()
     split = table.get("split_column", int, positive=True)
     if split >= columns:
         table.fail("split_column", f"got {split}, expected less than the {columns} columns of a raw frame")
@@ -341,13 +393,14 @@ def _build_line(table, detector):
     )
 
 
-def _build_channel(table, outline, detector, pose_line, wavelengths):
-    poses = [_build_pose(table, wavelengths[pose_line], outline)]
+def _build_channel(table, outline, detector, pose_line, wavelengths, cdelt):
+    angle = table.get("dispersion_angle", float) * u.deg
+    poses = [_build_pose(table, wavelengths[pose_line], outline, angle, cdelt)]
     for row in table.tables("lines") if table.has("lines") else ():
         name = row.get("name", str)
         if name not in wavelengths or wavelengths[name] in [pose.wavelength for pose in poses]:
             row.fail("name", f"got {name!r}, expected another of the lines {', '.join(wavelengths)}")
-        poses.append(_build_pose(row, wavelengths[name], outline))
+        poses.append(_build_pose(row, wavelengths[name], outline, angle, cdelt))
     slope = table.get("vignetting_slope", float)
     if not -1 < slope < 1:
         table.fail("vignetting_slope", f"got {slope}, expected -1 to 1")
@@ -358,7 +411,7 @@ def _build_channel(table, outline, detector, pose_line, wavelengths):
         number=table.get("number", int, positive=True),
         camera=table.get("camera", str),
         serial=table.get("serial", int),
-        dispersion_angle=table.get("dispersion_angle", float) * u.deg,
+        dispersion_angle=angle,
         gain=_build_gain(table),
         bad_columns=table.ranges("bad_columns", upper=detector.shape[1], default=()),
         poses=tuple(poses),
@@ -378,11 +431,17 @@ def _build_gain(table):
     return ByQuadrant(**{name: gain.get(name, float, positive=True) for name in ByQuadrant._fields})
 
 
-def _build_pose(table, wavelength, outline):
+def _build_pose(table, wavelength, outline, angle, cdelt):
     center = table.array("center", (2,))
     matrix = table.array("matrix", (2, 2))
     if abs(np.linalg.det(matrix)) < 1e-6:
         table.fail("matrix", f"got {matrix.tolist()}, expected a matrix that can be inverted")
+    # Where the detector's x, along which wavelength increases, points on the sky.
+    x, y = np.linalg.inv(matrix)[:, 0] * cdelt
+    found = np.arctan2(y, x) * u.rad
+    if abs(Angle(found - angle).wrap_at(180 * u.deg)) > _NEAR:
+        text = f"got {matrix.tolist()}, whose x points to {found.to_value(u.deg):.1f} degrees"
+        table.fail("matrix", f"{text}, expected about the dispersion_angle of {angle.value:g}")
     stop = table.array("field_stop", (len(outline), 2)) if table.has("field_stop") else center + outline
     stop.setflags(write=False)
     return LinePose(wavelength, center, matrix, stop)

@@ -6,6 +6,8 @@ from parfive.utils import replacement_filename
 
 from sunpy import config
 
+from esis_ndcube.utils.checks import is_plain_name
+
 __all__ = ["require_columns", "target_path"]
 
 
@@ -66,7 +68,8 @@ def target_path(path, name, row, *, unique=False):
     Raises
     ------
     ValueError
-        If the pattern can not be filled in, for example because it has names that are no columns.
+        If the name is that of a folder or leads to another, or the pattern can not be filled in, for example because it
+        has names that are no columns.
 
     Examples
     --------
@@ -74,6 +77,10 @@ def target_path(path, name, row, *, unique=False):
     >>> target_path("aia", "a.fits", None).as_posix()
     'aia/a.fits'
     """
+    if not is_plain_name(name):
+        # Names come from flight files and from servers.
+        msg = f"got the file {name!r}, expected a name without folders: nothing is written outside of {path}"
+        raise ValueError(msg)
     pattern = Path(config.get("downloads", "download_dir") if path is None else path).expanduser()
     target = pattern / name
     if "{file}" in str(pattern):

@@ -67,6 +67,29 @@ def check_cube(cube, *levels):
         raise ValueError(msg)
 
 
+def is_plain_name(name):
+    r"""
+    Whether a text is the name of a file, which leads out of no folder on any system.
+
+    Parameters
+    ----------
+    name : `str`
+        The text.
+
+    Returns
+    -------
+    `bool`
+        Whether it is one.
+
+    Examples
+    --------
+    >>> from esis_ndcube.utils.checks import is_plain_name
+    >>> [is_plain_name(name) for name in ("a.fits", "../a.fits", r"C:\a.fits")]
+    [True, False, False]
+    """
+    return name not in ("", ".", "..") and not set(name) & set("/\\:\0")
+
+
 def check_axes(cube, *needed):
     """Refuse a cube without all four axes, or without one of the attributes that are needed."""
     if cube.data.ndim != 4:

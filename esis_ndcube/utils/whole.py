@@ -31,7 +31,7 @@ _HEADER = 2**20
 # The largest images that come packed are of 4096 x 4096 numbers of 64 bits.
 _UNPACKED = 2**28
 _SCARCE = {
-    errno.ENOMEM: "no memory, expected more: use fewer workers, or close other programs",
+    errno.ENOMEM: "no memory for all it holds, expected more: use fewer workers, or get it again if it is small",
     errno.EMFILE: "too many open files, expected fewer: close some, or raise the limit (ulimit -n)",
     errno.ENFILE: "too many open files, expected fewer: close some, or wait for other programs",
 }
@@ -62,7 +62,7 @@ def pass_scarcity(error, path):
     >>> pass_scarcity(MemoryError(), "a.fits")
     Traceback (most recent call last):
         ...
-    MemoryError: a.fits was not read: no memory, expected more: use fewer workers, or close other programs
+    MemoryError: a.fits was not read: no memory for all it holds, expected more: use fewer workers, or ...
     """
     cause = error
     while cause is not None:

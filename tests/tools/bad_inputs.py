@@ -17,6 +17,9 @@ from rawframes import COLUMNS, ROWS, raw_image, tiny_flight, write_frame
 
 from astropy.io import fits
 
+from esis_ndcube import ESIS_1, Flight
+from esis_ndcube.corrections.masks import read_polygons
+from esis_ndcube.flight import FlightError
 from esis_ndcube.level1.frames import FrameError, find_frames, read_frame
 
 # Numbers of the limits that every reader keeps.
@@ -217,4 +220,127 @@ RAW = [
     ),
 ]
 
-BAD = [*RAW]
+# --------------------------------------------------------------------------------------- files that people write
+
+
+def _text(name, text, folder):
+    path = folder / name
+    path.write_text(text)
+    return path
+
+
+def _flight(name, old, new, *words, **options):
+    """The first flight, with one entry replaced."""
+    assert ESIS_1.toml.count(old), old
+    make = partial(_text, "flight.toml", ESIS_1.toml.replace(old, new, 1))
+    return BadInput(f"flight: {name}", make, Flight.read, FlightError, ("flight.toml", *words), **options)
+
+
+LIGHT, PATTERN = "light_frames = [[109, 138]]", 'pattern = "ESIS{channel}_{frame:05d}.fit.gz"'
+FLIGHTS = [
+    *(
+        _flight(f"misspelt {key}", f"{key} = ", f"{wrong} = ", f"{wrong}: got a key that no flight has", expected)
+        for key, wrong, expected in [
+            ("bad_columns", "bad_colums", "expected bad_columns"),
+            ("charge_collection", "charge_colection", "expected charge_collection"),
+            ("charge_spread", "charge_spred", "expected charge_spread"),
+        ]
+    ),
+    _flight("misspelt table", "[archive]", "[archives]", "archives: got a key", "expected archive"),
+    _flight(
+        "misspelt tables", "[[channels.lines]]", "[[channels.line]]", "channels[0].line: got a key", "expected lines"
+    ),
+    _flight("foreign key", "serial = 6", "serial = 6\ncolor = 1", "channels[0].color: got a key", "expected one of"),
+    _flight(
+        "dark and light", LIGHT, "light_frames = [[90, 138]]", "dark_frames: got", "expected no frame of light_frames"
+    ),
+    _flight("pose in the dark", "\nframe = 124", "\nframe = 99", "pose.frame: got 99", "expected none of dark_frames"),
+    _flight("wide field stop", '"690 arcsec"', '"900 arcsec"', "width: got 900", "expected it to fit into the grid"),
+    *(
+        _flight(
+            f"angle of {angle}", "angle = 22.5", f"angle = {angle}", "x points to 21.6", f"dispersion_angle of {angle}"
+        )
+        for angle in ("-22.5", "67.5", "202.5")
+    ),
+    *(
+        _flight(
+            f"folder in {pattern}", PATTERN, f"pattern = '{pattern}'", "files.pattern: got", "expected the name of a"
+        )
+        for pattern in (
+            "../{channel}_{frame}",
+            "/tmp/{channel}_{frame}",
+            "{channel}/{frame}",
+            "..\\{channel}_{frame}",
+            "C:{channel}_{frame}",
+        )
+    ),
+    *(
+        _flight(
+            f"pattern {pattern}",
+            PATTERN,
+            f"pattern = '{pattern}'",
+            "files.pattern: got",
+            "expected a template",
+            bomb=True,
+        )
+        for pattern in (
+            "{channel:>3000000000}{frame}",
+            "{channel}{frame:03000000000d}",
+            "{channel:{frame}}",
+            "{channel.__class__}{frame}",
+            "{channel!r:>99}{frame}",
+        )
+    ),
+    _flight(
+        "many sides", "sides = 8", "sides = 1000000000", "sides: got", "expected at least 3 and at most 100", bomb=True
+    ),
+    *(
+        _flight(f"many frames, {old}", old, new, "got [[", "expected ranges up to 1000000", bomb=True)
+        for old, new in [
+            (LIGHT, "light_frames = [[200, 1000000000000]]"),
+            ("frames = [[96, 166]]", "frames = [[96, 1000000000000]]"),
+            ("dark_frames = [[98, 103]", "dark_frames = [[98, 1000000000000]"),
+        ]
+    ),
+    _flight(
+        "large grid", "shape = [1270, 1270]", "shape = [1000000, 1270]", "grid.shape: got", "expected numbers up to"
+    ),
+    _flight("large camera", "[1040, 2152]", "[1000000, 2152]", "detector.raw_shape: got", "expected numbers up to"),
+    _flight("long number", "saturation = 65535", f"saturation = 1{400 * '0'}", "saturation: got", "expected float"),
+    _flight(
+        "longer number", "saturation = 65535", f"saturation = 1{9999 * '0'}", "not a flight file", "Exceeds the limit"
+    ),
+    _flight("long list", "crpix = [613.5, 668.5]", f"crpix = [1{400 * '0'}, 1]", "crpix: got", "expected 2 float"),
+    _flight("nested brackets", "[files]", f"x = {20000 * '['}", "is not a flight file in TOML", "recursion", bomb=True),
+    _flight("time that is none", "launch = 2019-09-30T18:04:00Z", "launch = {}", "launch: got {}", "expected a date"),
+]
+
+DRAWN = "[[polygon]]\ncoordinates = 'detector'\nvertices = [[1, 1], [5, 1], [5, 5]]\n"
+
+
+def _polygon(name, text, *words, **options):
+    make = partial(_text, "polygons.toml", text)
+    return BadInput(f"polygons: {name}", make, read_polygons, ValueError, ("polygons.toml", *words), **options)
+
+
+POLYGONS = [
+    *(
+        _polygon(f"{key} {value}", f"{DRAWN}{key} = {value}", "polygon 1", "got", "expected whole numbers")
+        for key in ("channels", "frames")
+        for value in ("[1.7]", "[true]", "[1, 2.5]", "1.7")
+    ),
+    _polygon("misspelt key", f"{DRAWN}chanels = [1]", "polygon 1", "chanels", "expected coordinates"),
+    _polygon("no tables", "polygon = 3", "no file of polygons", "expected TOML with a table [[polygon]]"),
+    _polygon("tables of nothing", "polygon = [3]", "no file of polygons", "expected TOML with a table [[polygon]]"),
+    _polygon("nested brackets", f"x = {20000 * '['}", "no file of polygons", "expected TOML", bomb=True),
+    _polygon(
+        "many vertices",
+        DRAWN.replace("[[1, 1]", str([[i, i * i] for i in range(8998)])[:-1]),
+        "polygon of 9000 vertices",
+        "expected at most 5000",
+        "leave some out",
+        bomb=True,
+    ),
+]
+
+BAD = [*RAW, *FLIGHTS, *POLYGONS]
