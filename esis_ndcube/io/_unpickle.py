@@ -6,6 +6,7 @@ no class or function of a pickle, nor of any foreign package, is ever imported o
 """
 
 import math
+import mmap
 import pickle
 import pickletools
 import re
@@ -13,6 +14,7 @@ import re
 import numpy as np
 
 from esis_ndcube.io.fits import CubeFileError
+from esis_ndcube.utils.whole import pass_scarcity
 
 _COALIGNMENT = "kgpy.img.coalignment.image_coalignment"
 _NUMPY = ("numpy.core", "numpy._core")  # before and from numpy 2
@@ -42,6 +44,10 @@ _OPCODES = {
     *("EMPTY_LIST", "APPEND", "APPENDS", "EMPTY_DICT", "SETITEM", "SETITEMS"),
     *("STACK_GLOBAL", "NEWOBJ", "REDUCE", "BUILD"),
 }
+
+
+# Parts of an object; those of a whole flight are some ten thousand.
+_MOST = 10**6
 
 
 class Record:
@@ -111,21 +117,82 @@ def load(path, kind):
     """
     with path.open("rb") as stream:
         try:
-            for opcode, _, place in pickletools.genops(stream):
-                if opcode.name not in _OPCODES:
-                    msg = f"it has the opcode {opcode.name} at {place}, which no such file needs: it was not loaded"
-                    raise pickle.UnpicklingError(msg)
-            stream.seek(0)
-            record = _Unpickler(stream).load()
+            # Unlike a stream it sets no room aside for more bytes than there are.
+            with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                _check_opcodes(content)
+                content.seek(0)
+                record = _Unpickler(content).load()
         except Exception as error:  # damage meets pickle in many ways
+            pass_scarcity(error, path)
             refused = isinstance(error, pickle.UnpicklingError)
-            msg = f"{path} is refused: {error}" if refused else f"{path} is damaged or no pickle: {error!r}"
+            msg = (
+                f"{path} is refused: {error}" if refused else f"{path} is damaged or no pickle: {error!r}; get it again"
+            )
             raise CubeFileError(msg) from error
     found = record.name if isinstance(record, Record) else type(record).__name__
     if found != kind:
         msg = f"{path} holds an object {found}, expected {kind}"
         raise CubeFileError(msg)
     return state_of(record, kind)
+
+
+def _check_opcodes(stream):
+    """
+    Refuse a pickle that does more than such files need, or makes more of its bytes than anyone means.
+
+    The stack of the unpickler is followed, with lists of parts in place of values. Parts may be used again: a few bytes
+    can nest a tuple of twice the same in a tuple of twice the same, which is hashed and described as if it were whole.
+    """
+    stack, marks, memo, nodes = [], [], [], []
+    for opcode, argument, place in pickletools.genops(stream):
+        if opcode.name not in _OPCODES:
+            msg = f"it has the opcode {opcode.name} at {place}, which no such file needs: it was not loaded"
+            raise pickle.UnpicklingError(msg)
+        if opcode.name == "MEMOIZE":
+            memo.append(stack[-1])
+        elif opcode.name in ("BINGET", "LONG_BINGET"):
+            stack.append(memo[argument])
+        elif opcode.name == "MARK":
+            marks.append(len(stack))
+        elif opcode.stack_after:
+            before = opcode.stack_before
+            if pickletools.markobject in before:
+                start = marks.pop() - before.index(pickletools.markobject)
+            else:
+                start = len(stack) - len(before)
+            parts = stack[start:]
+            del stack[start:]
+            if opcode.name in ("APPEND", "APPENDS", "SETITEM", "SETITEMS", "BUILD"):
+                node, *parts = parts
+            else:
+                node = []
+                nodes.append(node)
+            node += parts
+            stack.append(node)
+    if _whole_size(nodes) > _MOST:
+        msg = (
+            f"its parts that are used again make more than {_MOST} of them, expected a few thousand: it was not loaded"
+        )
+        raise pickle.UnpicklingError(msg)
+
+
+def _whole_size(nodes):
+    """Number of parts if every use of one is counted."""
+    sizes = {}
+    for root in nodes:
+        left = [root]
+        while left:
+            node = left.pop()
+            if id(node) in sizes and sizes[id(node)]:
+                continue
+            if id(node) not in sizes:
+                # Zero while it is looked at: what holds itself is counted once.
+                sizes[id(node)] = 0
+                left.append(node)
+                left += [part for part in node if id(part) not in sizes]
+            else:
+                sizes[id(node)] = 1 + sum(sizes[id(part)] for part in node)
+    return max(sizes.values(), default=0)
 
 
 def state_of(record, kind):
@@ -194,4 +261,6 @@ def _to_count(value):
 
 
 def _describe(value):
+    if isinstance(value, bytes | bytearray):
+        return f"{len(value)} bytes"
     return f"{value.name}" if isinstance(value, Record) else f"{value!r:.60}"

@@ -13,13 +13,15 @@ from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
+from helpers import make_cube
 from rawframes import COLUMNS, ROWS, raw_image, tiny_flight, write_frame
 
 from astropy.io import fits
 
-from esis_ndcube import ESIS_1, Flight
+from esis_ndcube import ESIS_1, ESISLevel3Cube, Flight
 from esis_ndcube.corrections.masks import read_polygons
 from esis_ndcube.flight import FlightError
+from esis_ndcube.io.fits import CubeFileError
 from esis_ndcube.level1.frames import FrameError, find_frames, read_frame
 
 # Numbers of the limits that every reader keeps.
@@ -52,10 +54,12 @@ SUFFIXES = ".fits", ".fit.gz", ".fits.fz"
 def _good(kind):
     """The bytes of a good file."""
     with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"good{kind}"
         if kind in SUFFIXES:
-            path = Path(folder) / f"good{kind}"
             image = raw_image(np.add.outer(np.arange(ROWS), np.arange(COLUMNS)), FLIGHT.channel(1))
             write_frame(path, FLIGHT, 1, 20, image)
+        else:
+            make_cube((2, 2, 6, 7), alignments=True).write(path)
         return path.read_bytes()
 
 
@@ -329,7 +333,7 @@ POLYGONS = [
         for key in ("channels", "frames")
         for value in ("[1.7]", "[true]", "[1, 2.5]", "1.7")
     ),
-    _polygon("misspelt key", f"{DRAWN}chanels = [1]", "polygon 1", "chanels", "expected coordinates"),
+    _polygon("misspelt key", f"{DRAWN}channls = [1]", "polygon 1", "channls", "expected coordinates"),
     _polygon("no tables", "polygon = 3", "no file of polygons", "expected TOML with a table [[polygon]]"),
     _polygon("tables of nothing", "polygon = [3]", "no file of polygons", "expected TOML with a table [[polygon]]"),
     _polygon("nested brackets", f"x = {20000 * '['}", "no file of polygons", "expected TOML", bomb=True),
@@ -343,4 +347,85 @@ POLYGONS = [
     ),
 ]
 
-BAD = [*RAW, *FLIGHTS, *POLYGONS]
+# ------------------------------------------------------------------------------------------- files of programs
+
+
+def _write(name, content, folder):
+    path = folder / name
+    path.write_bytes(content)
+    return path
+
+
+def _pickle_text(text):
+    return b"\x8c" + bytes([len(text)]) + text.encode()
+
+
+# A tuple of twice the same, 25 deep; lists of it, filled when the outer ones are there.
+TUPLES = b")\x94" + b"".join(b"h" + bytes([i, ord("h"), i]) + b"\x86\x94" for i in range(25))
+LISTS = b"]\x94" + b"".join(b"]\x94(h" + bytes([i, ord("h"), i]) + b"e" for i in range(25))
+CLASS = _pickle_text("esis.data.level_3") + _pickle_text("Level_3") + b"\x93"
+PICKLES = [
+    BadInput(
+        f"pickle: {name}",
+        partial(_write, "nested.pickle", b"\x80\x04" + content + b"."),
+        ESISLevel3Cube.read,
+        CubeFileError,
+        ("its parts that are used again", "expected a few thousand", "it was not loaded"),
+        bomb=True,
+    )
+    for name, content in {
+        "nested tuples as a value": CLASS + b")\x81}" + _pickle_text("observation") + TUPLES + b"sb",
+        "nested tuples as a key": CLASS + b")\x81}" + TUPLES + _pickle_text("x") + b"sb",
+        "nested tuples as a key that is left over": b"}" + TUPLES + _pickle_text("x") + b"s" + CLASS + b")\x81",
+        "nested lists": LISTS,
+    }.items()
+]
+
+ASDF = b"#ASDF 1.0.0\n#ASDF_STANDARD 1.6.0\n%YAML 1.1\n%TAG ! tag:stsci.edu:asdf/\n--- !core/asdf-1.1.0\n"
+
+
+def _aliases(depth, width):
+    """Lists of aliases of the list before."""
+    lists = [
+        b"a0: &a0 [1]",
+        *(b"a%d: &a%d [%s]" % (n, n, b",".join([b"*a%d" % (n - 1)] * width)) for n in range(1, depth)),
+    ]
+    return b"\n".join(lists)
+
+
+def _asdf(name, content, *words, **options):
+    make = partial(_write, "bad.asdf", ASDF + content + b"\n...\n")
+    words = "is damaged or not ASDF", *words, "get it again"
+    return BadInput(f"ASDF: {name}", make, ESISLevel3Cube.read, CubeFileError, words, **options)
+
+
+def _damaged_asdf(old, new, folder):
+    """A good file with a damaged word, of which asdf only warns."""
+    content = _good(".asdf")
+    assert old in content, old
+    return _write("bad.asdf", content.replace(old, new, 1), folder)
+
+
+ASDFS = [
+    _asdf("aliases nested ten deep", _aliases(10, 9), "aliases stand for", "expected at most 100000", bomb=True),
+    _asdf("aliases nested forty deep", _aliases(40, 2), "aliases stand for", "expected at most 100000", bomb=True),
+    _asdf("nested brackets", b"a: " + 20000 * b"[", "exceeded maximum nesting depth", bomb=True),
+    *(
+        BadInput(
+            f"ASDF: damaged {old.decode()}",
+            partial(_damaged_asdf, old, new),
+            ESISLevel3Cube.read,
+            CubeFileError,
+            ("is damaged or not ASDF", words, "get it again"),
+        )
+        for old, new, words in [
+            (b"tags/flight-1.0.0", b"tags/fright-1.0.0", ""),
+            (b"tags/processing_step-1.0.0", b"tags/processing_step-1.0.8", "is not recognized"),
+            (b"tags/wcs-1.0.0", b"tags/wcs-9.0.0", ""),
+            (b"reference_channel", b"reference_chanel?", "failed to convert"),
+            (b"CTYPE1  = ", b"CTYPE1  ? ", ""),
+        ]
+    ),
+]
+
+BAD = [*RAW, *FLIGHTS, *POLYGONS, *PICKLES, *ASDFS]

@@ -118,7 +118,8 @@ def read_asdf(path, cls, *, outline=False):
                     cube = file.tree.get("cube")
         except Exception as error:  # damage can meet asdf, and the YAML parser under it, anywhere
             pass_scarcity(error, path)
-            msg = f"{path} is damaged or not ASDF: {error}; get it again"
+            # Schemas repeat all of what they refuse.
+            msg = f"{path} is damaged or not ASDF: {error!s:.500}; get it again"
             raise CubeFileError(msg) from error
     if not is_cube(cube):
         msg = f"{path} is not a cube of esis_ndcube: it holds no cube under the key 'cube'"
