@@ -153,7 +153,7 @@ def read_fits(path, cls, *, lazy=False, verify=None, outline=False):
             raise
         except damage as error:
             pass_scarcity(error, path)
-            msg = f"{path} can not be read as FITS: {error}"
+            msg = f"{path} can not be read as FITS: {error}; get it again"
             if kind := _other_format(path):
                 msg = f"{path} is no FITS file, it looks like another format: read it with format={kind!r}"
             raise CubeFileError(msg) from error

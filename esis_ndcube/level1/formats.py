@@ -18,6 +18,7 @@ from esis_ndcube.level1.frames import (
     check_exposure,
     list_files,
     read_cards,
+    read_time,
     stamp_to_middle,
     warn_unusual,
     whole_number,
@@ -214,9 +215,9 @@ def _read_image(path, flight, unit):
     try:
         exposure_time = check_exposure(float(header["IMG_EXP"]))
         if "DATE-AVG" in header:
-            middle = Time(header["DATE-AVG"], scale="utc")
+            middle = read_time(header["DATE-AVG"], "DATE-AVG")
         else:
-            middle = stamp_to_middle(Time(header["DATE_OBS"], scale="utc"), exposure_time, flight)
+            middle = stamp_to_middle(read_time(header["DATE_OBS"], "DATE_OBS"), exposure_time, flight)
         channel = flight.channel(whole_number(header, "CAM_ID")).number
         frame_number = whole_number(header, "FRAME") if "FRAME" in header else None
         unit = _check_unit(u.Unit(unit))

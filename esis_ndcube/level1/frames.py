@@ -447,7 +447,7 @@ def _values(header, keys):
     try:
         number = whole_number(header, keys.frame)
         exposure_time = check_exposure(_exposure_time(header, keys))
-        stamp = read_time(stamp.rstrip("Z"), keys.time)
+        stamp = read_time(stamp.rstrip("Z"), keys.time, format="isot").isot
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         problem = error
     return number, stamp, exposure_time, problem
@@ -502,10 +502,10 @@ def whole_number(header, key):
     return int(value)
 
 
-def read_time(text, key):
-    """A time UTC as ISO 8601 has it; a `ValueError` if the text is none."""
+def read_time(text, key, **form):
+    """A time UTC; a `ValueError` if the text is none."""
     try:
-        return Time(text, format="isot", scale="utc").isot
+        return Time(text, scale="utc", **form)
     except ValueError as error:
         msg = f"{key} is {text!r}, expected a time such as 2019-09-30T18:08:41.642"
         raise ValueError(msg) from error

@@ -1,5 +1,7 @@
 """Alignments as a table, and back."""
 
+import math
+
 import numpy as np
 
 import astropy.units as u
@@ -28,6 +30,8 @@ _SCALARS = {
 _MISFIT = {"degree": "i4", "statistic": "f8", "probability": "f8", "size": "f8"}
 _NO_MISFIT = Misfit(-1, np.nan, np.nan, np.nan)
 _TIME = "jd1", "jd2", "scale", "format"
+# Images of more than any flight.
+_MOST = 10**6
 
 
 def alignments_to_table(alignments):
@@ -131,7 +135,7 @@ def alignments_from_table(table):
     Raises
     ------
     ValueError
-        If the table lacks what an alignment needs.
+        If the table lacks what an alignment needs, or is for more than a million images.
 
     Examples
     --------
@@ -143,6 +147,9 @@ def alignments_from_table(table):
     """
     try:
         shape = tuple(int(n) for n in str(table.meta["SHAPE"]).split())
+        if math.prod(shape) > _MOST:
+            msg = f"got alignments of shape {shape}, expected {_MOST} at most"
+            raise ValueError(msg)
         result = np.empty(shape, dtype=object)
         if not len(table):
             return result

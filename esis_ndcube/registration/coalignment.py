@@ -12,6 +12,7 @@ from esis_ndcube.registration._status import alignment_text
 from esis_ndcube.registration.alignment import grid_header
 from esis_ndcube.registration.alignment_table import alignments_from_table, alignments_to_table, swap_columns
 from esis_ndcube.utils.output import temporary_output
+from esis_ndcube.utils.whole import pass_scarcity
 
 __all__ = ["Coalignment"]
 
@@ -272,7 +273,8 @@ class Coalignment:
         except FileNotFoundError:
             raise
         except Exception as error:  # damage can meet the reader of tables anywhere
-            msg = f"{path} is not a file of Coalignment.write, or damaged: {error}"
+            pass_scarcity(error, path)
+            msg = f"{path} is not a file of Coalignment.write, or damaged: {error}; write it again"
             raise ValueError(msg) from error
         grid = next(alignment.grid for alignment in (*linear.flat, *final.flat) if alignment is not None)
         return cls(linear, final, grid, reference_times=times, **common)

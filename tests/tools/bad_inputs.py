@@ -14,11 +14,12 @@ from pathlib import Path
 
 import numpy as np
 from helpers import make_cube
-from rawframes import COLUMNS, ROWS, raw_image, tiny_flight, write_frame
+from rawframes import COLUMNS, ROWS, raw_image, tiny_flight, write_flight, write_frame
 
 from astropy.io import fits
 
-from esis_ndcube import ESIS_1, ESISLevel3Cube, Flight
+from esis_ndcube import ESIS_1, Coalignment, ESISLevel1Cube, ESISLevel3Cube, Flight
+from esis_ndcube.cli import _read_maps
 from esis_ndcube.corrections.masks import read_polygons
 from esis_ndcube.flight import FlightError
 from esis_ndcube.io.fits import CubeFileError
@@ -58,6 +59,14 @@ def _good(kind):
         if kind in SUFFIXES:
             image = raw_image(np.add.outer(np.arange(ROWS), np.arange(COLUMNS)), FLIGHT.channel(1))
             write_frame(path, FLIGHT, 1, 20, image)
+        elif kind == "level1.fits":
+            write_flight(Path(folder) / "raw", FLIGHT, light=[20], dark=[5], channels=[1])
+            (path,) = ESISLevel1Cube.from_raw(Path(folder) / "raw", FLIGHT, despike=False, channels=[1]).write_images(
+                folder
+            )
+        elif kind == "reference.fits":
+            image = make_cube((1, 1, 6, 7))[0, 0]
+            fits.PrimaryHDU(image.data, image.wcs.to_header()).writeto(path, checksum=True)
         else:
             make_cube((2, 2, 6, 7), alignments=True).write(path)
         return path.read_bytes()
@@ -221,6 +230,99 @@ RAW = [
             bomb=True,
         )
         for count in (10**6, 10**12)
+    ),
+]
+
+# -------------------------------------------------------------------------------------------- images of other files
+
+
+def read_image(path):
+    """As a Level-1 image."""
+    return ESISLevel1Cube.from_images([path], FLIGHT)
+
+
+def read_reference(path):
+    """As the command reads --reference."""
+    return _read_maps([path])
+
+
+def _unsummed(change):
+    """A change of cards that does not tell itself by the checksum."""
+    return lambda content: change(_card("CHECKSUM", "''")(_card("DATASUM", "''")(content)))
+
+
+def _changed(kind, reader, error, mend, changes):
+    """Bad inputs by name, each with its change of the bytes of a good file, and words."""
+    title = {"level1": "Level-1 image", "reference": "reference", "level3": "Level-3 file"}[kind.split(".")[0]]
+    return [
+        BadInput(f"{title}: {name}", partial(_bytes, kind, change), reader, error, (*words, mend), bomb=name in BOMBS)
+        for name, (change, *words) in changes.items()
+    ]
+
+
+def _cards(**cards):
+    def change(content):
+        for key, text in cards.items():
+            content = _card(key, text)(content)
+        return content
+
+    return _unsummed(change)
+
+
+BOMBS = "negative length", "a thousand billion rows", "endless header"
+BLANKS = gzip.compress(b"SIMPLE  =                    T".ljust(80)) + 3 * gzip.compress(100 * 2**20 * b" ")
+UNUSABLE = "a header value that can not be used"
+IMAGES = [
+    *_changed(
+        "level1.fits",
+        read_image,
+        FrameError,
+        "get it again",
+        {
+            "flipped bit": (_flip, "is damaged or not FITS", "the checksum of HDU 2 does not agree"),
+            "half of a file": (lambda content: content[: len(content) // 2], "is damaged or not FITS", "is cut short"),
+            "fraction of a channel": (_cards(CAM_ID="1.5"), UNUSABLE, "CAM_ID is 1.5, expected a whole number"),
+            "channel that is true": (_cards(CAM_ID="T"), UNUSABLE, "CAM_ID is True, expected a whole number"),
+            "unknown channel": (_cards(CAM_ID="9"), UNUSABLE, "unknown channel 9"),
+            "fraction of a frame": (_cards(FRAME="20.5"), UNUSABLE, "FRAME is 20.5, expected a whole number"),
+            "endless exposure": (_cards(IMG_EXP="1E300"), UNUSABLE, "exposure 1e+300 s, expected more than 0"),
+            "no exposure": (_cards(IMG_EXP="0"), UNUSABLE, "exposure 0 s, expected more than 0"),
+            "text for a time": (_cards(**{"DATE-AVG": "'tomorrow'"}), UNUSABLE, "'tomorrow', expected a time"),
+            "unknown unit": (_cards(BUNIT="'furlong'"), UNUSABLE, "'furlong' did not parse as unit"),
+            "card that is none": (_cards(IMG_EXP="'\xff"), "is damaged or not FITS", "Unparsable card (IMG_EXP)"),
+            "negative length": (
+                _cards(NAXIS1="720", NAXIS2="-1", BITPIX="32"),
+                "is damaged or not FITS",
+                "HDU 0 has NAXIS2 = -1, expected no length below 0",
+            ),
+            "endless header": (lambda _: BLANKS, "is damaged or not FITS", "it unpacks to more than"),
+        },
+    ),
+    *_changed(
+        "reference.fits",
+        read_reference,
+        ValueError,
+        "get it again",
+        {
+            "flipped bit": (partial(_flip, place=-2800), "that sunpy can read", "the checksum of HDU 0 does not agree"),
+            "half of a file": (lambda content: content[: len(content) // 2], "that sunpy can read", "reference"),
+            "negative length": (_cards(NAXIS1="360", NAXIS2="-1", BITPIX="-64"), "that sunpy can read", "reference"),
+            "a thousand billion rows": (_cards(NAXIS2=str(10**12)), "that sunpy can read", "is cut short"),
+            "endless header": (lambda _: BLANKS, "that sunpy can read", "it unpacks to more than"),
+        },
+    ),
+    *_changed(
+        "level3.fits",
+        ESISLevel3Cube.read,
+        CubeFileError,
+        "get it again",
+        {
+            "flipped bit": (partial(_flip, place=5 * 2880 + 100), "is damaged", "checksum of DATA does not agree"),
+            "half of a file": (lambda content: content[: len(content) // 2], "can not be read as FITS", ""),
+            "negative length": (_card("NAXIS2", "-1"), "has NAXIS2 = -1", "expected no length below 0"),
+            "a thousand billion rows": (_card("NAXIS4", str(10**12)), "can not be read as FITS", ""),
+            "endless header": (lambda _: BLANKS, "its header does not end", "within 1048576 bytes"),
+        },
     ),
 ]
 
@@ -428,4 +530,25 @@ ASDFS = [
     ),
 ]
 
-BAD = [*RAW, *FLIGHTS, *POLYGONS, *PICKLES, *ASDFS]
+COALIGNMENTS = [
+    BadInput(
+        f"coalignment: {name}",
+        partial(_write, "coalignment.ecsv", content),
+        Coalignment.read,
+        ValueError,
+        ("coalignment.ecsv is not a file of Coalignment.write, or damaged", "write it again"),
+        bomb=True,
+    )
+    for name, content in {
+        "nothing": b"",
+        "text": b"Dear colleagues,",
+        "aliases": b"# %ECSV 1.0\n# ---\n"
+        + b"".join(b"# " + line + b"\n" for line in _aliases(10, 9).split(b"\n"))
+        + b"a\n1\n",
+        "nested brackets": b"# %ECSV 1.0\n# ---\n# meta: " + 20000 * b"[" + b"\na\n1\n",
+        "endless shape": b"# %ECSV 1.0\n# ---\n# datatype:\n# - {name: a, datatype: int64}\n"
+        b"# meta: {SHAPE: '1000000000000 2'}\n# schema: astropy-2.0\na\n",
+    }.items()
+]
+
+BAD = [*RAW, *IMAGES, *FLIGHTS, *POLYGONS, *PICKLES, *ASDFS, *COALIGNMENTS]
