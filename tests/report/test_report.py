@@ -1,6 +1,8 @@
 """The report: what stands on the page, and how it works in a browser."""
 
+import base64
 import builtins
+import hashlib
 import json
 import re
 from dataclasses import replace
@@ -82,13 +84,117 @@ def test_page_needs_nothing_else(path):
     assert all(link.startswith(("data:", "#")) for link in page.links)
     assert {link[1:] for link in page.links if link.startswith("#")} <= set(page.ids)
     assert len(page.ids) == len(set(page.ids))
-    assert "http" not in re.sub(r"base64,[\w+/=]+", "", text).lower()
+    assert "http" not in re.sub(r"base64,[\w+/=]+|http-equiv", "", text).lower()
     for image in page.images:
         assert image["alt"].strip()
         assert int(image["width"]) > 0
         assert picture(image["src"]).size
     assert "l3 <1>.fits" in page.text
     assert not [name for name in path.parent.iterdir() if name != path]
+
+
+HOSTILE = [
+    "<script>document.title = 'taken'</script>",
+    "</script><script>document.title = 'taken'</script>",
+    "</style><script>document.title = 'taken'</script>",
+    """\"><img src=x onerror="document.title = 'taken'">""",
+    "' onmouseover='document.title = 1' x='",
+    "<a href=\"javascript:document.title = 'taken'\">javascript:document.title = 'taken'</a>",
+    "{{ 7 * 7 }}{% raw %}",
+    "<!--",
+    "\u2028\u2029\x00&lt;script&gt;",
+]
+
+
+@pytest.fixture(scope="module")
+def hostile(cube, tmp_path_factory):
+    """The page of a cube whose every name is code, as headers and flight files of strangers may have it."""
+    toml = cube.flight.toml
+    for key in ("title", "instrument"):
+        toml = re.sub(
+            rf"^{key} = .*$", lambda _, key=key: f"{key} = {json.dumps(' '.join(HOSTILE[:8]))}", toml, flags=re.M
+        )
+    code = dict(zip(HOSTILE, HOSTILE, strict=True))
+    meta = dict(cube.meta) | {"flight": Flight.from_toml(toml), "reference": " ".join(HOSTILE)}
+    meta["history"] = (ProcessingStep(HOSTILE[0], code, HOSTILE[1]), ProcessingStep(HOSTILE[3], {"list": HOSTILE}))
+    taken = ESISLevel3Cube(
+        cube.data,
+        wcs=cube.wcs,
+        uncertainty=cube.uncertainty,
+        mask=cube.mask,
+        meta=meta,
+        unit=cube.unit,
+        flags=cube.flags,
+    )
+    folder = tmp_path_factory.mktemp("hostile")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("esis_ndcube.report._pictures._DPI", 40)
+        # A title of a figure is no code.
+        patch.setattr("esis_ndcube.report.page._pictures", lambda *_: [])
+        return write_report(taken, folder / "report.html", source=" ".join(HOSTILE))
+
+
+class Code(Page):
+    """What of a page may run, and its policy."""
+
+    def __init__(self, text):
+        self.code, self.policy, self.attributes, self._runs = [], None, [], False
+        super().__init__(text)
+
+    def handle_starttag(self, tag, attrs):
+        super().handle_starttag(tag, attrs)
+        self.attributes += [name for name, _ in attrs]
+        attrs = dict(attrs)
+        self._runs = tag in ("script", "style") and attrs.get("type") != "application/json"
+        if self._runs:
+            self.code.append([f"{tag}-src", ""])
+        if attrs.get("http-equiv") == "Content-Security-Policy":
+            assert not self.code
+            self.policy = dict(part.strip().split(" ", 1) for part in attrs["content"].split(";"))
+
+    def handle_data(self, data):
+        super().handle_data(data)
+        if self._runs and self._open[-1] in ("script", "style"):
+            self.code[-1][1] += data
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["path", "hostile"])
+def test_only_the_code_of_the_page_may_run(name, request):
+    page = Code(request.getfixturevalue(name).read_text(encoding="utf-8"))
+    allowed = {key: page.policy.pop(key).split() for key in ("script-src", "style-src")}
+    assert page.policy == {"default-src": "'none'", "img-src": "data:", "base-uri": "'none'", "form-action": "'none'"}
+    # The data of the slider stand between the two scripts, and do not run.
+    found = {"script-src": [], "style-src": []}
+    for kind, text in page.code:
+        found[kind].append(f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'")
+    assert found == allowed
+    assert len(page.code) == 3
+    # Neither may hide in an attribute.
+    assert not [attribute for attribute in page.attributes if attribute == "style" or attribute.startswith("on")]
+    assert all(link.startswith(("data:image/", "data:,", "#")) for link in page.links)
+    if name == "hostile":
+        assert all(" ".join(text.split()) in page.text for text in HOSTILE[:8])
+
+
+@pytest.mark.slow
+def test_hostile_names_in_a_browser(browser, hostile):
+    browser.get(hostile.as_uri())
+    run = browser.execute_script
+    browser.find_element("id", "next").click()
+    browser.find_element("id", "theme").click()
+    run("localStorage.clear()")
+    assert "taken" not in browser.title.replace("document.title = 'taken'", "")
+    assert run("return document.scripts.length") == 3
+    assert run("return document.querySelectorAll('[onerror], [onmouseover], [href^=javascript]').length") == 0
+    assert browser.get_log("browser") == []
+    # The policy holds: what a page lets slip through does not run.
+    run("const s = document.createElement('script'); s.textContent = 'document.title = 1'; document.body.append(s)")
+    run("document.body.insertAdjacentHTML('beforeend', '<img src=x onerror=\"document.title = 1\">')")
+    assert browser.title != "1"
+    refused = [entry["message"] for entry in browser.get_log("browser")]
+    assert any("script-src" in message for message in refused)
+    assert any("img-src" in message for message in refused)
 
 
 @pytest.mark.slow
