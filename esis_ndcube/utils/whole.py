@@ -267,7 +267,10 @@ def walk_hdus(hdulist):
             hdu = hdulist[index]
         except IndexError:
             return
-        lengths = {key: hdu.header[key] for key in hdu.header if key.startswith(("NAXIS", "PCOUNT", "GCOUNT"))}
+        header = hdu.header
+        # More axes than these are none.
+        axes = (f"NAXIS{n + 1}" for n in range(min(header.get("NAXIS", 0), 99)))
+        lengths = {key: header.get(key, 0) for key in ("PCOUNT", "GCOUNT", *axes)}
         if wrong := [f"{key} = {length}" for key, length in lengths.items() if length < 0]:
             msg = f"HDU {index} has {', '.join(wrong)}, expected no length below 0"
             raise ValueError(msg)

@@ -439,6 +439,15 @@ POLYGONS = [
     _polygon("no tables", "polygon = 3", "no file of polygons", "expected TOML with a table [[polygon]]"),
     _polygon("tables of nothing", "polygon = [3]", "no file of polygons", "expected TOML with a table [[polygon]]"),
     _polygon("nested brackets", f"x = {20000 * '['}", "no file of polygons", "expected TOML", bomb=True),
+    # A parabola whose last vertex is a step too far to the left.
+    _polygon(
+        "sides that meet among many",
+        DRAWN.replace("[[1, 1]", str([*([i, i * i] for i in range(1998)), [1000, 1997**2]])[:-1]),
+        "polygon 1",
+        "sides 0 and 2000 meet",
+        "expected one that does not cross itself: give the vertices in order",
+        bomb=True,
+    ),
     _polygon(
         "many vertices",
         DRAWN.replace("[[1, 1]", str([[i, i * i] for i in range(8998)])[:-1]),
