@@ -514,7 +514,7 @@ def read_time(text, key, **form):
 def check_exposure(seconds):
     """An exposure in s; a `ValueError` if no rocket can have made it."""
     if not 0 < seconds <= _LONGEST:
-        msg = f"exposure {seconds:g} s, expected more than 0 and up to {_LONGEST}"
+        msg = f"exposure {float(f'{seconds:.6g}')} s, expected more than 0 and up to {_LONGEST}"
         raise ValueError(msg)
     return seconds
 

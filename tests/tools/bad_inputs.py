@@ -286,7 +286,7 @@ IMAGES = [
             "unknown channel": (_cards(CAM_ID="9"), UNUSABLE, "unknown channel 9"),
             "fraction of a frame": (_cards(FRAME="20.5"), UNUSABLE, "FRAME is 20.5, expected a whole number"),
             "endless exposure": (_cards(IMG_EXP="1E300"), UNUSABLE, "exposure 1e+300 s, expected more than 0"),
-            "no exposure": (_cards(IMG_EXP="0"), UNUSABLE, "exposure 0 s, expected more than 0"),
+            "no exposure": (_cards(IMG_EXP="0"), UNUSABLE, "exposure 0.0 s, expected more than 0"),
             "text for a time": (_cards(**{"DATE-AVG": "'tomorrow'"}), UNUSABLE, "'tomorrow', expected a time"),
             "unknown unit": (_cards(BUNIT="'furlong'"), UNUSABLE, "'furlong' did not parse as unit"),
             "card that is none": (_cards(IMG_EXP="'\xff"), "is damaged or not FITS", "Unparsable card (IMG_EXP)"),
