@@ -25,6 +25,7 @@ from sunpy.net.dataretriever import QueryResponse
 from sunpy.net.dataretriever.sources.lyra import LYRAClient
 
 from esis_ndcube.net import ESISContextClient, ESISFlightClient, RetryPolicy
+from esis_ndcube.net.paths import target_path
 from esis_ndcube.net.validate import check_image
 
 pytestmark = [pytest.mark.usefixtures("closed_loops"), pytest.mark.filterwarnings("ignore:unverified")]
@@ -288,6 +289,14 @@ def test_one_exposure_near_a_time(servers):
     assert near["Frame"].tolist() == [21] * 4
     (none,) = Fido.search(flight, a.Level(0), a.Time(last + 1 * u.s, last + 2 * u.s, near=last))
     assert len(none) == 0
+
+
+@pytest.mark.parametrize("name", ["../outside.fits", "/outside.fits", "raw/outside.fits", "..", r"..\\outside.fits"])
+def test_names_that_lead_out_of_the_folder(name, tmp_path):
+    """As a table may have them that a flight file or a server wrote."""
+    for pattern in (tmp_path / "raw", tmp_path / "raw" / "{file}"):
+        with pytest.raises(ValueError, match=r"got the file .* expected a name without folders"):
+            target_path(pattern, name, None)
 
 
 def test_other_ways_to_write_attributes():

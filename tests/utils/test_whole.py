@@ -6,7 +6,7 @@ import resource
 
 import numpy as np
 import pytest
-from bad_inputs import FLIGHT, KEYS, _edited, _set, read_image, read_raw, read_reference
+from bad_inputs import FLIGHT, KEYS, _bytes, _cards, _edited, _set, read_image, read_raw, read_reference
 from helpers import make_cube
 
 from astropy.io import fits
@@ -119,6 +119,18 @@ def test_unusual_headers_are_warned_of(tmp_path, key, value, problem):
     path = _edited(".fits", _set(key, value), tmp_path)
     with pytest.warns(SunpyUserWarning, match=problem):
         assert len(find_frames([path], FLIGHT)) == 1
+
+
+@pytest.mark.parametrize(
+    ("cards", "problem"),
+    [
+        ({"IMG_EXP": "0.25"}, "1 files have exposures far from the cadence of 10 s: badlevel1.fits; are they of TINY"),
+        ({"DATE-AVG": "'2022-01-02T03:03:15'"}, "1 files have times more than a day from the launch"),
+    ],
+)
+def test_unusual_images_are_warned_of(tmp_path, cards, problem):
+    with pytest.warns(SunpyUserWarning, match=problem):
+        assert read_image(_bytes("level1.fits", _cards(**cards), tmp_path)).shape[:2] == (1, 1)
 
 
 def test_unused_frames_are_not_looked_at(tmp_path):
