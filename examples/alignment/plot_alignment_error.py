@@ -4,7 +4,7 @@ How certain is an alignment?
 ===============================
 
 Every alignment has error bars, at each pixel.
-In a simulated flight we can look whether they are right.
+A simulated flight shows whether the error bars are right.
 """
 
 import tempfile
@@ -19,7 +19,7 @@ from esis_ndcube.simulate import simulate_flight
 from esis_ndcube.simulate.demo import coordinate_error
 
 # %%
-# Smooth velocities on the Sun look like distortions, and are no part of the error bar: here they are left out.
+# Smooth velocities on the Sun look like distortions, and are no part of the error bar, so this simulation has none.
 
 simulated = simulate_flight(size=2, n_exposures=2, missing=False, blank=False, velocity=0)
 with tempfile.TemporaryDirectory() as folder:

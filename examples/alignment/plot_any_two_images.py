@@ -20,7 +20,7 @@ simulated = simulate_flight(size="small", n_exposures=1)
 esis = true_cube(simulated)[0, 1].to_map()
 
 # %%
-# The AIA image is turned by 1.5 degrees and put 6 and 4 arcsec aside.
+# The AIA image is rotated by 1.5 degrees and shifted by 6 and 4 arcsec.
 
 data, header = simulated.reference(0)
 spoiled = sunpy.map.Map(data, header).rotate(1.5 * u.deg, missing=np.nan)
@@ -34,7 +34,7 @@ alignment = coalign(spoiled, esis, surface=12)
 print(alignment)
 
 # %%
-# Was it found? The map from ESIS to AIA turns by the angle, and corrected coordinates are those of the first image.
+# The map from ESIS to AIA has this rotation, and the corrected coordinates are those of the first image.
 
 corrected = alignment.align_map(spoiled)
 truth = sunpy.map.Map(data, header)
@@ -49,7 +49,7 @@ for name, pixel in (("before", before), ("after", moved)):
 
 # %%
 # The surface has one maximum, and its place is the solution.
-# A second maximum of the same height, or a ridge, would say that the alignment is not to be trusted.
+# A second maximum of the same height, or a ridge, would mean that the alignment is not reliable.
 
 surface = alignment.surface
 dx, dy, height = surface.peak

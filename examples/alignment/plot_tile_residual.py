@@ -3,8 +3,8 @@
 Residual in tiles
 ==================
 
-How well do channels lie on each other, in every part of the field?
-Shifts between two channels, tile by tile, show what one number for the whole image does not.
+How well do channels agree in every part of the field?
+Shifts between two channels, tile by tile, show more than one number for the whole image.
 """
 
 import tempfile
@@ -33,8 +33,8 @@ cubes = {stage: form_level3(level1, references, stage=stage) for stage in ("line
 tiles = {stage: tile_residual(cube) for stage, cube in cubes.items()}
 
 # %%
-# The residual sees at once what the second step is good for.
-# The correlation hardly does.
+# The residual clearly shows the gain of the second step.
+# The correlation hardly shows it.
 
 rows = [
     (stage, np.sqrt(np.mean(tiles[stage]["dx"] ** 2 + tiles[stage]["dy"] ** 2)), correlation_table(cube)["full"].mean())
@@ -51,6 +51,6 @@ print(table)
 plot_tiles(tiles["linear"], figure=plt.figure(figsize=(9.2, 6.6), layout="constrained"))
 
 # %%
-# And after it. What is left is mostly the moving Sun.
+# The tiles after the quadratic step: the rest comes mostly from motions on the Sun.
 
 plot_tiles(tiles["final"], figure=plt.figure(figsize=(9.2, 6.6), layout="constrained"))

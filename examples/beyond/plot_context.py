@@ -29,7 +29,7 @@ print(aia)
 print("image minus exposure:", aia.time_difference)
 
 # %%
-# Both have the same pixels, so that nothing needs to be looked up: which channel looks most like AIA?
+# Both have the same pixels, so they can be compared directly: which channel looks most like AIA?
 
 clean = cube.clean_region()
 for index, channel in enumerate(cube.channel):
@@ -40,8 +40,8 @@ for index, channel in enumerate(cube.channel):
     print(f"channel {channel}: correlation {np.mean(both):.3f}")
 
 # %%
-# The two telescopes see different passbands, and what differs is not only noise.
-# Registration looks at both through a filter that brings out what they have in common.
+# The two telescopes see different passbands, and their images differ by more than noise.
+# Registration filters both images to bring out their common structures.
 
 image, other = cube[1, 1], aia[1]
 valid = ~image.mask & ~other.mask

@@ -3,7 +3,7 @@
 Another flight
 =================
 
-What the package knows of a flight stands in one file.
+One file holds all facts about a flight.
 This page writes the file of an invented flight with six channels, and processes it: how-to :ref:`new-flight` says what
 to think of at each step.
 """
@@ -130,7 +130,7 @@ print(flight)
 print(repr(flight))
 
 # %%
-# The simulator works from the same file, and so the whole way can be rehearsed before there is a flight.
+# The simulator uses the same file, so the whole processing can be rehearsed before the flight.
 
 simulated = simulate_flight(flight, size="full", n_exposures=2, missing=False, blank=False)
 with tempfile.TemporaryDirectory() as folder:
@@ -141,7 +141,7 @@ with tempfile.TemporaryDirectory() as folder:
 print(cube)
 
 # %%
-# How far recovered coordinates are from the true ones.
+# The errors of the recovered coordinates.
 
 for alignment in cube.alignment[0]:
     _, _, dx, dy = coordinate_error(alignment, simulated)

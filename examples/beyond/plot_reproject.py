@@ -4,7 +4,7 @@ To another grid
 ===================
 
 A cube on coarser pixels, and on a map of the surface.
-Unit, mask, flags, uncertainty, times and channels go along.
+The result keeps unit, mask, flags, uncertainty, times and channels.
 """
 
 import matplotlib.pyplot as plt
@@ -21,7 +21,7 @@ cube = true_cube(simulate_flight(size="small", n_exposures=2))
 
 # %%
 # Pixels of 2.4 arcsec: bins of 4 by 4.
-# Resampled pixels share noise, which the uncertainty of a bin counts.
+# Resampled pixels share noise, which the uncertainty of a bin includes.
 
 whole = cube[..., 3:423, 3:423]
 coarse = whole.rebin((1, 1, 4, 4))
@@ -43,7 +43,7 @@ surface = cube.reproject_to(sunpy.map.Map(np.zeros((300, 300)), target).wcs)
 print(surface)
 
 # %%
-# All three, and what they say of one bright place.
+# All three, and their values at one bright place.
 
 place = cube.wcs[0, 1].pixel_to_world(*np.unravel_index(np.nanargmax(cube.data[0, 1]), cube.shape[2:])[::-1])
 for name, item in {"0.6 arcsec": cube, "2.4 arcsec": coarse, "heliographic": surface}.items():

@@ -3,7 +3,7 @@
 Masks and clean region
 ======================
 
-What is masked, what is flagged, and which pixels to compare.
+The mask, the flags, and the pixels to compare.
 """
 
 import matplotlib.pyplot as plt
@@ -20,7 +20,7 @@ cube = true_cube(simulate_flight(size="small", n_exposures=2))
 
 # %%
 # The mask is True where a pixel is invalid.
-# Light of another line does not make the sky invalid: it is flagged, and the pixel kept.
+# Light of another line does not make a pixel invalid: the pixel is flagged and kept.
 
 flags = cube.flags[0]
 for flag in (Flag.OUTSIDE, Flag.OVERLAP, Flag.OVERLAP_FAINT):
@@ -28,15 +28,15 @@ for flag in (Flag.OUTSIDE, Flag.OVERLAP, Flag.OVERLAP_FAINT):
     print(f"{flag.name:13} in channels 1 to {len(flags)}: {', '.join(counts)}")
 
 # %%
-# Something that only the eye finds is masked by a polygon on the Sun, in some frames or channels or in all.
+# A polygon on the Sun masks a defect that only the eye finds, in some frames or channels or in all.
 
 square = np.array([(-80, -60), (-50, -60), (-50, -30), (-80, -30)]) * u.arcsec
 masked = cube.mask_polygons(PolygonMask(square, channels=2))
 print(f"{np.count_nonzero(masked.mask) - np.count_nonzero(cube.mask)} more pixels are masked")
 
 # %%
-# The clean region is what is valid, and free of other lines' light, in every image of a choice.
-# The fewer channels, the larger it is.
+# The clean region has the pixels that are valid, and free of other lines' light, in all chosen images.
+# It is larger for fewer channels.
 
 for channels in ([2, 3], [1, 2, 3, 4]):
     for lines in ((), None, "all"):
@@ -45,7 +45,7 @@ for channels in ([2, 3], [1, 2, 3, 4]):
         print(f"channels {channels}, {what}: {np.mean(clean):.1%} of the grid")
 
 # %%
-# Each channel with what is flagged in it, and the clean region of all.
+# Each channel with its flagged pixels, and the clean region of all channels.
 
 figure = plt.figure(figsize=(12, 3.1), layout="constrained")
 tint = ListedColormap(["#3b8bc4"])

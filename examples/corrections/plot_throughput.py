@@ -4,8 +4,8 @@ Normalization and throughput
 =============================
 
 The rocket falls back into the atmosphere, which absorbs more and more of the light.
-Normalization brings all images to one brightness, and what it took is the absorption curve.
-Two channels are enough to see it.
+Normalization brings all images to one brightness, and its factors give the absorption curve.
+Two channels are enough to see the curve.
 """
 
 import matplotlib.pyplot as plt
@@ -22,7 +22,7 @@ print(cube)
 # %%
 # Each image is scaled to the brightest exposure of the brightest channel, by its mean over the region that is clean in
 # all images.
-# The factors are kept, so that nothing is lost.
+# The cube keeps the factors.
 
 normalized = cube.normalize_intensities()
 print(f"factors from {normalized.normalization.min():.2f} to {normalized.normalization.max():.2f}")
@@ -43,9 +43,9 @@ for row, item in zip(panels, (cube, normalized), strict=True):
         axes.set_axis_off()
 
 # %%
-# What was missing is the absorption curve, the same in both channels.
-# In the simulation we know what the atmosphere let through.
-# On the real Sun, brightness that changes in the field of view is in the curve too; here the scene stands still.
+# The inverse of the factors is the absorption curve, the same in both channels.
+# The simulation knows the true transmission of the atmosphere.
+# On the real Sun, changes of brightness in the field of view affect the curve too; this scene does not change.
 
 curve = throughput(normalized)
 truth = simulated.truth.extinction / simulated.truth.extinction.max()

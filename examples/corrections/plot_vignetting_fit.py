@@ -22,7 +22,7 @@ cube = true_cube(simulated)
 
 # %%
 # Both methods, beside the truth.
-# The simulated flight has a second line on the compared region, as the real one has; the joint fit takes it along.
+# The simulated flight has a second line in the compared region, like the real one; the joint fit includes this line.
 
 fits = {method: fit_vignetting(cube, method=method) for method in ("joint", "difference-slopes")}
 table = Table({"channel": cube.channel})
@@ -35,7 +35,7 @@ for name in table.colnames[1:]:
 print("\n".join(table.pformat(max_width=-1)))
 
 # %%
-# Dividing by the field takes the slope out of the difference of two channels.
+# The division by the field removes the slope from the difference of two channels.
 
 corrected = cube.correct_vignetting(fits["joint"])
 for name, item in (("before", cube), ("after", corrected)):

@@ -3,7 +3,7 @@
 All channels
 ============
 
-One exposure in all channels, and what they have in common.
+One exposure in all channels, and their common structures.
 """
 
 import tempfile
@@ -24,7 +24,7 @@ with tempfile.TemporaryDirectory() as folder:
     cube = form_level3(level1, [sunpy.map.Map(path) for path in files.reference])
 
 # %%
-# On the detectors the same Sun is turned by another angle in each channel, and images in several lines lie side by
+# On the detectors the same Sun is rotated by another angle in each channel, and images in several lines lie side by
 # side and overlap.
 
 figure, panels = plt.subplots(2, 2, figsize=(10, 5.4), layout="constrained")
@@ -40,13 +40,13 @@ for axes, channel in zip(panels.flat, level1.channel, strict=True):
 plot_channels(cube, cube.frame_number[0], figure=plt.figure(figsize=(9.8, 8.4), layout="constrained"))
 
 # %%
-# How alike are they? Zero-lag correlations, where all are free of other lines' light.
+# The zero-lag correlations of the channels, in the pixels that are free of other lines' light in all of them.
 
 clean = cube.clean_region(frame_numbers=cube.frame_number[0])
 print(np.corrcoef(cube.data[0][:, clean]).round(3))
 
 # %%
-# What only one channel sees, as light of another line, is not in the pixelwise minimum.
+# The pixelwise minimum excludes light that only one channel sees, for example of another line.
 
 lowest = cube.min_images()[0]
 axes = plt.subplots(figsize=(7, 6), layout="constrained", subplot_kw={"projection": lowest.wcs})[1]

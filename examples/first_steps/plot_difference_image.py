@@ -5,7 +5,7 @@ Difference image
 
 Light that moves toward us or away from us is displaced along the dispersion of each channel, and each channel
 disperses in another direction.
-So what is left in the difference of two aligned channels is motion on the Sun.
+So the difference of two aligned channels shows motion on the Sun.
 """
 
 import tempfile
@@ -33,8 +33,8 @@ difference = cube.difference(2, 3)
 print(difference)
 
 # %%
-# Where is it largest, compared with its uncertainty?
-# Only pixels count that are valid in both channels and free of other lines' light.
+# This code finds the largest difference in units of its uncertainty.
+# It uses the pixels that are valid in both channels and free of other lines' light.
 
 clean = cube.clean_region(channels=[2, 3])
 significance = np.where(clean, difference.data / difference.uncertainty.array, 0)
@@ -46,13 +46,13 @@ print(
 print(f"which is at {position.Tx:.0f}, {position.Ty:.0f}")
 
 # %%
-# The simulation has put an explosive event there, whose wings are moved to both sides.
+# The simulation has an explosive event there, whose wings are displaced to both sides.
 
 x, y = simulated.truth.event.position
 print(f"truth: an event at pixel ({x:.0f}, {y:.0f})")
 
 # %%
-# Red is where channel 2 is brighter, blue where channel 3 is.
+# Red marks places where channel 2 is brighter, blue places where channel 3 is brighter.
 # The fainter pair of marks below is the same event in another spectral line, which each channel displaces along its
 # own dispersion; thin lines are bad columns of a detector.
 

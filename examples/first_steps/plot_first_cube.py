@@ -17,10 +17,10 @@ from esis_ndcube import ESISLevel1Cube, form_level3
 from esis_ndcube.simulate import simulate_flight
 
 # %%
-# There are no frames yet, so we simulate a flight that has two exposures.
-# It is written as a real one is: a file for each exposure and camera, darks, and images of AIA 304.
-# `~esis_ndcube.ESISLevel1Cube.from_raw` makes Level 1 of the files, which are the frames on their detectors, without
-# bias, dark signal and particle hits, in electrons.
+# This example simulates a flight of two exposures.
+# Its files are those of a real flight: one for each exposure and camera, darks, and images of AIA 304.
+# `~esis_ndcube.ESISLevel1Cube.from_raw` makes Level 1 of the files: the frames on their detectors, without bias, dark
+# signal and particle hits, in electrons.
 
 simulated = simulate_flight(size="small", n_exposures=2, missing=False, blank=False)
 
@@ -33,14 +33,14 @@ with tempfile.TemporaryDirectory() as folder:
 print(level1)
 
 # %%
-# `~esis_ndcube.form_level3` does the rest: it aligns the frames with AIA and with each other, and resamples each once.
+# `~esis_ndcube.form_level3` aligns the frames with AIA and with each other, and resamples each frame once.
 
 cube = form_level3(level1, references)
 print(cube)
 
 # %%
-# Square brackets take what they say of the axes time, channel, y and x, and leave the rest.
-# One image can be a sunpy Map.
+# Square brackets cut the axes time, channel, y and x.
+# ``to_map`` turns one image into a sunpy Map.
 
 image = cube[0, 1]
 esis_map = image.to_map()
@@ -48,7 +48,7 @@ print(f"channel {image.channel}, frame {image.frame_number}, {esis_map.wavelengt
 print(f"seen from {esis_map.dsun.to(u.AU):.3f}")
 
 # %%
-# Sunpy knows the rest, as the graticule of the Sun.
+# sunpy draws the Map, and for example the graticule of the Sun.
 
 figure = plt.figure(figsize=(8, 7), layout="constrained")
 axes = figure.add_subplot(projection=esis_map)

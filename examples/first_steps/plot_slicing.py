@@ -15,8 +15,8 @@ from astropy.coordinates import SkyCoord
 from esis_ndcube.simulate import simulate_flight, true_cube
 
 # %%
-# For what comes after the alignment there is a shorter way to a simulated cube, with the true alignment.
-# This one has twelve exposures.
+# `~esis_ndcube.simulate.true_cube` makes a simulated cube with the true alignment, without any fit.
+# This cube has twelve exposures.
 
 simulated = simulate_flight(size=4, n_exposures=12, extinction=None)
 cube = true_cube(simulated)
@@ -25,20 +25,20 @@ for length, name in zip(cube.shape, cube.array_axis_physical_types, strict=True)
 
 # %%
 # Indices count from 0, channel numbers from 1.
-# What was sliced away is not forgotten.
+# An image remembers its channel, frame and time.
 
 image = cube[5, 1]
 print(f"index 1 is channel {image.channel}, index 5 is frame {image.frame_number} at {image.time.isot}")
 
 # %%
-# The header of an image is that of its own exposure, for any FITS reader.
+# The FITS header of an image has the time of its own exposure.
 
 header = image.wcs.to_header()
 for key in ("CTYPE1", "CRVAL1", "CDELT1", "DATE-AVG"):
     print(f"{key:8} = {header[key]!r}")
 
 # %%
-# Pixels to the Sun, and back.
+# The WCS converts pixels to places on the Sun, and back.
 
 x, y = simulated.truth.event.position
 position = image.wcs.pixel_to_world(x, y)
@@ -46,8 +46,8 @@ print(f"pixel ({x:.1f}, {y:.1f}) is at {position.Tx:.2f}, {position.Ty:.2f}")
 print("and back:", np.round(image.wcs.world_to_pixel(position), 6))
 
 # %%
-# Cut out 30 arcsec about this place in all exposures and channels.
-# Axes that do not matter are None.
+# ``crop`` cuts out 30 arcsec about this place in all exposures and channels.
+# None stands for the axes that are not cropped.
 
 corners = [
     SkyCoord(position.Tx + side * 15 * u.arcsec, position.Ty + side * 15 * u.arcsec, frame=position.frame)
@@ -57,7 +57,7 @@ part = cube.crop([corners[0], None, None], [corners[1], None, None])
 print(part)
 
 # %%
-# The place through all exposures, in two channels: the wings of the event move against each other.
+# The place through all exposures, in two channels: the wings of the event move in opposite directions.
 
 figure, panels = plt.subplots(2, 6, figsize=(11, 4.4), layout="constrained")
 limit = np.nanpercentile(part.data, 99.8)

@@ -3,11 +3,11 @@
 ESIS Level 3 data
 ==================
 
-What the images of the first flight of ESIS show, from the comparison with AIA to the corrected differences of the
-channels: the steps of the notebook that came with the published Level-3 data, with this package.
+This page repeats the steps of the notebook that came with the published Level-3 data, with this package: from the
+comparison with AIA to the corrected differences of the channels.
 
 The page is executed when it is built.
-Where the environment variable ``ESIS_FLIGHT_DATA`` names a folder with raw frames of the flight, it uses those;
+If the environment variable ``ESIS_FLIGHT_DATA`` names a folder with raw frames of the flight, the page uses these;
 otherwise it simulates a flight of a third of the size, whose numbers are no measurements.
 """
 
@@ -16,7 +16,7 @@ otherwise it simulates a flight of a third of the size, whose numbers are no mea
 # =========
 #
 # One cube is aligned by the affine map to AIA 304 only, the other one by the quadratic step as well.
-# Neither is corrected for vignetting, nor normalized, so that both can be seen below.
+# Neither cube is corrected for vignetting or normalized, because the steps below show both corrections.
 
 import os
 import tempfile
@@ -95,7 +95,7 @@ for region in regions:
 print(means)
 
 # %%
-# The ratio of both, for every pair and exposure: over the full frame, where one explosive event counts for much, and
+# The ratio of both, for every pair and exposure: over the full frame, where one explosive event has much weight, and
 # with the images clipped at their 99.5th percentile.
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
@@ -123,7 +123,7 @@ for channel in range(final.shape[1]):
         coordinate.set_axislabel(f"Helioprojective {name}")
 
 # %%
-# The same from the package, with one scale for all and arrows toward longer wavelength.
+# `~esis_ndcube.visualization.plot_channels` draws the same, with one scale and arrows toward longer wavelength.
 
 plot_channels(final, frame_number, figure=plt.figure(figsize=(9.8, 8.4), layout="constrained"))
 
@@ -139,7 +139,7 @@ plot_difference(
 )
 
 # %%
-# It is fitted to all exposures and pairs, here by the published method, and divided out.
+# The published method fits the vignetting to all exposures and pairs; then the images are divided by it.
 
 corrected = final.correct_vignetting(method="difference-slopes")
 print(corrected.vignetting)
@@ -178,7 +178,7 @@ for axes, (name, cube) in zip(panels, {"before": final, "after": corrected}.item
 # =============
 #
 # All images are scaled to the brightest exposure of the brightest channel.
-# What they lacked is what the atmosphere above the rocket absorbs.
+# The inverse of the factors shows the absorption by the atmosphere above the rocket.
 
 print(f"factors from {np.nanmin(normalized.normalization):.3f} to {np.nanmax(normalized.normalization):.3f}")
 plot_throughput(throughput(normalized), axes=plt.subplots(figsize=(7, 4), layout="constrained")[1])
@@ -199,7 +199,7 @@ print(repr(normalized[index, 0].wcs.to_header()))
 # Numbers
 # =======
 #
-# Beside the published ones of :cite:t:`Parker2022` and of the notebook.
+# The table compares our numbers with the published ones of :cite:t:`Parker2022` and of the notebook.
 # Two things differ where the flight is used: the published numbers are means over 28 exposures, of which those in the
 # data folder up to frame 133 are taken here; and the published correlations with AIA are of a sequence of
 # full-resolution images over the full frame, while here it is one digitized image, at its own resolution of 3 arcsec,
