@@ -12,8 +12,8 @@ import numpy as np
 from astropy.io import fits
 
 from esis_ndcube.io._planes import Plane
-from esis_ndcube.io._writing import ImageHDU, cube_arrays, cube_hdus
-from esis_ndcube.utils.output import temporary_output
+from esis_ndcube.io._writing import ImageHDU, cube_arrays, cube_hdus, cube_size
+from esis_ndcube.utils.output import reserve, temporary_output
 from esis_ndcube.utils.parallel import delayed, stream
 
 _FITS_BLOCK = 2880
@@ -27,14 +27,12 @@ def cube_file(cube, path, *, overwrite=False):
     Of the cube's arrays only shape and type are looked at: write them to the `CubeFile`, and then `CubeFile.finish` it.
     The file is compressed where its name ends in ``.gz``.
     """
-    with temporary_output(path, overwrite=overwrite) as temporary:
-        yield CubeFile(cube, temporary, Path(path).name)
-        if temporary.suffix == ".gz":
-            with (
-                temporary_output(temporary, overwrite=True) as packed,
-                temporary.open("rb") as source,
-                gzip.GzipFile(packed, "wb") as target,
-            ):
+    with temporary_output(path, overwrite=overwrite, size=cube_size(cube)) as temporary:
+        packed = temporary.suffix == ".gz"
+        plain = temporary.with_suffix("") if packed else temporary
+        yield CubeFile(cube, plain, Path(path).name)
+        if packed:
+            with plain.open("rb") as source, gzip.GzipFile(temporary, "wb") as target:
                 shutil.copyfileobj(source, target, 2**20)
 
 
@@ -53,7 +51,7 @@ class CubeFile:
         self._begun = self._arrange(cube)
         _, self.planes, end = self._begun
         with path.open("xb") as stream:
-            stream.truncate(end)
+            reserve(stream, end)
 
     def finish(self, cube=None):
         """Write all but the arrays; of another cube, which may differ in metadata that are kept in tables."""

@@ -101,6 +101,12 @@ def cube_arrays(cube):
     return arrays
 
 
+def cube_size(cube):
+    """Bytes of the arrays of a cube, in memory or lazy."""
+    arrays = cube.data, getattr(cube.uncertainty, "array", None), cube.mask, cube.flags
+    return sum(getattr(array, "nbytes", 0) for array in arrays)
+
+
 class ImageHDU(fits.ImageHDU):
     """An image whose data are in the file already, as the `Plane` in its attribute ``plane``."""
 

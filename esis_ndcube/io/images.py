@@ -1,5 +1,6 @@
 """One FITS file for each image, as the ESIS team's Level-3 processing wrote them, for IDL and everything else."""
 
+import contextlib
 import re
 import tarfile
 from pathlib import Path
@@ -12,7 +13,7 @@ from astropy.io import fits
 from esis_ndcube.io._cards import add_file_cards, exposure_header
 from esis_ndcube.io._planes import image_data
 from esis_ndcube.utils.checks import check_cube
-from esis_ndcube.utils.output import check_output, temporary_output
+from esis_ndcube.utils.output import check_output, full_disk_named, part_folder, place, temporary_output
 from esis_ndcube.wcs._digits import set_number
 from esis_ndcube.wcs._sun import wrap
 
@@ -89,7 +90,10 @@ def write_images(cube, directory, *, label=None, tar=None, overwrite=False):
 
 def write_image_files(images, make, *, tar=None, overwrite=False, inputs=()):
     """
-    Write files, each under a temporary name and then moved, and none of them if any is there already.
+    Write files, all or none: they are moved to their places together, when all are whole.
+
+    A folder that is new appears with all of them. In one that is there a process that is killed while it moves them
+    can leave some of them.
 
     Parameters
     ----------
@@ -124,23 +128,41 @@ def write_image_files(images, make, *, tar=None, overwrite=False, inputs=()):
     >>> [file.name for file in write_image_files({path: "flat"}, lambda part, name: fits.PrimaryHDU())]
     ['a.fits']
     """
-    if tar is not None and Path(tar).resolve() in {path.resolve() for path in images}:
+    tar = None if tar is None else Path(tar)
+    if tar is not None and tar.resolve() in {path.resolve() for path in images}:
         msg = f"got the archive {tar}, which is one of the files to put in it; give another name"
         raise ValueError(msg)
-    for folder in {path.parent for path in images}:
-        folder.mkdir(parents=True, exist_ok=True)
-    for path in [*images, *([] if tar is None else [tar])]:
+    if not images:
+        return []
+    directory = next(iter(images)).parent
+    there = directory.is_dir()
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    inside = tar is not None and tar.resolve().parent == directory.resolve()
+    outputs = [*images, *([tar] if inside else [])] if there else [directory]
+    for path in [*outputs, *([] if tar is None or inside else [tar])]:
         check_output(path, overwrite, inputs=inputs)
-    for path, parts in images.items():
-        with temporary_output(path, overwrite=overwrite) as temporary:
-            make(parts, path.name).writeto(temporary, checksum=True)
-    if tar is not None:
-        tar = Path(tar)
-        mode = "w:gz" if tar.suffix in (".gz", ".tgz") else "w"
-        with temporary_output(tar, overwrite=overwrite) as temporary, tarfile.open(temporary, mode) as archive:
-            for path in images:
-                archive.add(path, arcname=path.name)
+    # In a folder that is there, because beside it may be another disk.
+    place_of_parts = directory / directory.absolute().name if there else directory
+    with full_disk_named(directory), part_folder(place_of_parts) as folder:
+        made = folder / "images"
+        made.mkdir()
+        for path, parts in images.items():
+            make(parts, path.name).writeto(made / path.name, checksum=True)
+        if tar is None:
+            archive = contextlib.nullcontext()
+        else:
+            archive = contextlib.nullcontext(made / tar.name) if inside else temporary_output(tar, overwrite=overwrite)
+        with archive as temporary:
+            if tar is not None:
+                _pack(temporary, [made / path.name for path in images])
+            place({made / path.name: path for path in outputs} if there else {made: directory})
     return list(images)
+
+
+def _pack(path, files):
+    with tarfile.open(path, "w:gz" if path.suffix in (".gz", ".tgz") else "w") as archive:
+        for file in files:
+            archive.add(file, arcname=file.name)
 
 
 def image_header(image, label):

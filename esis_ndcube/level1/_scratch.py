@@ -52,7 +52,7 @@ class Scratch:
             if shutil.disk_usage(self.folder).free < _FREE + self.reserved + needed:
                 return
             # Another thread may do the same.
-            with temporary_output(self._path(frame), overwrite=True) as temporary:
+            with temporary_output(self._path(frame), overwrite=True, durable=False) as temporary:
                 np.savez(temporary, **dict(zip(_PLANES, images, strict=True)))
         except OSError as error:
             _log.info("Frame %s of channel %s is not kept: %s", frame.frame_number, frame.channel, error)

@@ -142,7 +142,8 @@ def form_level3(
     chosen = _corrections(choices, level1.flight, line)
     if output is not None:
         files = [choice for choice in choices.values() if isinstance(choice, (str, Path))]
-        check_output(output, overwrite, inputs=[*_inputs(level1, reference, output), *files])
+        inputs = [*_inputs(level1, reference, output), *files]
+        check_output(output, overwrite, inputs=inputs, size=level3_size(level1))
     if found is None:
         found = coalign(level1, reference, line=line.name, workers=workers, progress=progress)
     recipe = _Recipe(level1, _of_frames(found, level1), line, stage, chosen, order)
@@ -154,6 +155,13 @@ def form_level3(
     with cube_file(recipe.cube(empty, *recipe.unmeasured()), output, overwrite=overwrite) as file:
         file.finish(recipe.cube(empty, *_fill(file.planes, recipe, workers=workers, progress=progress)))
     return ESISLevel3Cube.read(output, lazy=not str(output).endswith(".gz"))
+
+
+def level3_size(level1):
+    """Bytes of the arrays of the cube that is formed from frames."""
+    names = [name for name in _TYPES if name != "UNCERT" or level1.uncertainty is not None]
+    pixels = int(np.prod([*level1.shape[:2], *level1.flight.grid_shape]))
+    return pixels * sum(np.dtype(_TYPES[name]).itemsize for name in names)
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,6 +20,7 @@ from sunpy.util.exceptions import warn_user
 
 from esis_ndcube.net.retry import ArchiveError, RetryPolicy, describe
 from esis_ndcube.net.validate import DamagedFileError, check_image
+from esis_ndcube.utils.output import part_folder, place
 
 __all__ = ["ArchiveError", "RemoteFile", "download", "make_folders", "missing_files", "results"]
 
@@ -272,7 +273,7 @@ def _download_once(files, session, connections, bar, unverified):
     with ExitStack() as stack:
         # On the same disk as the files, so that each can be moved into place whole.
         folders = {
-            folder: stack.enter_context(tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-"))
+            folder: stack.enter_context(part_folder(folder / "fetch"))
             for folder in {file.path.parent for file in files}
         }
         temporary = {str(Path(folders[file.path.parent], str(index))): file for index, file in enumerate(files)}
@@ -299,7 +300,7 @@ def _download_once(files, session, connections, bar, unverified):
         for path in done:
             file = temporary[path]
             try:
-                Path(path).replace(file.path)
+                place({Path(path): file.path})
             except OSError as error:
                 errors[file.path] = describe(error)
                 continue

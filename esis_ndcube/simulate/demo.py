@@ -12,11 +12,11 @@ from astropy.table import Table
 
 from esis_ndcube.field_stop.region import line_region
 from esis_ndcube.flight import ESIS_1
-from esis_ndcube.io.fits import check_output
 from esis_ndcube.level1 import ESISLevel1Cube
 from esis_ndcube.level3.form import form_level3
 from esis_ndcube.quality import summary
 from esis_ndcube.simulate import simulate_flight
+from esis_ndcube.utils.output import check_output, temporary_output, write_text
 from esis_ndcube.utils.times import nearest_in_time
 from esis_ndcube.visualization import plot_channels, plot_difference, plot_with_reference
 
@@ -124,7 +124,7 @@ def run_demo(
         check_output(file, overwrite, inputs=inputs)
     log.info("Writing raw frames of a simulated flight to %s", directory)
     files = simulated.write(directory, overwrite=overwrite)
-    flight_file.write_text(simulated.flight.toml, encoding="utf-8")
+    write_text(flight_file, simulated.flight.toml, overwrite=overwrite)
     level1 = ESISLevel1Cube.from_raw(files.raw, simulated.flight, workers=workers, progress=progress)
     maps = [sunpy.map.Map(file) for file in files.reference]
     cube = form_level3(level1, maps, workers=workers, progress=progress)
@@ -199,7 +199,8 @@ def _draw(cube, maps, simulated, directory):
     )
     made = {directory / name: figure for name, figure in zip(_PICTURES, figures, strict=True) if figure is not None}
     for path, figure in made.items():
-        figure.savefig(path, dpi=100)
+        with temporary_output(path, overwrite=True) as temporary:
+            figure.savefig(temporary, dpi=100)
     return list(made)
 
 

@@ -13,7 +13,7 @@ def write_image(path, data, header):
         units = fits.HDUList([fits.PrimaryHDU(), fits.CompImageHDU(data, header, compression_type="RICE_1")])
     else:
         units = fits.HDUList([fits.PrimaryHDU(data, header)])
-    with temporary_output(path, overwrite=True) as temporary, temporary.open("wb") as raw:
+    with temporary_output(path, overwrite=True, durable=False) as temporary, temporary.open("wb") as raw:
         if path.suffix == ".gz":
             # Noise hardly packs: level 1 is many times faster than 9 and nearly as small.
             with gzip.GzipFile(filename="", mode="wb", compresslevel=1, fileobj=raw, mtime=0) as packed:

@@ -1,7 +1,9 @@
-"""Whether a file can be written, and text files that are never half."""
+"""Whether a file can be written, and files that are never half, whatever ends the process."""
 
 import contextlib
+import errno
 import os
+import shutil
 import tempfile
 import uuid
 from pathlib import Path
@@ -9,8 +11,17 @@ from pathlib import Path
 import numpy as np
 from dask import is_dask_collection
 
+try:
+    import fcntl
+except ModuleNotFoundError:  # Windows
+    fcntl = None
 
-def check_output(path, overwrite=False, *, inputs=()):
+_LOCK = "esis_ndcube.lock"
+_FULL = errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", None)
+_IMPOSSIBLE = errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP
+
+
+def check_output(path, overwrite=False, *, inputs=(), size=0):
     """
     Make sure, before any work is done, that a file can be written.
 
@@ -23,6 +34,8 @@ def check_output(path, overwrite=False, *, inputs=()):
     inputs : iterable, optional
         What the file is made of, none of which it may replace: paths, and objects whose lazy arrays read files; others
         are not looked at.
+    size : `int`, optional
+        Bytes that the file will have, for which the disk must have space.
 
     Returns
     -------
@@ -34,7 +47,7 @@ def check_output(path, overwrite=False, *, inputs=()):
     FileExistsError
         If it exists and ``overwrite`` is not set.
     OSError
-        If its folder is missing or can not be written to, or a folder has its name.
+        If its folder is missing or can not be written to, a folder has its name, or the disk is full.
     ValueError
         If it is one of the inputs, by whatever name.
 
@@ -55,20 +68,41 @@ def check_output(path, overwrite=False, *, inputs=()):
     if path.exists() and not overwrite:
         msg = f"{path} exists: give another name, or overwrite=True (--overwrite) to replace it"
         raise FileExistsError(msg)
-    if not path.parent.is_dir():
-        msg = f"can not write {path.name}: there is no folder {path.parent}; make it first"
+    folder = _target(path).parent
+    if not folder.is_dir():
+        msg = f"can not write {path.name}: there is no folder {folder}; make it first"
         raise FileNotFoundError(msg)
-    if not os.access(path.parent, os.W_OK | os.X_OK):
-        msg = f"can not write {path.name}: no permission to write in the folder {path.parent.absolute()}"
+    if not os.access(folder, os.W_OK | os.X_OK):
+        msg = f"can not write {path.name}: no permission to write in the folder {folder.absolute()}"
         raise PermissionError(msg)
     try:
         # Permission is not all it takes: disks are full, and some folders only look like ones.
-        with tempfile.TemporaryFile(dir=path.parent):
+        with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        msg = f"can not write {path.name} in the folder {path.parent.absolute()}: {error.strerror}"
+        msg = f"can not write {path.name} in the folder {folder.absolute()}: {error.strerror}"
         raise OSError(msg) from error
+    free = shutil.disk_usage(folder).free
+    if size > free:
+        raise _full(path, size, f"{free} bytes are free")
     return path
+
+
+def _target(path):
+    """Where the content of a file lies: a link stays one."""
+    path = Path(path)
+    return path.resolve() if path.is_symlink() else path
+
+
+class _FullDiskError(OSError):
+    pass
+
+
+def _full(path, size, reason):
+    needed = f"it needs {size} bytes, " if size else ""
+    folder = _target(path).parent.absolute()
+    msg = f"can not write {path.name} in the folder {folder}: {needed}{reason}; make room, or give another folder"
+    return _FullDiskError(msg)
 
 
 def _check_inputs(path, inputs):
@@ -98,24 +132,180 @@ def _files_of(cube):
 
 def write_text(path, text, *, overwrite=False):
     """Write a text file as UTF-8, under a temporary name and then moved."""
-    with temporary_output(path, overwrite=overwrite) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    content = text.encode()
+    with temporary_output(path, overwrite=overwrite, size=len(content)) as temporary:
+        temporary.write_bytes(content)
     return Path(path)
 
 
 @contextlib.contextmanager
-def temporary_output(path, *, overwrite=False, inputs=()):
+def temporary_output(path, *, overwrite=False, inputs=(), size=0, durable=True):
     """
     Give a file a temporary name while it is written, and its own when that went well.
 
-    The temporary name is in the same folder and has the same ending; parameters and errors are those of `check_output`.
+    The temporary name has the same ending, in a `part_folder` beside the file. Parameters and errors are those of
+    `check_output`; a file that is not ``durable`` may be lost when the power fails, which saves the time to wait for
+    the disk.
     """
-    path = check_output(path, overwrite, inputs=inputs)
-    temporary = path.with_name(f".{uuid.uuid4().hex}.{path.name}")
-    try:
-        yield temporary
+    path = check_output(path, overwrite, inputs=inputs, size=size)
+    with full_disk_named(path, size), part_folder(path) as folder:
+        yield folder / path.name
         check_output(path, overwrite, inputs=inputs)
-        temporary.replace(path)
+        place({folder / path.name: path}, durable=durable)
+
+
+@contextlib.contextmanager
+def full_disk_named(path, size=0):
+    """Say which file it was, and the bytes that it needs, where a disk or a quota is full."""
+    try:
+        yield
+    except _FullDiskError:
+        raise
+    except OSError as error:
+        reason = error
+        # Astropy raises another error for it.
+        while reason is not None and getattr(reason, "errno", None) not in _FULL:
+            reason = reason.__context__
+        if reason is None:
+            raise
+        raise _full(Path(path), size, reason.strerror) from error
+
+
+@contextlib.contextmanager
+def part_folder(path):
+    """
+    A folder ``NAME.part`` beside a file or folder NAME, for what is being made of it; removed when the block ends.
+
+    A process that is killed leaves it, and the next one that makes the same file removes it. While another process is
+    at work in it, or where the disk has no locks to tell, the folder has some more letters in its name.
+    """
+    path = _target(path)
+    with contextlib.ExitStack() as stack:
+        yield _take(path.with_name(f"{path.name}.part"), stack) or _take(
+            path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.part"), stack
+        )
+
+
+def _take(folder, stack):
+    """Make a folder, locked until the stack ends, which removes it; or None if it is there and in use."""
+    _remove_dead(folder)
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        return None
+    lock = None
+    try:
+        # Kept open: the lock ends with the file, and the file with the process.
+        lock = stack.enter_context((folder / _LOCK).open("xb"))
+        locked = _lock(lock)
+        # Between these lines another process may have taken the folder for a dead one.
+        if locked and not os.path.samestat(os.fstat(lock.fileno()), (folder / _LOCK).stat()):
+            return None
+    except (FileNotFoundError, BlockingIOError):
+        return None
+    except BaseException:
+        _remove(folder)
+        raise
+    if not locked:
+        # Windows removes no file that is open.
+        lock.close()
+    stack.callback(_remove, folder)
+    return folder
+
+
+def _remove_dead(folder):
+    """Remove a folder that a killed process left; others, which it did not make, stay."""
+    with contextlib.suppress(OSError):
+        # Killed before it had a lock.
+        folder.rmdir()
+    with contextlib.suppress(OSError), (folder / _LOCK).open("r+b") as lock:
+        if _lock(lock):
+            _remove(folder)
+
+
+def _remove(folder):
+    """Remove a folder, its lock last: without one the next process would not know it."""
+    with contextlib.suppress(OSError):
+        for item in folder.iterdir():
+            if item.is_dir():
+                shutil.rmtree(item, ignore_errors=True)
+            elif item.name != _LOCK:
+                item.unlink()
+        (folder / _LOCK).unlink(missing_ok=True)
+        folder.rmdir()
+
+
+def _lock(stream):
+    """Lock an open file; whether the system and the disk have locks. A `BlockingIOError` if another process has it."""
+    if fcntl is None:
+        return False
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:
+        return False
+    return True
+
+
+def reserve(stream, size):
+    """Give an open file its size, and the space on the disk for it where the system can."""
+    try:
+        os.posix_fallocate(stream.fileno(), 0, size)
+    except (AttributeError, OSError) as error:
+        # macOS and Windows have no such call, and some disks cannot do it; no other file is empty.
+        if size and getattr(error, "errno", errno.EINVAL) not in _IMPOSSIBLE:
+            raise
+        stream.truncate(size)
+
+
+def place(parts, *, durable=True):
+    """
+    Move files or folders of one disk to their places, all or none of them, and wait until the disk has them.
+
+    Parameters
+    ----------
+    parts : `dict`
+        The places by the paths. A file that is replaced keeps its mode, and a link to it stays one.
+    durable : `bool`, optional
+        Whether to wait.
+    """
+    targets = {part: _target(path) for part, path in parts.items()}
+    if durable:
+        # Else a file could have its name before its content when the power fails.
+        for part in targets:
+            for item in [*part.iterdir(), part] if part.is_dir() else [part]:
+                _sync(item)
+    old = {path for path in targets.values() if path.exists()}
+    for part, path in targets.items():
+        if path in old:
+            shutil.copymode(path, part)
+    placed = []
+    try:
+        for part, path in targets.items():
+            part.replace(path)
+            placed.append(path)
+    except BaseException:
+        for path in placed:
+            if path not in old:
+                path.unlink()
+        raise
+    if durable:
+        for folder in {path.parent for path in targets.values()}:
+            _sync(folder)
+
+
+def _sync(path):
+    """Wait until the disk has a file, or the names in a folder."""
+    folder = path.is_dir()
+    if folder and fcntl is None:
+        # Windows opens no folder.
+        return
+    descriptor = os.open(path, os.O_RDONLY if folder else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if not folder or error.errno not in _IMPOSSIBLE:
+            raise
     finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+        os.close(descriptor)

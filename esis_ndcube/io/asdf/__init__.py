@@ -6,6 +6,7 @@ from pathlib import Path
 
 from astropy.utils.exceptions import AstropyWarning
 
+from esis_ndcube.io._writing import cube_size
 from esis_ndcube.io.asdf.entry_points import get_extensions
 from esis_ndcube.io.fits import CubeFileError
 from esis_ndcube.utils.checks import check_cube, is_cube
@@ -60,7 +61,7 @@ def write_asdf(cube, path, *, overwrite=False):
     """
     check_cube(cube)
     asdf = _asdf()
-    with temporary_output(path, overwrite=overwrite) as temporary:
+    with temporary_output(path, overwrite=overwrite, size=cube_size(cube)) as temporary:
         asdf.AsdfFile({"cube": cube}).write_to(temporary)
 
 
