@@ -3,9 +3,11 @@
 import contextlib
 import functools
 import logging
+import re
 import shlex
+import signal
 import sys
-import tempfile
+import threading
 import warnings
 from pathlib import Path
 
@@ -23,17 +25,20 @@ from esis_ndcube.io.fits import check_output
 from esis_ndcube.level1 import ESISLevel1Cube
 from esis_ndcube.level1.frames import list_files
 from esis_ndcube.level3 import ESISLevel3Cube
-from esis_ndcube.level3.form import form_level3
+from esis_ndcube.level3.form import form_level3, level3_size
 from esis_ndcube.quality import summary
 from esis_ndcube.registration import coalign
 from esis_ndcube.registration.transform import TERMS
 from esis_ndcube.report import write_report
 from esis_ndcube.simulate.demo import run_demo
+from esis_ndcube.utils.output import temporary_output
 from esis_ndcube.utils.provenance import package_version
 from esis_ndcube.utils.whole import is_packed, open_whole, pass_scarcity
 
 __all__ = ["main"]
 
+# Signals by which batch queues, terminals and people end a process; Windows lacks some.
+_SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
 # Longer lists of parameters are shortened.
 _LONG = 4
 
@@ -51,11 +56,46 @@ class _Command(click.Command):
         verbose = ctx.params.pop("verbose")
         with _messages(verbose):
             try:
-                return super().invoke(ctx)
+                with _signals():
+                    return super().invoke(ctx)
+            except KeyboardInterrupt as error:
+                click.echo("Aborted!", err=True)
+                # As shells count.
+                raise click.exceptions.Exit(128 + getattr(error, "number", signal.SIGINT)) from error
             except (ValueError, TypeError, OSError, MemoryError, ImportError) as error:
                 if verbose:
                     raise
                 raise click.ClickException(str(error) or type(error).__name__) from error
+
+
+class _Ended(KeyboardInterrupt):
+    """Another signal that ends the command as an interrupt does."""
+
+    def __init__(self, number):
+        super().__init__()
+        self.number = number
+
+
+@contextlib.contextmanager
+def _signals():
+    """Let signals end the command in the way of an interrupt, so that it cleans up."""
+    # One that is ignored, as nohup does, stays so; only the main thread may set any.
+    main = threading.current_thread() is threading.main_thread()
+    numbers = [number for number in _SIGNALS if main and signal.getsignal(number) is signal.SIG_DFL]
+
+    def end(number, _):
+        # Some queues send several, which must not disturb the cleaning up.
+        for each in numbers:
+            signal.signal(each, signal.SIG_IGN)
+        raise _Ended(number)
+
+    try:
+        for number in numbers:
+            signal.signal(number, end)
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
 
 
 @contextlib.contextmanager
@@ -107,6 +147,18 @@ _FLIGHT = click.option(
 _OVERWRITE = click.option("--overwrite", is_flag=True, help="Overwrite what is there.")
 
 
+def _frame_numbers(ctx, parameter, value):
+    """The frame numbers of an option, or None."""
+    if value is None:
+        return None
+    found = re.fullmatch(r"(\d{1,6})(?:-(\d{1,6}))?", value)
+    first, last = (int(number or found[1]) for number in found.groups()) if found else (1, 0)
+    if first > last:
+        msg = f"got {value!r}, expected frame numbers FIRST-LAST in order, as 120-129, or one, as 124"
+        raise click.BadParameter(msg)
+    return range(first, last + 1)
+
+
 def _corrections(command):
     """A switch for each correction: to leave it out, or to do it where `form_level3` does not by itself."""
     for kind in reversed(CORRECTIONS):
@@ -146,6 +198,13 @@ def _corrections(command):
     show_default=True,
     help="Stop after the affine alignment with the reference, or align the channels with each other too.",
 )
+@click.option(
+    "--exposures",
+    metavar="FIRST-LAST",
+    callback=_frame_numbers,
+    help="Form only these exposures, by their frame numbers, as 120-129 or 124: a piece of a flight. Images are scaled "
+    "to the brightest of them.",
+)
 @click.option("--reference-channel", type=int, help="Channel that the others are aligned with.")
 @click.option(
     "--model",
@@ -184,6 +243,7 @@ def level3(
     line,
     references,
     stage,
+    exposures,
     reference_channel,
     model,
     degree,
@@ -201,7 +261,8 @@ def level3(
 
     PATHS are raw frames, folders of them, or patterns in quotes. Darks are told from light frames by the flight's
     time line and must be among them.
-    While it works, calibrated frames are kept beside the output in a folder OUTPUT.scratch-..., which it removes.
+    While it works, what it has made is in a folder OUTPUT.part beside the output, which it removes, also when a signal
+    ends it; a process that is killed leaves it, and the next one that makes the same output removes it.
     With --fetch they come from the network, as do references; JSOC sends those to registered e-mail addresses only,
     which the environment variable JSOC_EMAIL tells.
 
@@ -220,6 +281,8 @@ def level3(
         flight.line(line)
     if reference_channel is not None:
         flight.channel(reference_channel)
+    if exposures is not None:
+        exposures = _light_frames(exposures, flight)
     if (folder or vso) and not fetch:
         msg = "got --folder or --vso without --fetch, to which they belong"
         raise ValueError(msg)
@@ -238,20 +301,21 @@ def level3(
 
         maps = point_maps(maps)
     progress = sys.stderr.isatty()
-    # Calibrated frames, which are used twice.
-    beside = Path(output)
-    with tempfile.TemporaryDirectory(dir=beside.parent, prefix=f"{beside.name}.scratch-") as scratch:
+    with temporary_output(output, overwrite=overwrite, inputs=inputs) as temporary:
         level1 = ESISLevel1Cube.from_raw(
             list(paths),
             flight,
             darks=list(darks) or None,
             despike=not no_despike,
+            frame_numbers=exposures,
             on_error="skip" if skip_damaged else "raise",
             lazy=True,
-            scratch=scratch,
+            # Calibrated frames, which are used twice.
+            scratch=temporary.parent,
             workers=workers,
             progress=progress,
         )
+        check_output(output, overwrite, size=level3_size(level1))
         found = coalign(
             level1,
             maps,
@@ -269,12 +333,12 @@ def level3(
             found,
             stage=stage,
             **corrections,
-            output=output,
-            overwrite=overwrite,
+            output=temporary,
             workers=workers,
             progress=progress,
         )
-    click.echo(str(cube))
+        description = str(cube)
+    click.echo(description)
     click.echo(f"Written to {output}")
 
 
@@ -374,6 +438,17 @@ def demo(directory, exposures, size, seed, flight_file, workers, overwrite):
 
 def _read_flight(path):
     return ESIS_1 if path is None else Flight.read(path)
+
+
+def _light_frames(numbers, flight):
+    found = [number for number in numbers if flight.is_light(number)]
+    if not found:
+        ranges = ", ".join(f"{first}-{last}" for first, last in flight.light_frames)
+        msg = (
+            f"got --exposures {numbers[0]}-{numbers[-1]}, expected some of the light frames of {flight.name}, {ranges}"
+        )
+        raise ValueError(msg)
+    return found
 
 
 def _fetch(name, flight, paths, references, folder, vso):

@@ -4,6 +4,7 @@ import gzip
 import os
 import re
 import shutil
+import signal
 import warnings
 
 import numpy as np
@@ -151,6 +152,65 @@ def test_the_rotation_of_the_sun_and_the_gap_in_time(folder, frames, level1, map
     assert_cubes_equal(
         ESISLevel3Cube.read(output), form_level3(level1, coalign(level1, maps, max_gap=30 * u.s, rotate=True))
     )
+
+
+def test_a_piece_of_a_flight(folder, tmp_path, monkeypatch):
+    """The frames that are taken; what is made of them has tests of its own."""
+
+    def stop(level1, *args, **options):
+        raise ValueError(str(level1.frame_number.tolist()))
+
+    monkeypatch.setattr("esis_ndcube.cli.coalign", stop)
+    arguments = "level3", folder / "raw", "--flight", folder / "flight.toml", "-o", tmp_path / "l3.fits", "--exposures"
+    for wanted, found in {"124": [124], "0-999999": [123, 124]}.items():
+        assert f"Error: {found}" in run(*arguments, wanted).output
+    result = run(*arguments, "1-9")
+    assert re.search(r"got --exposures 1-9, expected some of the light frames of \S+, \d+-\d+", result.output)
+    for wrong in ("9-1", "first", "-1", "1-", "1-2-3", ""):
+        result = run(*arguments, wrong)
+        assert result.exit_code == 2
+        assert "expected frame numbers FIRST-LAST in order, as 120-129" in re.sub(r"\s+", " ", result.output)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_signals_end_it_alike_and_nothing_is_left(name, folder, tmp_path, monkeypatch):
+    number = getattr(signal, name, None)
+    if number is None:
+        pytest.skip(f"the system has no {name}")
+    before = [signal.getsignal(each) for each in signal.Signals]
+
+    def end(level1, *args, **options):
+        level1[0, 0].data.compute()
+        assert len(list((tmp_path / "l3.fits.part").glob("*.npz"))) == 1
+        os.kill(os.getpid(), number)
+
+    monkeypatch.setattr("esis_ndcube.cli.coalign", end)
+    result = run("level3", folder / "raw", "--flight", folder / "flight.toml", "-o", tmp_path / "l3.fits")
+    assert (result.exit_code, result.output) == (128 + number, "Aborted!\n")
+    assert not list(tmp_path.iterdir())
+    assert [signal.getsignal(each) for each in signal.Signals] == before
+
+
+def test_signals_that_are_ignored_stay_so(folder, tmp_path, monkeypatch):
+    """As nohup asks for."""
+
+    def hang_up(*args, **options):
+        os.kill(os.getpid(), signal.SIGHUP)
+        msg = "went on"
+        raise ValueError(msg)
+
+    monkeypatch.setattr("esis_ndcube.cli.coalign", hang_up)
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        result = run("level3", folder / "raw", "--flight", folder / "flight.toml", "-o", tmp_path / "l3.fits")
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert "Error: went on" in result.output
+
+
+def test_help_names_what_a_killed_process_leaves():
+    assert "OUTPUT.part" in run_well("level3", "--help").output
 
 
 @pytest.mark.slow
