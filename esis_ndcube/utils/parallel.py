@@ -3,9 +3,10 @@
 import contextlib
 import sys
 import threading
+import time
 import warnings
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from functools import partial
 from itertools import islice
 
@@ -16,6 +17,8 @@ from tqdm import tqdm
 __all__ = ["compute", "delayed", "own_warnings", "share", "stream"]
 
 _SERIAL = "sync", "synchronous", "single-threaded"
+# Seconds without any worker of a cluster after which none is expected to come again; a new one takes a few.
+_PATIENCE = 60
 _FILTERS = threading.RLock()
 
 
@@ -128,6 +131,10 @@ def stream(tasks, *, workers=None, description=None, total=None):
 
     Raises
     ------
+    ConnectionError
+        If the workers of the client are all gone and none comes for a minute, if its scheduler is gone, or if as many
+        workers died in the same task as Dask's setting ``distributed.scheduler.allowed-failures`` allows. What a
+        single worker that dies had made is made again.
     ValueError
         If ``workers`` is not positive.
 
@@ -165,7 +172,8 @@ def stream(tasks, *, workers=None, description=None, total=None):
         window = deque()
         stack.callback(_cancel, window)
         # Twice as many as run at once, so that no thread waits while a result is being used.
-        yield _results(map(submit, tasks), window, max(2 * threads, 2), bar)
+        result_of = Future.result if client is None else partial(_result_from_cluster, client)
+        yield _results(map(submit, tasks), result_of, window, max(2 * threads, 2), bar)
 
 
 def share(value, *, workers=None):
@@ -195,7 +203,15 @@ def share(value, *, workers=None):
     client = None if workers else _client()
     if dask.is_dask_collection(value):
         return value
-    return dask.delayed(value, pure=False, traverse=False) if client is None else client.scatter(value, hash=False)
+    if client is None:
+        return dask.delayed(value, pure=False, traverse=False)
+    # Values that are scattered are lost with the worker that has them; those of a task come from the scheduler again.
+    with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 PiB"}):
+        return client.submit(_same, value, pure=False)
+
+
+def _same(value):
+    return value
 
 
 def _client():
@@ -210,17 +226,50 @@ def _client():
         return None
 
 
-def _results(futures, window, length, bar):
+def _results(futures, result_of, window, length, bar):
     while True:
         window.extend(islice(futures, length - len(window)))
         if not window:
             return
-        result = window.popleft().result()
+        result = result_of(window.popleft())
         if bar is not None:
             bar.update()
         yield result
         # Not kept while waiting for the next one.
         del result
+
+
+def _result_from_cluster(client, future):
+    """The result of a task, or a `ConnectionError` where no worker is left to give it."""
+    from distributed import wait
+    from distributed.scheduler import KilledWorker
+
+    there, since = False, time.monotonic()
+    try:
+        while future.status == "pending":
+            with contextlib.suppress(TimeoutError):
+                wait(future, timeout=min(_PATIENCE / 4, 5))
+            if client.nthreads():
+                there, since = True, time.monotonic()
+            # A queue may take long to start the first ones.
+            elif there and time.monotonic() - since > _PATIENCE:
+                msg = f"the cluster has had no worker for {_PATIENCE} s: start workers, and begin again"
+                raise ConnectionError(msg)
+        return future.result()
+    except KilledWorker as error:
+        msg = (
+            f"{error.allowed_failures + 1} workers of the cluster died in the same task, {error.task}: look at their "
+            "logs, give each more memory or fewer threads, and begin again"
+        )
+        raise ConnectionError(msg) from error
+    except ConnectionError:
+        raise
+    except (CancelledError, OSError) as error:
+        if future.status == "error":
+            # The task's own.
+            raise
+        msg = f"the cluster lost the task {future.key}, its scheduler may be gone: start it, and begin again ({error})"
+        raise ConnectionError(msg) from error
 
 
 def _run_in_pool(pool, options, task):

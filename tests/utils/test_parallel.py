@@ -1,12 +1,15 @@
 """Many tasks, on threads and on the workers of a cluster."""
 
+import contextlib
 import os
+import signal
 import sys
 import threading
 import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import chain, repeat
 
 import dask
 import dask.array as da
@@ -99,6 +102,57 @@ def test_shared_values_arrive(client):
     assert compute([delayed(np.dot, there, n * table) for n in range(3)]) == [n * (table @ table) for n in range(3)]
     lazy = da.from_array(table)
     assert share(lazy) is lazy
+
+
+def _kill_once(path, value):
+    """The value; the first that gets here kills its process."""
+    with contextlib.suppress(FileExistsError):
+        path.touch(exist_ok=False)
+        os.kill(os.getpid(), signal.SIGKILL)
+    return float(value.sum())
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_costs_time_and_no_result(client, tmp_path):
+    """Its shared values are lost with it."""
+    client.wait_for_workers(2)
+    tasks = [delayed(_kill_once, tmp_path / "killed", share(np.full(100, n))) for n in range(6)]
+    assert compute(tasks) == [100.0 * n for n in range(6)]
+    assert (tmp_path / "killed").exists()
+
+
+@pytest.mark.slow
+def test_a_task_that_kills_its_workers_is_given_up(client, cluster, monkeypatch, tmp_path):
+    client.wait_for_workers(2)
+    monkeypatch.setattr(cluster.scheduler, "allowed_failures", 0)
+    words = r"1 workers of the cluster died in the same task, .*: look at their logs, give each more memory"
+    with pytest.raises(ConnectionError, match=words):
+        compute([delayed(_kill_once, tmp_path / "killed", np.ones(1))])
+
+
+@pytest.mark.slow
+def test_a_cluster_whose_workers_are_gone(client, monkeypatch):
+    """As its client sees it; one that never had any may still wait in a queue."""
+    monkeypatch.setattr("esis_ndcube.utils.parallel._PATIENCE", 0.4)
+    monkeypatch.setattr(client, "nthreads", lambda: next(answers))
+    answers = repeat({})
+    assert compute([delayed(time.sleep, 1)]) == [None]
+    answers = chain([{"there": 1}] * 2, repeat({}))
+    with pytest.raises(
+        ConnectionError, match=r"^the cluster has had no worker for 0\.4 s: start workers, and begin again"
+    ):
+        compute([delayed(time.sleep, 2)])
+
+
+@pytest.mark.slow
+def test_an_error_of_a_task_is_its_own_on_a_cluster(client):
+    for error in (OSError("mine"), TimeoutError("mine")):
+        with pytest.raises(type(error), match=r"^mine$"):
+            compute([delayed(_raise, error)])
+
+
+def _raise(error):
+    raise error
 
 
 def test_what_arguments_have_in_common_is_made_once():
