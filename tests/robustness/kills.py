@@ -1,0 +1,114 @@
+"""Kill processes at any time, and look whether a file is lost or half."""
+
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from itertools import cycle, islice
+
+from helpers import assert_cubes_equal
+from trial import run_alone
+from writers import WRITERS, check, expect, write
+
+from esis_ndcube import ESISLevel3Cube
+
+PRECIOUS = b"an older file"
+
+
+def kill_writers(count, flight, folder, rng):
+    """Kill processes that write files; yields what was lost of each, or None."""
+    seconds = {}
+    for number, name in enumerate(islice(cycle(WRITERS), count)):
+        path = folder / str(number) / name
+        path.parent.mkdir()
+        if name not in seconds:
+            # Once for what is compiled and imported at first use.
+            seconds[name] = run_alone(write, name, path).seconds
+            path.unlink() if path.is_file() else shutil.rmtree(path)
+        old = "." in name and rng.random() < 0.5
+        code = None
+        # A kill that comes too late is none.
+        while code != -signal.SIGKILL:
+            if old:
+                path.write_bytes(PRECIOUS)
+            code = run_alone(write, name, path, kill_after=rng.random() * seconds[name]).code
+        yield find_loss(name, path, old)
+
+
+def find_loss(name, path, old):
+    """What is wrong with what a killed process left, or with what the next one makes of it, or None."""
+    try:
+        expect(path.exists() or not old, "the older file is gone")
+        if path.exists() and not (old and path.read_bytes() == PRECIOUS):
+            check(name, path)
+        left = sorted(each.name for each in path.parent.iterdir() if each != path)
+        expect(left in ([], [f"{name}.part"], ["packed"], [f"{name}.part", "packed"]), f"it left {left}")
+        ending = run_alone(write, name, path)
+        expect(ending.code == 0 and ending.error is None, f"the next process failed: {ending}")
+        check(name, path)
+        left = [each.name for each in path.parent.iterdir() if each.suffix == ".part"]
+        expect(not left, f"the next process left {left}")
+    except Exception as error:
+        return f"{name}: {type(error).__name__}: {error}"
+    return None
+
+
+COMMAND = "from esis_ndcube.cli import main; main(windows_expand_args=False)"
+SIGNALS = signal.SIGKILL, signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT
+
+
+def kill_level3(count, flight, folder, rng):
+    """Kill and end the command ``level3`` in the midst of its work; yields what was lost of each, or None."""
+    path = folder / "l3.fits"
+    flight = flight.path
+    process = start_level3(flight, path)
+    begin = time.perf_counter()
+    expect(process.wait() == 0, "it failed")
+    seconds, whole = time.perf_counter() - begin, ESISLevel3Cube.read(path)
+    for _ in range(count):
+        number, old = SIGNALS[rng.integers(len(SIGNALS))], rng.random() < 0.5
+        code = 0
+        # A signal that comes too late is none.
+        while code == 0:
+            path.unlink(missing_ok=True)
+            if old:
+                path.write_bytes(PRECIOUS)
+            process = start_level3(flight, path)
+            time.sleep(rng.random() * seconds)
+            process.send_signal(number)
+            code = process.wait()
+        yield find_loss_of_level3(path, old, number, code, whole)
+    # What the killed ones left is removed by the next that ends well.
+    code = start_level3(flight, path).wait()
+    if problem := find_loss_of_level3(path, False, 0, code, whole):
+        yield problem
+
+
+def start_level3(flight, path):
+    """The process of the command, when it has begun to write."""
+    words = ["level3", flight / "raw", "-r", flight / "reference", "--flight", flight / "flight.toml", "-o", path]
+    part = path.with_name(f"{path.name}.part")
+    before = part.stat() if part.exists() else None
+    process = subprocess.Popen(
+        [sys.executable, "-c", COMMAND, *words, "--overwrite"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    # The import takes seconds, in which there is nothing to lose.
+    while process.poll() is None and (not part.exists() or part.stat() == before):
+        time.sleep(0.005)
+    return process
+
+
+def find_loss_of_level3(path, old, number, code, whole):
+    """What is wrong with what the command left when a signal ended it, or None."""
+    try:
+        killed = number == signal.SIGKILL
+        expect(code == (-number if killed else number and 128 + number), f"its exit code is {code}")
+        expect(path.exists() or not old, "the older file is gone")
+        if path.exists() and not (old and path.read_bytes() == PRECIOUS):
+            assert_cubes_equal(ESISLevel3Cube.read(path), whole)
+        left = [each.name for each in path.parent.iterdir() if each != path]
+        expect(left == [] or (killed and left == [f"{path.name}.part"]), f"it left {left}")
+    except Exception as error:
+        return f"level3, signal {number}: {type(error).__name__}: {error}"
+    return None
