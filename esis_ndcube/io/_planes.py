@@ -1,5 +1,8 @@
 """Image arrays as they lie in a FITS file, read and written a part at a time."""
 
+import os
+import platform
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +25,30 @@ def image_data(array, name="DATA"):
     dtype = stored_type(array.dtype, name)
     dtype = np.dtype(np.uint8) if dtype.kind == "b" else dtype
     return np.array(array, dtype=dtype.newbyteorder(">"), order="C")
+
+
+@dataclass(frozen=True)
+class FileState:
+    """What tells a file from one that has taken its place: length, time, and number on one computer."""
+
+    length: int
+    time: int
+    number: int
+    computer: str
+
+    @classmethod
+    def of(cls, path):
+        """That of a file as it is now."""
+        found = path.stat()
+        return cls(found.st_size, found.st_mtime_ns, found.st_ino, platform.node())
+
+    def check(self, path, found):
+        """Refuse a file that has been changed or replaced, by the result of `os.stat` or `os.fstat`."""
+        # Other computers may number the files of a shared disk otherwise.
+        replaced = platform.node() == self.computer and found.st_ino != self.number
+        if replaced or (found.st_size, found.st_mtime_ns) != (self.length, self.time):
+            msg = f"{path} has been changed since it was read lazily: read it again"
+            raise OSError(msg)
 
 
 class Plane:
@@ -50,7 +77,7 @@ class Plane:
         self.path, self.offset, self.shape = Path(path).absolute(), offset, tuple(shape)
         self.dtype = np.dtype(dtype).newbyteorder("=")
         self.ndim = len(self.shape)
-        self._state = self._look() if watch else None
+        self._state = FileState.of(self.path) if watch else None
 
     @property
     def nbytes(self):
@@ -58,10 +85,11 @@ class Plane:
         return int(np.prod(self.shape)) * self.dtype.itemsize
 
     def __getitem__(self, item):
-        if self._state is not None and self._look() != self._state:
-            msg = f"{self.path} has been changed since it was read lazily: read it again"
-            raise OSError(msg)
-        stored = np.memmap(self.path, self._bits.newbyteorder(">"), mode="r", offset=self.offset, shape=self.shape)
+        # The file that is looked at is the one that is read, also when another one takes its place meanwhile.
+        with self.path.open("rb") as stream:
+            if self._state is not None:
+                self._state.check(self.path, os.fstat(stream.fileno()))
+            stored = np.memmap(stream, self._bits.newbyteorder(">"), mode="r", offset=self.offset, shape=self.shape)
         values = self._shift(np.array(stored[item], dtype=self._bits))
         return values.astype(bool) if self.dtype == bool else values.view(self.dtype)
 
@@ -96,7 +124,3 @@ class Plane:
         if (self.dtype.kind == "u" and size > 1) or self.dtype == np.int8:
             return bits ^ self._bits.type(1 << (8 * size - 1))
         return bits
-
-    def _look(self):
-        state = self.path.stat()
-        return state.st_size, state.st_mtime_ns

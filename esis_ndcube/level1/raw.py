@@ -1,6 +1,8 @@
 """From raw frames to the planes of a Level-1 cube."""
 
+import contextlib
 import logging
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from sunpy.util.exceptions import warn_user
 
 from esis_ndcube.flags import Flag
 from esis_ndcube.flight.instrument import ByQuadrant
+from esis_ndcube.io._planes import FileState
 from esis_ndcube.level1._scratch import Scratch
 from esis_ndcube.level1.calibration import (
     calibrate,
@@ -24,7 +27,7 @@ from esis_ndcube.level1.calibration import (
     trim,
 )
 from esis_ndcube.level1.despike import find_spikes, mend_spikes
-from esis_ndcube.level1.frames import FrameError, give_up_or_warn, read_frame
+from esis_ndcube.level1.frames import FrameError, RawFrame, give_up_or_warn, read_frame
 from esis_ndcube.level1.planes import Planes
 from esis_ndcube.utils.parallel import compute, delayed, share, stream
 
@@ -124,13 +127,33 @@ def fill_planes(slots, numbers, channels, calibration, settings, *, on_error, wo
     return planes
 
 
+@dataclass(frozen=True)
+class _Watched:
+    """A frame whose file is read later."""
+
+    frame: RawFrame
+    state: FileState
+
+    @property
+    def path(self):
+        """The file."""
+        return self.frame.path
+
+    def checked(self):
+        """The frame, if its file is the one that was found; one that is gone is the reader's to tell of."""
+        with contextlib.suppress(FileNotFoundError):
+            self.state.check(self.path, self.path.stat())
+        return self.frame
+
+
 def lazy_planes(slots, numbers, channels, calibration, settings, *, on_error, scratch=None):
     """The same as Dask arrays with a chunk for each frame, all three planes of which come from one task."""
     frames, darks = np.empty((len(numbers), len(channels)), object), np.empty((1, len(channels)), object)
     for j, channel in enumerate(channels):
         darks[0, j] = calibration[channel]
         for i, number in enumerate(numbers):
-            frames[i, j] = slots.get((number, channel))
+            frame = slots.get((number, channel))
+            frames[i, j] = None if frame is None else _Watched(frame, FileState.of(frame.path))
     frames, darks = (da.from_array(array, chunks=1, name=False) for array in (frames, darks))
     shape = settings["flight"].detector.shape
     missing = Planes((1, 1, *shape))
@@ -161,6 +184,8 @@ def lazy_planes(slots, numbers, channels, calibration, settings, *, on_error, sc
 def _calibrate_block(frames, darks, *, on_error, scratch, **settings):
     """One frame's planes, as an array that holds one object."""
     frame, images = frames[0, 0], None
+    if frame is not None:
+        frame = frame.checked()
     if frame is not None and scratch is not None:
         images = scratch.read(frame)
     if frame is not None and images is None:

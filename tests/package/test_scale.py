@@ -1,6 +1,8 @@
 """Flights of any length: the same bits lazily, streamed to a file, on threads and on a cluster."""
 
+import os
 import pickle
+import shutil
 from collections import Counter
 from types import SimpleNamespace
 
@@ -308,6 +310,24 @@ def test_damage_of_a_lazy_file(small_flight, tmp_path):
     path.write_bytes(content[: len(content) // 2])
     with pytest.raises(CubeFileError):
         ESISLevel3Cube.read(path, lazy=True)
+
+
+def test_lazy_files_that_are_replaced_are_noticed(small_flight, tmp_path):
+    """Also by files of the same length and time."""
+    small_flight.level3.write(tmp_path / "l3.fits")
+    raw = shutil.copytree(small_flight.path / "raw", tmp_path / "raw")
+    path = next(raw.glob("*1_00124*"))
+    level1 = ESISLevel1Cube.from_raw(raw, small_flight.flight, lazy=True)
+    level3 = ESISLevel3Cube.read(tmp_path / "l3.fits", lazy=True)
+    for file, cube in {tmp_path / "l3.fits": level3, path: level1}.items():
+        cube[1, 0].data.compute()
+        times = file.stat().st_atime_ns, file.stat().st_mtime_ns
+        other = tmp_path / "other"
+        other.write_bytes(file.read_bytes())
+        os.utime(other, ns=times)
+        other.replace(file)
+        with pytest.raises(OSError, match=rf"{file.name} has been changed since it was read lazily: read it again"):
+            cube[1, 0].data.compute()
 
 
 # ------------------------------------------------------------------------------------------------------- clusters
