@@ -1,6 +1,7 @@
 """Run many independent tasks with whatever Dask scheduler is active."""
 
 import contextlib
+import os
 import sys
 import threading
 import time
@@ -20,6 +21,9 @@ _SERIAL = "sync", "synchronous", "single-threaded"
 # Seconds without any worker of a cluster after which none is expected to come again; a new one takes a few.
 _PATIENCE = 60
 _FILTERS = threading.RLock()
+if hasattr(os, "register_at_fork"):
+    # A process that is forked while another thread has the lock would wait for it forever.
+    os.register_at_fork(before=_FILTERS.acquire, after_in_parent=_FILTERS.release, after_in_child=_FILTERS.release)
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -252,3 +253,35 @@ def test_medians_in_threads_leave_the_filters_of_warnings():
     assert not [one for one in left if "All-NaN" in str(one)]
     for result in results:
         np.testing.assert_array_equal(result, np.where([[1, 0, 0, 0], [0] * 4, [0] * 4], np.nan, 1))
+
+
+# Without the package, whose import takes long.
+FORKED = """
+import importlib.util, os, sys, threading
+spec = importlib.util.spec_from_file_location("parallel", sys.argv[1])
+parallel = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(parallel)
+begun, forked = threading.Event(), threading.Event()
+
+def read():
+    with parallel.own_warnings():
+        begun.set()
+        forked.wait(0.2)
+
+thread = threading.Thread(target=read)
+thread.start()
+begun.wait()
+child = os.fork()
+if not child:
+    with parallel.own_warnings():
+        os._exit(3)
+forked.set()
+thread.join()
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system does not fork")
+def test_a_fork_while_a_thread_has_the_filters_of_warnings():
+    command = [sys.executable, "-W", "ignore", "-c", FORKED, sys.modules[stream.__module__].__file__]
+    assert subprocess.run(command, timeout=60, check=False).returncode == 3
