@@ -73,6 +73,7 @@ def try_all(names, share=1.0):
             begin, rng = time.monotonic(), np.random.default_rng(SEED)
             ends = list(function(int(np.ceil(share * count)), flight, _folder(folder, name), rng))
             results[name] = len(ends), time.monotonic() - begin, [end for end in ends if end is not None]
+            sys.stderr.write(f"{name}: {len(ends)} tried, {len(results[name][2])} lost\n")
     return results
 
 
