@@ -44,16 +44,16 @@ def fault_clusters(count, flight, folder, rng):
     """Kill workers of clusters; yields what was lost each time, or None."""
     alone = max(count // 10, 1)
     options = {"threads_per_worker": 1, "dashboard_address": "127.0.0.1:0", "silence_logs": logging.CRITICAL}
-    with distributed.LocalCluster(n_workers=2, **options) as cluster, distributed.Client(cluster) as client:
-        for number in range(count - 2 * alone):
-            client.wait_for_workers(2)
+    for number in range(count - alone):
+        # A cluster for each, because the nannies of distributed give up now and then.
+        with distributed.LocalCluster(n_workers=2, **options) as cluster, distributed.Client(cluster):
+            if number < alone:
+                yield _refused(lambda: results(die), "workers of the cluster died in the same task")
+                continue
             processes = [nanny.pid for nanny in cluster.workers.values()]
             # Now and then all of them; others are started in their place.
             killed = processes if number % 5 == 4 else [processes[rng.integers(2)]]
             yield _after(rng.uniform(0.05, 0.5), killed, _compare)
-        for _ in range(alone):
-            client.wait_for_workers(2)
-            yield _refused(lambda: results(die), "workers of the cluster died in the same task")
     patience, parallel._PATIENCE = parallel._PATIENCE, 2
     try:
         for _ in range(alone):
