@@ -26,6 +26,7 @@ __all__ = [
 
 _GZIP = b"\x1f\x8b"
 _ONES = 0xFFFFFFFF
+_SUMS = "CHECKSUM", "DATASUM"
 # A header of more bytes is none; those of this package have some 10 kB.
 _HEADER = 2**20
 # The largest images that come packed are of 4096 x 4096 numbers of 64 bits.
@@ -312,7 +313,10 @@ def open_whole(path):
     content = read_unpacked(path)
     _check_end(content)
     with fits.open(io.BytesIO(content), disable_image_compression=True, lazy_load_hdus=True) as hdulist:
-        check_hdus(hdulist, content)
+        end, summed = check_hdus(hdulist, content)
+        if summed and len(content) > end:
+            msg = f"it has {len(content) - end} bytes after its last HDU, expected none"
+            raise ValueError(msg)
         if not any("ZIMAGE" in hdu.header for hdu in hdulist):
             yield hdulist
             return
@@ -364,7 +368,12 @@ def check_hdus(hdulist, content):
             raise ValueError(msg)
         # An empty text stands for a sum that is not known. By the bytes of the file, as the convention has it: astropy
         # sums a header that it has read and written anew.
-        whole, data = (str(header.get(key, "")).strip() for key in ("CHECKSUM", "DATASUM"))
+        whole, data = (str(header.get(key, "")).strip() for key in _SUMS)
+        # Bytes that are lost move the cards behind them, whose keywords are then none.
+        cards = bytes(content[place["hdrLoc"] : place["datLoc"]])
+        if moved := [key for key in _SUMS if key not in header and f"{key:8}=".encode() in cards]:
+            msg = f"the cards of HDU {index} are not where they belong, {' and '.join(moved)} among them"
+            raise ValueError(msg)
         wrong = bool(whole) and _sum(content[place["hdrLoc"] : end]) != 0
         wrong |= bool(data) and _sum(content[place["datLoc"] : end]) != int(data) % _ONES
         if wrong:

@@ -154,3 +154,37 @@ def test_level3_files_have_their_own_sums(tmp_path):
     assert ESISLevel3Cube.read(tmp_path / "l3.fits.gz").shape == cube.shape
     # Sums of astropy are those of the standard.
     assert check_image(tmp_path / "l3.fits.gz")
+
+
+@pytest.fixture
+def summed(tmp_path):
+    """A FITS file of two HDUs with sums, and where the second one begins."""
+    path = tmp_path / "summed.fits"
+    hdulist = fits.HDUList([fits.PrimaryHDU(np.arange(6.0)), fits.ImageHDU(np.arange(4), name="FLAGS")])
+    hdulist[0].header["NOTE"] = 1, "the sums follow"
+    hdulist.writeto(path, checksum=True)
+    with fits.open(path) as hdul:
+        return path, hdul[1].fileinfo()["hdrLoc"]
+
+
+@pytest.mark.filterwarnings("ignore::astropy.utils.exceptions.AstropyUserWarning")
+def test_a_later_hdu_is_not_lost_unseen(summed):
+    """A header that is cut off in the middle is none to astropy, which takes the file to end before it."""
+    path, start = summed
+    content = path.read_bytes()
+    path.write_bytes(content[: start + 100])
+    with pytest.raises(ValueError, match="it has 100 bytes after its last HDU, expected none"), whole.open_whole(path):
+        pass
+
+
+@pytest.mark.filterwarnings("ignore::astropy.utils.exceptions.AstropyUserWarning")
+def test_cards_that_have_moved_do_not_take_the_sums_along(summed):
+    path, _ = summed
+    content = path.read_bytes()
+    place = content.index(b"CHECKSUM=")
+    # Blanks of the end take the place of the bytes that are lost.
+    end = content.index(b"END     ")
+    path.write_bytes(content[: place - 40] + content[place - 37 : end - 3] + b" " * 6 + content[end:])
+    problem = "the cards of HDU 0 are not where they belong, CHECKSUM and DATASUM"
+    with pytest.raises(ValueError, match=problem), whole.open_whole(path):
+        pass
