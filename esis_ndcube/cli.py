@@ -31,7 +31,7 @@ from esis_ndcube.registration import coalign
 from esis_ndcube.registration.transform import TERMS
 from esis_ndcube.report import write_report
 from esis_ndcube.simulate.demo import run_demo
-from esis_ndcube.utils.output import temporary_output
+from esis_ndcube.utils.output import hold_space, temporary_output
 from esis_ndcube.utils.provenance import package_version
 from esis_ndcube.utils.whole import is_packed, open_whole, pass_scarcity
 
@@ -315,19 +315,21 @@ def level3(
             workers=workers,
             progress=progress,
         )
-        check_output(output, overwrite, size=level3_size(level1))
-        found = coalign(
-            level1,
-            maps,
-            line=line,
-            reference_channel=reference_channel,
-            model=model,
-            degree=degree,
-            max_gap=None if max_gap is None else max_gap * u.s,
-            rotate=rotate,
-            workers=workers,
-            progress=progress,
-        )
+        size = level3_size(level1)
+        check_output(output, overwrite, size=size)
+        with hold_space(temporary, size):
+            found = coalign(
+                level1,
+                maps,
+                line=line,
+                reference_channel=reference_channel,
+                model=model,
+                degree=degree,
+                max_gap=None if max_gap is None else max_gap * u.s,
+                rotate=rotate,
+                workers=workers,
+                progress=progress,
+            )
         cube = form_level3(
             level1,
             found,

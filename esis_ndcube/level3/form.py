@@ -1,5 +1,6 @@
 """Form a Level-3 cube: every step in order, nothing else."""
 
+import contextlib
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -24,6 +25,7 @@ from esis_ndcube.registration import Coalignment, coalign
 from esis_ndcube.resample import detector_coordinates, interpolate, propagate_uncertainty, resampled_correlation
 from esis_ndcube.utils._spline import nearest
 from esis_ndcube.utils.checks import check_cube
+from esis_ndcube.utils.output import hold_space
 from esis_ndcube.utils.parallel import delayed, share, stream
 from esis_ndcube.utils.provenance import ProcessingStep
 from esis_ndcube.utils.uncertainty import standard_deviation
@@ -145,7 +147,9 @@ def form_level3(
         inputs = [*_inputs(level1, reference, output), *files]
         check_output(output, overwrite, inputs=inputs, size=level3_size(level1))
     if found is None:
-        found = coalign(level1, reference, line=line.name, workers=workers, progress=progress)
+        held = contextlib.nullcontext() if output is None else hold_space(output, level3_size(level1))
+        with held:
+            found = coalign(level1, reference, line=line.name, workers=workers, progress=progress)
     recipe = _Recipe(level1, _of_frames(found, level1), line, stage, chosen, order)
     if output is None:
         planes = {name: np.empty(recipe.shape, dtype) for name, dtype in recipe.types.items()}

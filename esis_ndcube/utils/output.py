@@ -259,6 +259,15 @@ def reserve(stream, size):
         stream.truncate(size)
 
 
+@contextlib.contextmanager
+def hold_space(path, size):
+    """Hold the space on the disk that a file will need, until the block ends and the file is begun."""
+    with full_disk_named(path, size), part_folder(path) as folder:
+        with (folder / "space").open("wb") as stream:
+            reserve(stream, size)
+        yield
+
+
 def place(parts, *, durable=True):
     """
     Move files or folders of one disk to their places, all or none of them, and wait until the disk has them.

@@ -1,5 +1,6 @@
 """From raw frames to a Level-3 cube, through the functions."""
 
+import errno
 import warnings
 
 import numpy as np
@@ -68,6 +69,17 @@ def test_what_a_cube_holds(flight, level1, cube):
     np.testing.assert_allclose((~cube.mask).sum((2, 3)), octagon.value, rtol=0.1)
     assert np.isfinite(cube.data[~cube.mask]).all()
     assert (cube.uncertainty.array[~cube.mask] > 0).all()
+
+
+def test_space_is_reserved_before_the_frames_are_aligned(flight, level1, tmp_path, monkeypatch):
+    def full(descriptor, offset, size):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.posix_fallocate", full)
+    monkeypatch.setattr("esis_ndcube.level3.form.coalign", lambda *_, **__: pytest.fail("aligned"))
+    with pytest.raises(OSError, match=r"can not write l3.fits .*: it needs \d+ bytes, No space left on device"):
+        form_level3(level1, flight.maps, output=tmp_path / "l3.fits")
+    assert not list(tmp_path.iterdir())
 
 
 def test_normalized_images_have_one_mean(cube):
