@@ -333,12 +333,20 @@ def print_size(arguments):
     print(f"one bilinear resampling (scipy) {time.process_time() - begin:.2f} s")
 
 
+def print_flight(options):
+    """Errors of the simulated flight of full size, which accuracy.py measures."""
+    import accuracy
+
+    accuracy.main(["--no-raw"])
+
+
 PARTS = {
     "locking": print_locking,
     "widths": print_widths,
     "bars": print_bars,
     "false": print_false,
     "size": print_size,
+    "flight": print_flight,
 }
 
 

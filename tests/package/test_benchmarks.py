@@ -1,5 +1,6 @@
 """The benchmark's table, at a tiny size and with what is always installed."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -126,11 +127,13 @@ def test_accuracy_of_a_flight():
 
 
 @pytest.mark.slow
-def test_time_of_a_flight_by_stage(small_flight, capsys):
+def test_time_of_a_flight_by_stage(small_flight, capsys, monkeypatch):
     arguments = [small_flight.path / "raw", "--flight", small_flight.path / "flight.toml", "--exposures", "1"]
-    arguments += ["--reference", *small_flight.files.reference]
+    arguments += ["--reference", *small_flight.files.reference, "--neighbors", "--size", "8", "--limit", "0.5"]
+    monkeypatch.syspath_prepend(FOLDER)
     benchmark("flight_time").main([str(argument) for argument in arguments])
-    *rows, last = capsys.readouterr().out.splitlines()
+    text, neighbors = capsys.readouterr().out.split("\n\n")
+    *rows, last, threads = text.splitlines()
     totals = []
     for title, stages in (("esis_ndcube", 3), ("bare calls", 6)):
         seconds = [float(row.split(" s")[0].split()[-1]) for row in rows if row.startswith(title)]
@@ -138,4 +141,8 @@ def test_time_of_a_flight_by_stage(small_flight, capsys):
         assert sum(seconds[:-1]) == pytest.approx(seconds[-1], abs=0.05)
         totals.append(seconds[-1])
     assert float(last.removeprefix("ratio ")) == pytest.approx(totals[0] / totals[1], rel=0.1)
+    wall, used, ratio = (float(word) for word in re.findall(r"\d+\.\d+", threads))
+    assert ratio == pytest.approx(wall / used, rel=0.1)
+    for task, package in (("spikes", "esis_ndcube"), ("bicubic resampling", "reproject"), ("affine fit", "legacy way")):
+        assert any(row.startswith(task) and package in row for row in neighbors.splitlines())
     assert all("each of 4 images" in row for row in rows if " all " in row)
