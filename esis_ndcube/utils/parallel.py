@@ -176,7 +176,7 @@ def stream(tasks, *, workers=None, description=None, total=None):
         window = deque()
         stack.callback(_cancel, window)
         # Twice as many as run at once, so that no thread waits while a result is being used.
-        result_of = Future.result if client is None else partial(_result_from_cluster, client)
+        result_of = Future.result if client is None else _waiting(client, had_workers=threads > 0)
         yield _results(map(submit, tasks), result_of, window, max(2 * threads, 2), bar)
 
 
@@ -243,22 +243,32 @@ def _results(futures, result_of, window, length, bar):
         del result
 
 
-def _result_from_cluster(client, future):
-    """The result of a task, or a `ConnectionError` where no worker is left to give it."""
+def _waiting(client, *, had_workers):
+    """A function that waits for the result of a task, and gives up where no worker is left to give it."""
     from distributed import wait
-    from distributed.scheduler import KilledWorker
 
-    there, since = False, time.monotonic()
-    try:
+    def wait_for(future):
+        nonlocal had_workers
+        since = time.monotonic()
         while future.status == "pending":
             with contextlib.suppress(TimeoutError):
                 wait(future, timeout=min(_PATIENCE / 4, 5))
             if client.nthreads():
-                there, since = True, time.monotonic()
+                had_workers, since = True, time.monotonic()
             # A queue may take long to start the first ones.
-            elif there and time.monotonic() - since > _PATIENCE:
+            elif had_workers and time.monotonic() - since > _PATIENCE:
                 msg = f"the cluster has had no worker for {_PATIENCE} s: start workers, and begin again"
                 raise ConnectionError(msg)
+
+    return partial(_result_from_cluster, wait_for)
+
+
+def _result_from_cluster(wait_for, future):
+    """The result of a task, or a `ConnectionError` where the cluster cannot give it."""
+    from distributed.scheduler import KilledWorker
+
+    try:
+        wait_for(future)
         return future.result()
     except KilledWorker as error:
         msg = (

@@ -4,6 +4,8 @@ import contextlib
 import logging
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -43,26 +45,46 @@ def _compare():
 def fault_clusters(count, flight, folder, rng):
     """Kill workers of clusters; yields what was lost each time, or None."""
     alone = max(count // 10, 1)
-    options = {"threads_per_worker": 1, "dashboard_address": "127.0.0.1:0", "silence_logs": logging.CRITICAL}
     for number in range(count - alone):
-        # A cluster for each, because the nannies of distributed give up now and then.
-        with distributed.LocalCluster(n_workers=2, **options) as cluster, distributed.Client(cluster):
+        with _cluster(2, "--nanny") as client:
             if number < alone:
                 yield _refused(lambda: results(die), "workers of the cluster died in the same task")
                 continue
-            processes = [nanny.pid for nanny in cluster.workers.values()]
+            processes = list(client.run(os.getpid).values())
             # Now and then all of them; others are started in their place.
             killed = processes if number % 5 == 4 else [processes[rng.integers(2)]]
             yield _after(rng.uniform(0.05, 0.5), killed, _compare)
     patience, parallel._PATIENCE = parallel._PATIENCE, 2
     try:
         for _ in range(alone):
-            with distributed.LocalCluster(n_workers=1, **options) as cluster, distributed.Client(cluster):
-                (nanny,) = cluster.workers.values()
-                nanny.auto_restart = False
-                yield _after(0.3, [nanny.pid], lambda: _refused(results, "the cluster has had no worker for 2 s"))
+            # Without a nanny no other worker is started.
+            with _cluster(1, "--no-nanny") as client:
+                words = "the cluster has had no worker for 2 s"
+                yield _after(0.3, client.run(os.getpid).values(), lambda words=words: _refused(results, words))
     finally:
         parallel._PATIENCE = patience
+
+
+@contextlib.contextmanager
+def _cluster(workers, nanny):
+    """The client of a scheduler with workers in processes of their own, which end with the block in any case."""
+    # The nannies of a LocalCluster wait forever now and then.
+    options = {"n_workers": 0, "dashboard_address": "127.0.0.1:0", "silence_logs": logging.CRITICAL}
+    with (
+        distributed.LocalCluster(**options) as cluster,
+        distributed.Client(cluster) as client,
+        contextlib.ExitStack() as stack,
+    ):
+        command = [sys.executable, "-m", "distributed.cli.dask_worker", cluster.scheduler_address, nanny]
+        command += ["--nthreads", "1", "--no-dashboard"]
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        for _ in range(workers):
+            process = subprocess.Popen(command, env=environment, start_new_session=True, **silent)
+            stack.callback(process.wait)
+            stack.callback(os.killpg, process.pid, signal.SIGKILL)
+        client.wait_for_workers(workers, timeout=120)
+        yield client
 
 
 def _after(seconds, processes, function):
