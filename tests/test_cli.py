@@ -174,10 +174,13 @@ def test_a_piece_of_a_flight(folder, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
-def test_signals_end_it_alike_and_nothing_is_left(name, folder, tmp_path, monkeypatch):
+def test_signals_end_it_alike_and_nothing_is_left(name, folder, tmp_path, monkeypatch, request):
     number = getattr(signal, name, None)
     if number is None:
         pytest.skip(f"the system has no {name}")
+    # Started by nohup, the tests would ignore it.
+    at_first = signal.signal(number, signal.default_int_handler if name == "SIGINT" else signal.SIG_DFL)
+    request.addfinalizer(lambda: signal.signal(number, at_first))
     before = [signal.getsignal(each) for each in signal.Signals]
 
     def end(level1, *args, **options):

@@ -446,7 +446,8 @@ def _values(header, keys):
     number, stamp, exposure_time, problem = None, str(header.get(keys.time, "")), np.nan, None
     try:
         number = whole_number(header, keys.frame)
-        exposure_time = check_exposure(_exposure_time(header, keys))
+        exposure_time = _exposure_time(header, keys)
+        check_exposure(exposure_time)
         stamp = read_time(stamp.rstrip("Z"), keys.time, format="isot").isot
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         problem = error

@@ -35,10 +35,10 @@ def cube_dispersion(cube):
     ValueError
         If the cube has no alignments, or not both directions of the sky.
     """
+    named_axes(cube)
     if cube.alignment is None or cube.channel is None:
         msg = "this cube carries no alignments of channels: cubes of form_level3, and parts of them, have a dispersion"
         raise ValueError(msg)
-    named_axes(cube)
     flight, line = cube.flight, cube.flight.line(cube.line)
     celestial = getattr(cube.wcs, "celestial", None)
     if celestial is None:

@@ -129,7 +129,7 @@ def eroded(region, steps):
 
     As `scipy.ndimage.binary_erosion` with so many ``iterations``, in a time that does not grow with them.
     """
-    return distance_transform_cdt(np.pad(region, 1), metric="taxicab")[1:-1, 1:-1] > steps
+    return distance_transform_cdt(np.pad(np.ascontiguousarray(region), 1), metric="taxicab")[1:-1, 1:-1] > steps
 
 
 def wide_type(dtype):

@@ -174,6 +174,7 @@ LEVEL3 = METHODS | {
     "masked_means": lambda cube: cube.masked_means(),
     "min_images": lambda cube: cube.min_images(),
     "normalize_intensities": lambda cube: cube.normalize_intensities(),
+    "dispersion": lambda cube: cube.dispersion(),
     "pointing": lambda cube: cube.pointing(),
     "to_map": lambda cube: cube[0, 1].to_map(),
     "uncorrect": lambda cube: cube.correct_vignetting(SLOPES).uncorrect("vignetting"),

@@ -308,6 +308,13 @@ def another(odd, plain):
     assert odd != plain
 
 
+def foreshortened(odd, plain):
+    """Pixels of another view, but the directions on the sky of the alignments."""
+    assert (odd["direction"] == plain["direction"]).all()
+    np.testing.assert_allclose(odd["velocity"].value, plain["velocity"].value, rtol=0.2)
+    assert (odd["velocity"] != plain["velocity"]).all()
+
+
 SEEN = {"other observer": another}
 FOREIGN = "astropy WCS", "sliced wrapper"
 UNNAMED = dict.fromkeys(FOREIGN, Refused(TypeError, "use its .data"))
@@ -612,6 +619,9 @@ TABLE = {
     "visualization.animation.animate / level1.cube.ESISLevel1Cube.animate": cubes(
         lambda s, d: np.frombuffer(put(type(d.cube).animate, s(d.cube)[:, :1], d.new(".gif")).read_bytes(), "u1"),
         rows=only("big-endian"),
+    ),
+    "level3.cube.ESISLevel3Cube.dispersion": cubes(
+        lambda s, d: s(d.cube).dispersion(), FOREIGN_REFUSED | {"other observer": foreshortened}, rows=PLACES
     ),
     "level3.cube.ESISLevel3Cube.pointing": cubes(lambda s, d: s(d.cube).pointing(), FOREIGN_REFUSED, rows=PLACES),
     "level3.cube.ESISLevel3Cube.detector_to_world": cubes(

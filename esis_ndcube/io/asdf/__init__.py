@@ -108,7 +108,7 @@ def read_asdf(path, cls, *, outline=False):
         for category in (asdf.exceptions.AsdfConversionWarning, AstropyWarning):
             warnings.simplefilter("error", category)
         try:
-            _check_aliases(stream)
+            _check_aliases(path)
             options = {"lazy_load": outline, "validate_checksums": not outline}
             if outline:
                 options["extensions"] = get_extensions(outline=True)
@@ -132,13 +132,14 @@ def read_asdf(path, cls, *, outline=False):
     return cube
 
 
-def _check_aliases(stream):
+def _check_aliases(path):
     """Refuse a tree whose aliases of aliases stand for more than anyone means, before it is walked through."""
     import yaml
 
-    # The tree ends with this line; arrays follow.
-    text = b"".join(itertools.takewhile(lambda line: line.rstrip() != b"...", stream))
-    stream.seek(0)
+    # Not the stream that asdf reads, which asks the system for bytes that this would have taken. The tree ends with
+    # this line; arrays follow.
+    with path.open("rb") as stream:
+        text = b"".join(itertools.takewhile(lambda line: line.rstrip() != b"...", stream))
     written, whole, sizes, open_nodes = 0, 0, {}, [[None, 0]]
     for event in yaml.parse(text, Loader=yaml.CSafeLoader):
         if isinstance(event, yaml.CollectionStartEvent):
