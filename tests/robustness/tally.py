@@ -6,10 +6,14 @@ lost; with ``--write`` it also writes docs/robustness_table.inc.
 """
 
 import argparse
+import json
+import signal
+import subprocess
 import sys
 import tempfile
 import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -61,20 +65,29 @@ TRIALS = {
 }
 
 
-def try_all(names, share=1.0):
-    """Tries, seconds and losses of each trial, by its name; of a share of the usual number of tries."""
-    results = {}
+def try_one(name, share=1.0):
+    """Tries, seconds and losses of a trial, of a share of the usual number of tries."""
+    _, count, function = TRIALS[name]
     with tempfile.TemporaryDirectory() as folder:
         flight = SimulatedFolder(
             _folder(folder, "flight"), size=5, n_exposures=2, n_darks=2, missing=False, blank=False
         )
-        for name in names:
-            _, count, function = TRIALS[name]
-            begin, rng = time.monotonic(), np.random.default_rng(SEED)
-            ends = list(function(int(np.ceil(share * count)), flight, _folder(folder, name), rng))
-            results[name] = len(ends), time.monotonic() - begin, [end for end in ends if end is not None]
-            sys.stderr.write(f"{name}: {len(ends)} tried, {len(results[name][2])} lost\n")
-    return results
+        begin, rng = time.monotonic(), np.random.default_rng(SEED)
+        ends = list(function(int(np.ceil(share * count)), flight, _folder(folder, name), rng))
+    lost = [end for end in ends if end is not None]
+    sys.stderr.write(f"{name}: {len(ends)} tried, {len(lost)} lost\n")
+    return len(ends), time.monotonic() - begin, lost
+
+
+def try_all(names, share=1.0):
+    """The same of each trial, by its name, each in a process of its own and two at a time."""
+
+    def start(name):
+        command = [sys.executable, __file__, name, "--share", str(share), "--json"]
+        return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+
+    with ThreadPoolExecutor(2) as pool:
+        return dict(zip(names, pool.map(start, names), strict=True))
 
 
 def _folder(*parts):
@@ -99,8 +112,15 @@ def main():
     parser.add_argument("names", nargs="*", help=f"of {', '.join(TRIALS)}; by default all of them")
     parser.add_argument("--write", action="store_true", help=f"write {PAGE.name}")
     parser.add_argument("--share", type=float, default=1.0, help="part of the usual number of tries")
+    parser.add_argument("--json", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
+    # Started by nohup, or in the background, the command that is to be ended would ignore them.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if arguments.json:
+        json.dump(try_one(*arguments.names, arguments.share), sys.stdout)
+        return
     results = try_all(arguments.names or TRIALS, arguments.share)
     page = render(results)
     sys.stdout.write(page)
