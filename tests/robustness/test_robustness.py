@@ -21,7 +21,7 @@ def losses(trial, count, folder):
     return [end for end in ends if end is not None]
 
 
-@pytest.mark.parametrize(("trial", "count"), [(kill_writers, 4), (limit, 4), (mutate, 8 * len(READERS))])
+@pytest.mark.parametrize(("trial", "count"), [(kill_writers, 4), (limit, 4), (mutate, 4 * len(READERS))])
 def test_nothing_is_lost_or_believed(trial, count, tmp_path):
     assert not losses(trial, count, tmp_path)
 
