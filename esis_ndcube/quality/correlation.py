@@ -69,14 +69,10 @@ def _table(cube, columns):
     for time, frame_number in enumerate(cube.frame_number):
         bad = np.asarray(invalid_pixels(cube.data, cube.mask, time))
         data = np.asarray(cube.data[time])
-        values = [
-            _correlations(_images(data, bad, clip), _left_out(cube, time, region, bad))
-            for region, clip in columns.values()
-        ]
+        images = {clip: _images(data, bad, clip) for clip in {clip for _, clip in columns.values()}}
+        values = [_correlations(images[clip], _left_out(cube, time, region, bad)) for region, clip in columns.values()]
         pairs = combinations([int(number) for number in cube.channel], 2)
-        rows += [
-            (int(frame_number), *pair, *value) for pair, value in zip(pairs, zip(*values, strict=True), strict=True)
-        ]
+        rows += [(int(frame_number), *pair, *row) for pair, *row in zip(pairs, *values, strict=True)]
     # Of a single channel there are no rows.
     names = "frame_number", "first", "second", *columns
     return Table(rows=rows or None, names=names, dtype=(int, int, int, *[float] * len(columns)))

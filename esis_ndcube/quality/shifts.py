@@ -18,7 +18,6 @@ _EROSION = 12
 _REACH = 3
 _PAIR_NAMES = "frame_number", "first", "second"
 _TILE_NAMES = "x", "y", "dx", "dy"
-_OFFSET_NAMES = *_PAIR_NAMES, "dx", "dy"
 
 
 def tile_residual(cube, reference=None):
@@ -90,7 +89,10 @@ def tile_residual(cube, reference=None):
         names, pairs = (), [_image_pair(cube, reference)]
     else:
         names, pairs = _PAIR_NAMES, _pairs(cube)
-    rows = [row for pair in pairs for row in _tile_rows(*pair)]
+    return _tile_table([row for pair in pairs for row in _tile_rows(*pair)], names)
+
+
+def _tile_table(rows, names=_PAIR_NAMES):
     return Table(rows=rows or None, names=(*names, *_TILE_NAMES))
 
 
@@ -142,7 +144,11 @@ def pair_offset(cube):
     >>> float(np.hypot(offsets["dx"], offsets["dy"]).max())  # doctest: +SKIP
     0.08
     """
-    return Table(rows=[_offset_row(*pair) for pair in _pairs(cube)] or None, names=_OFFSET_NAMES)
+    return _offset_table([_offset_row(*pair) for pair in _pairs(cube)])
+
+
+def _offset_table(rows):
+    return Table(rows=rows or None, names=(*_PAIR_NAMES, "dx", "dy"))
 
 
 def _offset_row(head, first, second, inside):
@@ -169,10 +175,7 @@ def shift_tables(cube):
     for pair in _pairs(cube):
         tiles += _tile_rows(*pair)
         offsets.append(_offset_row(*pair))
-    return {
-        "tiles": Table(rows=tiles or None, names=(*_PAIR_NAMES, *_TILE_NAMES)),
-        "offsets": Table(rows=offsets or None, names=_OFFSET_NAMES),
-    }
+    return {"tiles": _tile_table(tiles), "offsets": _offset_table(offsets)}
 
 
 def _pairs(cube):
