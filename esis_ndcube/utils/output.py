@@ -201,7 +201,8 @@ def _take(folder, stack):
         # Between these lines another process may have taken the folder for a dead one.
         if locked and not os.path.samestat(os.fstat(lock.fileno()), (folder / _LOCK).stat()):
             return None
-    except (FileNotFoundError, BlockingIOError):
+    except (FileExistsError, FileNotFoundError, BlockingIOError):
+        # Another process took the empty folder for a dead one, and perhaps has it now.
         return None
     except BaseException:
         _remove(folder)

@@ -1,5 +1,6 @@
 """Files are whole or not there, whatever ends the process that writes them."""
 
+import contextlib
 import errno
 import os
 import shutil
@@ -85,6 +86,25 @@ def test_a_disk_without_locks(tmp_path, monkeypatch):
     with part_folder(tmp_path / "a") as one, part_folder(tmp_path / "a") as two:
         assert one != two
         assert one.is_dir()
+    assert not names(tmp_path)
+
+
+def test_a_folder_that_another_process_takes_at_once(tmp_path, monkeypatch):
+    """Between the making of the folder and that of its lock it looks like one that a killed process left."""
+    mkdir, taken = Path.mkdir, []
+
+    def late(folder, *options):
+        mkdir(folder, *options)
+        if not taken:
+            taken.append(folder)
+            folder.rmdir()
+            taken.append(other.enter_context(part_folder(tmp_path / "a")))
+
+    monkeypatch.setattr(Path, "mkdir", late)
+    with contextlib.ExitStack() as other, part_folder(tmp_path / "a") as folder:
+        assert taken[0] == taken[1] != folder
+        assert folder.is_dir()
+        assert taken[1].is_dir()
     assert not names(tmp_path)
 
 
