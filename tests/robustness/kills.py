@@ -65,13 +65,16 @@ def kill_level3(count, flight, folder, rng):
     flight = flight.path
     process = start_level3(flight, path)
     begin = time.perf_counter()
+    while process.poll() is None and not has_ended(path):
+        time.sleep(0.005)
+    seconds = time.perf_counter() - begin
     expect(process.wait() == 0, "it failed")
-    seconds, whole = time.perf_counter() - begin, ESISLevel3Cube.read(path)
+    whole = ESISLevel3Cube.read(path)
     for _ in range(count):
         number, old = SIGNALS[rng.integers(len(SIGNALS))], rng.random() < 0.5
-        code = 0
-        # A signal that comes too late is none.
-        while code == 0:
+        late = True
+        # A signal that comes when the work has ended, while Python tidies up, is none.
+        while late:
             path.unlink(missing_ok=True)
             if old:
                 path.write_bytes(PRECIOUS)
@@ -79,11 +82,18 @@ def kill_level3(count, flight, folder, rng):
             time.sleep(rng.random() * seconds)
             process.send_signal(number)
             code = process.wait()
+            late = code == 0 or (code == -number != -signal.SIGKILL and has_ended(path))
         yield find_loss_of_level3(path, old, number, code, whole)
     # What the killed ones left is removed by the next that ends well.
     code = start_level3(flight, path).wait()
     if problem := find_loss_of_level3(path, False, 0, code, whole):
         yield problem
+
+
+def has_ended(path):
+    """Whether the file is new and its folder of parts is gone."""
+    new = path.exists() and path.stat().st_size != len(PRECIOUS)
+    return new and not path.with_name(f"{path.name}.part").exists()
 
 
 def start_level3(flight, path):
