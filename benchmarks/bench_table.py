@@ -121,7 +121,7 @@ def _as_table(rows):
 
 def lines(table):
     """The table as lines of text."""
-    # On a copy, because a function can not be written to a file.
+    # On a copy, because a function cannot be written to a file.
     table = table.copy()
     for column in table.itercols():
         if column.dtype.kind == "f":

@@ -230,7 +230,7 @@ def _corrections(command):
     help="File, folder or pattern in quotes to take more darks from, whatever their frame numbers, but for frames "
     "of the flight that are none.",
 )
-@click.option("--skip-damaged", is_flag=True, help="Go on without files that can not be read.")
+@click.option("--skip-damaged", is_flag=True, help="Go on without files that cannot be read.")
 @_FLIGHT
 @_WORKERS
 @_OVERWRITE

@@ -144,7 +144,7 @@ class ESISCube(NDCube):
     def uncertainty(self, value):
         array = getattr(value, "array", value)
         if array is not None and np.ndim(array) == 0 and isinstance(value, NDUncertainty):
-            # One value for all pixels can not be sliced.
+            # One value for all pixels cannot be sliced.
             value = type(value)(np.broadcast_to(array, self.data.shape), unit=value.unit, copy=False)
         NDCube.uncertainty.fset(self, None if array is None else value)
 
@@ -553,9 +553,9 @@ class ESISCube(NDCube):
         Raises
         ------
         OSError
-            As `esis_ndcube.visualization.animate`, for one if the file exists.
+            As `esis_ndcube.visualization.animate`, for example if the file exists.
         ValueError
-            As `esis_ndcube.visualization.animate`, for one if there is only one exposure.
+            As `esis_ndcube.visualization.animate`, for example if there is only one exposure.
 
         Examples
         --------

@@ -541,7 +541,7 @@ def test_saturated_and_zero_frames_are_kept_and_masked(raw, folder, tmp_path):
 def test_info_of_something_else(content, tmp_path):
     path = tmp_path / "l3.fits"
     path.write_bytes(content)
-    assert_error(run("info", path), r"l3\.fits can not be read as FITS")
+    assert_error(run("info", path), r"l3\.fits cannot be read as FITS")
     assert_error(run("info", tmp_path / "none.fits"), r"does not exist")
 
 

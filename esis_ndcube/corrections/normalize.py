@@ -439,7 +439,7 @@ def normalize_intensities(cube, *, region=None):
     `~esis_ndcube.ESISLevel3Cube`
         With data and uncertainty scaled. ``cube.normalization`` has the factors and ``cube.normalization_error`` their
         errors, shape (time, channel); errors of the factors are not part of the pixels' uncertainty, being common to
-        all of an image. An image that can not be measured has the factor NaN and is masked.
+        all of an image. An image that cannot be measured has the factor NaN and is masked.
 
     Raises
     ------

@@ -140,7 +140,7 @@ class Flight:
         FlightError
             If the file is not TOML, or a value is missing or impossible; the message names the entry.
         OSError
-            If the file can not be read.
+            If the file cannot be read.
 
         Examples
         --------

@@ -198,7 +198,7 @@ class Detector:
     fano_factor : `float`
         Variance of the electrons of one photon over their mean.
     read_noise : `float`
-        Read noise in DN where it can not be measured from darks.
+        Read noise in DN where it cannot be measured from darks.
     psf_fwhm : `float`
         Full width at half maximum of the sharpest point source in pixels: what is sharper is a particle hit.
     stray_light_rows : `int`

@@ -63,7 +63,7 @@ def encode(value, *, arrays=False):
         return {_KIND: "dict", "items": {key: inner(item) for key, item in value.items()}}
     if isinstance(value, str):
         return str(value)
-    msg = f"got a value of type {type(value).__name__}, which a file can not hold"
+    msg = f"got a value of type {type(value).__name__}, which a file cannot hold"
     raise TypeError(msg)
 
 
@@ -132,7 +132,7 @@ def unit_text(unit):
         # astropy writes six digits.
         text = f"{float(scale)!r} {(unit / u.Unit(scale)).to_string()}".rstrip()
     if u.Unit(text, parse_strict="silent") != unit:
-        msg = f"got the unit {text!r}, which astropy can not read again: convert to one of its own units first"
+        msg = f"got the unit {text!r}, which astropy cannot read again: convert to one of its own units first"
         raise TypeError(msg)
     return text
 

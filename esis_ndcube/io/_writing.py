@@ -22,7 +22,7 @@ def cube_hdus(cube, filename):
     """All that a cube holds but the values of its arrays, as an `~astropy.io.fits.HDUList`."""
     if isinstance(cube.wcs, SlicedESISWCS):
         msg = (
-            f"got a cube with a {type(cube.wcs).__name__}, which FITS can not express: "
+            f"got a cube with a {type(cube.wcs).__name__}, which FITS cannot express: "
             f"keep a range of one row or column, as cube[..., 10:11, :]"
         )
         raise ValueError(msg)
@@ -57,7 +57,7 @@ def cube_hdus(cube, filename):
 def check_parts(cube, wcs):
     """Refuse what no file holds: extra coordinates, a PSF, and a WCS that would not be read again as it is."""
     if not cube.extra_coords.is_empty or cube.psf is not None:
-        msg = "got a cube with extra_coords or psf, which the file can not hold: remove them first"
+        msg = "got a cube with extra_coords or psf, which the file cannot hold: remove them first"
         raise TypeError(msg)
     if not isinstance(wcs, ESISWCS):
         msg = (
@@ -76,7 +76,7 @@ def check_parts(cube, wcs):
     }
     if found := [what for what, there in problem.items() if there]:
         msg = (
-            f"got a cube whose WCS has {' and '.join(found)}, which the file can not hold: "
+            f"got a cube whose WCS has {' and '.join(found)}, which the file cannot hold: "
             "give it a WCS in degrees and without, as level3_wcs makes it"
         )
         raise ValueError(msg)

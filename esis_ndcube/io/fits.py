@@ -32,7 +32,7 @@ class CubeFileError(OSError):
     >>> ESISLevel3Cube.read(path)
     Traceback (most recent call last):
         ...
-    esis_ndcube.io.fits.CubeFileError: ... can not be read as FITS: ...
+    esis_ndcube.io.fits.CubeFileError: ... cannot be read as FITS: ...
     """
 
 
@@ -56,9 +56,9 @@ def write_fits(cube, path, *, overwrite=False):
     FileExistsError
         If the file exists and ``overwrite`` is not set.
     OSError
-        If the file can not be written.
+        If the file cannot be written.
     TypeError
-        If the metadata hold an object that FITS can not.
+        If the metadata hold an object that FITS cannot.
     ValueError
         If the cube has no FITS WCS.
 
@@ -139,7 +139,7 @@ def read_fits(path, cls, *, lazy=False, verify=None, outline=False):
         try:
             with own_warnings():
                 warnings.simplefilter("error", AstropyUserWarning)
-                # Opened here, because astropy leaves a file open that it can not read.
+                # Opened here, because astropy leaves a file open that it cannot read.
                 stream = stack.enter_context(path.open("rb"))
                 check_start(path)
                 hdulist = stack.enter_context(fits.open(stream, lazy_load_hdus=True))
@@ -153,7 +153,7 @@ def read_fits(path, cls, *, lazy=False, verify=None, outline=False):
             raise
         except damage as error:
             pass_scarcity(error, path)
-            msg = f"{path} can not be read as FITS: {error}; get it again"
+            msg = f"{path} cannot be read as FITS: {error}; get it again"
             if kind := _other_format(path):
                 msg = f"{path} is no FITS file, it looks like another format: read it with format={kind!r}"
             raise CubeFileError(msg) from error

@@ -49,7 +49,7 @@ def write_images(cube, directory, *, label=None, tar=None, overwrite=False):
     Raises
     ------
     OSError
-        If a file exists and ``overwrite`` is not set, or can not be written; none is written if any exists.
+        If a file exists and ``overwrite`` is not set, or cannot be written; none is written if any exists.
     ValueError
         If the cube is not of such images, or is read lazily from a file that would be replaced.
 

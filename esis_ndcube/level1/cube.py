@@ -278,7 +278,7 @@ class ESISLevel1Cube(ESISCube):
         Raises
         ------
         ValueError
-            If the cube has no unit, or one that can not be converted, or photons of no known line.
+            If the cube has no unit, or one that cannot be converted, or photons of no known line.
 
         Examples
         --------
@@ -492,7 +492,7 @@ class ESISLevel1Cube(ESISCube):
         Raises
         ------
         OSError
-            If a file exists, or can not be written; nothing is written if any file exists.
+            If a file exists, or cannot be written; nothing is written if any file exists.
         ValueError
             If the cube is not four-dimensional.
 

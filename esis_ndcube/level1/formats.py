@@ -222,7 +222,7 @@ def _read_image(path, flight, unit):
         frame_number = whole_number(header, "FRAME") if "FRAME" in header else None
         unit = _check_unit(u.Unit(unit))
     except (TypeError, ValueError, OverflowError) as error:
-        msg = f"{path} has a header value that can not be used: {error}; get it again"
+        msg = f"{path} has a header value that cannot be used: {error}; get it again"
         raise FrameError(msg) from error
     image = {name.lower(): orient(plane, flight.detector) for name, plane in planes.items()}
     return {

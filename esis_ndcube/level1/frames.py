@@ -436,7 +436,7 @@ def _read_header(path, flight, used):
         )
         raise FrameError(msg)
     if problem:
-        msg = f"{path} has a header value that can not be read: {problem}; {_MEND}"
+        msg = f"{path} has a header value that cannot be read: {problem}; {_MEND}"
         raise FrameError(msg)
     return RawFrame(Path(path), index, channel, number, stamp, exposure_time)
 

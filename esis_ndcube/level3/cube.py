@@ -376,7 +376,7 @@ class ESISLevel3Cube(ESISCube):
         Raises
         ------
         ValueError
-            As `~esis_ndcube.corrections.vignetting.correct_vignetting`, for one if the cube is corrected already.
+            As `~esis_ndcube.corrections.vignetting.correct_vignetting`, for example if the cube is corrected already.
 
         Examples
         --------

@@ -109,7 +109,7 @@ def form_level3(
     Raises
     ------
     OSError
-        If the file exists and is not to be replaced, or can not be written; before any work is done, if possible.
+        If the file exists and is not to be replaced, or cannot be written; before any work is done, if possible.
     ValueError
         If the line or stage is unknown, the vignetting is another line's or flight's, the coalignment is of other
         frames or another line, a reference does not overlap the field of view, the frames are not to be had in

@@ -91,7 +91,7 @@ class Exposures(DataAttr):
 
     def collides(self, other):
         """
-        Whether both can not be in one query.
+        Whether both cannot be in one query.
 
         Parameters
         ----------

@@ -200,7 +200,7 @@ class ESISContextClient(BaseClient):
         rows = {(row["Context"], row["Record"]): row for row in query_results if not row["Gap"]}
         files = {key: _remote_file(row, path, overwrite) for key, row in rows.items()}
         missing = missing_files(files.values(), overwrite=overwrite)
-        # Nobody is asked for files that can not be kept.
+        # Nobody is asked for files that cannot be kept.
         errors = make_folders(missing)
         left = {file.path for file in missing} - errors.keys()
         wanted = {key: row for key, row in rows.items() if files[key].path in left}
@@ -241,7 +241,7 @@ class ESISContextClient(BaseClient):
 
     @classmethod
     def _can_handle_query(cls, *query):
-        # Also those that can not be answered, so that the user hears why: nobody else knows these attributes.
+        # Also those that cannot be answered, so that the user hears why: nobody else knows these attributes.
         return any(isinstance(attr, Context | Exposures | MaxGap) for attr in query)
 
     @classmethod

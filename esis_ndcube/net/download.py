@@ -110,7 +110,7 @@ def make_folders(files):
     Returns
     -------
     `dict`
-        Why that can not be done, or the folder not be written in (`str`), by the paths of the files.
+        Why that cannot be done, or the folder not be written in (`str`), by the paths of the files.
 
     Examples
     --------

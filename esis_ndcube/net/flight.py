@@ -198,7 +198,7 @@ class ESISFlightClient(BaseClient):
 
     @classmethod
     def _can_handle_query(cls, *query):
-        # Also those that can not be answered, so that the user hears why, but not those of the other client.
+        # Also those that cannot be answered, so that the user hears why, but not those of the other client.
         kinds = {type(attr) for attr in query}
         return Flight in kinds and not kinds & {Context, Exposures, MaxGap}
 

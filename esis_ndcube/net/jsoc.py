@@ -198,7 +198,7 @@ def export(series, names, email, policy, *, request=None, remember=None):
         except _PendingError:
             raise
         except ArchiveError as error:
-            log.info("Request %s can not be used any more, a new one is made: %s", request, error)
+            log.info("Request %s cannot be used any more, a new one is made: %s", request, error)
     if not policy.call(client.check_email, email, doing="the check of the e-mail address at JSOC"):
         msg = (
             f"JSOC does not know the e-mail address {email}: register it at {_REGISTER}, or fetch with provider='vso' "

@@ -68,7 +68,7 @@ def target_path(path, name, row, *, unique=False):
     Raises
     ------
     ValueError
-        If the name is that of a folder or leads to another, or the pattern can not be filled in, for example because it
+        If the name is that of a folder or leads to another, or the pattern cannot be filled in, for example because it
         has names that are no columns.
 
     Examples

@@ -39,7 +39,7 @@ def point_maps(maps, *, policy=None):
     Warns
     -----
     sunpy.util.exceptions.SunpyUserWarning
-        If the table can not be had, or has nothing for an image, so that it is left as it is.
+        If the table cannot be had, or has nothing for an image, so that it is left as it is.
 
     Examples
     --------

@@ -81,7 +81,7 @@ def check_image(path, *, expected=None):
         raise
     except Exception as error:  # whatever astropy and the decompressors make of a damaged file
         pass_scarcity(error, path)
-        msg = f"can not be read: {type(error).__name__}: {error}"
+        msg = f"cannot be read: {type(error).__name__}: {error}"
         raise DamagedFileError(msg) from error
     return known and (is_packed(path) or summed)
 

@@ -15,7 +15,7 @@ __all__ = ["clip_points"]
 
 def clip_points(cube, points, *, units=None, values=False):
     """
-    Make points fit for `ndcube.NDCube.crop`, which can not find what lies before the first exposure or after the last.
+    Make points fit for `ndcube.NDCube.crop`, which cannot find what lies before the first exposure or after the last.
 
     Parameters
     ----------

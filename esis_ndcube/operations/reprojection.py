@@ -72,7 +72,7 @@ def reproject_to(
         Whether to do each image in blocks in parallel, on that number of threads, as for the function of that
         algorithm. The result has the same bits.
     **options
-        As for the function of that algorithm, for one ``order``.
+        As for the function of that algorithm, for example ``order``.
 
     Returns
     -------
@@ -201,7 +201,7 @@ def _parse_target(target, shape_out):
         msg = f"got a target of type {type(target).__name__}, expected a FITS WCS or header with a celestial pair"
         raise ValueError(msg)
     if target.has_distortion:
-        msg = "got a target with a distortion, which the time and channel axes of a cube can not have: leave it out"
+        msg = "got a target with a distortion, which the time and channel axes of a cube cannot have: leave it out"
         raise ValueError(msg)
     celestial = target.celestial
     shape = celestial.array_shape if shape_out is None else tuple(shape_out)

@@ -112,7 +112,7 @@ def correlation_table(cube, *, clip=99.5):
     Raises
     ------
     ValueError
-        As `pair_correlation`, for one if the cube has no flags.
+        As `pair_correlation`, for example if the cube has no flags.
 
     Examples
     --------
@@ -170,7 +170,7 @@ def correlation_ratio(cube, other, *, region="full", clip=None):
     keys = ["frame_number", "first", "second"]
     tables = [pair_correlation(x, region=region, clip=clip) for x in (cube, other)]
     tables[1].rename_column("correlation", "other")
-    # Empty tables can not be joined.
+    # Empty tables cannot be joined.
     table = join(*tables, keys=keys) if all(map(len, tables)) else ()
     if not len(table):
         msg = (

@@ -94,7 +94,7 @@ def map_pixels(first, second, x, y):
     try:
         return np.array(seen_pixels(first, second, x, y, screen=observer(first)))
     except ConvertError as error:
-        msg = f"the coordinates of the images can not be transformed into each other: {error}"
+        msg = f"the coordinates of the images cannot be transformed into each other: {error}"
         raise ValueError(msg) from error
 
 

@@ -78,7 +78,7 @@ class Source:
 class FrameSource(Source):
     """A frame of the Level-1 cube; ``image`` holds its pixels, NaN outside the field stop, ``wcs`` is its pose."""
 
-    # A channel bends like itself: its own image can not tell how.
+    # A channel bends like itself: its own image cannot tell how.
     detailed: bool = False
 
     def resample(self, longitude, latitude, pixel):

@@ -232,7 +232,7 @@ class ImageAlignment:
             msg = f"the images could not be aligned ({self.reason}): there is no pointing to correct"
             raise ValueError(msg)
         if self.transform.degree > 1:
-            msg = f"a {self.kind} transform can not be written as CRPIX and PC: fit an affine one, or use apply()"
+            msg = f"a {self.kind} transform cannot be written as CRPIX and PC: fit an affine one, or use apply()"
             raise ValueError(msg)
 
     def align_map(self, image):

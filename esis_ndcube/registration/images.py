@@ -216,7 +216,7 @@ def _check_brightness(image, name):
     median = median_of(image.data, image.valid)
     if not median > 0:
         msg = (
-            f"got {name} with a median of {median:.3g}, of whose brightness the filter can not take the logarithm: "
+            f"got {name} with a median of {median:.3g}, of whose brightness the filter cannot take the logarithm: "
             f"mask what is dark, add what was subtracted, or give widths=None for no filter"
         )
         raise ValueError(msg)

@@ -109,7 +109,7 @@ def page_figure(title, text, draw, *, lossless=True):
     Parameters
     ----------
     title, text : `str`
-        Caption, and what is to be seen for those who can not.
+        Caption, and what is to be seen for those who cannot.
     draw : callable
         Makes the figure or axes.
     lossless : `bool`, optional

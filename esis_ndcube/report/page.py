@@ -31,7 +31,7 @@ def write_report(cube, path, *, reference=None, source=None, overwrite=False, pr
     It has pictures of all exposures with a slider through them, every measure of `esis_ndcube.quality` as figure and
     table, and how the cube was made.
     It is one file that needs no other and no network.
-    A measure that the cube can not give is named on the page with the reason.
+    A measure that the cube cannot give is named on the page with the reason.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def write_report(cube, path, *, reference=None, source=None, overwrite=False, pr
         If the cube does not have all four axes, or no flight, line or frame numbers, or the file is the one that it is
         read from lazily.
     OSError
-        If the file can not be written, or exists.
+        If the file cannot be written, or exists.
 
     Examples
     --------

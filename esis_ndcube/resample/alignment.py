@@ -63,8 +63,8 @@ def reproject_alignment(
     """
     Resample Level-1 frames on the Sun, once, through their alignment.
 
-    It is called as the functions of `reproject` are, and can stand in for them, for one as the ``reproject_function``
-    of `reproject.mosaicking.reproject_and_coadd`.
+    It is called as the functions of `reproject` are, and can stand in for them, for example as the
+    ``reproject_function`` of `reproject.mosaicking.reproject_and_coadd`.
     Values are surface brightnesses: they are interpolated, not multiplied by any pixel area.
 
     Parameters

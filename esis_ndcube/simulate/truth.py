@@ -427,7 +427,7 @@ class Truth:
             x, y = x + dx, y + dy
             if (np.maximum(np.abs(dx), np.abs(dy))[known] < 1e-10).all():
                 return x, y
-        msg = "the simulated distortion can not be inverted: use less of it"
+        msg = "the simulated distortion cannot be inverted: use less of it"
         raise ValueError(msg)
 
     @cached_property

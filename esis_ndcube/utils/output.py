@@ -47,7 +47,7 @@ def check_output(path, overwrite=False, *, inputs=(), size=0):
     FileExistsError
         If it exists and ``overwrite`` is not set.
     OSError
-        If its folder is missing or can not be written to, a folder has its name, or the disk is full.
+        If its folder is missing or cannot be written to, a folder has its name, or the disk is full.
     ValueError
         If it is one of the inputs, by whatever name.
 
@@ -57,11 +57,11 @@ def check_output(path, overwrite=False, *, inputs=(), size=0):
     >>> check_output("no/such/folder/l3.fits")
     Traceback (most recent call last):
         ...
-    FileNotFoundError: can not write l3.fits: there is no folder no/such/folder; make it first
+    FileNotFoundError: cannot write l3.fits: there is no folder no/such/folder; make it first
     """
     path = Path(path)
     if path.is_dir():
-        msg = f"can not write {path}: it is a folder; give the name of a file"
+        msg = f"cannot write {path}: it is a folder; give the name of a file"
         raise IsADirectoryError(msg)
     if path.exists():
         _check_inputs(path, inputs)
@@ -70,17 +70,17 @@ def check_output(path, overwrite=False, *, inputs=(), size=0):
         raise FileExistsError(msg)
     folder = _target(path).parent
     if not folder.is_dir():
-        msg = f"can not write {path.name}: there is no folder {folder}; make it first"
+        msg = f"cannot write {path.name}: there is no folder {folder}; make it first"
         raise FileNotFoundError(msg)
     if not os.access(folder, os.W_OK | os.X_OK):
-        msg = f"can not write {path.name}: no permission to write in the folder {folder.absolute()}"
+        msg = f"cannot write {path.name}: no permission to write in the folder {folder.absolute()}"
         raise PermissionError(msg)
     try:
         # Permission is not all it takes: disks are full, and some folders only look like ones.
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        msg = f"can not write {path.name} in the folder {folder.absolute()}: {error.strerror}"
+        msg = f"cannot write {path.name} in the folder {folder.absolute()}: {error.strerror}"
         raise OSError(msg) from error
     free = shutil.disk_usage(folder).free
     if size > free:
@@ -101,7 +101,7 @@ class _FullDiskError(OSError):
 def _full(path, size, reason):
     needed = f"it needs {size} bytes, " if size else ""
     folder = _target(path).parent.absolute()
-    msg = f"can not write {path.name} in the folder {folder}: {needed}{reason}; make room, or give another folder"
+    msg = f"cannot write {path.name} in the folder {folder}: {needed}{reason}; make room, or give another folder"
     return _FullDiskError(msg)
 
 

@@ -48,7 +48,7 @@ class ProcessingStep:
     Raises
     ------
     TypeError
-        If the parameters can not be written as JSON.
+        If the parameters cannot be written as JSON.
 
     Examples
     --------

@@ -52,7 +52,7 @@ def animate(cube, path, *, context=None, fps=5, norm=None, cmap=None, dpi=100, o
     FileNotFoundError
         If ffmpeg is needed and not found, or the folder does not exist.
     OSError
-        If the file can not be written, or exists.
+        If the file cannot be written, or exists.
     TypeError
         If the context is no cube.
     ValueError
@@ -115,8 +115,8 @@ def _writer(path, fps):
         return PillowWriter(fps=fps)
     if not FFMpegWriter.isAvailable():
         msg = (
-            f"can not write {path.name}: MP4 needs the program ffmpeg, which is not found; write a .gif, or install "
-            "ffmpeg, for one with conda, or with the packages of the operating system"
+            f"cannot write {path.name}: MP4 needs the program ffmpeg, which is not found; write a .gif, or install "
+            "ffmpeg, for example with conda, or with the packages of the operating system"
         )
         raise FileNotFoundError(msg)
     return FFMpegWriter(fps=fps)

@@ -1,4 +1,4 @@
-"""What is left of a WCS where a slice can not be FITS."""
+"""What is left of a WCS where a slice cannot be FITS."""
 
 from astropy.wcs.wcsapi import SlicedLowLevelWCS
 from astropy.wcs.wcsapi.fitswcs import SlicedFITSWCS
@@ -10,7 +10,7 @@ __all__ = ["SlicedESISWCS"]
 
 class SlicedESISWCS(SlicedFITSWCS):
     """
-    Part of an `ESISWCS` that FITS can not express: a row or a column of the celestial pair.
+    Part of an `ESISWCS` that FITS cannot express: a row or a column of the celestial pair.
 
     Parameters
     ----------

@@ -44,7 +44,7 @@ class ESISWCS(WCS):
 
     * Indexing with integers and ranges, in array order (time, channel, y, x), gives an `ESISWCS` again, with the
       dates, observer and reference pixel of what is left.
-      Only one row or column of the celestial pair, which FITS can not express, gives a `SlicedESISWCS`.
+      Only one row or column of the celestial pair, which FITS cannot express, gives a `SlicedESISWCS`.
     * The time and channel that were sliced away are remembered in ``dropped_world_dimensions``.
     * It can be pickled, and its header has all digits.
 
@@ -277,7 +277,7 @@ class ESISWCS(WCS):
         return header
 
     def __reduce__(self):
-        # astropy can not pickle a WCS with a -TAB axis.
+        # astropy cannot pickle a WCS with a -TAB axis.
         state = {key: value for key, value in self.__dict__.items() if not key.endswith("_cache")}
         columns = [(tab.name, tab.columns[0]) for tab in self.table_hdus()]
         tables = [(name, column.array.ravel(), column.unit, column.name) for name, column in columns]

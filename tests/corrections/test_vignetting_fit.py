@@ -238,7 +238,7 @@ def test_trend_vanishes_by_the_true_slopes(small):
     assert np.sqrt(np.mean(after["tilt"] ** 2)) < 0.5 * np.sqrt(np.mean(before["tilt"] ** 2))
 
 
-# What can not be fitted
+# What cannot be fitted
 
 
 def test_no_clean_region(small):

@@ -200,7 +200,7 @@ def test_flipped_pixel_is_named(tmp_path, good):
 def test_foreign_files(tmp_path):
     path = tmp_path / "x.fits"
     path.write_text("hello")
-    with pytest.raises(CubeFileError, match="can not be read as FITS"):
+    with pytest.raises(CubeFileError, match="cannot be read as FITS"):
         ESISLevel3Cube.read(path)
     fits.PrimaryHDU(np.zeros((2, 2))).writeto(path, overwrite=True)
     with pytest.raises(CubeFileError, match="not a cube of esis_ndcube"):

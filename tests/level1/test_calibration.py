@@ -119,7 +119,7 @@ def damage(path, raw, kind):
         return f"no header keyword {FLIGHT.files.frame}"
     if kind == "value":
         fits.setval(path, FLIGHT.files.time, value="yesterday")
-        return "header value that can not be read"
+        return "header value that cannot be read"
     data = path.read_bytes()
     path.write_bytes(data[: len(data) * 2 // 3])
     return "cut short|not a readable FITS"

@@ -261,7 +261,7 @@ def test_damaged_file_stops_or_is_skipped(folder, place):
 
 
 def spoil(path, kind):
-    """Make a frame one that can not be used."""
+    """Make a frame one that cannot be used."""
     with fits.open(path) as hdul:
         data, header = hdul[0].data.copy(), hdul[0].header.copy()
     keys = FLIGHT.files

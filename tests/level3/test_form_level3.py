@@ -77,7 +77,7 @@ def test_space_is_reserved_before_the_frames_are_aligned(flight, level1, tmp_pat
 
     monkeypatch.setattr("os.posix_fallocate", full)
     monkeypatch.setattr("esis_ndcube.level3.form.coalign", lambda *_, **__: pytest.fail("aligned"))
-    with pytest.raises(OSError, match=r"can not write l3.fits .*: it needs \d+ bytes, No space left on device"):
+    with pytest.raises(OSError, match=r"cannot write l3.fits .*: it needs \d+ bytes, No space left on device"):
         form_level3(level1, flight.maps, output=tmp_path / "l3.fits")
     assert not list(tmp_path.iterdir())
 

@@ -489,7 +489,7 @@ def test_what_is_wrong_with_coordinates_is_told(maps):
     with pytest.raises(ValueError, match="the reference has no WCS"):
         coalign(wrong.data, wrong.data).align_map(wrong)
     quadratic = coalign(wrong, reference, transform="quadratic")
-    with pytest.raises(ValueError, match="a quadratic transform can not be written as CRPIX and PC"):
+    with pytest.raises(ValueError, match="a quadratic transform cannot be written as CRPIX and PC"):
         quadratic.corrected_wcs(wrong.wcs)
     affine = coalign(wrong, reference)
     with pytest.raises(TypeError, match="got ndarray, expected a sunpy Map"):

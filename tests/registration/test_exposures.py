@@ -55,7 +55,7 @@ def test_coordinates_of_a_flight(half, aligned):
     # Errors go with one over the side of the field: thrice those of full size, which benchmarks/accuracy.py measures.
     assert np.median(final) <= 0.36
     assert final.max() <= 0.6
-    # The truth bends by more than a pixel, which an affine map can not follow.
+    # The truth bends by more than a pixel, which an affine map cannot follow.
     assert np.median(linear) > 3 * np.median(final)
 
 
@@ -340,7 +340,7 @@ def test_error_bars_of_coordinates(half, aligned):
 
 @pytest.mark.slow
 def test_the_joint_model_carries_weak_frames(several):
-    """A frame in which a map can not be fitted is shifted from the model's; one without light stays lost."""
+    """A frame in which a map cannot be fitted is shifted from the model's; one without light stays lost."""
     simulated, level1, maps = several.simulated, several.level1, several.maps
     data, rng = np.array(level1.data), np.random.default_rng(0)
     spread = data[3, 3].std()

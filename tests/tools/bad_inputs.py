@@ -187,7 +187,7 @@ RAW = [
             ("two exposures", _twice(KEYS.measured_exposure, 1), ("the values 400000000, 1", "expected one")),
             ("endless exposure", _set(KEYS.measured_exposure, 1e300), ("exposure 2.5e+292 s", "expected more than 0")),
             ("negative exposure", _set(KEYS.measured_exposure, -1), ("exposure -2.5e-08 s", "expected more than 0")),
-            ("text for a frame", _set(KEYS.frame, "twenty"), ("'twenty'", "a header value that can not be read")),
+            ("text for a frame", _set(KEYS.frame, "twenty"), ("'twenty'", "a header value that cannot be read")),
             ("text for a time", _set(KEYS.time, "tomorrow"), ("tomorrow", "expected a time")),
             ("day that is not", _set(KEYS.time, "2021-02-30T03:00:00"), ("2021-02-30", "expected a time")),
         ]
@@ -271,7 +271,7 @@ def _cards(**cards):
 
 BOMBS = "negative length", "a thousand billion rows", "endless header"
 BLANKS = gzip.compress(b"SIMPLE  =                    T".ljust(80)) + 3 * gzip.compress(100 * 2**20 * b" ")
-UNUSABLE = "a header value that can not be used"
+UNUSABLE = "a header value that cannot be used"
 IMAGES = [
     *_changed(
         "level1.fits",
@@ -318,9 +318,9 @@ IMAGES = [
         "get it again",
         {
             "flipped bit": (partial(_flip, place=5 * 2880 + 100), "is damaged", "checksum of DATA does not agree"),
-            "half of a file": (lambda content: content[: len(content) // 2], "can not be read as FITS", ""),
+            "half of a file": (lambda content: content[: len(content) // 2], "cannot be read as FITS", ""),
             "negative length": (_card("NAXIS2", "-1"), "has NAXIS2 = -1", "expected no length below 0"),
-            "a thousand billion rows": (_card("NAXIS4", str(10**12)), "can not be read as FITS", ""),
+            "a thousand billion rows": (_card("NAXIS4", str(10**12)), "cannot be read as FITS", ""),
             "endless header": (lambda _: BLANKS, "its header does not end", "within 1048576 bytes"),
         },
     ),

@@ -149,7 +149,7 @@ def test_a_link_and_a_mode_stay(tmp_path):
 def test_space_is_looked_for_before_any_work(tmp_path, monkeypatch):
     full = shutil.disk_usage(tmp_path)._replace(free=99)
     monkeypatch.setattr("shutil.disk_usage", lambda _: full)
-    words = r"can not write (\S+) in the folder .*: it needs \d+ bytes, 99 bytes are free; make room, or give another"
+    words = r"cannot write (\S+) in the folder .*: it needs \d+ bytes, 99 bytes are free; make room, or give another"
     cube = make_cube((1, 1, 4, 4))
     with pytest.raises(OSError, match=words):
         check_output(tmp_path / "a.fits", size=100)
@@ -168,7 +168,7 @@ def test_space_is_reserved_before_any_image_is_written(tmp_path, monkeypatch, su
     monkeypatch.setattr("os.posix_fallocate", full)
     monkeypatch.setattr("esis_ndcube.io.fits.write_arrays", lambda *_: pytest.fail("written"))
     cube = make_cube((1, 1, 4, 4))
-    words = rf"can not write a\.{suffix} in the folder .*: it needs {16 * 10} bytes, No space left on device; make room"
+    words = rf"cannot write a\.{suffix} in the folder .*: it needs {16 * 10} bytes, No space left on device; make room"
     with pytest.raises(OSError, match=words):
         cube.write(tmp_path / f"a.{suffix}")
     assert not names(tmp_path)
@@ -200,7 +200,7 @@ def test_images_are_all_there_or_none(tmp_path, monkeypatch, new):
 
     writeto = fits.PrimaryHDU.writeto
     monkeypatch.setattr(fits.PrimaryHDU, "writeto", lambda hdu, path, **_: full(path) or writeto(hdu, path))
-    with pytest.raises(OSError, match=r"can not write images .*No space left on device; make room"):
+    with pytest.raises(OSError, match=r"cannot write images .*No space left on device; make room"):
         cube.write_images(folder)
     assert names(tmp_path) == before
     assert new or not names(folder)

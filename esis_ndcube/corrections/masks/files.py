@@ -30,7 +30,7 @@ def write_polygons(polygons, path, *, overwrite=False):
     Raises
     ------
     OSError
-        If the file can not be written, or exists.
+        If the file cannot be written, or exists.
 
     Examples
     --------

@@ -75,7 +75,7 @@ class PolygonSelection:
         Raises
         ------
         ValueError
-            As `PolygonMask`, for one if fewer than three vertices are drawn.
+            As `PolygonMask`, for example if fewer than three vertices are drawn.
 
         Examples
         --------

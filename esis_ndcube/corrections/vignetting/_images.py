@@ -13,7 +13,7 @@ _MATTERS = 0.02
 
 
 def check(cube):
-    """Raise a `ValueError` if the images can not be compared with one another."""
+    """Raise a `ValueError` if the images cannot be compared with one another."""
     check_cube(cube, 3)
     check_axes(cube, "flight", "line", "flags")
     if cube.data.shape[1] < 2:

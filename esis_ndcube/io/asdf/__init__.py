@@ -29,7 +29,7 @@ def write_asdf(cube, path, *, overwrite=False):
     Parameters
     ----------
     cube : `~esis_ndcube.cube.ESISCube`
-        A cube, or any part of one, also those that FITS can not express, as one row.
+        A cube, or any part of one, also those that FITS cannot express, as one row.
     path : path-like
         The file.
     overwrite : `bool`, optional
@@ -42,9 +42,9 @@ def write_asdf(cube, path, *, overwrite=False):
     ModuleNotFoundError
         If asdf is not installed.
     OSError
-        If the file can not be written.
+        If the file cannot be written.
     TypeError
-        If the cube has metadata, extra coordinates or a PSF that the file can not hold.
+        If the cube has metadata, extra coordinates or a PSF that the file cannot hold.
 
     Examples
     --------

@@ -145,7 +145,7 @@ def _array(array, name):
 
 def _unit(unit):
     if unit_text(unit) != unit.to_string() or not hasattr(unit, "bases"):
-        msg = f"got the unit {unit_text(unit)!r}, which ASDF can not hold exactly: convert to another, or write FITS"
+        msg = f"got the unit {unit_text(unit)!r}, which ASDF cannot hold exactly: convert to another, or write FITS"
         raise TypeError(msg)
     return unit
 
