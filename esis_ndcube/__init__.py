@@ -1,7 +1,7 @@
 """Level-3 data of the EUV Snapshot Imaging Spectrograph (ESIS), and of flights like it."""
 
-# First, and from here: Python maps and unmaps memory at each call that crosses a page of its stack, and half a second
-# goes into that where the same is imported from deep inside.
+# This import is the first, and stands here. Python maps and unmaps memory at each call that crosses a page of its
+# stack: the same imports from deep inside take half a second longer.
 import sunpy.map as _sunpy_map  # noqa: F401
 
 from esis_ndcube.corrections.vignetting import Vignetting, fit_vignetting, reproject_vignetting

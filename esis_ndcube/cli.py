@@ -37,18 +37,18 @@ from esis_ndcube.utils.whole import is_packed, open_whole, pass_scarcity
 
 __all__ = ["main"]
 
-# Signals by which batch queues, terminals and people end a process; Windows lacks some.
+# Batch queues, terminals and people end a process by these signals; Windows lacks some of them.
 _SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
 # Longer lists of parameters are shortened.
 _LONG = 4
 
 
 class _Command(click.Command):
-    """A command whose expected errors are messages and not tracebacks, as are its warnings."""
+    """A command that shows its warnings and expected errors as messages, without a traceback."""
 
     def __init__(self, *args, params=None, **kwargs):
         verbose = click.Option(
-            ["--verbose", "-v"], is_flag=True, help="Say more, and show where an error or a warning came from."
+            ["--verbose", "-v"], is_flag=True, help="Show more messages, and where each error or warning came from."
         )
         super().__init__(*args, params=[*(params or []), verbose], **kwargs)
 
@@ -60,7 +60,7 @@ class _Command(click.Command):
                     return super().invoke(ctx)
             except KeyboardInterrupt as error:
                 click.echo("Aborted!", err=True)
-                # As shells count.
+                # Shells count the exit status in this way.
                 raise click.exceptions.Exit(128 + getattr(error, "number", signal.SIGINT)) from error
             except (ValueError, TypeError, OSError, MemoryError, ImportError) as error:
                 if verbose:
@@ -79,12 +79,12 @@ class _Ended(KeyboardInterrupt):
 @contextlib.contextmanager
 def _signals():
     """Let signals end the command in the way of an interrupt, so that it cleans up."""
-    # One that is ignored, as nohup does, stays so; only the main thread may set any.
+    # A signal that is ignored stays ignored, for example under nohup. Only the main thread may set handlers.
     main = threading.current_thread() is threading.main_thread()
     numbers = [number for number in _SIGNALS if main and signal.getsignal(number) is signal.SIG_DFL]
 
     def end(number, _):
-        # Some queues send several, which must not disturb the cleaning up.
+        # Some queues send several signals, which must not disturb the cleaning up.
         for each in numbers:
             signal.signal(each, signal.SIG_IGN)
         raise _Ended(number)
@@ -100,13 +100,13 @@ def _signals():
 
 @contextlib.contextmanager
 def _messages(verbose):
-    """Print every warning once, on a line of its own, and with ``verbose`` what the package logs."""
+    """Print each warning once, on its own line; with ``verbose`` also print the log of the package."""
 
-    # astropy and sunpy take over all warnings when they are first imported, each for its own log.
+    # astropy and sunpy each take over all warnings for their own log when they are first imported.
     def show(message, category, filename, lineno, file=None, line=None):
         lines = str(message).splitlines() or [category.__name__]
         text = f"{message} ({category.__name__}, {filename}:{lineno})" if verbose else lines[0]
-        # Does not break a progress bar.
+        # This function does not break a progress bar.
         tqdm.write(f"Warning: {text}", file=sys.stderr)
 
     handler = logging.StreamHandler()
@@ -137,14 +137,16 @@ def main():
 
 
 _command = functools.partial(main.command, cls=_Command)
-_WORKERS = click.option("--workers", type=click.IntRange(min=1), help="Number of threads.")
+_WORKERS = click.option(
+    "--workers", type=click.IntRange(min=1), help="Number of threads; by default one per processor."
+)
 _FLIGHT = click.option(
     "--flight",
     "flight_file",
     type=click.Path(exists=True, dir_okay=False),
-    help="Configuration file of the flight; by default the first flight, of 2019.",
+    help="Flight file (TOML); by default that of the first flight, in 2019.",
 )
-_OVERWRITE = click.option("--overwrite", is_flag=True, help="Overwrite what is there.")
+_OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace output files that exist.")
 
 
 def _frame_numbers(ctx, parameter, value):
@@ -154,13 +156,16 @@ def _frame_numbers(ctx, parameter, value):
     found = re.fullmatch(r"(\d{1,6})(?:-(\d{1,6}))?", value)
     first, last = (int(number or found[1]) for number in found.groups()) if found else (1, 0)
     if first > last:
-        msg = f"got {value!r}, expected frame numbers FIRST-LAST in order, as 120-129, or one, as 124"
+        msg = (
+            f"got {value!r}, expected frame numbers FIRST-LAST in order, for example 120-129, or one number, "
+            "for example 124"
+        )
         raise click.BadParameter(msg)
     return range(first, last + 1)
 
 
 def _corrections(command):
-    """A switch for each correction: to leave it out, or to do it where `form_level3` does not by itself."""
+    """Add a switch for each correction, which leaves the correction out or asks for one that is not the default."""
     for kind in reversed(CORRECTIONS):
         name = f"--{'no-' if kind.default else ''}{kind.option.replace('_', '-')}"
         switch = {"flag_value": not kind.default, "default": kind.default}
@@ -176,61 +181,74 @@ def _corrections(command):
 @click.option(
     "--fetch",
     metavar="FLIGHT",
-    help="Fetch the public raw frames of a flight, as 'f1', in place of PATHS, and without --reference the images to "
-    "align with. What is there is not fetched again.",
+    help="Fetch the public raw frames of a flight, for example 'f1', in place of PATHS. Without --reference, also "
+    "fetch the reference images. Files that are there already are not fetched again.",
 )
-@click.option("--folder", type=click.Path(file_okay=False), help="Where --fetch keeps files.")
-@click.option("--vso", is_flag=True, help="Fetch references from the VSO, which needs no registered e-mail address.")
-@click.option("--line", help="Spectral line, as 'O V' or 'He I'; by default the flight's main line.")
+@click.option(
+    "--folder",
+    type=click.Path(file_okay=False),
+    help="Folder for the files of --fetch; by default a folder with the flight's name in sunpy's download folder.",
+)
+@click.option("--vso", is_flag=True, help="Fetch references from the VSO, without a registered e-mail address.")
+@click.option("--line", help="Spectral line, for example 'O V' or 'He I'; by default the flight's main line.")
 @click.option(
     "--reference",
     "-r",
     "references",
     multiple=True,
     type=click.Path(),
-    help="Image of the Sun to align with, as SDO/AIA 304: a file, a folder or a pattern in quotes. Give it again for "
-    "more; the nearest in time is used. Without it the flight's own pose is the pointing.",
+    help="Image of the Sun to align with, for example SDO/AIA 304: a file, a folder or a pattern in quotes. "
+    "Give the option again for more images; each exposure uses the nearest in time. By default the flight's own pose "
+    "gives the pointing.",
 )
 @click.option(
     "--stage",
     type=click.Choice(["linear", "final"]),
     default="final",
     show_default=True,
-    help="Stop after the affine alignment with the reference, or align the channels with each other too.",
+    help="Stop after the affine alignment with the reference, or also align the channels with one another.",
 )
 @click.option(
     "--exposures",
     metavar="FIRST-LAST",
     callback=_frame_numbers,
-    help="Form only these exposures, by their frame numbers, as 120-129 or 124: a piece of a flight. Images are scaled "
-    "to the brightest of them.",
+    help="Form only these exposures, by their frame numbers, for example 120-129 or 124; by default all. Images are "
+    "scaled to the brightest of these exposures.",
 )
-@click.option("--reference-channel", type=int, help="Channel that the others are aligned with.")
+@click.option(
+    "--reference-channel",
+    type=int,
+    help="Number of the channel that the others are aligned with; by default the flight's choice.",
+)
 @click.option(
     "--model",
     type=click.Choice(["independent", "joint"]),
-    help="Align every exposure for itself, or with one static distortion per channel for all of them: joint by "
-    "default, where three exposures or more allow it.",
+    help="Align each exposure on its own, or all exposures with one static distortion per channel. The default is "
+    "joint for three exposures or more.",
 )
 @click.option(
     "--degree",
     type=click.IntRange(2, max(TERMS)),
     default=2,
     show_default=True,
-    help="Degree of the final alignments; 3 follows a cubic distortion.",
+    help="Degree of the polynomials of the final alignments; degree 3 follows a cubic distortion.",
 )
-@click.option("--max-gap", type=click.FloatRange(min=0), help="Longest time in s between exposure and reference image.")
-@click.option("--rotate", is_flag=True, help="Turn the Sun in the reference images to the times of the exposures.")
+@click.option(
+    "--max-gap",
+    type=click.FloatRange(min=0),
+    help="Longest time in s between an exposure and its reference image; by default any time, with a warning.",
+)
+@click.option("--rotate", is_flag=True, help="Rotate the Sun in the reference images to the times of the exposures.")
 @_corrections
 @click.option("--no-despike", is_flag=True, help="Do not remove particle hits.")
 @click.option(
     "--darks",
     multiple=True,
     type=click.Path(),
-    help="File, folder or pattern in quotes to take more darks from, whatever their frame numbers, but for frames "
-    "of the flight that are none.",
+    help="More darks: a file, a folder or a pattern in quotes. Frames of the flight that are no darks are left out; "
+    "the frame numbers of other files do not matter.",
 )
-@click.option("--skip-damaged", is_flag=True, help="Go on without files that cannot be read.")
+@click.option("--skip-damaged", is_flag=True, help="Leave out files that cannot be read.")
 @_FLIGHT
 @_WORKERS
 @_OVERWRITE
@@ -259,12 +277,13 @@ def level3(
 ):
     """Form a Level-3 cube from raw frames.
 
-    PATHS are raw frames, folders of them, or patterns in quotes. Darks are told from light frames by the flight's
-    time line and must be among them.
-    While it works, what it has made is in a folder OUTPUT.part beside the output, which it removes, also when a signal
-    ends it; a process that is killed leaves it, and the next one that makes the same output removes it.
-    With --fetch they come from the network, as do references; JSOC sends those to registered e-mail addresses only,
-    which the environment variable JSOC_EMAIL tells.
+    PATHS are raw frames, folders of raw frames, or patterns in quotes. The frames must include darks; the flight's time
+    line tells darks from light frames.
+    The unfinished output is in a folder OUTPUT.part beside the output. The command removes this folder at its end, also
+    when a signal ends it. A process that is killed leaves the folder, and the next command that makes the same output
+    removes it.
+    With --fetch the frames and the references come from the network. JSOC sends references to registered e-mail
+    addresses only: the environment variable JSOC_EMAIL holds the address.
 
     \b
     Examples:
@@ -272,7 +291,7 @@ def level3(
         esis-ndcube level3 frames/ --reference aia_304.fits --output l3.fits
         esis-ndcube level3 "frames/*_0012?.fit.gz" darks/ --line "He I" -o he.fits
     """
-    # Nothing that takes time is done before what can be wrong has been looked at.
+    # Everything that can be wrong is looked at before anything that takes time.
     files = {kind: corrections[kind.option] for kind in CORRECTIONS if kind.takes_file}
     check_output(output, overwrite, inputs=[flight_file, *files.values()])
     flight = _read_flight(flight_file)
@@ -284,13 +303,13 @@ def level3(
     if exposures is not None:
         exposures = _light_frames(exposures, flight)
     if (folder or vso) and not fetch:
-        msg = "got --folder or --vso without --fetch, to which they belong"
+        msg = "got --folder or --vso without --fetch, expected both or none: add --fetch FLIGHT"
         raise ValueError(msg)
     own_references = bool(references)
     if fetch:
         flight, paths, references = _fetch(fetch, flight_file and flight, paths, references, folder, vso)
     elif not paths:
-        msg = "got neither PATHS nor --fetch, expected raw frames, or a flight to fetch them of"
+        msg = "got neither PATHS nor --fetch, expected raw frames, or --fetch with a flight"
         raise ValueError(msg)
     references = list_files(references) if references else []
     inputs = [*list_files(paths), *(list_files(darks) if darks else []), *references]
@@ -310,7 +329,7 @@ def level3(
             frame_numbers=exposures,
             on_error="skip" if skip_damaged else "raise",
             lazy=True,
-            # Calibrated frames, which are used twice.
+            # The calibrated frames are used twice.
             scratch=temporary.parent,
             workers=workers,
             progress=progress,
@@ -346,9 +365,9 @@ def level3(
 
 @_command()
 @click.argument("path", type=click.Path(exists=True, dir_okay=False))
-@click.option("--quality", is_flag=True, help="Measure how well the channels fit on each other as well.")
+@click.option("--quality", is_flag=True, help="Also measure how well the channels agree.")
 def info(path, quality):
-    """Say what is in a Level-3 file.
+    """Show what a Level-3 file holds.
 
     \b
     Example:
@@ -372,12 +391,12 @@ def info(path, quality):
 @_command()
 @click.argument("path", type=click.Path(exists=True, dir_okay=False))
 @click.option("--output", "-o", required=True, type=click.Path(dir_okay=False), help="HTML file to write.")
-@click.option("--reference", "-r", type=click.Path(), help="Image of the Sun to compare with, as SDO/AIA 304.")
+@click.option("--reference", "-r", type=click.Path(), help="Image of the Sun to compare with, for example SDO/AIA 304.")
 @_OVERWRITE
 def report(path, output, reference, overwrite):
-    """Write a page that shows how good a Level-3 file is, and how it was made.
+    """Write an HTML page on the quality and the processing of a Level-3 file.
 
-    The page is one file that needs no network: pictures, a slider through the exposures, figures and tables.
+    The page has pictures with a slider through the exposures, figures and tables. It is one file and needs no network.
 
     \b
     Example:
@@ -397,7 +416,13 @@ def report(path, output, reference, overwrite):
 @_command()
 @click.argument("directory", type=click.Path(file_okay=False))
 @click.option("--exposures", default=3, show_default=True, type=click.IntRange(min=2), help="Number of exposures.")
-@click.option("--size", default=1.0, show_default=True, type=click.FloatRange(min=1), help="Shrink the field so much.")
+@click.option(
+    "--size",
+    default=1.0,
+    show_default=True,
+    type=click.FloatRange(min=1),
+    help="Make the field this many times smaller, for a quicker demonstration.",
+)
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Seed of the random numbers.")
 @_FLIGHT
 @_WORKERS
@@ -405,8 +430,8 @@ def report(path, output, reference, overwrite):
 def demo(directory, exposures, size, seed, flight_file, workers, overwrite):
     """Process a simulated flight whose truth is known.
 
-    Writes raw frames, reference images, the Level-3 file and pictures to DIRECTORY, and prints how well the channels
-    fit on each other and how far the recovered coordinates are from the true ones.
+    The command writes raw frames, reference images, the Level-3 file and pictures to DIRECTORY. It prints how well the
+    channels agree, and how far the recovered coordinates are from the true ones.
 
     \b
     Examples:
@@ -458,7 +483,7 @@ def _fetch(name, flight, paths, references, folder, vso):
     from esis_ndcube.net.fetch import fetch_flight, named_flight
 
     if paths:
-        msg = f"got {paths[0]} and --fetch {name}, expected one of both"
+        msg = f"got {paths[0]} and --fetch {name}, expected one of the two"
         raise ValueError(msg)
     flight = named_flight(name, flight)
     progress = sys.stderr.isatty()
@@ -472,14 +497,14 @@ def _read_maps(paths):
     for path in paths:
         try:
             with warnings.catch_warnings():
-                # Of a cube sunpy would take the first image.
+                # sunpy would take the first image of a cube.
                 warnings.filterwarnings("error", message=".*more than 2 dimensions")
                 # sunpy does not compare the checksums.
                 with open_whole(path) if _is_fits(path) else contextlib.nullcontext():
                     found = sunpy.map.Map(path)
             frame = found.coordinate_frame
         except Exception as error:
-            # sunpy and astropy raise many kinds for files that they do not understand.
+            # sunpy and astropy raise errors of many classes for files that they do not understand.
             pass_scarcity(error, path)
             msg = f"reference {path} is not an image of the Sun that sunpy can read: {error}; get it again"
             raise ValueError(msg) from error

@@ -32,8 +32,8 @@ class ESISCube(NDCube):
     Cube of exposures and channels.
 
     An `~ndcube.NDCube` with array axes (time, channel, y, x), or part of one.
-    Slicing with integers and ranges keeps the class, unit, mask, flags, uncertainty and metadata, and gives a
-    true FITS WCS wherever FITS can express it; negative indices count from the end.
+    Slicing with integers and ranges keeps the class, unit, mask, flags, uncertainty and metadata. The WCS of a slice is
+    a true FITS WCS wherever FITS can express it. Negative indices count from the end.
 
     Parameters
     ----------
@@ -44,23 +44,24 @@ class ESISCube(NDCube):
     uncertainty : `~astropy.nddata.NDUncertainty`, optional
         Uncertainty of the data.
     mask : array-like of `bool` or `int`, optional
-        True where the data are invalid; of integers those that are not 0. What is masked in a `numpy.ma.MaskedArray` or
-        an astropy ``Masked`` array as well is invalid too.
+        True where the data are invalid; a mask of integers is invalid where it is not 0. Pixels that a
+        `numpy.ma.MaskedArray` or an astropy ``Masked`` array masks are invalid too.
     meta : `~ndcube.meta.NDMeta` or `dict`, optional
-        Metadata; those of an `~ndcube.meta.NDMeta` that belong to axes are sliced.
+        Metadata; entries of an `~ndcube.meta.NDMeta` that belong to axes are sliced.
     unit : `~astropy.units.Unit`, optional
         Unit of the data.
     flags : array-like of unsigned integers, optional
-        Bits of `~esis_ndcube.flags.Flag`, of the data's shape.
+        Bits of `~esis_ndcube.flags.Flag`, of the same shape as the data.
     copy : `bool`, optional
-        Whether to copy what is given.
+        Whether to copy the arguments.
     **kwargs
         As `~ndcube.NDCube`.
 
     Raises
     ------
     ValueError
-        If mask, flags or uncertainty are not of the data's shape, or the mask is neither of `bool` nor of integers.
+        If mask, flags or uncertainty do not have the shape of the data, or the mask is neither of `bool` nor of
+        integers.
 
     Examples
     --------
@@ -74,7 +75,7 @@ class ESISCube(NDCube):
     ('2019-09-30T18:08:10.400', 1)
     """
 
-    # Level of processing that `read` expects in a file; None for any.
+    # Level of processing that `read` expects in a file; None for any level.
     _level = None
 
     read = registry.UnifiedReadWriteMethod(CubeRead)
@@ -102,7 +103,7 @@ class ESISCube(NDCube):
             flags = getattr(data, "flags", None) if isinstance(data, NDCube) else None
         meta = getattr(data, "meta", None) if meta is None and isinstance(data, NDCube) else meta
         if not isinstance(data, NDData):
-            # Astropy would take one of the two for both.
+            # Astropy would take one value of two for both.
             data, masked = split_mask(data)
             mask = masked if mask is None else mask if masked is None else parse_mask(mask) | masked
         if isinstance(meta, NDMeta):
@@ -111,7 +112,7 @@ class ESISCube(NDCube):
         super().__init__(data, wcs=wcs, uncertainty=uncertainty, mask=mask, meta=meta, unit=unit, copy=copy, **kwargs)
         self._flags = None
         if flags is not None:
-            # What has a type is an array already, perhaps a lazy one.
+            # An object with a type is an array already, perhaps a lazy one.
             self._flags = flags if hasattr(flags, "dtype") and not copy else np.array(flags)
             if self._flags.dtype.kind != "u":
                 msg = f"got flags of type {self._flags.dtype}, expected unsigned integers"
@@ -123,12 +124,12 @@ class ESISCube(NDCube):
         }
         for name, part in parts.items():
             if np.ndim(part) and np.shape(part) != self.data.shape:
-                msg = f"got {name} of shape {np.shape(part)}, expected that of the data, {self.data.shape}"
+                msg = f"got {name} of shape {np.shape(part)}, expected the shape of the data, {self.data.shape}"
                 raise ValueError(msg)
 
     @property
     def mask(self):
-        """What is invalid (`numpy.ndarray` of `bool`, perhaps lazy; or one `bool` for all pixels), or None."""
+        """Mask, true for invalid pixels (`numpy.ndarray` of `bool`, perhaps lazy; or one `bool` for all), or None."""
         return self._mask
 
     @mask.setter
@@ -156,11 +157,13 @@ class ESISCube(NDCube):
     @property
     def noise_correlation(self):
         """
-        How the noise of neighboring pixels correlates (`numpy.ndarray`), or None if that is not known.
+        Correlation of the noise of neighboring pixels (`numpy.ndarray`), or None if it is not known.
 
-        Correlation by distance in rows and columns of the cube's pixels, of odd lengths and 1 in the middle; shape
-        (channel, y, x), or (y, x) of a cube without channel axis. Exposures and channels are independent.
-        The uncertainty is that of single pixels; means over several have more than independent pixels would have.
+        The correlation is given by distance in rows and columns of the cube's pixels. Its lengths are odd, and its
+        middle is 1. Its shape is (channel, y, x), or (y, x) for a cube without channel axis. Exposures and channels are
+        independent.
+        The uncertainty is that of single pixels. A mean over several correlated pixels has a larger uncertainty than a
+        mean over independent pixels.
         """
         known = self._get_meta("noise_correlation")
         if not isinstance(known, dict):
@@ -193,7 +196,7 @@ class ESISCube(NDCube):
 
     @property
     def flight(self):
-        """The flight (`~esis_ndcube.Flight`), or None if not known."""
+        """The flight (`~esis_ndcube.Flight`), or None if it is not known."""
         return self._get_meta("flight")
 
     @property
@@ -208,14 +211,14 @@ class ESISCube(NDCube):
 
     @property
     def history(self):
-        """What was done to the data (`tuple` of `~esis_ndcube.utils.provenance.ProcessingStep`)."""
+        """Steps of the processing of the data (`tuple` of `~esis_ndcube.utils.provenance.ProcessingStep`)."""
         return tuple(self._get_meta("history") or ())
 
     def __getitem__(self, item):
-        # All of it is done here and not in ndcube: that shares the dictionary of added global coordinates
-        # between cube and slice, takes the metadata off the cube while it slices, and copies them deeply.
+        # This is done here and not in ndcube: ndcube shares the dictionary of added global coordinates between cube and
+        # slice, takes the metadata off the cube while it slices, and copies them deeply.
         if isinstance(item, list) and any(isinstance(x, slice) for x in item):
-            # NDCubeSequence.index_as_cube says so what it means as a tuple.
+            # NDCubeSequence.index_as_cube passes its index as a tuple.
             item = tuple(item)
         item = normalize_item(item, self.data.shape)
         if not any(isinstance(x, slice) for x in item):
@@ -238,12 +241,12 @@ class ESISCube(NDCube):
         Returns
         -------
         `~ndcube.NDCubeSequence`
-            The parts, each with its own metadata, and a copy of the cube's.
+            The parts, each with its own metadata and with a copy of the cube's.
 
         Raises
         ------
         IndexError
-            If there is no such axis, or no other.
+            If there is no such axis, or no other axis.
 
         Examples
         --------
@@ -265,13 +268,13 @@ class ESISCube(NDCube):
         Parameters
         ----------
         *points : sequences
-            Coordinates of each point in world order: position on the Sun, channel and time, of which those that do
-            not matter are None. Times before the first exposure or after the last are taken for these; channels may
+            Coordinates of each point in world order: position on the Sun, channel and time; None for a coordinate that
+            does not matter. A time before the first exposure or after the last is taken for that exposure. Channels may
             be plain numbers.
         wcs : `~astropy.wcs.wcsapi.BaseHighLevelWCS`, optional
             Another WCS or the extra coordinates of the cube, to crop by.
         keepdims : `bool`, optional
-            Whether to keep axes of which one pixel is left.
+            Whether to keep axes that have one pixel left.
 
         Returns
         -------
@@ -281,7 +284,7 @@ class ESISCube(NDCube):
         Raises
         ------
         ValueError
-            If the points lie outside of the cube altogether.
+            If all points lie outside of the cube.
 
         Examples
         --------
@@ -301,15 +304,15 @@ class ESISCube(NDCube):
         Parameters
         ----------
         *points : sequences
-            Values of each point in world order: longitude, latitude, channel and time, the last in seconds since the
-            midnight before the first exposure; those that do not matter are None. Times and channels are clipped as
+            Values of each point in world order: longitude, latitude, channel and time; None for a value that does not
+            matter. Times are in seconds since the midnight before the first exposure. Times and channels are clipped as
             by `crop`.
         units : sequence, optional
-            Units of values that have none.
+            Units of the values that have no unit.
         wcs : `~astropy.wcs.wcsapi.BaseHighLevelWCS`, optional
             Another WCS or the extra coordinates of the cube, to crop by.
         keepdims : `bool`, optional
-            Whether to keep axes of which one pixel is left.
+            Whether to keep axes that have one pixel left.
 
         Returns
         -------
@@ -319,7 +322,7 @@ class ESISCube(NDCube):
         Raises
         ------
         ValueError
-            If the points lie outside of the cube altogether.
+            If all points lie outside of the cube.
 
         Examples
         --------
@@ -350,18 +353,19 @@ class ESISCube(NDCube):
         bin_shape : sequence of `int` or `~astropy.units.Quantity`
             Pixels in a bin along each array axis; -1 for all.
         operation : callable, optional
-            What gives the value of a bin, as for `esis_ndcube.operations.rebin`.
+            Function that gives the value of a bin, as for `esis_ndcube.operations.rebin`.
         operation_ignores_mask : `bool`, optional
-            As there.
+            As for `esis_ndcube.operations.rebin`.
         handle_mask : callable, optional
-            As there.
+            As for `esis_ndcube.operations.rebin`.
         propagate_uncertainties : `bool` or callable, optional
-            Whether the result has an uncertainty; other than that of `ndcube.NDCube.rebin` it has one by default.
-            A function is called as there.
+            Whether the result has an uncertainty. By default it has one, unlike the result of `ndcube.NDCube.rebin`. A
+            function is called as by `esis_ndcube.operations.rebin`.
         new_unit : `~astropy.units.Unit`, optional
             Unit of the result, if the operation changes it.
         **options
-            ``correlation_factor``, as there, or options of ``propagate_uncertainties`` if that is a function.
+            ``correlation_factor``, as for `esis_ndcube.operations.rebin`, or options of ``propagate_uncertainties`` if
+            it is a function.
 
         Returns
         -------
@@ -376,7 +380,7 @@ class ESISCube(NDCube):
 
         Notes
         -----
-        Masked pixels do not count, in medians as little as in means, unless ``operation_ignores_mask`` is true.
+        Masked pixels do not count, in medians as in means, unless ``operation_ignores_mask`` is true.
 
         Examples
         --------
@@ -404,7 +408,7 @@ class ESISCube(NDCube):
         Parameters
         ----------
         new_unit : `~astropy.units.Unit` or `str`
-            The unit; also one per second, or per solid angle, for values per exposure and pixel.
+            The unit; it may also be per second or per solid angle, for values per exposure and pixel.
         equivalencies : `list`, optional
             As for `astropy.units.Unit.to`.
 
@@ -438,18 +442,18 @@ class ESISCube(NDCube):
         algorithm : `str`, optional
             ``"interpolation"``, ``"adaptive"`` or ``"exact"``, as for `esis_ndcube.operations.reproject_to`.
         shape_out : `tuple` of `int`, optional
-            As there.
+            As for `esis_ndcube.operations.reproject_to`.
         return_footprint : `bool`, optional
-            As there.
+            As for `esis_ndcube.operations.reproject_to`.
         **options
-            As there.
+            As for `esis_ndcube.operations.reproject_to`.
 
         Returns
         -------
         `ESISCube`
             As `esis_ndcube.operations.reproject_to`: unit, mask, flags, uncertainty, times, channels and metadata go
             along.
-            A cube whose WCS is none of this package is resampled by `ndcube.NDCube.reproject_to`, with metadata only.
+            A cube whose WCS is not of this package is resampled by `ndcube.NDCube.reproject_to`, with metadata only.
 
         Raises
         ------
@@ -474,10 +478,10 @@ class ESISCube(NDCube):
             )
         result = super().reproject_to(target_wcs, algorithm, shape_out, return_footprint, **options)
         if lost := [name for name in ("unit", "mask", "flags", "uncertainty") if getattr(self, name) is not None]:
-            warn_user(f"ndcube resamples cubes whose WCS is not of esis_ndcube, without their {', '.join(lost)}")
+            warn_user(f"ndcube resamples cubes whose WCS is not of esis_ndcube, and loses their {', '.join(lost)}")
         return result
 
-    # These two are what cubes crop by, and sequences of them, which want ranges along all axes.
+    # Cubes and their sequences crop by these two methods, and sequences want ranges along all axes.
     def _get_crop_item(self, *points, wcs=None, keepdims=True):
         points = clip_points(self, points) if self._is_own(wcs) else points
         item = super()._get_crop_item(*points, wcs=wcs, keepdims=keepdims)
@@ -577,7 +581,7 @@ class ESISCube(NDCube):
         return cube_html(self, heading_line(self), self._summary())
 
     def _summary(self):
-        """What `str` prints, by name."""
+        """The names and texts that `str` prints."""
         return summarize_cube(self)
 
     def _slice(self, item):
@@ -586,7 +590,7 @@ class ESISCube(NDCube):
         return kwargs
 
     def _slice_mask(self, item):
-        # One value for all pixels is no array to slice, of which astropy would tell each time.
+        # One value for all pixels is no array to slice; astropy would log that each time.
         return self.mask[item] if np.ndim(self.mask) else self.mask
 
     def _slice_wcs(self, item):
@@ -601,7 +605,7 @@ class ESISCube(NDCube):
         return {key: value for key, value in self.__dict__.items() if not key.endswith("plotter")}
 
     def _mask_part(self, item):
-        """The mask of a part of the cube, of its shape also where it is one value or none; perhaps lazy."""
+        """The mask of a part of the cube, as an array of its shape also for one value or none; perhaps lazy."""
         return np.broadcast_to(False if self.mask is None else self.mask, self.data.shape)[item]
 
     def _from_wcs(self, name):
@@ -617,6 +621,6 @@ register_formats(ESISCube)
 
 
 def _knows_better(value, method):
-    """Whether it is an object of another kind, which may know what to do with a cube on its left."""
+    """Whether the object is of another kind, which may define the operation with a cube on its left."""
     known = numbers.Number, np.ndarray, np.generic, list, tuple, str, u.UnitBase, NDData
     return hasattr(value, method) and not isinstance(value, known) and not hasattr(value, "dask")

@@ -12,10 +12,10 @@ __all__ = ["Flag"]
 
 class Flag(IntFlag):
     """
-    What is known about a pixel, as bits of ``cube.flags``.
+    The properties of a pixel, as bits of ``cube.flags``.
 
-    `Flag.OVERLAP`, `Flag.OVERLAP_FAINT` and `Flag.SPIKE` inform: the pixel is good sky, and not masked for
-    it. The others say that the pixel is invalid: `Flag.INVALID` has all their bits.
+    `Flag.OVERLAP`, `Flag.OVERLAP_FAINT` and `Flag.SPIKE` inform: the pixel is good sky, and they do not mask it. The
+    other bits say that the pixel is invalid; `Flag.INVALID` has all of these bits.
 
     Attributes
     ----------
@@ -26,13 +26,13 @@ class Flag(IntFlag):
     SATURATED
         At or above the saturation level.
     SPIKE
-        A particle hit, mended.
+        A particle hit, which has been mended.
     MISSING
         No frame.
     OVERLAP
         The brightest other spectral line that overlaps the line falls here too.
     OVERLAP_FAINT
-        Another, fainter one does.
+        A fainter spectral line falls here too.
 
     Examples
     --------
@@ -56,7 +56,7 @@ class Flag(IntFlag):
 
 def complete_flags(flags, data, mask):
     """
-    Flags of an image that say of every pixel that it is invalid which the mask or the data say it of.
+    Complete the flags of an image, so that they say which pixels the mask or the data call invalid.
 
     Parameters
     ----------
@@ -65,12 +65,12 @@ def complete_flags(flags, data, mask):
     data : array-like
         The image.
     mask : array-like of `bool`, or None
-        True where invalid; may be one value for all pixels.
+        True where invalid; one value may stand for all pixels.
 
     Returns
     -------
     `numpy.ndarray`
-        The flags, with ``Flag.BAD_PIXEL`` where they had nothing of it.
+        The flags, with ``Flag.BAD_PIXEL`` where they did not say that an invalid pixel is invalid.
 
     Examples
     --------
@@ -105,5 +105,5 @@ def frame_flags(cube, index):
     >>> bad = frame_flags(level1, (0, 1)) & int(Flag.INVALID) != 0  # doctest: +SKIP
     """
     parts = (part[index] if np.ndim(part) else part for part in (cube.flags, cube.data, cube.mask))
-    # Together, because the parts of a lazy frame are made together.
+    # They are read together, because the parts of a lazy frame are made together.
     return complete_flags(*dask.compute(*parts))
