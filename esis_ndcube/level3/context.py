@@ -31,12 +31,12 @@ from esis_ndcube.wcs._sun import seen_pixels
 
 __all__ = ["ContextCube", "context_cube"]
 
-# What an image's own header says, and not that of the exposure.
+# Keywords that an image's own header gives, and not the header of the exposure.
 _OWN_KEYWORDS = (
     *("TELESCOP", "INSTRUME", "DETECTOR", "WAVELNTH", "WAVEUNIT", "XPOSURE", "EXPTIME", "CONTENT"),
     POINTING_KEYWORD,
 )
-# Where the pointing of images comes from that nobody has pointed anew.
+# The source of the pointing of images that nobody has pointed anew.
 _HEADERS = "headers of the images"
 
 
@@ -45,7 +45,7 @@ class ContextCube(ESISCube):
     Images of another telescope on the grid and at the times of an ESIS cube.
 
     Array axes (time, y, x), in the unit of the images; `context_cube` makes one.
-    ``time`` is that of the exposures; when the images were taken says `image_time`.
+    ``time`` holds the times of the exposures; `image_time` says when the images were taken.
     The parameters are those of `~esis_ndcube.cube.ESISCube`.
 
     Examples
@@ -60,12 +60,12 @@ class ContextCube(ESISCube):
 
     @property
     def name(self):
-        """What the images are (`str`)."""
+        """Name of the images (`str`)."""
         return self._get_meta("context_name")
 
     @property
     def image_time(self):
-        """When the image of each exposure was taken (`~astropy.time.Time`, shape (time,)); masked where none is."""
+        """When each exposure's image was taken (`~astropy.time.Time`, shape (time,)); masked where there is none."""
         return self._get_meta("context_time")
 
     @property
@@ -84,7 +84,7 @@ class ContextCube(ESISCube):
 
     @property
     def pointing_source(self):
-        """Where the pointing of the images comes from (`str`)."""
+        """Source of the pointing of the images (`str`)."""
         return self._get_meta("context_pointing")
 
     def write_images(self, directory, *, label=None, tar=None, overwrite=False):
@@ -94,9 +94,9 @@ class ContextCube(ESISCube):
         Parameters
         ----------
         directory : path-like
-            Folder, made if need be.
+            Folder, which is made if need be.
         label : `str`, optional
-            What the files' names begin with and their keyword ``LABEL`` says; by default `name`.
+            Beginning of the files' names, which is also the value of their keyword ``LABEL``; by default `name`.
         tar : path-like, optional
             An archive to put the files in as well; compressed where its name ends in ``.gz``.
         overwrite : `bool`, optional
@@ -105,8 +105,8 @@ class ContextCube(ESISCube):
         Returns
         -------
         `list` of `pathlib.Path`
-            The files ``{label}_{frame}.fits``; exposures without image have none. ``DATE-AVG`` is the exposure's time,
-            to which the coordinates belong, ``DATE-IMG`` the image's.
+            The files ``{label}_{frame}.fits``; exposures without image have no file. ``DATE-AVG`` is the time of the
+            exposure, to which the coordinates belong; ``DATE-IMG`` is the time of the image.
 
         Raises
         ------
@@ -139,7 +139,7 @@ class ContextCube(ESISCube):
         return write_image_files(images, make, tar=tar, overwrite=overwrite, inputs=[self])
 
     def _image_header(self, label):
-        """The exposure's grid, and what the image's own header says of its telescope."""
+        """Keywords of the exposure's grid, and of the telescope from the image's own header."""
         header, own = image_header(self, label), self.headers[0]
         for key in _OWN_KEYWORDS:
             header.remove(key, ignore_missing=True)
@@ -165,7 +165,7 @@ def context_cube(
     """
     Put the images of another telescope on the grid and at the times of a cube.
 
-    Each exposure gets the image nearest in time, interpolated once.
+    Each exposure gets the image that is nearest in time, which is interpolated once.
     Coordinates are transformed between the two observers by sunpy, on the sphere of the Sun; beyond the limb, in the
     plane through its center.
     The Sun's rotation between image and exposure is left in.
@@ -177,7 +177,7 @@ def context_cube(
     maps : `~sunpy.map.GenericMap`, or a `list` or `~sunpy.map.MapSequence` of them
         The images, all of one unit.
     max_gap : `~astropy.units.Quantity`, optional
-        Largest time between an exposure and its image; where there is none within it, the result is NaN and masked.
+        Largest time between an exposure and its image; without an image within this time, the result is NaN and masked.
         By default the nearest image is taken, with a warning if it is more than ten minutes away.
     order : `int` or `str`, optional
         As for `~esis_ndcube.resample.reproject_alignment`.
@@ -195,7 +195,7 @@ def context_cube(
     -------
     `ContextCube`
         Array axes (time, y, x), or (y, x) for the cube of one exposure; masked where the images have no valid pixels.
-        Coordinates that were added to the cube go along, but extra ones along the channels.
+        Coordinates that were added to the cube go along, except extra coordinates along the channels.
 
     Raises
     ------
@@ -204,13 +204,13 @@ def context_cube(
     TypeError
         If there is anything but sunpy Maps among the images.
     ValueError
-        If there are no images, they are not in helioprojective coordinates or not of one unit, none of them is
+        If there are no images, they are not in helioprojective coordinates or not all in one unit, none of them is
         within ``max_gap``, none shows any of the field of view, or a table is not for them.
 
     Warns
     -----
     sunpy.util.exceptions.SunpyUserWarning
-        If exposures have no image within ``max_gap``, or images are more than ten minutes away and there is none.
+        If exposures have no image within ``max_gap``; or without ``max_gap``, if images are more than ten minutes away.
 
     Examples
     --------
@@ -318,7 +318,7 @@ def _resample(item, wcs, order):
 
 
 def _values(images, timed):
-    """What is known of the image of each exposure."""
+    """Metadata of the image of each exposure."""
     known = [item for item in images if item is not None]
     names = sorted({map_name(item) for item in known})
     dates = Time([(item or known[0]).reference_date.utc.isot for item in images], scale="utc")

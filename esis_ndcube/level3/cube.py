@@ -54,20 +54,20 @@ class ESISLevel3Cube(ESISCube):
     @property
     def alignment(self):
         """
-        The alignments that the images were made with, of their `stage`, or None if not known.
+        The alignments that the images were made with, at their `stage`, or None if they are not known.
 
-        A `numpy.ndarray` of `Alignment`, shape (time, channel); one for an image.
+        A `numpy.ndarray` of `Alignment`, shape (time, channel); one alignment for an image.
         """
         return self.alignment_linear if self.stage == "linear" else self.alignment_final
 
     @property
     def alignment_final(self):
-        """Final alignments, with the reference channel of the exposure, as `alignment`."""
+        """Final alignments, with the reference channel of the exposure, in the form of `alignment`."""
         return self._get_meta("alignment_final")
 
     @property
     def alignment_linear(self):
-        """Linear alignments with the reference, as `alignment`."""
+        """Linear alignments with the reference, in the form of `alignment`."""
         return self._get_meta("alignment_linear")
 
     @property
@@ -77,12 +77,12 @@ class ESISLevel3Cube(ESISCube):
 
     @property
     def reference(self):
-        """What the pointing comes from (`str`)."""
+        """Source of the pointing (`str`)."""
         return self._get_meta("reference")
 
     @property
     def vignetting(self):
-        """The vignetting that was taken out (`Vignetting`), or None."""
+        """The vignetting that the images were divided by (`Vignetting`), or None."""
         return self._get_meta("vignetting")
 
     @property
@@ -99,13 +99,13 @@ class ESISLevel3Cube(ESISCube):
         """
         Pixelwise minimum over the channels.
 
-        What only one channel sees, as light of another line, is not in it.
+        Light that only one channel sees, for example light of another line, is not in the minimum.
 
         Returns
         -------
         `ESISLevel3Cube`
-            Without the channel axis. Masked pixels and NaN do not count; where no channel is left, the result
-            is NaN and masked. Metadata of the images and extra coordinates become those of `difference`.
+            A cube without the channel axis. Masked pixels and NaN do not count; where no channel is left, the result is
+            NaN and masked. Metadata of the images and extra coordinates become those of `difference`.
 
         Raises
         ------
@@ -137,15 +137,15 @@ class ESISLevel3Cube(ESISCube):
         Returns
         -------
         `ESISLevel3Cube`
-            ``first`` minus ``second``, without the channel axis; uncertainties added in quadrature, masks and
-            flags united. Exposure times are the means of the two channels; what else is known of single images, for
-            one files and alignments, and extra coordinates along the channels do not survive, and the history names
+            ``first`` minus ``second``, without the channel axis. Uncertainties are added in quadrature, masks and flags
+            are united, and exposure times are the means of the two channels. Other metadata of single images (for
+            example files and alignments) and extra coordinates along the channels do not survive, and the history names
             them.
 
         Raises
         ------
         ValueError
-            If the cube has not both channels.
+            If the cube lacks one of the two channels.
 
         Examples
         --------
@@ -157,16 +157,16 @@ class ESISLevel3Cube(ESISCube):
 
     def clean_region(self, *, channels=None, lines=None, frame_numbers=None):
         """
-        The region that is valid and free of other lines' light in all images of a choice.
+        The region that is valid and free of other lines' light in all chosen images.
 
-        True is good, the opposite of ``cube.mask``.
+        True is good: the region is the opposite of ``cube.mask``.
 
         Parameters
         ----------
         channels : `int` or sequence of `int`, optional
             Channel numbers, by default all.
         lines : `str` or sequence of `str`, optional
-            Other lines to keep clear of, as for `~esis_ndcube.corrections.masks.clean_region`.
+            Other lines whose light to avoid, as for `~esis_ndcube.corrections.masks.clean_region`.
         frame_numbers : `int` or sequence of `int`, optional
             Raw frame numbers, by default all.
 
@@ -190,7 +190,7 @@ class ESISLevel3Cube(ESISCube):
 
     def mask_polygons(self, polygons):
         """
-        Mask what is inside of polygons.
+        Mask the pixels inside of polygons.
 
         Parameters
         ----------
@@ -217,7 +217,7 @@ class ESISLevel3Cube(ESISCube):
 
     def mask_pixels(self, mask):
         """
-        Mask pixels, beside those that are masked already.
+        Mask pixels, in addition to those that are masked already.
 
         Parameters
         ----------
@@ -326,12 +326,12 @@ class ESISLevel3Cube(ESISCube):
 
     def uncorrect(self, key):
         """
-        Take a correction of the images back.
+        Undo a correction of the images.
 
         Parameters
         ----------
         key : `str`
-            Which: ``"vignetting"``, ``"normalization"`` or the key of another of
+            Name of the correction: ``"vignetting"``, ``"normalization"`` or the key of another of
             ``esis_ndcube.corrections.CORRECTIONS``.
 
         Returns
@@ -388,7 +388,7 @@ class ESISLevel3Cube(ESISCube):
 
     def uncorrect_vignetting(self):
         """
-        Multiply the images by the vignetting that was taken out.
+        Multiply the images by the vignetting that they were divided by.
 
         Returns
         -------
@@ -427,7 +427,7 @@ class ESISLevel3Cube(ESISCube):
         Raises
         ------
         ValueError
-            If the cube has no alignments, or not the chosen exposure.
+            If the cube has no alignments, or does not have the chosen exposure.
 
         Examples
         --------
@@ -439,12 +439,12 @@ class ESISLevel3Cube(ESISCube):
 
     def dispersion(self):
         """
-        How motions along the line of sight displace what each channel sees.
+        How motions along the line of sight displace the image of each channel.
 
-        Light of a longer wavelength falls on a larger detector column, so that what moves away from us, which has a
-        positive velocity, is displaced along the direction of its channel, and what moves toward us against it.
-        Directions and lengths are those in the middle of the field stop, as the alignments have them, averaged over
-        the exposures; over the field they change by a few per cent.
+        Light of a longer wavelength falls on a larger detector column. A source that moves away from us has a positive
+        velocity, and is displaced along the direction of its channel. A source that moves toward us is displaced
+        against it. Directions and lengths are those of the alignments in the middle of the field stop, averaged over
+        the exposures. They change by a few per cent over the field.
 
         Returns
         -------
@@ -488,8 +488,8 @@ class ESISLevel3Cube(ESISCube):
         Returns
         -------
         `~astropy.coordinates.SkyCoord`
-            Of that shape, in the `~sunpy.coordinates.Helioprojective` frame of the reference's observer at the time
-            of the exposure.
+            Coordinates of that shape, in the `~sunpy.coordinates.Helioprojective` frame of the reference's observer at
+            the time of the exposure.
 
         Raises
         ------
@@ -545,9 +545,10 @@ class ESISLevel3Cube(ESISCube):
         Parameters
         ----------
         images : `str`, `~sunpy.map.GenericMap`, `list` or `~sunpy.map.MapSequence` of them, `~sunpy.net.attr.Attr`
-            What images, such as ``"AIA 304"``, ``"HMI LOS"`` or ``"HMI continuum"``: those nearest to the exposures are
-            searched and fetched with Fido; by default those of the flight's reference.
-            Or the images themselves, of which each exposure gets the one nearest in time; or a query of your own.
+            Name of the images, such as ``"AIA 304"``, ``"HMI LOS"`` or ``"HMI continuum"``: the images nearest to the
+            exposures are searched and fetched with Fido. By default the images are those of the flight's reference. It
+            may also be the images themselves, of which each exposure gets the one nearest in time, or a query of your
+            own.
         **options
             As `~esis_ndcube.level3.context.context_cube`; where images are fetched also ``path``, ``provider``,
             ``point`` and ``progress``, as `esis_ndcube.net.fetch.fetch_maps`.
@@ -612,14 +613,14 @@ class ESISLevel3Cube(ESISCube):
 
     def write_images(self, directory, *, label=None, tar=None, overwrite=False):
         """
-        Write one FITS file per image, as the ESIS team's Level-3 processing did, for IDL and everything else.
+        Write one FITS file per image, as the ESIS team's Level-3 processing did, for IDL and all other programs.
 
         Parameters
         ----------
         directory : path-like
             Folder, made if need be.
         label : `str`, optional
-            What the files' names begin with.
+            Beginning of the files' names.
         tar : path-like, optional
             An archive to put the files in as well.
         overwrite : `bool`, optional

@@ -37,7 +37,7 @@ __all__ = ["form_level3"]
 
 # Arrays of the cube, by the names of their HDUs.
 _TYPES = {"DATA": np.float32, "UNCERT": np.float32, "MASK": bool, "FLAGS": np.uint8}
-# The same by what corrections call them.
+# The same arrays, by the names that corrections use.
 _PARTS = {"data": "DATA", "sigma": "UNCERT", "mask": "MASK", "flags": "FLAGS"}
 # Metadata that the frames must have.
 _NEEDED = "flight", "frame_number", "file", "mid_time", "exposure_time"
@@ -70,17 +70,17 @@ def form_level3(
     Parameters
     ----------
     level1 : `~esis_ndcube.ESISLevel1Cube`
-        Frames, shape (time, channel, y, x), in electrons or what `~esis_ndcube.ESISLevel1Cube.to_electrons` makes them
-        of. Without uncertainty the result has none; what the mask says of pixels counts beside the flags.
+        Frames, shape (time, channel, y, x), in electrons or in a unit that `~esis_ndcube.ESISLevel1Cube.to_electrons`
+        converts. Without uncertainty the result has none. The mask of the frames counts in addition to the flags.
     reference : `~esis_ndcube.registration.Coalignment`, image or images, `~ndcube.NDCube` or `int`, optional
-        What `~esis_ndcube.coalign` found, perhaps edited; or images of the Sun to align with, as for
-        `~esis_ndcube.coalign`, whose own defaults are taken. By default the flight's pose is the pointing.
+        Result of `~esis_ndcube.coalign`, perhaps edited; or images of the Sun to align with, as for
+        `~esis_ndcube.coalign`, with its default choices. By default the flight's pose gives the pointing.
     line : `str`, optional
-        The spectral line, by default that of the coalignment, or the one that the flight's pose was measured in.
+        The spectral line; by default the line of the coalignment, or the line in which the flight's pose was measured.
     stage : `str`, optional
-        ``"final"``, or ``"linear"`` for images that are aligned by the affine map to the reference only.
+        ``"final"``, or ``"linear"`` for images that are aligned only by the affine map to the reference.
     vignetting : `bool` or `~esis_ndcube.Vignetting`, optional
-        Whether to divide by the vignetting: the flight's own or the given one.
+        Whether to divide by the vignetting: the flight's own, or the given one.
     normalize : `bool` or `~esis_ndcube.corrections.normalize.Normalization`, optional
         Whether to scale the images to the brightest exposure of the brightest channel, or given factors.
     order : `int` or `str`, optional
@@ -90,32 +90,32 @@ def form_level3(
     overwrite : `bool`, optional
         Whether to replace a file that exists.
     workers : `int`, optional
-        Number of threads; by default the active `distributed.Client` does the work, or as many threads as there are
-        processors. The result has the same bits whatever they are.
+        Number of threads. By default the active `distributed.Client` does the work, or as many threads as there are
+        processors. The bits of the result do not depend on this choice.
     progress : `bool`, optional
         Show progress bars.
     **corrections
-        Others of ``esis_ndcube.corrections.CORRECTIONS`` by the names of their options: ``masks`` takes the polygons
-        that `~esis_ndcube.corrections.masks.mask_polygons` takes.
+        Other corrections of ``esis_ndcube.corrections.CORRECTIONS``, by the names of their options: ``masks`` takes the
+        polygons that `~esis_ndcube.corrections.masks.mask_polygons` takes.
 
     Returns
     -------
     `~esis_ndcube.ESISLevel3Cube`
         Photons per detector pixel and exposure, shape (time, channel, y, x).
-        Outside of the field stop the data are kept and masked; where there is no frame they are NaN and masked.
-        With ``output`` it is read lazily from the file, unless that is compressed: what
-        ``ESISLevel3Cube.read(output, lazy=True)`` gives.
+        Outside of the field stop the data are kept and masked; without a frame the data are NaN and masked.
+        With ``output`` the cube is read lazily from the file, as by ``ESISLevel3Cube.read(output, lazy=True)``, unless
+        the file is compressed.
 
     Raises
     ------
     OSError
-        If the file exists and is not to be replaced, or cannot be written; before any work is done, if possible.
+        If the file exists and may not be replaced, or cannot be written; before any work is done, if possible.
     ValueError
-        If the line or stage is unknown, the vignetting is another line's or flight's, the coalignment is of other
-        frames or another line, a reference does not overlap the field of view, the frames are not to be had in
+        If the line or stage is unknown, the vignetting is that of another line or flight, the coalignment is of other
+        frames or another line, a reference does not overlap the field of view, the frames cannot be converted to
         electrons, or the output is one of the inputs.
     TypeError
-        If the frames are no cube, or there is no such correction.
+        If the frames are not a cube, or there is no such correction.
 
     Examples
     --------
@@ -124,12 +124,12 @@ def form_level3(
     >>> level1 = ESISLevel1Cube.from_raw("frames")  # doctest: +SKIP
     >>> cube = form_level3(level1, sunpy.map.Map("aia_304.fits"), line="O V")  # doctest: +SKIP
 
-    With other choices of the fit, and a look at what it found:
+    With other choices of the fit, and a look at its result:
 
     >>> found = coalign(level1, sunpy.map.Map("aia_304.fits"), model="independent")  # doctest: +SKIP
     >>> cube = form_level3(level1, found.without(frame_number=138))  # doctest: +SKIP
 
-    With memory for the frames in work only:
+    With memory for a few frames at a time only:
 
     >>> level1 = ESISLevel1Cube.from_raw("frames", lazy=True)  # doctest: +SKIP
     >>> cube = form_level3(level1, sunpy.map.Map("aia_304.fits"), output="l3.fits")  # doctest: +SKIP
@@ -154,7 +154,7 @@ def form_level3(
     if output is None:
         planes = {name: np.empty(recipe.shape, dtype) for name, dtype in recipe.types.items()}
         return recipe.cube(planes, *_fill(planes, recipe, workers=workers, progress=progress))
-    # The file is begun without values: they come image by image, and what is measured of the images comes last.
+    # The file is begun without values: images follow one by one, and measurements of the images come last.
     empty = {name: np.broadcast_to(np.zeros((), dtype), recipe.shape) for name, dtype in recipe.types.items()}
     with cube_file(recipe.cube(empty, *recipe.unmeasured()), output, overwrite=overwrite) as file:
         file.finish(recipe.cube(empty, *_fill(file.planes, recipe, workers=workers, progress=progress)))
@@ -162,7 +162,7 @@ def form_level3(
 
 
 def level3_size(level1):
-    """Bytes of the arrays of the cube that is formed from frames."""
+    """Size in bytes of the arrays of the cube that is formed from frames."""
     names = [name for name in _TYPES if name != "UNCERT" or level1.uncertainty is not None]
     pixels = int(np.prod([*level1.shape[:2], *level1.flight.grid_shape]))
     return pixels * sum(np.dtype(_TYPES[name]).itemsize for name in names)
@@ -170,7 +170,7 @@ def level3_size(level1):
 
 @dataclass(frozen=True, eq=False)
 class _Recipe:
-    """What a cube is made from, and how."""
+    """The ingredients of a cube, and the choices that it is made with."""
 
     level1: object
     found: Coalignment
@@ -201,7 +201,7 @@ class _Recipe:
 
     @cached_property
     def shared(self):
-        """Correlation of the noise of the frames by channel, None for independent pixels or where it is not said."""
+        """Correlation of the noise of the frames by channel, None if pixels are independent or it is not known."""
         known = self.level1.noise_correlation
         return [None] * self.level1.shape[1] if known is None else known
 
@@ -212,7 +212,8 @@ class _Recipe:
             return None
         result = {}
         for column, number in enumerate(self.level1.channel):
-            # One stands for all exposures, whose scales and rolls are nearly the same; a channel without has no pixels.
+            # One image stands for all exposures, whose scales and rolls are nearly the same; a channel without image
+            # has no pixels.
             index = next((index for index in self.aligned() if index[1] == column), self.aligned()[0])
             alignment = self.alignments[index]
             result[str(number)] = resampled_correlation(alignment, order=self.order, correlation=self.shared[column])
@@ -230,21 +231,21 @@ class _Recipe:
 
     @property
     def known(self):
-        """The corrections that are known before there are images, and are applied while these are resampled."""
+        """The corrections that are known before there are images; they are applied while the images are resampled."""
         return [correction for correction in self.corrections.values() if correction is not None]
 
     @property
     def to_fit(self):
-        """The kinds of the others."""
+        """The kinds of the other corrections."""
         return [kind for kind, correction in self.corrections.items() if correction is None]
 
     def unmeasured(self):
-        """Shifts of the field stop and fitted corrections, as `cube` takes them, before there are any."""
+        """Placeholders for the shifts of the field stop and the fitted corrections, in the form that `cube` takes."""
         shape = self.alignments.shape
         return np.full((2, *shape), np.nan), [kind.unknown(shape) for kind in self.to_fit]
 
     def cube(self, planes, shifts, fitted=()):
-        """The cube of arrays, of shifts of the field stop, shape (2, time, channel), and of fitted corrections."""
+        """The cube of arrays, shifts of the field stop, shape (2, time, channel), and fitted corrections."""
         level1, grid = self.level1, self.found.grid
         wcs = level3_wcs(
             grid,
@@ -295,20 +296,23 @@ def _checked(level1):
     """The frames in electrons."""
     check_cube(level1, 1)
     if lacking := [key for key in _NEEDED if level1._get_meta(key) is None]:
-        msg = f"got a Level-1 cube without {', '.join(lacking)} in its metadata, as from_raw and from_images set them"
+        msg = (
+            f"got a Level-1 cube without {', '.join(lacking)} in its metadata, expected them: from_raw and from_images "
+            "set them"
+        )
         raise ValueError(msg)
     return level1.to_electrons()
 
 
 def _inputs(level1, reference, output):
-    """What an output may not replace; a cube in memory knows the names of its raw frames only."""
+    """Files that an output may not replace; a cube in memory knows only the names of its raw frames."""
     references = reference if isinstance(reference, list | tuple) else [reference]
     named = [output] if Path(output).name in np.asarray(level1.meta["file"]) else []
     return [level1, *references, *named]
 
 
 def _corrections(choices, flight, line):
-    """The corrections that are asked for, in order, by their kinds; None for those that are fitted to the images."""
+    """The wanted corrections in order, by their kinds; None for corrections that are fitted to the images."""
     if unknown := set(choices) - {kind.option for kind in CORRECTIONS}:
         msg = f"form_level3() has no option {', '.join(map(repr, sorted(unknown)))}"
         raise TypeError(msg)
@@ -321,7 +325,7 @@ def _corrections(choices, flight, line):
 
 
 def _line(flight, line, found):
-    """The line to make images of; that of a coalignment, if there is one."""
+    """The line to make images of; the line of a coalignment, if there is one."""
     if found is None:
         return flight.line(flight.pose_line if line is None else line)
     if line is not None and flight.line(line).name != found.line:
@@ -331,7 +335,7 @@ def _line(flight, line, found):
 
 
 def _of_frames(found, level1):
-    """The coalignment, or a refusal of one that is of other frames."""
+    """The coalignment; one of other frames is refused."""
     frame_numbers = np.broadcast_to(level1.frame_number[:, None], level1.shape[:2])
     channels = np.broadcast_to(level1.channel, level1.shape[:2])
     for array in (found.linear, found.final):
@@ -352,7 +356,7 @@ def _of_frames(found, level1):
 
 
 def _fill(planes, recipe, *, workers, progress):
-    """Resample every frame into the arrays of the cube, and correct them; returns what `_Recipe.cube` takes."""
+    """Resample every frame into the arrays of the cube and correct them; the result is for `_Recipe.cube`."""
     alignments, aligned = recipe.alignments, recipe.aligned()
     shifts, fitted = np.full((2, *alignments.shape), np.nan), []
     shape = recipe.shape[2:]
@@ -374,7 +378,7 @@ def _fill(planes, recipe, *, workers, progress):
             planes["MASK"][index] = (images["FLAGS"] & Flag.INVALID).astype(bool)
     for kind in recipe.to_fit:
         cube = recipe.cube({name: _readable(plane) for name, plane in planes.items()}, shifts, fitted)
-        # Here, because other machines of a cluster need not see the file that is being written.
+        # This is done here, because other machines of a cluster need not see the file that is being written.
         with dask.config.set(scheduler="synchronous"):
             fitted.append(kind.fit(cube))
         facts = image_facts(cube)
@@ -388,14 +392,14 @@ def _fill(planes, recipe, *, workers, progress):
 
 
 def _readable(plane):
-    """An array of images, lazy if they are in a file."""
+    """An array of images, which is lazy if they are in a file."""
     if isinstance(plane, np.ndarray):
         return plane
     return da.from_array(plane, chunks=(1, 1, *plane.shape[2:]), name=False, asarray=False)
 
 
 def _resampling(recipe, index, workers):
-    """The task to resample one frame, of which it needs the line's columns only."""
+    """The task to resample one frame; it needs only the columns of the line."""
     level1, columns = recipe.level1, slice(*recipe.line.columns)
     arrays = level1.data, recipe.sigma, level1.flags, level1.mask
     parts = [
@@ -417,20 +421,20 @@ def _resampling(recipe, index, workers):
 def _resample(frame, noise, flags, mask, *, flight, alignment, line, index, corrections, order, correlation):
     """Arrays of one image, by the names of their HDUs, and the shift of its field stop."""
     u_pixel, v_pixel = detector_coordinates(alignment, alignment.grid, flight.grid_shape)
-    # Beyond the line's columns another line is imaged: nothing there belongs to this cube.
+    # Beyond the line's columns the detector shows another line: nothing there belongs to this cube.
     first, stop = line.columns
     inside = (u_pixel >= first - 0.5) & (u_pixel <= stop - 0.5)
     position = u_pixel - first, v_pixel
     electrons = flight.electrons_per_photon(line).value
     bad = complete_flags(flags, frame, mask)
-    # Invalid pixels are masked below and not left out here: Level-1 has mended what would spoil its neighbors.
+    # Invalid pixels are masked below and not left out here: Level 1 has mended those that would spoil their neighbors.
     data, footprint = interpolate((frame / electrons).astype(np.float32), *position, order=order)
     footprint &= inside
     sigma = None
     if noise is not None:
         sigma = propagate_uncertainty(noise / electrons, *position, order=order, correlation=correlation)
     flags = np.where(footprint, nearest(bad.astype(np.uint8), *position), np.uint8(Flag.OUTSIDE))
-    # The field stop moves on the detector, apart from the Sun.
+    # The field stop moves on the detector independently of the Sun.
     shift = find_shift(frame, bad, flight=flight, channel=alignment.channel, line=line, first_column=first)
     region = partial(line_region, flight, alignment.channel, x=u_pixel, y=v_pixel, shift=shift)
     flags[~region(line)] |= np.uint8(Flag.OUTSIDE)

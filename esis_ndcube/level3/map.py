@@ -7,7 +7,7 @@ from esis_ndcube.visualization.style import DIVERGING, in_memory, scale, valid_v
 
 __all__ = ["ESISMap"]
 
-# That of the passband which shows the same layer of the atmosphere.
+# The color map of the passband that shows the same layer of the atmosphere.
 _COLORMAP = "sdoaia304"
 
 
@@ -22,11 +22,12 @@ class ESISMap(GenericMap):
 
     Notes
     -----
-    ``detector`` names the camera, ``wavelength`` is that of the line, ``reference_date`` the middle of the exposure.
-    Plots have the scale of those of cubes: they leave out the faintest 0.5 % and the brightest 0.3 % of the valid
-    pixels when they choose their range, so that neither spikes nor masked pixels decide, and values with two signs, as
-    differences of channels have, get a linear scale about zero and another color map. ``plot(norm=...)``,
-    ``plot(clip_interval=...)``, ``plot(vmax=...)`` and what is set in ``plot_settings`` take precedence.
+    ``detector`` names the camera, ``wavelength`` is the wavelength of the line, and ``reference_date`` is the middle of
+    the exposure.
+    Plots have the same scale as plots of cubes: the range leaves out the faintest 0.5 % and the brightest 0.3 % of the
+    valid pixels, so that neither spikes nor masked pixels decide it. Values with two signs, for example differences of
+    channels, get a linear scale about zero and another color map. ``plot(norm=...)``, ``plot(clip_interval=...)``,
+    ``plot(vmax=...)`` and entries of ``plot_settings`` take precedence.
 
     References
     ----------
@@ -44,27 +45,27 @@ class ESISMap(GenericMap):
     'ESIS2 629.732 Angstrom 2019-09-30 18:08:31'
     """
 
-    # What the scale of a map follows from that was made of a cube, which knows of particle hits.
+    # Pixels that set the scale of a map that was made from a cube, whose flags know particle hits.
     _values = None
 
     @classmethod
     def is_datasource_for(cls, data, header, **kwargs):
         """
-        Whether a header is that of such an image.
+        Whether a header is that of an image of ESIS.
 
         Parameters
         ----------
         data : `numpy.ndarray`
-            The image; not looked at.
+            The image, which is not used.
         header : `dict`
             The header.
         **kwargs
-            Not looked at.
+            Not used.
 
         Returns
         -------
         `bool`
-            Whether its ``INSTRUME`` is ESIS, or begins with it.
+            Whether the ``INSTRUME`` of the header is ESIS, or begins with it.
 
         Examples
         --------
@@ -76,7 +77,7 @@ class ESISMap(GenericMap):
 
     def plot(self, *, clip_interval=None, **kwargs):
         """
-        Plot the map, as `sunpy.map.GenericMap.plot`, with a norm that spikes and masked pixels do not decide.
+        Plot the map, as `sunpy.map.GenericMap.plot`, with a range that spikes and masked pixels do not affect.
 
         Parameters
         ----------
@@ -108,7 +109,7 @@ class ESISMap(GenericMap):
 
     @property
     def nickname(self):
-        """The camera, or the instrument for what was made of several (`str`)."""
+        """The camera (`str`); the instrument, for an image that was made from several cameras."""
         return super().nickname or self.instrument
 
     @nickname.setter
@@ -123,10 +124,10 @@ def cube_map(cube):
     """The Map of a cube of one image, as the method ``to_map`` of cubes explains."""
     uncertainty = cube.uncertainty
     if uncertainty is not None:
-        # A copy that does not know the cube.
+        # A copy, which does not know the cube.
         uncertainty = type(uncertainty)(uncertainty.array, unit=uncertainty.unit)
     result = Map(cube.data, exposure_header(cube), mask=cube.mask, uncertainty=uncertainty)
     if isinstance(result, ESISMap) and cube.flags is not None:
-        # A Map has no flags, and so its scale would follow from mended particle hits too.
+        # A Map has no flags, and so its scale would also follow from mended particle hits.
         result._values = valid_values(in_memory(cube))
     return result
