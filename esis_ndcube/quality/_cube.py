@@ -1,4 +1,4 @@
-"""What all measures of quality ask of a cube."""
+"""The part that all measures of quality share: checks of the cube, and filters."""
 
 import numpy as np
 
@@ -17,12 +17,12 @@ def check(cube, *, flags=False):
 
 
 def field_stop(cube, time, channel):
-    """Pixels inside the field stop, whatever their value, shape (y, x)."""
+    """Pixels inside of the field stop, whatever their value, shape (y, x)."""
     return np.asarray(cube.flags[time, channel]) & (Flag.OUTSIDE | Flag.MISSING) == 0
 
 
 def filtered(image, valid):
-    """An image as all offsets are measured on it."""
+    """An image, filtered for the measurement of offsets."""
     return log_difference_of_gaussians(image, FINE, COARSE, valid=valid)
 
 
@@ -38,5 +38,5 @@ def coefficient(a, b, good):
 
 
 def compiled_type(array):
-    """The array as compiled sums take it: contiguous, of single precision if it is so already, else of double."""
+    """The array in the form that compiled sums take: contiguous, and of single precision only if it is so already."""
     return np.ascontiguousarray(array, dtype=np.float32 if array.dtype == np.float32 else float)

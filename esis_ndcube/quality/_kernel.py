@@ -11,9 +11,9 @@ def shifted_sums(core, weight, second):
     """
     Sums of w s, w s s and c s for every shift of a second image under a core c and its weights w.
 
-    All are of one floating type. The second image is larger by as many shifts, less one, along both axes; the result
-    has shape (shifts along y, shifts along x, 3). Rows are summed in the type of the images, and added in double
-    precision.
+    All arrays are of one floating type. The second image is larger by the number of shifts minus one along both axes;
+    the result has shape (shifts along y, shifts along x, 3). Rows are summed in the type of the images, and added in
+    double precision.
     """
     rows, columns = core.shape
     high, wide = second.shape[0] - rows + 1, second.shape[1] - columns + 1
@@ -39,10 +39,11 @@ def shifted_sums(core, weight, second):
 @numba.njit(cache=True, nogil=True, fastmath=_FLAGS)
 def common_sums(a, b, good):
     """
-    Number of pixels that are good, and sums of a, b, a a, b b and a b over them, less the first good value of each.
+    Number of good pixels, and sums of a, b, a a, b b and a b over them, where the first good value of each is
+    subtracted.
 
-    All are flat, and finite also where they are not good. Without the first values the sums keep their precision, and
-    those of a constant are 0.
+    All arrays are flat, and finite also where they are not good. Without the first values the sums keep their
+    precision, and the sums of a constant are 0.
     """
     start = 0
     while start < good.size and not good[start]:
@@ -52,7 +53,7 @@ def common_sums(a, b, good):
     first, second = np.float64(a[start]), np.float64(b[start])
     n, x, y, xx, yy, xy = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
     for i in range(start, good.size):
-        # Multiplied and not skipped: several pixels are then done at once.
+        # Multiplied and not skipped: the processor then does several pixels at once.
         weight = np.float64(good[i])
         p = (np.float64(a[i]) - first) * weight
         q = (np.float64(b[i]) - second) * weight

@@ -19,10 +19,10 @@ def pair_correlation(cube, *, region="full", clip=None):
     """
     Zero-lag correlation of every pair of channels in every exposure.
 
-    A few bright points weigh as much in it as all the rest of the Sun.
-    On the 2019 flight one explosive event, which its Doppler shifts move by up to 8 pixels between channels, lowers
-    the correlation by more than the quadratic step of the alignment raises it; with images clipped at their 99.5th
-    percentile that step improves every pair of channels in every exposure.
+    A few bright points weigh as much in this correlation as all the rest of the Sun.
+    On the 2019 flight Doppler shifts move one explosive event by up to 8 pixels between channels. This event lowers the
+    correlation by more than the quadratic step of the alignment raises it. With images clipped at their 99.5th
+    percentile, the quadratic step improves every pair of channels in every exposure.
 
     Parameters
     ----------
@@ -32,7 +32,8 @@ def pair_correlation(cube, *, region="full", clip=None):
         ``"full"``: the whole frame with NaN as 0, as the figures of the first flight were published;
         ``"octagon"``: where both channels are valid; ``"clean"``: there without overlapping lines.
     clip : `float`, optional
-        Percentile of an image's valid pixels above which its values are set to that percentile; by default none are.
+        Percentile of an image's valid pixels: larger values are set to this percentile. By default no values are
+        clipped.
 
     Returns
     -------
@@ -42,8 +43,8 @@ def pair_correlation(cube, *, region="full", clip=None):
     Raises
     ------
     ValueError
-        If the region is unknown, the percentile is not one, the cube does not have all four axes, or ``"clean"`` is
-        asked of one without flags.
+        If the region is unknown, the percentile is out of range, the cube does not have all four axes, or the region is
+        ``"clean"`` and the cube has no flags.
 
     Examples
     --------
@@ -63,7 +64,7 @@ def pair_correlation(cube, *, region="full", clip=None):
 
 
 def _table(cube, columns):
-    """Columns of correlations in a region of images that are clipped or not; every image is read once."""
+    """Columns of correlations in a region, of images that are clipped or not; every image is read once."""
     check(cube, flags=any(region == "clean" for region, _ in columns.values()))
     rows = []
     for time, frame_number in enumerate(cube.frame_number):
@@ -86,7 +87,7 @@ def _left_out(cube, time, region, bad):
 
 
 def _correlations(images, bad):
-    """Of every pair of images, over what neither leaves out."""
+    """Correlation of every pair of images, over the pixels that count in both."""
     for i, j in combinations(range(len(images)), 2):
         missing = images[i] is None or images[j] is None
         yield np.nan if missing else coefficient(images[i], images[j], ~(bad[i] | bad[j]))
@@ -130,23 +131,24 @@ def correlation_table(cube, *, clip=99.5):
 
 def correlation_ratio(cube, other, *, region="full", clip=None):
     """
-    Correlation of the channels of a cube, divided by that of another one, for every pair and exposure.
+    Correlation of the channels of a cube, divided by the correlation in another cube, for every pair and exposure.
 
-    With a cube of the final and one of the linear stage it says what the last step of the alignment brought.
+    With a cube of the final stage and one of the linear stage, the ratio shows the gain of the last step of the
+    alignment.
 
     Parameters
     ----------
     cube, other : `~esis_ndcube.ESISLevel3Cube`
         Shape (time, channel, y, x), with exposures and channels in common.
     region : `str`, optional
-        Where, as for `pair_correlation`.
+        The region, as for `pair_correlation`.
     clip : `float`, optional
         Percentile, as for `pair_correlation`.
 
     Returns
     -------
     `~astropy.table.Table`
-        A row per exposure and pair of channels that both have: ``frame_number``, ``first``, ``second``,
+        A row per exposure and pair of channels that both cubes have: ``frame_number``, ``first``, ``second``,
         ``correlation``, ``other`` (the correlation in the other cube) and ``ratio``.
 
     Raises
@@ -199,7 +201,7 @@ def _images(data, bad, clip):
 
 
 def _image(image, valid, clip):
-    """The image, clipped, with 0 for what is not finite; None if nothing is."""
+    """The image, clipped, with 0 for values that are not finite; None if no value is finite."""
     finite = np.isfinite(image)
     if not finite.any():
         return None

@@ -1,4 +1,4 @@
-"""Figures of the measures of quality: each takes the table of one and draws it."""
+"""Figures of the measures of quality: each function takes the table of one measure and draws it."""
 
 import numpy as np
 from matplotlib import colormaps
@@ -27,7 +27,7 @@ def plot_correlation(table, column="correlation", *, axes=None):
     Parameters
     ----------
     table : `~astropy.table.Table`
-        As `~esis_ndcube.quality.pair_correlation` or `~esis_ndcube.quality.correlation_table` gives it.
+        The table of `~esis_ndcube.quality.pair_correlation` or `~esis_ndcube.quality.correlation_table`.
     column : `str`, optional
         The column to draw.
     axes : `~matplotlib.axes.Axes`, optional
@@ -64,14 +64,14 @@ def plot_correlation_ratio(table, *, axes=None):
     Parameters
     ----------
     table : `~astropy.table.Table`
-        As `~esis_ndcube.quality.correlation_ratio` gives it.
+        The table of `~esis_ndcube.quality.correlation_ratio`.
     axes : `~matplotlib.axes.Axes`, optional
         Where to draw; by default in a new figure.
 
     Returns
     -------
     `~matplotlib.axes.Axes`
-        A line per pair, and one at 1.
+        A line per pair, and a line at 1.
 
     Raises
     ------
@@ -86,7 +86,7 @@ def plot_correlation_ratio(table, *, axes=None):
     """
     axes = _plot_groups(axes, table, ("first", "second"), "ratio")
     _level(axes, 1)
-    # A ratio so near to 1 would be drawn with an offset.
+    # The axis would show a ratio so near to 1 with an offset.
     axes.ticklabel_format(axis="y", useOffset=False)
     axes.set(ylabel="Ratio of correlations")
     return axes
@@ -99,7 +99,7 @@ def plot_throughput(table, *, axes=None):
     Parameters
     ----------
     table : `~astropy.table.Table`
-        As `~esis_ndcube.quality.throughput` gives it.
+        The table of `~esis_ndcube.quality.throughput`.
     axes : `~matplotlib.axes.Axes`, optional
         Where to draw; by default in a new figure.
 
@@ -132,14 +132,14 @@ def plot_difference_trend(table, *, axes=None):
     Parameters
     ----------
     table : `~astropy.table.Table`
-        As `~esis_ndcube.corrections.vignetting.masked_difference_trend` gives it.
+        The table of `~esis_ndcube.corrections.vignetting.masked_difference_trend`.
     axes : `~matplotlib.axes.Axes`, optional
         Where to draw; by default in a new figure.
 
     Returns
     -------
     `~matplotlib.axes.Axes`
-        A line per pair, and one at 0.
+        A line per pair, and a line at 0.
 
     Raises
     ------
@@ -167,7 +167,7 @@ def plot_residual(tiles, *, axes=None):
     Parameters
     ----------
     tiles : `~astropy.table.Table`
-        As `~esis_ndcube.quality.tile_residual` gives it.
+        The table of `~esis_ndcube.quality.tile_residual`.
     axes : `~matplotlib.axes.Axes`, optional
         Where to draw; by default in a new figure.
 
@@ -202,12 +202,12 @@ def plot_residual(tiles, *, axes=None):
 
 def plot_tiles(tiles, frame_number=None, *, figure=None):
     """
-    Draw where the channels of each pair lie apart.
+    Draw how far the channels of each pair lie apart.
 
     Parameters
     ----------
     tiles : `~astropy.table.Table`
-        As `~esis_ndcube.quality.tile_residual` gives it.
+        The table of `~esis_ndcube.quality.tile_residual`.
     frame_number : `int`, optional
         Raw frame number; by default the mean over all exposures is drawn.
     figure : `~matplotlib.figure.Figure`, optional
@@ -221,7 +221,7 @@ def plot_tiles(tiles, frame_number=None, *, figure=None):
     Raises
     ------
     ValueError
-        If the table lacks a column, or has no tile of the frame.
+        If the table lacks a column, or has no tile of the exposure.
 
     Examples
     --------
@@ -236,7 +236,7 @@ def plot_tiles(tiles, frame_number=None, *, figure=None):
         tiles = tiles[np.asarray(tiles["frame_number"]) == frame_number]
     if not len(tiles):
         wanted = "any frame" if frame_number is None else f"frame {frame_number}"
-        msg = f"got a table without tiles of {wanted}: nothing to draw"
+        msg = f"got a table without tiles of {wanted}, expected at least one: choose another frame number"
         raise ValueError(msg)
     count = len(np.unique(tiles["frame_number"]))
     title = f"frame {tiles['frame_number'][0]}" if count == 1 else f"mean of {count} exposures"
@@ -248,7 +248,7 @@ def plot_tiles(tiles, frame_number=None, *, figure=None):
     panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     for axis in panels.flat[len(pairs) :]:
         axis.set_visible(False)
-    # One scale for all: the longest arrow of a typical field is as long as the step from tile to tile.
+    # One scale for all panels: the longest arrow of a typical field is as long as the step from tile to tile.
     longest = np.percentile(np.hypot(tiles["dx"], tiles["dy"]), 90) or 1
     edges = [(tiles[name].min() - 96, tiles[name].max() + 96) for name in ("x", "y")]
     arrows = {}
@@ -283,14 +283,14 @@ def plot_pair_offset(table, *, axes=None):
     Parameters
     ----------
     table : `~astropy.table.Table`
-        As `~esis_ndcube.quality.pair_offset` gives it.
+        The table of `~esis_ndcube.quality.pair_offset`.
     axes : `~matplotlib.axes.Axes`, optional
         Where to draw; by default in a new figure.
 
     Returns
     -------
     `~matplotlib.axes.Axes`
-        A point per exposure and pair in the plane of both directions.
+        A point per exposure and pair in the plane of the two directions.
 
     Raises
     ------
@@ -314,14 +314,14 @@ def plot_map_offset(table, *, axes=None):
     Parameters
     ----------
     table : `~astropy.table.QTable`
-        As `~esis_ndcube.quality.offset_to_map` gives it; tables of several exposures may be stacked.
+        The table of `~esis_ndcube.quality.offset_to_map`; tables of several exposures may be stacked.
     axes : `~matplotlib.axes.Axes`, optional
         Where to draw; by default in a new figure.
 
     Returns
     -------
     `~matplotlib.axes.Axes`
-        A point per exposure and channel in the plane of both directions.
+        A point per exposure and channel in the plane of the two directions.
 
     Raises
     ------
@@ -352,7 +352,7 @@ def _groups(table, keys):
     """Label, style and rows of every channel or pair of channels."""
     numbers = [tuple(int(row[key]) for key in keys) for row in table]
     labels = sorted(set(numbers))
-    # The ten colors differ most; more are told apart by their markers too.
+    # The ten colors differ most; further rows are told apart by their markers too.
     colors = colormaps["tab10" if len(labels) <= 10 else "tab20"].colors
     for index, label in enumerate(labels):
         rows = table[[number == label for number in numbers]]

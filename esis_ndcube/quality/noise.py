@@ -1,4 +1,4 @@
-"""How much the pixels of a camera really scatter, beside what is stated."""
+"""How much the pixels of a camera scatter in truth, compared with the stated uncertainty."""
 
 import dask
 import numpy as np
@@ -15,11 +15,11 @@ from esis_ndcube.utils.uncertainty import standard_deviation
 
 __all__ = ["noise_table"]
 
-# Pixels whose stated variance is so many times that of an unlit one scatter by their photons.
+# Photons dominate the scatter of pixels whose stated variance is this many times that of an unlit pixel.
 _LIT = 2.5
 # Part of the blocks that counts; the rest may be particle hits and flares.
 _KEPT = 0.998
-# A block counts if so much of it is good.
+# A block counts if this part of it is good.
 _FULL = 0.95
 # Levels of brightness that the slope is fitted to.
 _LEVELS = 12
@@ -38,20 +38,21 @@ def noise_table(cube, *, boxes=(1, 2, 4, 8, 16), orders=(3, 5), quiet=0.7):
     takes out every change that is a polynomial of degree n - 1 in time, also where the frames are not evenly spaced,
     and has the variance of one frame. The variance of its sums over boxes of pixels is compared with that which the
     uncertainty and ``noise_correlation`` of the cube state: the ratio is 1 for all boxes if the statement holds.
-    Without a correlation pixels are taken for independent, and the ratio rises with the box where they are not.
+    Without a ``noise_correlation``, pixels are taken as independent; if they are not, the ratio rises with the size of
+    the box.
 
     Parameters
     ----------
     cube : `~esis_ndcube.ESISLevel1Cube` or `~esis_ndcube.ESISLevel3Cube`
-        Images with uncertainty, shape (time, channel, y, x), one exposure more than the highest order
-        or more of them. Flagged pixels do not count.
+        Images with uncertainty, shape (time, channel, y, x), with at least one exposure more than the highest order.
+        Flagged pixels do not count.
     boxes : sequence of `int`, optional
         Sides of the boxes in pixels.
     orders : sequence of `int`, optional
-        Orders of the differences; two that agree show that the drift is gone.
+        Orders of the differences; if the ratios of two orders agree, the drift is gone.
     quiet : `float`, optional
-        Part of the lit pixels to measure, the faintest, and part of these, those with the smallest gradients: there
-        the Sun's own changes are smallest beside the noise.
+        Part of the lit pixels to measure, the faintest ones; and the same part of these pixels, those with the
+        smallest gradients. There the Sun's own changes are smallest in comparison with the noise.
 
     Returns
     -------
@@ -64,9 +65,9 @@ def noise_table(cube, *, boxes=(1, 2, 4, 8, 16), orders=(3, 5), quiet=0.7):
     Raises
     ------
     TypeError
-        If this is no cube.
+        If the argument is not a cube.
     ValueError
-        If it has other axes, no uncertainty or fewer exposures, the exposures have no times that differ, or a box or
+        If it has other axes, no uncertainty or fewer exposures, if exposures have equal times, or if a box or
         ``quiet`` is out of range.
 
     Examples
@@ -90,7 +91,7 @@ def noise_table(cube, *, boxes=(1, 2, 4, 8, 16), orders=(3, 5), quiet=0.7):
         raise ValueError(msg)
     sigma = standard_deviation(cube, cube.unit)
     if sigma is None:
-        msg = "got frames without uncertainty, with which their scatter is to be compared"
+        msg = "got frames without uncertainty, expected frames with it, to compare the scatter with"
         raise ValueError(msg)
     shared = [np.ones((1, 1))] * cube.shape[1] if cube.noise_correlation is None else cube.noise_correlation
     rows = [
@@ -132,22 +133,22 @@ def _measure(cube, sigma, channel, correlation, weights, boxes, quiet):
     part = slice(None), channel
     bad = invalid_pixels(cube.data, cube.mask, part)
     if cube.flags is not None:
-        # The light of other lines is as noisy.
+        # The light of other lines has the same noise.
         bad |= (cube.flags[part] & ~np.uint16(Flag.OVERLAP | Flag.OVERLAP_FAINT)) != 0
-    # Together, because they may be made together.
+    # They are read together, because they may be made together.
     frames, variances, bad = dask.compute(cube.data[part].astype(float), sigma[part].astype(float) ** 2, bad)
     bad = (bad | ~np.isfinite(variances)).any(axis=0)
     frames[:, bad], variances[:, bad] = 0, 0
     mean, stated = frames.mean(axis=0), variances.mean(axis=0)
     lit = ~bad
     if lit.any() and cube._level == 1:
-        # Beyond the field stop there is nothing but read noise.
+        # There is only read noise beyond the field stop.
         lit &= stated > _LIT * np.percentile(stated[lit], 1)
     if lit.any():
-        # The Sun's own changes grow with the square of the brightness, noise with the brightness.
+        # The Sun's own changes grow with the square of the brightness, and noise with the brightness.
         smooth = _smooth(mean, lit)
         lit &= smooth <= np.quantile(smooth[lit], quiet)
-        # Relative to the noise, so that dark and bright areas count alike.
+        # The gradients are relative to the noise, so that dark and bright areas count alike.
         steep = ndimage.gaussian_gradient_magnitude(mean, _SMOOTH) / np.sqrt(np.where(lit, stated, 1))
         lit &= steep <= np.quantile(steep[lit], quiet)
     rows = []
@@ -159,7 +160,7 @@ def _measure(cube, sigma, channel, correlation, weights, boxes, quiet):
 
 
 def _smooth(image, good):
-    """Mean of the good pixels around each."""
+    """Mean of the good pixels around each pixel."""
     weight = ndimage.gaussian_filter(good.astype(float), _SMOOTH)
     return ndimage.gaussian_filter(np.where(good, image, 0), _SMOOTH) / np.maximum(weight, 1e-6)
 
@@ -182,7 +183,7 @@ def _compare(differences, mean, lit, correlation, box):
     )
     kept = _keep(squares / stated)
     ratios, number = np.where(kept, squares / stated, 0) / _share(), kept.sum(axis=0)
-    # Differences that overlap share frames: the places are what is independent.
+    # Differences that overlap share frames: only the places are independent.
     places = ratios.sum(axis=0)[number > 0] / number[number > 0]
     error = places.std() / np.sqrt(len(places))
     slope, intercept = _line(np.broadcast_to(level, kept.shape)[kept], (squares / count / _share())[kept])
@@ -201,12 +202,12 @@ def _keep(ratios):
 
 
 def _share():
-    """Mean of the squares of a Gaussian that are kept, relative to that of all."""
+    """Mean of the squares of a Gaussian that are kept, relative to the mean of all squares."""
     return special.chdtr(3, special.chdtri(1, 1 - _KEPT)) / _KEPT
 
 
 def _line(level, variance):
-    """Slope and intercept of the variance against the mean, in levels of as many boxes."""
+    """Slope and intercept of the variance against the mean, in levels with equal numbers of boxes."""
     edges = np.unique(np.quantile(level, np.linspace(0, 1, _LEVELS + 1)))
     if len(edges) < 3:
         return np.nan, np.nan

@@ -1,4 +1,4 @@
-"""How well a cube fits on other images of the Sun."""
+"""How well a cube fits other images of the Sun."""
 
 import numpy as np
 from reproject import reproject_interp
@@ -32,14 +32,14 @@ def offset_to_map(cube, reference, *, frame_number=None):
     -------
     `~astropy.table.QTable`
         A row per channel: ``frame_number``, ``channel``, ``dx`` and ``dy`` (how far the channel lies from the
-        reference) in arcsec, ``correlation`` inside of the field stop. It measures the fit, and an error of the
-        reference's own pointing is not in it: +1.5, +1.3 arcsec for the digitized image of the 2019 flight,
-        against the team's fit.
+        reference) in arcsec, and ``correlation`` inside of the field stop. The offsets measure the fit. They do not
+        include an error of the reference's own pointing: for the digitized image of the 2019 flight this error is +1.5,
+        +1.3 arcsec, measured against the team's fit.
 
     Raises
     ------
     ValueError
-        If the cube does not have all four axes, no flags, or no such exposure.
+        If the cube does not have all four axes, has no flags, or has no such exposure.
 
     Examples
     --------
@@ -55,7 +55,7 @@ def offset_to_map(cube, reference, *, frame_number=None):
         warn_of_gap("images", abs(seconds[0]) * u.s, "frame_number=")
     else:
         time = find_number("frame", frame_number, cube.frame_number, "the cube's: ")
-    # The images are compared on the coarser of both grids. The cube may be a part of the flight's grid.
+    # The images are compared on the coarser of the two grids. The cube may be a part of the flight's grid.
     grid = observed_grid(cube.flight, reference.observer_coordinate, reference.reference_date)
     grid.wcs.crpix = cube[time, 0].wcs.wcs.crpix
     factor = max(1, round(pixel_size(reference.wcs) / pixel_size(grid)))

@@ -22,7 +22,7 @@ _TILE_NAMES = "x", "y", "dx", "dy"
 
 def tile_residual(cube, reference=None):
     """
-    Misalignment that is left in small tiles, of every pair of channels of a cube or of two images.
+    Misalignment in small tiles, of every pair of channels of a cube or of two images.
 
     Images are filtered by `~esis_ndcube.registration.log_difference_of_gaussians` (1 and 8 pixels), cut into tiles of
     128 pixels every 96 pixels inside of the field stop, and each tile is shifted to the maximum of its
@@ -31,19 +31,20 @@ def tile_residual(cube, reference=None):
 
     Errors of the alignment and motions on the Sun look the same: a Doppler shift moves each channel along its own
     dispersion.
-    Displacements put into a real exposure of the 2019 flight came out as follows, as RMS over all tiles and pairs.
+    Displacements were put into a real exposure of the 2019 flight. They came out as follows, as RMS over all tiles and
+    pairs.
 
     * Shifts of 0.05 to 1 pixel: within 0.001 to 0.011 pixels; small ones come out 1.6 % too small.
     * A stretch of 0.1 %, a roll of 0.05 degrees, a quadratic distortion (0.2 to 0.3 pixels): within 0.007 pixels.
     * Doppler shifts of 0.3 to 0.5 pixels that are smooth over 1000, 500 and 250 pixels: within 0.02, 0.03 and
       0.06 pixels.
-    * Doppler shifts in patches: their mean over the tile, weighted by the structures in it, which is within 0.1 pixels
-      of the plain mean. Patches of a few pixels, as single brightenings are, mostly average out: of 0.5 pixels RMS
-      with a Gaussian width of 4 pixels, 0.09 are left.
+    * Doppler shifts in patches: the result is their mean over the tile, weighted by the structures in it, which is
+      within 0.1 pixels of the plain mean. Patches of a few pixels, for example single brightenings, mostly average out:
+      of 0.5 pixels RMS with a Gaussian width of 4 pixels, 0.09 pixels are left.
 
-    It does not see what all channels have in common, such as the error of their pointing.
-    Between exposures 10 s apart the shifts change by 0.06 to 0.09 pixels, divided by the square root of 2, which is
-    the noise; over 230 s they change by 0.13. So most of the 0.16 pixels that the flight has is the moving Sun.
+    The residual does not show errors that all channels have in common, such as an error of their pointing.
+    Between exposures 10 s apart the shifts change by 0.06 to 0.09 pixels; divided by the square root of 2 this is the
+    noise. Over 230 s they change by 0.13 pixels. So most of the 0.16 pixels of the flight come from motions on the Sun.
 
     Parameters
     ----------
@@ -52,19 +53,19 @@ def tile_residual(cube, reference=None):
         `~esis_ndcube.registration.coalign_images` takes them, that was aligned with the reference and lies on its
         pixels.
     reference : array-like, optional
-        The other of two images.
+        The other image, if the first argument is an image.
 
     Returns
     -------
     `~astropy.table.Table`
         A row per exposure, pair and tile: ``frame_number``, ``first``, ``second``, ``x``, ``y`` (center of the tile),
-        ``dx``, ``dy`` in pixels: how far the second channel lies from the first. Of two images only the last four, and
-        how far the image lies from the reference.
+        ``dx``, ``dy`` in pixels: how far the second channel lies from the first. For two images only the last four
+        columns, and how far the image lies from the reference.
 
     Raises
     ------
     ValueError
-        If the cube does not have all four axes, or no flags, or the images are not of one shape.
+        If the cube does not have all four axes, or has no flags, or the images have different shapes.
 
     Examples
     --------
@@ -111,12 +112,12 @@ def pair_offset(cube):
     """
     Offset of every pair of channels as a whole.
 
-    It is the one translation of the second image that makes it look most like the first over all of the field stop,
+    The offset is the one translation of the second image that makes it most like the first over the whole field stop,
     on images filtered as for `tile_residual`.
-    One number for the whole field needs weights, and they matter: where the Sun is bright its lines are redshifted
-    against where it is dark, by 0.1 detector pixels or 1.7 km/s in the 2019 flight.
-    The maximum of the correlation, which is what the alignment maximizes as well, weighs every pixel by its structure
-    in the filtered images; the mean over tiles weighs all tiles alike, and their median leaves bright ones out.
+    One number for the whole field needs weights, and the weights matter: the lines of bright regions of the Sun are
+    redshifted against those of dark regions, by 0.1 detector pixels or 1.7 km/s in the 2019 flight.
+    The maximum of the correlation, which the alignment maximizes too, weighs every pixel by its structure in the
+    filtered images. The mean over tiles weighs all tiles alike, and the median over tiles leaves bright ones out.
     Wider filters give the bright network more weight.
 
     Parameters
@@ -133,7 +134,7 @@ def pair_offset(cube):
     Raises
     ------
     ValueError
-        If the cube does not have all four axes, or no flags.
+        If the cube does not have all four axes, or has no flags.
 
     Examples
     --------
@@ -159,7 +160,7 @@ def _offset_row(head, first, second, inside):
 
 def shift_tables(cube):
     """
-    `tile_residual` and `pair_offset` of a cube, whose images are filtered once for both.
+    `tile_residual` and `pair_offset` of a cube in one pass: its images are filtered once for both.
 
     Parameters
     ----------
@@ -179,7 +180,7 @@ def shift_tables(cube):
 
 
 def _pairs(cube):
-    """Frame and channels, both filtered images and the pixels to compare, of every pair that has some."""
+    """Frame and channels, both filtered images and the pixels to compare, for every pair that has such pixels."""
     check(cube, flags=True)
     for time, frame_number in enumerate(cube.frame_number):
         good = ~np.asarray(invalid_pixels(cube.data, cube.mask, time))
@@ -195,7 +196,7 @@ def _pairs(cube):
 
 
 def _image_pair(image, reference):
-    """The same of two images."""
+    """The same for two images."""
     first, second = parse_image(reference, "a reference"), parse_image(image, "an image")
     if first.data.shape != second.data.shape:
         msg = (
@@ -215,14 +216,14 @@ def image_shift(first, second, *, inside=None):
     The maximum of the correlation is that of a quadratic surface through its nine values around the largest one.
     The correlation is normalized by the energy of the part of the second image that it is taken with.
     On filtered images of a network scene, without noise, it is within 0.005 px for any shift.
-    A parabola along each axis would be within 0.02 px there, and 0.2 px off where structures are long and oblique.
+    A parabola along each axis would be within 0.02 px there, but 0.2 px off on long and oblique structures.
 
     Parameters
     ----------
     first, second : `numpy.ndarray`
         Images of one shape.
     inside : `numpy.ndarray`, optional
-        Pixels of the first image to compare, of the same shape; those within 3 pixels of its edges never are.
+        Pixels of the first image to compare, of the same shape; pixels within 3 pixels of its edges are never compared.
 
     Returns
     -------
@@ -272,5 +273,5 @@ def _vertex(s):
         step = -np.linalg.solve([[xx, xy], [xy, yy]], gradient)
         if np.abs(step).max() <= 1:
             return step
-    # Nearly a ridge: along each axis then.
+    # The surface is nearly a ridge: take the maximum along each axis.
     return -gradient / np.minimum([xx, yy], -1e-30)

@@ -13,8 +13,8 @@ def throughput(cube, *, region=None):
     """
     Brightness of every image relative to the brightest exposure of its channel.
 
-    While a rocket rises and falls, what is missing is absorbed by the atmosphere above it.
-    Of a normalized cube the brightness before the normalization is taken, with the factors that the cube keeps.
+    While a rocket rises and falls, the atmosphere above it absorbs the missing light.
+    For a normalized cube the brightness before the normalization is taken, by the factors that the cube keeps.
 
     Parameters
     ----------
@@ -26,8 +26,8 @@ def throughput(cube, *, region=None):
     Returns
     -------
     `~astropy.table.QTable`
-        A row per image: ``frame_number``, ``time``, ``channel``, ``throughput`` and ``error`` by photon and read noise
-        of both exposures, which is 0 for the brightest one; NaN as in
+        A row per image: ``frame_number``, ``time``, ``channel``, ``throughput`` and ``error``. The error is from photon
+        and read noise of both exposures, and is 0 for the brightest one. Values are NaN as in
         `~esis_ndcube.corrections.normalize.masked_means`.
 
     Raises
@@ -48,7 +48,7 @@ def throughput(cube, *, region=None):
     if cube.normalization is not None:
         means, errors = means / cube.normalization, errors / cube.normalization
     means = np.where(means > 0, means, np.nan)
-    # Not nanmax, which warns of channels without any image.
+    # nanmax would warn of channels without any image.
     best = np.where(np.isfinite(means), means, -np.inf).argmax(axis=0)[None]
     relative = errors / means
     value = means / np.take_along_axis(means, best, axis=0)

@@ -179,7 +179,7 @@ def test_tables_of_something_else(name):
 
 
 def test_tiles_of_a_frame_that_is_not_there():
-    with pytest.raises(ValueError, match="without tiles of frame 7: nothing to draw"):
+    with pytest.raises(ValueError, match="without tiles of frame 7, expected at least one"):
         figures.plot_tiles(tiles_table(2), 7)
     with pytest.raises(ValueError, match="without tiles of any frame"):
         figures.plot_tiles(tiles_table(2)[:0])
