@@ -1,7 +1,7 @@
 """
 Clients of `sunpy.net.Fido`: raw frames of a flight, and images of other telescopes nearest to its exposures.
 
-Importing this module registers them, and their attributes as ``a.esis``; ``import esis_ndcube`` alone does not.
+Importing this module registers the clients and their attributes, as ``a.esis``; ``import esis_ndcube`` alone does not.
 """
 
 from esis_ndcube.net import attrs

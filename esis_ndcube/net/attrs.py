@@ -51,12 +51,12 @@ class Flight(SimpleAttr):
 
 class Exposures(DataAttr):
     """
-    Times of exposures; each is given the image that is nearest.
+    Times of exposures; each exposure is given the image that is nearest in time.
 
     Parameters
     ----------
     times : `~astropy.time.Time`
-        Middle of each exposure; or what `sunpy.time.parse_time` makes times of.
+        Middle of each exposure; or input from which `sunpy.time.parse_time` makes times.
 
     Raises
     ------
@@ -75,13 +75,13 @@ class Exposures(DataAttr):
     def __init__(self, times):
         super().__init__()
         if not np.size(times):
-            msg = "got no times, expected the middle of one exposure at least"
+            msg = "got no times, expected the middle of at least one exposure"
             raise ValueError(msg)
         times = parse_time(times).utc
         if np.any(times.mask):
-            msg = f"got {np.sum(times.mask)} masked times among {times.size}, expected those of exposures only"
+            msg = f"got {np.sum(times.mask)} masked times among {times.size}, expected none: leave them out"
             raise ValueError(msg)
-        # Queries are hashed and compared, which arrays of times do not stand.
+        # Queries are hashed and compared, and arrays of times allow neither.
         self.isot = tuple(np.ravel(Time(times, precision=9).isot).tolist())
 
     @property
@@ -91,7 +91,7 @@ class Exposures(DataAttr):
 
     def collides(self, other):
         """
-        Whether both cannot be in one query.
+        Whether the two attributes cannot be in one query.
 
         Parameters
         ----------
@@ -124,7 +124,7 @@ class Context(SimpleAttr):
     Parameters
     ----------
     value : `str`
-        What they are, as ``"aia_304"``, ``"AIA 304"`` or ``"hmi_los"``.
+        Name of the series, for example ``"aia_304"``, ``"AIA 304"`` or ``"hmi_los"``.
 
     Raises
     ------
@@ -172,7 +172,7 @@ class MaxGap(SimpleAttr):
     """
 
     def __init__(self, value):
-        msg = f"got {value}, expected one time above 0, as 12 * u.s"
+        msg = f"got {value}, expected one time above 0, for example 12 * u.s"
         try:
             value = TimeDelta(value).to(u.s) if isinstance(value, TimeDelta | timedelta) else u.Quantity(value)
         except TypeError as error:
@@ -225,7 +225,7 @@ def short_name(flight):
     Returns
     -------
     `str`
-        That of its archive, or else its name.
+        The short name of its archive, or else its name.
     """
     return flight.name if flight.archive is None else flight.archive.short_name
 

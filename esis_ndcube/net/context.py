@@ -32,7 +32,7 @@ from esis_ndcube.utils.times import nearest_in_time
 
 __all__ = ["ContextResponse", "ESISContextClient"]
 
-# A header that is this far from the record that was asked for is another image's.
+# A header that is this far from the requested record belongs to another image.
 _SAME = 1 * u.s
 # All images of the time between the first exposure and the last are listed.
 _LONGEST = 1 * u.day
@@ -61,9 +61,9 @@ class ESISContextClient(BaseClient):
     """
     Images of SDO/AIA and SDO/HMI nearest to the exposures of ESIS.
 
-    A search takes ``a.esis.Context`` and either ``a.esis.Exposures`` or ``a.esis.Flight``, and ``a.esis.MaxGap`` and
-    ``a.jsoc.Notify`` if wanted, and gives one row per exposure. Images are those of the Joint Science Operations
-    Center (JSOC) whose quality is good.
+    A search takes ``a.esis.Context`` and either ``a.esis.Exposures`` or ``a.esis.Flight``, and optionally
+    ``a.esis.MaxGap`` and ``a.jsoc.Notify``. It gives one row per exposure. Images are those of the Joint Science
+    Operations Center (JSOC) whose quality is good.
 
     Examples
     --------
@@ -77,7 +77,7 @@ class ESISContextClient(BaseClient):
 
     @property
     def info_url(self):
-        """Where the images come from (`str`)."""
+        """Source of the images (`str`)."""
         return "http://jsoc.stanford.edu"
 
     def search(self, *query):
@@ -99,13 +99,13 @@ class ESISContextClient(BaseClient):
         ArchiveError
             If JSOC does not answer.
         ValueError
-            If the query says not what images or what exposures, or too much, the exposures are of more than a day, or
-            the flight does not say when its exposures were.
+            If the query lacks the images or the exposures, or has too much, the exposures are of more than a day, or
+            the flight has no times of its exposures.
 
         Warns
         -----
         sunpy.util.exceptions.SunpyUserWarning
-            Where there is no image near enough.
+            If there is no image near enough to some exposures.
 
         Examples
         --------
@@ -145,7 +145,7 @@ class ESISContextClient(BaseClient):
         **kwargs,
     ):
         """
-        Fetch images, those that are not there yet, each once.
+        Fetch the images that are not there yet, each once.
 
         Parameters
         ----------
@@ -159,22 +159,22 @@ class ESISContextClient(BaseClient):
         progress : `bool`, optional
             Show progress.
         overwrite : `bool` or ``"unique"``, optional
-            Fetch again what is there, under its name or a new one.
+            Whether to fetch files that are there again, under their name or a new one.
         provider : {"jsoc", "vso"}, optional
-            Where to fetch from: JSOC needs a registered e-mail address, which ``a.jsoc.Notify`` or the environment
-            variable ``JSOC_EMAIL`` tells; the Virtual Solar Observatory needs none.
+            Where to fetch from. JSOC needs a registered e-mail address, from ``a.jsoc.Notify`` or the environment
+            variable ``JSOC_EMAIL``; the Virtual Solar Observatory needs none.
         site : `str`, optional
             Which mirror of the Virtual Solar Observatory to use, as for `sunpy.net.vso.VSOClient.fetch`.
         wait : `bool`, optional
-            Not looked at: the files are there when this returns.
+            Not used: the files are there when this method returns.
         **kwargs
-            Not looked at; other clients have settings of their own.
+            Not used; other clients have settings of their own.
 
         Returns
         -------
         `parfive.Results`
-            Names of the files, each once, in the order of the rows. Those that could not be had are its errors: nothing
-            is left of them, and fetching the same rows again tries them again.
+            Names of the files, each once, in the order of the rows. Files that could not be fetched are its errors:
+            nothing is left of them, and fetching the same rows again tries them again.
 
         Raises
         ------
@@ -200,7 +200,7 @@ class ESISContextClient(BaseClient):
         rows = {(row["Context"], row["Record"]): row for row in query_results if not row["Gap"]}
         files = {key: _remote_file(row, path, overwrite) for key, row in rows.items()}
         missing = missing_files(files.values(), overwrite=overwrite)
-        # Nobody is asked for files that cannot be kept.
+        # No archive is asked for files that cannot be kept.
         errors = make_folders(missing)
         left = {file.path for file in missing} - errors.keys()
         wanted = {key: row for key, row in rows.items() if files[key].path in left}
@@ -226,7 +226,7 @@ class ESISContextClient(BaseClient):
         names = sorted(rows)
         requests = response.requests or {}
         key = " ".join([series.name, *names])
-        # A second try asks for what JSOC may have made in the meantime.
+        # A second try asks for files that JSOC may have made in the meantime.
         earlier = [request for known, request in requests.items() if {series.name, *names} <= set(known.split())]
 
         def remember(request):
@@ -241,7 +241,8 @@ class ESISContextClient(BaseClient):
 
     @classmethod
     def _can_handle_query(cls, *query):
-        # Also those that cannot be answered, so that the user hears why: nobody else knows these attributes.
+        # Queries that cannot be answered are accepted too, so that the user hears why: nobody else knows these
+        # attributes.
         return any(isinstance(attr, Context | Exposures | MaxGap) for attr in query)
 
     @classmethod
@@ -266,19 +267,19 @@ class ESISContextClient(BaseClient):
         """
         return {
             Context: [(series.name, series.title) for series in SERIES.values()],
-            # Under both of its names.
+            # The attribute is there under both of its names.
             Flight: [(name, str(flight)) for flight in known_flights() for name in (short_name(flight), flight.name)],
         }
 
 
 def _check_query(query):
-    """Say what a query lacks, or has too much."""
+    """Name the attributes that a query lacks, or has too many of."""
     given = ", ".join(kind.__name__ for kind in query)
     other = query.keys() - {Context, Exposures, Flight, MaxGap, a.jsoc.Notify}
     if Context not in query or len({Exposures, Flight} & query.keys()) != 1 or other:
         msg = (
             f"got a query with {given}, expected a.esis.Context and either a.esis.Exposures or a.esis.Flight, and "
-            "a.esis.MaxGap and a.jsoc.Notify if wanted"
+            "optionally a.esis.MaxGap and a.jsoc.Notify"
         )
         raise ValueError(msg)
 

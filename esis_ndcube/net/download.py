@@ -1,4 +1,4 @@
-"""Download files, each once, and keep only those that are whole."""
+"""Download files, each once, and keep only whole files."""
 
 import asyncio
 import dataclasses
@@ -32,16 +32,16 @@ _NAMED = 5
 @dataclass(frozen=True)
 class RemoteFile:
     """
-    A file to be had.
+    A file to fetch.
 
     Attributes
     ----------
     path : `pathlib.Path`
-        Where it belongs.
+        Path of the file on this machine.
     url : `str`
-        Where it is; empty where that is not known yet.
+        Address of the file; empty if it is not known yet.
     expected : `dict`
-        What its header has to say, as for `~esis_ndcube.net.validate.check_image`.
+        Expected entries of its header, as for `~esis_ndcube.net.validate.check_image`.
 
     Examples
     --------
@@ -65,17 +65,17 @@ def missing_files(files, *, overwrite=False):
     files : iterable of `RemoteFile`
         The files.
     overwrite : `bool` or ``"unique"``, optional
-        Whether those that are there count as missing.
+        Whether files that are there count as missing.
 
     Returns
     -------
     `list` of `RemoteFile`
-        Each once.
+        The missing files, each once.
 
     Raises
     ------
     ValueError
-        If overwriting is anything else.
+        If ``overwrite`` is anything else.
 
     Examples
     --------
@@ -110,7 +110,7 @@ def make_folders(files):
     Returns
     -------
     `dict`
-        Why that cannot be done, or the folder not be written in (`str`), by the paths of the files.
+        The reason (`str`) why a folder cannot be made or written in, by the paths of the files.
 
     Examples
     --------
@@ -134,14 +134,14 @@ def download(files, *, policy=None, connections=1, progress=False, config=None):
     """
     Download files.
 
-    Each is written under a temporary name, checked, and moved to its place; one that is damaged is tried again.
+    Each file is written under a temporary name, checked, and moved to its place; a damaged file is tried again.
 
     Parameters
     ----------
     files : iterable of `RemoteFile`
-        The files; those that are there are overwritten.
+        The files; files that are there are overwritten.
     policy : `~esis_ndcube.net.RetryPolicy`, optional
-        How patient to be.
+        How many times to try, and how long to wait.
     connections : `int`, optional
         How many files to fetch at a time.
     progress : `bool`, optional
@@ -152,17 +152,17 @@ def download(files, *, policy=None, connections=1, progress=False, config=None):
     Returns
     -------
     `dict`
-        Why files could not be had (`str`), by their paths; nothing is left of these.
+        The reason (`str`) why a file could not be fetched, by its path; nothing is left of such a file.
 
     Raises
     ------
     KeyboardInterrupt
-        If the user interrupts; what is whole is kept.
+        If the user interrupts; whole files are kept.
 
     Warns
     -----
     sunpy.util.exceptions.SunpyUserWarning
-        For files that have no checksum or do not say what they are, so that wrong ones may have gone unseen.
+        For files without checksums or keywords, in which errors may have gone unseen.
 
     Examples
     --------
@@ -190,24 +190,24 @@ def download(files, *, policy=None, connections=1, progress=False, config=None):
 
 def results(files, errors, *, policy=None, source=""):
     """
-    Tell what was fetched as `sunpy.net.Fido` does.
+    Report the fetched files as `sunpy.net.Fido` does.
 
     Parameters
     ----------
     files : iterable of `RemoteFile`
         The files.
     errors : `dict`
-        Why some could not be had (`str`), by their paths.
+        The reason (`str`) why a file could not be fetched, by its path.
     policy : `~esis_ndcube.net.RetryPolicy`, optional
-        How patient to be with those when they are fetched again.
+        How many times to try, and how long to wait, when such files are fetched again.
     source : `str`, optional
-        The URL of errors of files whose own is not known.
+        The URL in the errors of files whose own URL is not known.
 
     Returns
     -------
     `parfive.Results`
-        Names of the files that are there, each once; the others are its errors. `sunpy.net.Fido.fetch` of it tries
-        those again.
+        Names of the files that are there, each once; the other files are its errors. `sunpy.net.Fido.fetch` of the
+        result tries these files again.
 
     Examples
     --------
@@ -222,7 +222,7 @@ def results(files, errors, *, policy=None, source=""):
         if path not in errors:
             done.append(path=str(path), url=file.url)
             continue
-        # Of the words only: what was raised holds on to files and sockets.
+        # The words only: the exception that was raised holds on to files and sockets.
         error = ArchiveError(f"{path.name}: {errors[path]}")
         done.add_error(_Again(file, policy), file.url or source, error)
     return done
@@ -230,7 +230,7 @@ def results(files, errors, *, policy=None, source=""):
 
 def list_names(names):
     """
-    Write a list that may be long.
+    Write a list, and shorten it if it is long.
 
     Parameters
     ----------
@@ -240,7 +240,7 @@ def list_names(names):
     Returns
     -------
     `str`
-        The first of them, and how many more there are.
+        The first items, and the number of the others.
     """
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return ", ".join(names[:_NAMED]) + more
@@ -249,9 +249,9 @@ def list_names(names):
 @dataclass(frozen=True)
 class _Again:
     """
-    Where a file belongs that could not be had, as parfive asks for it when it is to try again.
+    The place of a file that could not be fetched, in the form that parfive calls when it tries again.
 
-    What parfive fetches it does not check, but it fetches nothing that is there: so the file is fetched here.
+    parfive does not check the files that it fetches, but it fetches no file that is there: so the file is fetched here.
     """
 
     file: RemoteFile
@@ -262,16 +262,16 @@ class _Again:
             msg = f"{self.file.path.name} has no address yet: fetch the result of the search again"
             raise ArchiveError(msg)
         errors = download([self.file], policy=self.policy)
-        # Its name is in the message.
+        # The message has the name of the file.
         for error in results([self.file], errors).errors:
             raise error.exception
         return self.file.path
 
 
 def _download_once(files, session, connections, bar, unverified):
-    """Try each file once; the reasons why some could not be had."""
+    """Try each file once; the result says why some files could not be fetched."""
     with ExitStack() as stack:
-        # On the same disk as the files, so that each can be moved into place whole.
+        # On the same disk as the files, so that each file can be moved into place whole.
         folders = {
             folder: stack.enter_context(part_folder(folder / "fetch"))
             for folder in {file.path.parent for file in files}
@@ -319,18 +319,18 @@ def _download_once(files, session, connections, bar, unverified):
 
 
 def _run(coroutine):
-    """Run a coroutine in a loop of its own, which is closed, unlike that of parfive."""
+    """Run a coroutine in a loop of its own, which is closed, unlike the loop of parfive."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
         return asyncio.run(coroutine)
-    # As in a notebook.
+    # A loop is running already, as in a notebook.
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(asyncio.run, coroutine).result()
 
 
 def _session(config, policy):
-    """Settings of the user's downloads or of sunpy's, a copy of them, with ours."""
+    """A copy of the settings of the user's downloads or of sunpy's, with the settings of this package."""
     config = config or parfive_helpers.config
     seconds = policy.timeout.to_value(u.s)
     return dataclasses.replace(

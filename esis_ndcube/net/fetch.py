@@ -26,7 +26,7 @@ __all__ = ["FlightFiles", "fetch_flight", "fetch_maps", "named_flight", "nearest
 @dataclass(frozen=True)
 class FlightFiles:
     """
-    What a Level-3 cube is formed from.
+    The files from which a Level-3 cube is formed.
 
     Attributes
     ----------
@@ -55,7 +55,7 @@ def named_flight(name, flight=None):
     name : `str`
         Name, short name or file, as for `esis_ndcube.net.attrs.Flight`.
     flight : `~esis_ndcube.Flight`, optional
-        A flight that is to be the one of that name, in place of those that come with the package.
+        A flight to take instead of the flights that come with the package; its name must fit.
 
     Returns
     -------
@@ -65,7 +65,7 @@ def named_flight(name, flight=None):
     Raises
     ------
     ValueError
-        If there is none of that name.
+        If no flight has that name.
 
     Examples
     --------
@@ -86,19 +86,19 @@ def fetch_flight(flight, folder, *, provider="jsoc", reference=True, progress=Fa
     """
     Fetch the raw frames of a flight, and the reference images nearest to its exposures.
 
-    Files that are there are not fetched again.
+    Files that are there already are not fetched again.
 
     Parameters
     ----------
     flight : `~esis_ndcube.Flight`
         The flight.
     folder : path-like or None
-        Where to keep the files, in ``raw`` and ``reference``; by default in a folder of the flight's name in sunpy's
+        Where to keep the files, in ``raw`` and ``reference``; by default in a folder with the flight's name in sunpy's
         folder for downloads.
     provider : {"jsoc", "vso"}, optional
         Where to fetch reference images from, as for `esis_ndcube.net.ESISContextClient.fetch`.
     reference : `bool`, optional
-        Whether to fetch them.
+        Whether to fetch the reference images.
     progress : `bool`, optional
         Show progress bars.
 
@@ -110,10 +110,10 @@ def fetch_flight(flight, folder, *, provider="jsoc", reference=True, progress=Fa
     Raises
     ------
     ArchiveError
-        If a file could not be had.
+        If a file could not be fetched.
     ValueError
-        If the frames are not public, the reference passband is not among those that can be fetched, or JSOC knows no
-        e-mail address.
+        If the frames are not public, the reference passband is not among those that can be fetched, or JSOC does not
+        know the e-mail address.
 
     Examples
     --------
@@ -126,7 +126,7 @@ def fetch_flight(flight, folder, *, provider="jsoc", reference=True, progress=Fa
     if reference:
         context = Context(flight.reference_name)
         if provider == "jsoc":
-            # What would only come to light after the raw frames.
+            # These errors would otherwise only come to light after the raw frames.
             jsoc.find_email()
     frames = frames[frames["Kind"] != "other"]
     raw = _fetch(ESISFlightClient, frames, folder / "raw", progress=progress)
@@ -149,7 +149,7 @@ def nearest_images(cube, name=None, *, max_gap=None):
     cube : `~esis_ndcube.ESISLevel3Cube`
         The cube.
     name : `str`, optional
-        What images, as `~esis_ndcube.net.attrs.Context`; by default those of the flight's reference.
+        Name of the images, as `~esis_ndcube.net.attrs.Context`; by default those of the flight's reference.
     max_gap : `~astropy.units.Quantity`, optional
         As `~esis_ndcube.net.attrs.MaxGap`.
 
@@ -161,9 +161,9 @@ def nearest_images(cube, name=None, *, max_gap=None):
     Raises
     ------
     TypeError
-        If it is no cube.
+        If the argument is not a cube.
     ValueError
-        If there are no such images, or the cube is of another level, has no time, or no flight that says which.
+        If there are no such images, or the cube is of another level, has no time, or has no flight with a reference.
 
     Examples
     --------
@@ -178,10 +178,10 @@ def nearest_images(cube, name=None, *, max_gap=None):
     """
     check_cube(cube, 3)
     if cube.time is None:
-        msg = "this cube has no time, and so no images are near to it in time"
+        msg = "got a cube without time, expected one with times, to find the images nearest to it"
         raise ValueError(msg)
     if name is None and cube.flight is None:
-        msg = "this cube does not say its flight, and so not its reference: name the images, for example 'AIA 304'"
+        msg = "got a cube without flight, whose reference is not known: name the images, for example 'AIA 304'"
         raise ValueError(msg)
     query = Exposures(cube.time) & Context(cube.flight.reference_name if name is None else name)
     return query if max_gap is None else query & MaxGap(max_gap)
@@ -194,13 +194,13 @@ def fetch_maps(query, *, path=None, provider="jsoc", point=True, progress=False)
     Parameters
     ----------
     query : `~sunpy.net.attr.Attr`
-        What to search, as `nearest_images` makes it.
+        Query, as `nearest_images` makes it.
     path : path-like, optional
         Folder of the files, as for `esis_ndcube.net.ESISContextClient.fetch`.
     provider : {"jsoc", "vso"}, optional
-        Where to fetch from, as there.
+        Where to fetch from, as for `esis_ndcube.net.ESISContextClient.fetch`.
     point : `bool`, optional
-        Whether images of AIA are pointed anew, as by `~esis_ndcube.net.pointing.point_maps`, or as their headers say.
+        Whether to point images of AIA anew, as by `~esis_ndcube.net.pointing.point_maps`, or as their headers say.
     progress : `bool`, optional
         Show a progress bar.
 
@@ -214,11 +214,11 @@ def fetch_maps(query, *, path=None, provider="jsoc", point=True, progress=False)
     Raises
     ------
     ArchiveError
-        If JSOC does not answer, or an image could not be had.
+        If JSOC does not answer, or an image could not be fetched.
     TypeError
-        If the query is none.
+        If the argument is not a query.
     ValueError
-        If there is no image near any of the exposures, or JSOC knows no e-mail address.
+        If there is no image near any of the exposures, or JSOC does not know the e-mail address.
 
     Examples
     --------
@@ -245,13 +245,13 @@ def fetch_maps(query, *, path=None, provider="jsoc", point=True, progress=False)
 
 
 def _fetch(client, result, path, **kwargs):
-    # Not by Fido, which opens a downloader of its own beside the client's.
+    # Not by Fido, which opens its own downloader beside the client's.
     done = client().fetch(result, path=path, **kwargs)
     if done.errors:
         msg = (
             f"{len(done.errors)} of {len(done) + len(done.errors)} files are missing: "
             f"{list_names([str(error.exception) for error in done.errors])}. "
-            "What could be had is kept; fetch again to try the rest"
+            "The other files are kept; fetch again to try the missing ones"
         )
         raise ArchiveError(msg)
     return [Path(file) for file in done]

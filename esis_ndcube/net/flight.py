@@ -20,7 +20,7 @@ class FlightResponse(QueryResponseTable):
     """
     Raw frames of a flight, one row per frame and camera.
 
-    Columns ``Time`` (middle of the exposure, by the flight's time line; headers have the measured one), ``Frame``,
+    Columns ``Time`` (middle of the exposure by the flight's time line; headers have the measured time), ``Frame``,
     ``Channel``, ``Camera`` and ``Kind``, which is ``"light"``, ``"dark"`` or ``"other"``.
 
     Examples
@@ -40,9 +40,9 @@ class ESISFlightClient(BaseClient):
     """
     Raw frames of the flights of ESIS.
 
-    A search takes ``a.esis.Flight`` and ``a.Level(0)``, and ``a.Time`` if wanted, of whose ``near`` it gives the one
-    exposure that is nearest.
-    Where the frames are says the flight's file.
+    A search takes ``a.esis.Flight`` and ``a.Level(0)``, and optionally ``a.Time``; its ``near`` gives the one exposure
+    that is nearest.
+    The flight file holds the addresses of the frames.
 
     Examples
     --------
@@ -58,7 +58,7 @@ class ESISFlightClient(BaseClient):
 
     @property
     def info_url(self):
-        """Where the frames come from (`None`: that depends on the flight)."""
+        """Source of the frames (`None`: it depends on the flight)."""
         return
 
     def search(self, *query):
@@ -78,8 +78,8 @@ class ESISFlightClient(BaseClient):
         Raises
         ------
         ValueError
-            If the query says not what flight or level, or too much, or the flight's frames are not public, or of
-            another level than 0.
+            If the query lacks the flight or the level, or has too much, or the flight's frames are not public, or the
+            level is not 0.
 
         Examples
         --------
@@ -91,12 +91,12 @@ class ESISFlightClient(BaseClient):
         query = attrs_by_type(query)
         if not {Flight, a.Level} <= query.keys() <= {Flight, a.Level, a.Time}:
             given = ", ".join(kind.__name__ for kind in query)
-            msg = f"got a query with {given}, expected a.esis.Flight and a.Level(0), and a.Time if wanted"
+            msg = f"got a query with {given}, expected a.esis.Flight and a.Level(0), and optionally a.Time"
             raise ValueError(msg)
         flight = query[Flight].flight
         level = str(query[a.Level].value)
         if level not in ("0", "0.0"):
-            msg = f"got level {level}, expected 0: ESISLevel1Cube.from_raw and form_level3 make the others"
+            msg = f"got level {level}, expected 0: make the other levels with ESISLevel1Cube.from_raw and form_level3"
             raise ValueError(msg)
         archive = flight.require_archive()
         numbers = np.concatenate([np.arange(first, last + 1) for first, last in archive.frames])
@@ -146,7 +146,7 @@ class ESISFlightClient(BaseClient):
         **kwargs,
     ):
         """
-        Fetch raw frames, those that are not there yet, several at a time.
+        Fetch the raw frames that are not there yet, several at a time.
 
         Parameters
         ----------
@@ -159,19 +159,19 @@ class ESISFlightClient(BaseClient):
         progress : `bool`, optional
             Show progress.
         overwrite : `bool` or ``"unique"``, optional
-            Fetch again what is there, under its name or a new one.
+            Whether to fetch files that are there again, under their name or a new one.
         max_conn : `int`, optional
             How many files to fetch at a time.
         wait : `bool`, optional
-            Not looked at: the files are there when this returns.
+            Not used: the files are there when this method returns.
         **kwargs
-            Not looked at; other clients have settings of their own.
+            Not used; other clients have settings of their own.
 
         Returns
         -------
         `parfive.Results`
-            Names of the files, each once, in the order of the rows. Those that could not be had are its errors: nothing
-            is left of them, and fetching the same rows again tries them again.
+            Names of the files, each once, in the order of the rows. Files that could not be fetched are its errors:
+            nothing is left of them, and fetching the same rows again tries them again.
 
         Raises
         ------
@@ -198,7 +198,8 @@ class ESISFlightClient(BaseClient):
 
     @classmethod
     def _can_handle_query(cls, *query):
-        # Also those that cannot be answered, so that the user hears why, but not those of the other client.
+        # Queries that cannot be answered are accepted too, so that the user hears why, but not those of the other
+        # client.
         kinds = {type(attr) for attr in query}
         return Flight in kinds and not kinds & {Context, Exposures, MaxGap}
 
@@ -209,7 +210,7 @@ class ESISFlightClient(BaseClient):
     @classmethod
     def register_values(cls):
         """
-        Name the values that attributes can have: those of flights are the context client's.
+        Name the values that attributes can have; the context client names the flights.
 
         Returns
         -------

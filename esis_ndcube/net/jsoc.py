@@ -22,7 +22,7 @@ EMAIL_VARIABLE = "JSOC_EMAIL"
 """The environment variable that may hold the user's address (`str`)."""
 
 _REGISTER = "http://jsoc.stanford.edu/ajax/register_email.html"
-# What drms calls "not found": for a while after a request that is normal.
+# drms calls this status "not found": for a while after a request it is normal.
 _UNKNOWN, _UNKNOWN_TRIES = 6, 5
 _KEYS = "T_REC", "T_OBS", "QUALITY"
 
@@ -30,16 +30,16 @@ _KEYS = "T_REC", "T_OBS", "QUALITY"
 @dataclass(frozen=True, eq=False)
 class Records:
     """
-    Records of images that can be used.
+    Records of usable images.
 
     Attributes
     ----------
     names : `numpy.ndarray` of `str`
-        The times that name the records, as JSOC writes them.
+        The times in the names of the records, as JSOC writes them.
     times : `~astropy.time.Time`
         When the images were taken, UTC; in order.
     rejected : `int`
-        How many records were left out, because their images are of bad quality or missing.
+        Number of records that were left out, because their images are of bad quality or missing.
 
     Examples
     --------
@@ -59,16 +59,16 @@ def find_records(series, start, end, policy):
     Parameters
     ----------
     series : `~esis_ndcube.net.series.Series`
-        Which images.
+        Series of the images.
     start, end : `~astropy.time.Time`
         The range.
     policy : `~esis_ndcube.net.RetryPolicy`
-        How patient to be.
+        How many times to try, and how long to wait.
 
     Returns
     -------
     `Records`
-        Those whose ``QUALITY`` is 0, in order of their time.
+        The records whose ``QUALITY`` is 0, in order of their time.
 
     Raises
     ------
@@ -84,7 +84,7 @@ def find_records(series, start, end, policy):
     >>> span = Time(["2019-09-30T18:06:00", "2019-09-30T18:11:00"])
     >>> find_records(find_series("aia_304"), *span, RetryPolicy())  # doctest: +SKIP
     """
-    # In TAI, as sunpy asks: that is understood for every series.
+    # In TAI, as sunpy asks: every series understands TAI.
     text = "-".join(moment.tai.strftime("%Y.%m.%d_%H:%M:%S_TAI") for moment in (start, end))
     return policy.call(
         _query, series.record_set(text), doing=f"the search for {series.title} at JSOC, {start.isot} to {end.isot},"
@@ -94,7 +94,7 @@ def find_records(series, start, end, policy):
 def _query(record_set):
     import drms
 
-    # Numbers as JSOC writes them: as numbers, a hexadecimal QUALITY would be lost.
+    # Numbers as JSOC writes them: a conversion to numbers would lose a hexadecimal QUALITY.
     table = drms.Client().query(record_set, key=list(_KEYS), convert_numeric=False)
     if table.empty:
         return Records(np.array([], dtype=str), Time([], format="mjd", scale="utc"), 0)
@@ -115,7 +115,7 @@ def _query(record_set):
 
 def find_email(notify=None):
     """
-    The address that JSOC is to know the user by.
+    The address by which JSOC knows the user.
 
     Parameters
     ----------
@@ -125,7 +125,7 @@ def find_email(notify=None):
     Returns
     -------
     `str`
-        That, or the one in the environment.
+        This address, or the one in the environment.
 
     Raises
     ------
@@ -156,27 +156,27 @@ def export(series, names, email, policy, *, request=None, remember=None):
     Parameters
     ----------
     series : `~esis_ndcube.net.series.Series`
-        Which images.
+        Series of the images.
     names : sequence of `str`
-        The times that name the records.
+        The times in the names of the records.
     email : `str`
         The user's registered address.
     policy : `~esis_ndcube.net.RetryPolicy`
-        How patient to be.
+        How many times to try, and how long to wait.
     request : `str`, optional
-        An earlier request for the same records, to be asked for first.
+        An earlier request for the same records, which is asked for first.
     remember : callable, optional
         Called with the name of the request as soon as there is one.
 
     Returns
     -------
     `dict`
-        URLs of the files, by the times that name their records; not all need be there.
+        URLs of the files, by the times in the names of their records; some may be missing.
 
     Raises
     ------
     ArchiveError
-        If JSOC does not answer, or not as it should, refuses, or is not ready in time.
+        If JSOC does not answer, answers in an unknown form, or refuses, or if the export is not ready in time.
     ValueError
         If the address is not registered.
 
@@ -206,7 +206,7 @@ def export(series, names, email, policy, *, request=None, remember=None):
         )
         raise ValueError(msg)
     record_set = f"{series.record_set(','.join(names))}{{{series.segment}}}"
-    # As drms writes it for these series, after one more request.
+    # The name that drms writes for these series, after one more request.
     wavelength = "" if series.wavelength is None else ".{WAVELNTH}"
     name_format = f"{series.drms}.{{T_REC:A}}{wavelength}.{{segment}}"
 
@@ -227,7 +227,7 @@ class _PendingError(ArchiveError):
 
 
 def _finish(job, what, policy):
-    """Wait for an export; the URLs of its files by the times of their records."""
+    """Wait for an export; the result is the URLs of its files by the times of their records."""
     start = time.monotonic()
     unknown = 0
     while not job.has_finished(skip_update=True):
@@ -244,7 +244,7 @@ def _finish(job, what, policy):
     try:
         table = job.urls
         return {_record_time(record): url for record, url in zip(table["record"], table["url"], strict=True)}
-    except Exception as error:  # drms raises its own for a refusal, and what it stumbles over for strange answers
+    except Exception as error:  # drms raises many classes for strange answers
         msg = f"{what} failed with {describe(error)}"
         raise ArchiveError(msg) from error
 

@@ -1,4 +1,4 @@
-"""Where files go."""
+"""The places of files."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ __all__ = ["require_columns", "target_path"]
 
 def require_columns(response, names):
     """
-    Refuse a part of a result that does not say any more what to fetch.
+    Refuse a part of a result that lacks columns for the fetch.
 
     Parameters
     ----------
@@ -25,7 +25,7 @@ def require_columns(response, names):
     Raises
     ------
     ValueError
-        If some are not there.
+        If some columns are missing.
 
     Examples
     --------
@@ -47,7 +47,7 @@ def require_columns(response, names):
 
 def target_path(path, name, row, *, unique=False):
     """
-    Where a file goes, as `sunpy.net.Fido` has it.
+    The path of a file, as `sunpy.net.Fido` makes it.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ def target_path(path, name, row, *, unique=False):
     row : `~sunpy.net.base_client.QueryResponseRow`
         The file's row.
     unique : `bool`, optional
-        Whether a path that is taken is given a number, as parfive does.
+        Whether to number a path that is taken, as parfive does.
 
     Returns
     -------
@@ -68,8 +68,8 @@ def target_path(path, name, row, *, unique=False):
     Raises
     ------
     ValueError
-        If the name is that of a folder or leads to another, or the pattern cannot be filled in, for example because it
-        has names that are no columns.
+        If the name is that of a folder or leads to another folder, or the pattern cannot be filled in, for example
+        because it has names that are no columns.
 
     Examples
     --------

@@ -19,17 +19,17 @@ _BEFORE = 12 * u.h
 
 def point_maps(maps, *, policy=None):
     """
-    Point full-disk Level-1 images of AIA by the table of its team, where aiapy is installed.
+    Point full-disk Level-1 images of AIA by the table of its team, if aiapy is installed.
 
-    Others are left as they are, and so are all without aiapy; the keyword ``PNT_SRC`` tells
-    which are pointed.
+    Other images are left as they are; without aiapy all images are. The keyword ``PNT_SRC`` shows which images were
+    pointed.
 
     Parameters
     ----------
     maps : `list` of `~sunpy.map.GenericMap`
         The images.
     policy : `~esis_ndcube.net.RetryPolicy`, optional
-        How patient to be.
+        How many times to try, and how long to wait.
 
     Returns
     -------
@@ -39,7 +39,7 @@ def point_maps(maps, *, policy=None):
     Warns
     -----
     sunpy.util.exceptions.SunpyUserWarning
-        If the table cannot be had, or has nothing for an image, so that it is left as it is.
+        If the table cannot be fetched, or has no entry for an image, so that the image is left as it is.
 
     Examples
     --------
@@ -70,7 +70,7 @@ def find_pointing_table(times, *, policy=None):
     times : `list` of `~astropy.time.Time`
         When the images were taken.
     policy : `~esis_ndcube.net.RetryPolicy`, optional
-        How patient to be.
+        How many times to try, and how long to wait.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Try again what a server did not answer."""
+"""Ask again a server that did not answer."""
 
 import logging
 import time
@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 class ArchiveError(OSError):
     """
-    A server that does not answer or refuses, or files that could not be had whole.
+    A server that does not answer or refuses, or files that could not be fetched whole.
 
     Examples
     --------
@@ -30,18 +30,18 @@ class ArchiveError(OSError):
 @dataclass(frozen=True)
 class RetryPolicy:
     """
-    How patient to be with a server.
+    How many times to ask a server, and how long to wait.
 
     Attributes
     ----------
     tries : `int`
-        How often to ask.
+        How many times to ask.
     pause : `~astropy.units.Quantity`
-        How long to wait before the second try; before each further one, twice as long.
+        How long to wait before the second try; the wait doubles before each further try.
     timeout : `~astropy.units.Quantity`
-        After how long without a single byte a download is given up.
+        A download is given up after this time without a single byte.
     poll : `~astropy.units.Quantity`
-        How often to ask whether an export is ready.
+        Time between two questions whether an export is ready.
     patience : `~astropy.units.Quantity`
         How long to wait for an export.
 
@@ -66,7 +66,7 @@ class RetryPolicy:
         Parameters
         ----------
         attempt : `int`
-            How many have failed.
+            Number of failed tries.
 
         Examples
         --------
@@ -83,21 +83,21 @@ class RetryPolicy:
         Parameters
         ----------
         function : callable
-            What asks the server.
+            Function that asks the server.
         *args, **kwargs
             Its arguments.
         doing : `str`
-            What error messages call it.
+            Name of the action in error messages.
 
         Returns
         -------
         object
-            What the function returns.
+            The result of the function.
 
         Raises
         ------
         ArchiveError
-            If it never works.
+            If all tries fail.
         ValueError
             If there are no tries.
 
@@ -110,7 +110,7 @@ class RetryPolicy:
         for attempt in range(1, self.tries + 1):
             try:
                 return function(*args, **kwargs)
-            except Exception as error:  # sockets, HTTP, JSON, and whatever drms makes of a strange answer
+            except Exception as error:  # sockets, HTTP, JSON, and errors of drms for a strange answer
                 reason = describe(error)
                 log.info("%s: try %d failed: %s", doing, attempt, reason)
                 if attempt == self.tries:
@@ -123,7 +123,7 @@ class RetryPolicy:
 
 def describe(error):
     """
-    Say what an error is in one line.
+    Describe an error in one line.
 
     Parameters
     ----------
@@ -135,7 +135,7 @@ def describe(error):
     `str`
         Its class and its text.
     """
-    # parfive wraps the answer of a server, in another error at times.
+    # parfive wraps the answer of a server, at times in another error.
     while isinstance(error, FailedDownload):
         error = error.exception
     answer = error.response if isinstance(error, MultiPartDownloadError) else error

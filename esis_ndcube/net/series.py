@@ -1,4 +1,4 @@
-"""The series of images that can be had beside a flight."""
+"""The series of images that can be fetched for a flight."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ class Series:
     Attributes
     ----------
     name, title : `str`
-        The word for it, as ``a.esis.Context`` has it, and what it shows.
+        Word for the series in ``a.esis.Context``, and a title that says what it shows.
     instrument : `str`
         Instrument that takes the images.
     drms : `str`
@@ -27,7 +27,7 @@ class Series:
     wavelength : `~astropy.units.Quantity` or None
         Wavelength, where the series has several.
     physobs : `str`
-        What is observed, as the Virtual Solar Observatory (VSO) calls it.
+        Observed quantity, as the Virtual Solar Observatory (VSO) calls it.
 
     Examples
     --------
@@ -47,7 +47,7 @@ class Series:
 
     @property
     def max_gap(self):
-        """Largest time to an exposure, if nothing else is asked for (`~astropy.units.Quantity`): one image may miss."""
+        """Default of the largest time to an exposure (`~astropy.units.Quantity`); one image may be missing."""
         return 1.5 * self.cadence
 
     def record_set(self, times):
@@ -62,7 +62,7 @@ class Series:
         Returns
         -------
         `str`
-            What JSOC calls them.
+            Name of the records at JSOC.
 
         Examples
         --------
@@ -93,7 +93,7 @@ class Series:
         >>> find_series("aia_304").file_name("2019-09-30T18:08:42Z")
         'aia.lev1_euv_12s.2019-09-30T180842Z.304.image.fits'
         """
-        # Of a TAI time JSOC takes the points out, too.
+        # JSOC also takes the points out of a TAI time.
         time = record_time.replace(":", "").replace(".", "")
         wavelength = "" if self.wavelength is None else f".{self.wavelength.to_value(u.AA):.0f}"
         return f"{self.drms}.{time}{wavelength}.{self.segment}.fits"
@@ -136,7 +136,7 @@ def find_series(name):
     Parameters
     ----------
     name : `str`
-        Its name; only letters and digits matter, so that ``"AIA 304"`` is ``"aia_304"``.
+        Its name; only letters and digits matter, so that ``"AIA 304"`` means ``"aia_304"``.
 
     Returns
     -------
@@ -163,7 +163,7 @@ def find_series(name):
 
 def plain_name(name):
     """
-    Reduce a name to what does not differ from one way of writing it to another.
+    Reduce a name to the part that does not depend on the way of writing it.
 
     Parameters
     ----------

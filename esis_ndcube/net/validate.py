@@ -13,7 +13,7 @@ __all__ = ["DamagedFileError", "check_image"]
 
 class DamagedFileError(ValueError):
     """
-    A file that is not what it should be.
+    A damaged file, or another file than the expected one.
 
     Examples
     --------
@@ -27,30 +27,30 @@ class DamagedFileError(ValueError):
 
 def check_image(path, *, expected=None):
     """
-    Read a FITS image from beginning to end, and check what can be checked.
+    Read a FITS image from beginning to end, and check it.
 
-    That is the gzip checksum of packed files, the checksums in the headers, and the length; without a checksum all
-    images are decoded.
+    The checks are the gzip checksum of packed files, the checksums in the headers, and the length; without a checksum
+    all images are decoded.
 
     Parameters
     ----------
     path : path-like
         The file.
     expected : `dict`, optional
-        Functions by header keyword, that take its value and return whether it is right.
+        Functions by header keyword. Each takes the keyword's value and returns whether it is right.
 
     Returns
     -------
     `bool`
-        Whether a checksum says that the file is as it was written, and its header, that it is the one that is expected;
-        without the one, a few wrong bytes may go unseen, without the keywords, another image.
+        Whether a checksum confirms that the file is as it was written, and its keywords that it is the expected image.
+        Without a checksum, a few wrong bytes may go unseen; without the keywords, another image.
 
     Raises
     ------
     DamagedFileError
-        If the file is not FITS, cut short, without an image, damaged, or not the one that is expected.
+        If the file is not FITS, is cut short, has no image, is damaged, or is not the expected one.
     MemoryError, OSError
-        If there is no memory, or there are too many open files.
+        If there is not enough memory, or too many files are open.
 
     Examples
     --------
@@ -68,7 +68,7 @@ def check_image(path, *, expected=None):
             msg = f"begins with {content[:20]!r}, expected a FITS file"
             raise DamagedFileError(msg)
         with own_warnings():
-            # What astropy would warn of is checked here, and is an error.
+            # These checks make errors of conditions for which astropy only warns.
             warnings.simplefilter("ignore")
             with fits.open(io.BytesIO(content), disable_image_compression=True, lazy_load_hdus=True) as hdul:
                 end, summed = check_hdus(hdul, content)
@@ -79,7 +79,7 @@ def check_image(path, *, expected=None):
                 known = _check_content(hdul, expected or {}, decode=not summed)
     except DamagedFileError:
         raise
-    except Exception as error:  # whatever astropy and the decompressors make of a damaged file
+    except Exception as error:  # astropy and the decompressors raise many classes for a damaged file
         pass_scarcity(error, path)
         msg = f"cannot be read: {type(error).__name__}: {error}"
         raise DamagedFileError(msg) from error
@@ -87,7 +87,7 @@ def check_image(path, *, expected=None):
 
 
 def _check_content(hdul, expected, *, decode):
-    """Whether the header has all that is expected; what it has is right."""
+    """Whether the header has all expected keywords; the values that it has are right."""
     images = [hdu for hdu in hdul if hdu.is_image and hdu.header.get("NAXIS")]
     if not images:
         msg = "holds no image"

@@ -1,4 +1,4 @@
-"""Ask the Virtual Solar Observatory (VSO) where images are, which needs no e-mail address."""
+"""Ask the Virtual Solar Observatory (VSO), which needs no e-mail address, for the addresses of images."""
 
 import astropy.units as u
 from sunpy.net import attrs as a
@@ -13,16 +13,16 @@ _SEPARATOR = "\n"
 
 def find_urls(series, times, policy, *, client=None, site=None):
     """
-    Find where images can be fetched.
+    Find the addresses of images.
 
     Parameters
     ----------
     series : `~esis_ndcube.net.series.Series`
-        Which images.
+        Series of the images.
     times : `~astropy.time.Time`
-        When they were taken.
+        Times of the images.
     policy : `~esis_ndcube.net.RetryPolicy`
-        How patient to be.
+        How many times to try, and how long to wait.
     client : `~sunpy.net.vso.VSOClient`, optional
         The client to ask; by default a new one.
     site : `str`, optional
@@ -31,7 +31,7 @@ def find_urls(series, times, policy, *, client=None, site=None):
     Returns
     -------
     `list` of `str`
-        URLs, empty where the VSO has no such image.
+        URLs; an empty text where the VSO has no such image.
 
     Raises
     ------
@@ -57,7 +57,7 @@ def find_urls(series, times, policy, *, client=None, site=None):
     if series.wavelength is not None:
         query.append(a.Wavelength(series.wavelength))
     found = policy.call(_search, client, query, doing=what)
-    # The VSO gives the time of a record, which may differ by seconds from that of the image: its header decides.
+    # The VSO gives the time of a record, which may differ by seconds from the time of the image: its header decides.
     chosen, _ = nearest_in_time(found["Start Time"] if len(found) else [], times, series.cadence / 2)
     rows = sorted({row for row in chosen if row is not None})
     if not rows:
@@ -71,10 +71,10 @@ def _connect(timeout):
 
     from sunpy.net.vso.vso import VSOClient, build_client
 
-    # That of sunpy waits for answers without end.
+    # The connection of sunpy waits for answers without end.
     seconds = timeout.to_value(u.s)
     api = build_client(transport=Transport(timeout=seconds, operation_timeout=seconds))
-    # Any page is taken for a description of the service; only that of the VSO has its types.
+    # Any page would be taken for a description of the service; only the VSO's description has its types.
     api.get_type("VSO:QueryRequest")
     return VSOClient(api=api)
 
@@ -87,7 +87,7 @@ def _search(client, query):
 
 
 class _Listener:
-    """Takes the place of a downloader, and only writes down where the files are."""
+    """Stand-in for a downloader, which only writes down the addresses of the files."""
 
     def __init__(self):
         self.urls = {}

@@ -303,6 +303,6 @@ def test_other_ways_to_write_attributes():
     minute = a.esis.MaxGap(1 * u.min)
     assert a.esis.MaxGap(TimeDelta(60, format="sec")) == a.esis.MaxGap(timedelta(minutes=1)) == minute
     for value in (None, [12] * u.s, 12, TimeDelta(-1, format="sec")):
-        with pytest.raises(ValueError, match="expected one time above 0, as 12"):
+        with pytest.raises(ValueError, match="expected one time above 0, for example 12"):
             a.esis.MaxGap(value)
     assert a.esis.Exposures("2019/09/30 18:06:06") == a.esis.Exposures(["2019-09-30T18:06:06"])

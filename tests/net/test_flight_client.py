@@ -188,7 +188,7 @@ def test_frames_that_are_gone_are_named(server, contents, tmp_path):
     # Whoever needs all of them says what is missing.
     flight = result[0].flight
     match = (
-        rf"1 of {len(contents)} files are missing: {gone}: HTTP status 404 after 3 tries\. What could be had is kept"
+        rf"1 of {len(contents)} files are missing: {gone}: HTTP status 404 after 3 tries\. The other files are kept"
     )
     with pytest.raises(ArchiveError, match=match):
         fetch_flight(flight, tmp_path, reference=False)
@@ -372,7 +372,7 @@ def test_fetch_of_the_command_line(network, tmp_path):
     for arguments, message in (
         (["--fetch", "f2"], "got flight 'f2', expected f1 (ESIS_1)"),
         (["--fetch", "f2", "--flight", flight], "got flight 'f2', expected ESIS_1_small or f1"),
-        (["--fetch", "f1", flight], "and --fetch f1, expected one of both"),
+        (["--fetch", "f1", flight], "and --fetch f1, expected one of the two"),
         ([], "got neither PATHS nor --fetch"),
         ([flight, "--vso"], "got --folder or --vso without --fetch"),
     ):

@@ -339,7 +339,7 @@ NO_REGION = dict.fromkeys(("all NaN", "mask True"), Refused(ValueError, "have no
 FEWER = dict.fromkeys(("one exposure", "one channel"), larger)
 ALL_CLEAN = dict(list(NOTHING_CLEAN.items())[1:]) | FEWER
 NO_PLACE = dict.fromkeys(FOREIGN, Refused(ValueError, "no detector coordinates"))
-NO_TIME = dict.fromkeys(FOREIGN, Refused(ValueError, "has no time"))
+NO_TIME = dict.fromkeys(FOREIGN, Refused(ValueError, "got a cube without time"))
 CONTEXT = FOREIGN_REFUSED | {
     "other observer": Refused(ValueError, "shows nothing of the cube's field of view"),
     "one channel": bits,
