@@ -277,13 +277,15 @@ def level3(
 ):
     """Form a Level-3 cube from raw frames.
 
-    PATHS are raw frames, folders of raw frames, or patterns in quotes. The frames must include darks; the flight's time
-    line tells darks from light frames.
+    PATHS are raw frames, folders of raw frames, or patterns in quotes. The frames must include darks, unless --darks
+    gives them; the flight's time line tells darks from light frames.
+
+    With --fetch the frames and the references come from the network. JSOC sends references to registered e-mail
+    addresses only: the environment variable JSOC_EMAIL holds the address.
+
     The unfinished output is in a folder OUTPUT.part beside the output. The command removes this folder at its end, also
     when a signal ends it. A process that is killed leaves the folder, and the next command that makes the same output
     removes it.
-    With --fetch the frames and the references come from the network. JSOC sends references to registered e-mail
-    addresses only: the environment variable JSOC_EMAIL holds the address.
 
     \b
     Examples:
