@@ -1,8 +1,9 @@
 """
 Corrections of Level-3 images, and the masks that people draw.
 
-``CORRECTIONS`` lists all corrections, in the order in which `~esis_ndcube.form_level3` applies them: a new one is a
-subclass of `~esis_ndcube.corrections.correction.Correction` in a module of its own, and a line more in this list.
+``CORRECTIONS`` lists all corrections, in the order in which `~esis_ndcube.form_level3` applies them. A new correction
+is a subclass of `~esis_ndcube.corrections.correction.Correction` in a module of its own, and one more line in this
+list.
 """
 
 from pkgutil import resolve_name

@@ -1,4 +1,4 @@
-"""What all corrections of the images have in common, and how one is applied to a cube and taken back."""
+"""The common part of all corrections of the images, and how a correction is applied to a cube and undone."""
 
 import abc
 from dataclasses import dataclass, replace
@@ -26,15 +26,15 @@ __all__ = ["Correction", "CorrectionImage", "correct", "uncorrect"]
 @dataclass(frozen=True, eq=False)
 class CorrectionImage:
     """
-    One image as a correction sees it.
+    One image, in the form that a correction takes.
 
     Attributes
     ----------
     data, sigma, mask, flags : `numpy.ndarray` or None
-        The image, of a floating type, its standard deviations, what is invalid, and bits of
-        `~esis_ndcube.flags.Flag`, each of shape (y, x); only those that the correction changes and the cube has.
+        The image, of a floating type, its standard deviations, its mask, and bits of `~esis_ndcube.flags.Flag`, each of
+        shape (y, x). Only the parts are there that the correction changes and the cube has.
     index : `tuple` of `int`
-        Place of the image on the axes of time and channel, as far as there are such.
+        Place of the image on the axes of time and channel, as far as the cube has them.
     channel, frame_number : `int`
         Numbers of the channel and of the raw frame.
     alignment : `~esis_ndcube.Alignment` or None
@@ -42,7 +42,7 @@ class CorrectionImage:
     wcs : `~astropy.wcs.WCS`
         WCS of the image: celestial, or that of the detector for Level 1.
     position : `tuple` of `numpy.ndarray` or None
-        Detector pixels (u, v) of the pixels, where they are known already.
+        Detector pixels (u, v) of the pixels, if they are known already.
 
     Examples
     --------
@@ -82,7 +82,7 @@ class CorrectionImage:
         Parameters
         ----------
         factor : `float` or `numpy.ndarray`
-            For all pixels or for each; it takes the type of the data.
+            One factor for all pixels, or one for each; it takes the type of the data.
 
         Returns
         -------
@@ -105,7 +105,7 @@ class CorrectionImage:
         Parameters
         ----------
         divisor : `float` or `numpy.ndarray`
-            For all pixels or for each; it takes the type of the data.
+            One divisor for all pixels, or one for each; it takes the type of the data.
 
         Returns
         -------
@@ -129,33 +129,33 @@ class CorrectionImage:
 
 class Correction(abc.ABC):
     """
-    A correction of the images, with all that the rest of the package has to know of it.
+    A correction of the images, with all that the rest of the package needs to know of it.
 
-    A subclass is a frozen dataclass of what the correction needs, and stands in
+    A subclass is a frozen dataclass of the data that the correction needs, and stands in
     ``esis_ndcube.corrections.CORRECTIONS``. `~esis_ndcube.form_level3` takes it as an option, cubes keep it in their
     metadata, files hold its table, reports show it, and the command has a switch for it.
 
     Attributes
     ----------
     key : `str` or None
-        Key of the metadata that keep it; in capitals, name of its table in FITS files. None if only the history
-        tells of it, so that it cannot be taken back.
+        Key of the metadata that keep the correction; in capitals, name of its table in FITS files. None if only the
+        history keeps the correction, so that it cannot be undone.
     option : `str`
         Name of the option of `~esis_ndcube.form_level3`; by default the ``key``.
     default : `bool`
-        Whether `~esis_ndcube.form_level3` applies it unless told otherwise.
+        Whether `~esis_ndcube.form_level3` applies the correction by default.
     help : `str`
-        What the command says of the switch that leaves it out, or that asks for it if it is no ``default``.
+        Help of the command's switch, which leaves the correction out, or asks for it if it is no ``default``.
     step, undo_step : `str`
         Names in the history of cubes; by default ``correct_`` and ``uncorrect_`` with the ``key``.
     takes_file : `bool`
         Whether the command's switch takes the name of a file.
     levels : `tuple` of `int`
-        Levels of the cubes that it is for.
+        Levels of the cubes that the correction is for.
     changes : `tuple` of `str`
-        What it changes, of ``data``, ``sigma``, ``mask`` and ``flags``.
+        Parts of the cube that it changes, of ``data``, ``sigma``, ``mask`` and ``flags``.
     columns : `dict`
-        Where FITS files keep its metadata: names of columns of EXPOSURE by key. Empty if it has a table.
+        Place of its metadata in FITS files: names of columns of EXPOSURE by key. Empty if it has a table.
 
     Examples
     --------
@@ -208,7 +208,7 @@ class Correction(abc.ABC):
 
     def undo(self, image):
         """
-        Take the correction of one image back.
+        Undo the correction of one image.
 
         Parameters
         ----------
@@ -223,7 +223,7 @@ class Correction(abc.ABC):
         Raises
         ------
         NotImplementedError
-            If nothing is left to take it back by.
+            If the correction kept nothing to undo it with.
 
         Examples
         --------
@@ -234,7 +234,7 @@ class Correction(abc.ABC):
         >>> Vignetting.of_flight(ESIS_1, "O V").undo(image).data.round(2)
         array([[1.33, 1.04]])
         """
-        msg = f"{type(self).__name__} cannot be taken back"
+        msg = f"{type(self).__name__} cannot be undone"
         raise NotImplementedError(msg)
 
     @classmethod
@@ -245,7 +245,7 @@ class Correction(abc.ABC):
         Parameters
         ----------
         choice : object
-            What was given and is not False or None.
+            The choice, which is not False or None.
         flight : `~esis_ndcube.Flight`
             The flight.
         line : `str`
@@ -259,7 +259,7 @@ class Correction(abc.ABC):
         Raises
         ------
         TypeError
-            If it is not such a correction.
+            If the choice is not such a correction.
 
         Examples
         --------
@@ -311,7 +311,7 @@ class Correction(abc.ABC):
         Raises
         ------
         ValueError
-            If it is.
+            If the cube is corrected already.
 
         Examples
         --------
@@ -349,7 +349,7 @@ class Correction(abc.ABC):
 
     def check(self, flight, line):  # noqa: B027  most corrections have nothing to refuse
         """
-        Refuse to be used for another flight or line; by default any will do.
+        Refuse another flight or line than that of the correction; by default any flight and line will do.
 
         Parameters
         ----------
@@ -361,7 +361,7 @@ class Correction(abc.ABC):
         Raises
         ------
         ValueError
-            If the correction is another one's.
+            If the correction is of another flight or line.
 
         Examples
         --------
@@ -391,7 +391,7 @@ class Correction(abc.ABC):
 
     def parameters(self):
         """
-        What the history says of the correction.
+        The parameters of the correction in the history.
 
         Returns
         -------
@@ -408,7 +408,7 @@ class Correction(abc.ABC):
 
     def history_step(self):
         """
-        The step that stands in the history of a corrected cube.
+        The step in the history of a corrected cube.
 
         Returns
         -------
@@ -425,7 +425,7 @@ class Correction(abc.ABC):
 
     def to_table(self):
         """
-        Write the correction as a table, which files hold.
+        Write the correction as a table for files.
 
         Returns
         -------
@@ -435,7 +435,7 @@ class Correction(abc.ABC):
         Raises
         ------
         NotImplementedError
-            If there is none, as for a correction that files keep in ``columns``.
+            If there is no table, for example because files keep the correction in ``columns``.
 
         Examples
         --------
@@ -466,7 +466,7 @@ class Correction(abc.ABC):
         Raises
         ------
         NotImplementedError
-            If there is none, as for a correction that files keep in ``columns``.
+            If there is no table, for example because files keep the correction in ``columns``.
 
         Examples
         --------
@@ -481,7 +481,7 @@ class Correction(abc.ABC):
     @classmethod
     def fact(cls, correction):
         """
-        What a report says in a line.
+        A line of a report on the correction.
 
         Parameters
         ----------
@@ -491,7 +491,7 @@ class Correction(abc.ABC):
         Returns
         -------
         title, text : `str`
-            What is corrected, and whether it was.
+            Name of the corrected effect, and whether it was corrected.
 
         Examples
         --------
@@ -503,7 +503,7 @@ class Correction(abc.ABC):
 
     def report(self, cube):
         """
-        What a report shows in a table.
+        A table of a report on the correction.
 
         Parameters
         ----------
@@ -540,12 +540,12 @@ def correct(cube, correction):
     Returns
     -------
     `~esis_ndcube.ESISLevel3Cube`
-        A new cube, with the correction in its metadata and a step more in its history.
+        A new cube, with the correction in its metadata and one more step in its history.
 
     Raises
     ------
     TypeError
-        If it is no correction.
+        If the argument is not a correction.
     ValueError
         If the cube is corrected already, or the correction is of another line or flight.
 
@@ -559,7 +559,7 @@ def correct(cube, correction):
     """
     check_cube(cube, *getattr(correction, "levels", Correction.levels))
     if not isinstance(correction, Correction):
-        msg = f"got {type(correction).__name__}, expected a Correction, as Vignetting"
+        msg = f"got {type(correction).__name__}, expected a Correction, for example a Vignetting"
         raise TypeError(msg)
     correction.check_cube(cube)
     meta = with_entries(cube.meta, correction.entries())
@@ -568,7 +568,7 @@ def correct(cube, correction):
 
 def uncorrect(cube, kind):
     """
-    Take a correction of a cube back.
+    Undo a correction of a cube.
 
     Parameters
     ----------
@@ -580,7 +580,7 @@ def uncorrect(cube, kind):
     Returns
     -------
     `~esis_ndcube.ESISLevel3Cube`
-        A new cube, as it was before but for the rounding of its data's type.
+        A new cube, as it was before, except for the rounding of its data's type.
 
     Raises
     ------
@@ -636,9 +636,9 @@ def _changed(cube, correction, function):
 
 
 def image_facts(cube):
-    """What corrections know of each image of a cube but its parts, by its place on the leading axes."""
+    """Facts of each image of a cube for corrections, except its parts, by its place on the leading axes."""
     leading, lead = cube.data.shape[:-2], cube.data.ndim - 2
-    # Of which slices may lack one or both, and a cube with a WCS of another class all.
+    # Slices may lack one or both axes, and a cube with a WCS of another class all.
     channels = np.broadcast_to(np.array(cube.channel, dtype=object), leading)
     frame_numbers = np.array(cube.frame_number, dtype=object)
     frame_numbers = frame_numbers.reshape(frame_numbers.shape + (1,) * (lead - frame_numbers.ndim))
@@ -665,13 +665,13 @@ def _image(function, names, facts, *parts):
 
 
 def _lazy(arrays, images):
-    """Arrays of which each image is made when it is asked for, all parts of it together."""
+    """Lazy arrays: each image is made when it is asked for, all parts of it together."""
     arrays = {name: da.asarray(array) for name, array in arrays.items()}
     tasks = {index: delayed(image, *(array[index] for array in arrays.values())) for index, image in images.items()}
     new = {}
     for number, (name, array) in enumerate(arrays.items()):
         parts = [da.from_delayed(task[number], array.shape[-2:], array.dtype) for task in tasks.values()]
-        # The last of the leading axes first.
+        # The last of the leading axes comes first.
         for length in reversed(array.shape[:-2]):
             parts = [da.stack(parts[start : start + length]) for start in range(0, len(parts), length)]
         (new[name],) = parts
@@ -680,7 +680,7 @@ def _lazy(arrays, images):
 
 def on_grid(alignment, wcs):
     """Whether the pixels of a celestial WCS are those of the alignment's grid, or of a part of it."""
-    # What wcslib fills in by itself counts in the comparison: a WCS that was never asked lacks it.
+    # A WCS that was never used lacks the values that wcslib fills in; they count in the comparison.
     for one in (alignment.grid, wcs):
         one.wcs.set()
     # An exposure's WCS has a time and observer of its own, but the Sun stays on its pixels.
@@ -688,14 +688,14 @@ def on_grid(alignment, wcs):
 
 
 def grid_corner(alignment, wcs):
-    """Pixel (x, y) of the alignment's grid that is the first one of an image on this grid."""
+    """Pixel (x, y) of the alignment's grid that is the first pixel of an image on this grid."""
     return np.subtract(alignment.grid.wcs.crpix, wcs.wcs.crpix)
 
 
 def image_positions(alignment, wcs, shape):
     """Detector pixels (u, v) of the pixels of an image with a celestial WCS."""
     if not on_grid(alignment, wcs):
-        # A WCS of astropy is not safe to share between threads; on the alignment's own grid none is asked.
+        # A WCS of astropy is not safe to share between threads; on the alignment's own grid no WCS is used.
         with SerializableLock("esis_ndcube.corrections"):
             return detector_coordinates(alignment, wcs, shape)
     x, y = (np.arange(n) + first for n, first in zip(shape[::-1], grid_corner(alignment, wcs), strict=True))

@@ -30,9 +30,9 @@ NOT_NORMALIZED = "not normalized: call cube.normalize_intensities() first"
 
 def image_means(data, mask, flags, *, region=None, error=None):
     """
-    Mean brightness of every image over one region, by default that which is clean in all of them.
+    Mean brightness of every image over one region, by default the region that is clean in all of them.
 
-    All that is normalized is measured by it, while a cube is formed and afterwards.
+    All normalizations measure with this function, while a cube is formed and afterwards.
 
     Parameters
     ----------
@@ -41,17 +41,17 @@ def image_means(data, mask, flags, *, region=None, error=None):
     mask : `numpy.ndarray` of `bool`
         True where invalid, of that shape, or one value for all, or None.
     flags : `numpy.ndarray`
-        Bits of `~esis_ndcube.flags.Flag`, of that shape; not looked at where a region is given.
+        Bits of `~esis_ndcube.flags.Flag`, of that shape; not used if a region is given.
     region : `numpy.ndarray` of `bool`, optional
         True where to measure, shape (y, x).
     error : callable, optional
-        Gives the error of an image's mean, of its index (time, channel) and the region.
+        Function that gives the error of an image's mean, from the image's index (time, channel) and the region.
 
     Returns
     -------
     means, errors : `numpy.ndarray`
         Shape (time, channel); NaN for an image without valid pixels, which does not count for the region. Errors are
-        NaN too where they are not known.
+        also NaN if they are not known.
     region : `numpy.ndarray` of `bool`
         True where measured, shape (y, x).
 
@@ -64,7 +64,7 @@ def image_means(data, mask, flags, *, region=None, error=None):
     Warns
     -----
     sunpy.util.exceptions.SunpyUserWarning
-        If overlapping lines leave no clean region, so that the valid one is taken.
+        If overlapping lines leave no clean region, so that the valid region is taken.
 
     Examples
     --------
@@ -75,7 +75,8 @@ def image_means(data, mask, flags, *, region=None, error=None):
     >>> means, int(region.sum())
     (array([[2., 6.]]), 3)
     """
-    # One region for all exposures, or else those that lack a channel would be measured on another part of the Sun.
+    # One region for all exposures: otherwise exposures that lack a channel would be measured on another part of the
+    # Sun.
     valid = np.ones(data.shape[-2:], dtype=bool)
     clean = valid.copy()
     present = np.zeros(data.shape[:2], dtype=bool)
@@ -89,7 +90,7 @@ def image_means(data, mask, flags, *, region=None, error=None):
             elif count := int((region & ~good).sum()):
                 msg = (
                     f"{count} of {region.sum()} pixels of the region are invalid in exposure {index[0]}, channel "
-                    f"index {index[1]}: clean_region() leaves such out"
+                    f"index {index[1]}: clean_region() leaves such pixels out"
                 )
                 raise ValueError(msg)
     if region is None:
@@ -103,7 +104,7 @@ def image_means(data, mask, flags, *, region=None, error=None):
 
 
 def _common(valid, clean):
-    """The region to measure: clean, or else valid in all images."""
+    """The region to measure: the clean region, or else the region that is valid in all images."""
     if not valid.any():
         msg = "the images have no valid region in common: there is nothing to normalize by (normalize=False leaves it)"
         raise ValueError(msg)
@@ -129,7 +130,7 @@ def normalization_factors(means):
     Returns
     -------
     `numpy.ndarray`
-        What to multiply each image by (Parker et al. 2022), of that shape; NaN where the mean is NaN, or not positive.
+        Factor of each image (Parker et al. 2022), of that shape; NaN where the mean is NaN, or not positive.
 
     Raises
     ------
@@ -164,8 +165,8 @@ def factor_errors(means, errors):
     Returns
     -------
     `numpy.ndarray`
-        Of that shape: from the errors of the image and of the brightest one, which itself has the factor 1 and no
-        error; NaN where they are not known.
+        Errors of that shape, from the errors of the image and of the brightest one. The brightest image itself has the
+        factor 1 and no error. NaN where the errors are not known.
 
     Examples
     --------
@@ -187,8 +188,8 @@ def masked_means(cube, *, region=None):
     """
     Mean brightness of every image over one region, with its error.
 
-    The error is that of photon and read noise, which neighboring pixels share as ``cube.noise_correlation`` says, or
-    where that is not known by resampling alone, as `~esis_ndcube.resample.correlation_factor` has it.
+    The error is that of photon and read noise. Neighboring pixels share noise by ``cube.noise_correlation``; if it is
+    not known, by resampling alone, as in `~esis_ndcube.resample.correlation_factor`.
 
     Parameters
     ----------
@@ -201,14 +202,14 @@ def masked_means(cube, *, region=None):
     -------
     `~astropy.table.QTable`
         A row per image: ``frame_number``, ``time``, ``channel``, ``mean``, ``error`` and ``pixels``.
-        The mean is NaN where an image has no valid pixels, the error also where the cube has no uncertainty or no
+        The mean is NaN for an image without valid pixels. The error is also NaN if the cube has no uncertainty, or no
         alignment, without which the correlation of the noise is not known.
 
     Raises
     ------
     ValueError
-        If the cube has other axes or no flags, the region another shape or invalid pixels in an image that has valid
-        ones, or the images have no valid region in common.
+        If the cube has other axes or no flags, the region has another shape or has invalid pixels in an image that has
+        valid ones, or the images have no valid region in common.
 
     Warns
     -----
@@ -227,7 +228,7 @@ def masked_means(cube, *, region=None):
     check_axes(cube)
     region = None if region is None else np.asarray(region)
     if region is None and cube.flags is None:
-        msg = "got a cube without flags, expected them, or a region"
+        msg = "got a cube without flags, expected a cube with flags, or a region"
         raise ValueError(msg)
     if region is not None and (region.shape != cube.data.shape[-2:] or region.dtype != bool):
         msg = f"got a region of shape {region.shape} and type {region.dtype}, expected {cube.data.shape[-2:]} and bool"
@@ -262,12 +263,12 @@ class Normalization(Correction):
     Attributes
     ----------
     factors : `numpy.ndarray`
-        What each image is multiplied by, of the shape of the cube's axes of time and channel; NaN for an image that
-        could not be measured.
+        Factor of each image, of the shape of the cube's axes of time and channel; NaN for an image that could not be
+        measured.
     errors : `numpy.ndarray`
         Their errors, of that shape; NaN where they are not known.
     region : `str`
-        Where they were measured: ``"clean"`` or ``"given"``.
+        Region of the measurement: ``"clean"`` or ``"given"``.
 
     Raises
     ------
@@ -322,7 +323,7 @@ class Normalization(Correction):
         Returns
         -------
         `Normalization`
-            With factors of NaN.
+            A normalization with factors of NaN.
 
         Examples
         --------
@@ -437,9 +438,9 @@ def normalize_intensities(cube, *, region=None):
     Returns
     -------
     `~esis_ndcube.ESISLevel3Cube`
-        With data and uncertainty scaled. ``cube.normalization`` has the factors and ``cube.normalization_error`` their
-        errors, shape (time, channel); errors of the factors are not part of the pixels' uncertainty, being common to
-        all of an image. An image that cannot be measured has the factor NaN and is masked.
+        A cube with scaled data and uncertainty. ``cube.normalization`` has the factors and ``cube.normalization_error``
+        their errors, shape (time, channel). Errors of the factors are not part of the pixels' uncertainty, because all
+        pixels of an image share them. An image that cannot be measured has the factor NaN and is masked.
 
     Raises
     ------
@@ -464,7 +465,7 @@ def _number(numbers, index):
 
 
 def _mean_error(cube, sigma, index, region):
-    """Standard deviation of an image's mean over the region, NaN where it is not known."""
+    """Standard deviation of an image's mean over the region, NaN if it is not known."""
     if sigma is None:
         return np.nan
     values = np.asarray(sigma[index], dtype=float)[region]
@@ -478,7 +479,7 @@ def _mean_error(cube, sigma, index, region):
     order = next((step.parameters["order"] for step in reversed(cube.history) if step.name == "resample"), "bicubic")
     wcs, position = cube.wcs[index], _middle(region)
     if on_grid(alignment, wcs):
-        # Of the grid itself the alignment needs no coordinates on the Sun.
+        # On its own grid the alignment needs no coordinates on the Sun.
         wcs, position = alignment.grid, position + grid_corner(alignment, wcs)
     factor = correlation_factor(alignment, wcs, order=order, position=tuple(position))
     return factor * np.sqrt(np.sum(values**2)) / values.size

@@ -110,7 +110,7 @@ def test_channels_and_frames(level1):
     for time, channel in np.ndindex(2, 3):
         expected = every if time == 1 and channel != 1 else np.zeros_like(every)
         np.testing.assert_array_equal(found[time, channel], expected)
-    with pytest.warns(SunpyUserWarning, match="is of no image of this cube"):
+    with pytest.warns(SunpyUserWarning, match="is for no image of this cube"):
         assert not PolygonMask(STAR, frame_numbers=7).evaluate(level1).any()
 
 

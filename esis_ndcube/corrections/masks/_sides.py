@@ -5,7 +5,7 @@ import numpy as np
 
 def check_sides(vertices):
     """
-    Refuse polygons whose sides meet elsewhere than at their common vertex.
+    Refuse polygons whose sides meet anywhere except at their common vertices.
 
     Parameters
     ----------
@@ -20,7 +20,7 @@ def check_sides(vertices):
     ends = np.roll(vertices, -1, axis=0)
     low, high = np.minimum(vertices, ends), np.maximum(vertices, ends)
     for i in range(len(vertices) - 1):
-        # Few are near enough to be looked at; of the others the boxes around them are apart.
+        # Few sides are so near that they must be compared; the boxes around the others are apart.
         meet = ((low[i + 1 :] <= high[i]) & (high[i + 1 :] >= low[i])).all(axis=-1)
         near = i + 1 + np.flatnonzero(meet)
         meet[meet] = _segments_meet(vertices[i], ends[i], vertices[near], ends[near])
@@ -46,7 +46,7 @@ def _cross(a, b):
 
 
 def _segments_meet(a, b, c, d):
-    """Whether a segment has a point in common with each of others."""
+    """Whether a segment has a point in common with each of the others."""
     corners = [(a, b, c), (a, b, d), (c, d, a), (c, d, b)]
     turns = [np.sign(_cross(q - p, r - p)) for p, q, r in corners]
     meet = (turns[0] != turns[1]) & (turns[2] != turns[3])

@@ -1,4 +1,4 @@
-"""Mask what is inside of polygons."""
+"""Mask the pixels inside of polygons."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,7 +30,7 @@ class HandMask(Correction):
     Raises
     ------
     ValueError
-        If there is none.
+        If there are no polygons.
 
     Examples
     --------
@@ -44,7 +44,7 @@ class HandMask(Correction):
 
     key = None
     option = "masks"
-    help = "Mask what is inside of the polygons of this file."
+    help = "Mask the pixels inside of the polygons in this file."
     takes_file = True
     step = "mask_polygons"
     levels = ()
@@ -103,19 +103,19 @@ class HandMask(Correction):
 
 def mask_polygons(cube, polygons):
     """
-    Mask what is inside of polygons.
+    Mask the pixels inside of polygons.
 
     Parameters
     ----------
     cube : `~esis_ndcube.cube.ESISCube`
-        Of any level, shape (time, channel, y, x).
+        A cube of any level, shape (time, channel, y, x).
     polygons : `PolygonMask`, sequence of them, or path-like
         The polygons, or a file that `write_polygons` wrote.
 
     Returns
     -------
     `~esis_ndcube.cube.ESISCube`
-        A new cube. The polygons stand in its history.
+        A new cube. Its history holds the polygons.
 
     Raises
     ------
@@ -133,19 +133,19 @@ def mask_polygons(cube, polygons):
 
 def mask_pixels(cube, mask):
     """
-    Mask pixels, beside those that are masked already.
+    Mask pixels, in addition to those that are masked already.
 
     Parameters
     ----------
     cube : `~esis_ndcube.cube.ESISCube`
         The cube, of any level.
     mask : `numpy.ndarray` of `bool`
-        True where bad, of the shape of the data or of one of its images; perhaps lazy, though its pixels are counted.
+        True where bad, of the shape of the data or of one of its images; it may be lazy, but its pixels are counted.
 
     Returns
     -------
     `~esis_ndcube.cube.ESISCube`
-        A new cube; what is new in the mask has ``Flag.BAD_PIXEL``.
+        A new cube; pixels that were not masked before have ``Flag.BAD_PIXEL``.
 
     Raises
     ------
@@ -167,13 +167,13 @@ def mask_pixels(cube, mask):
 
 
 def _masked(cube, mask, step):
-    """A cube with more of it masked."""
+    """A cube with more masked pixels."""
     mask, flags = _mark(cube.mask, cube.flags, mask)
     return rebuild(cube, step, mask=mask, flags=flags)
 
 
 def _mark(mask, flags, bad):
-    """Mask and flags of an image, or of all of a cube, with more pixels that are bad."""
+    """Mask and flags of an image, or of all of a cube, with more bad pixels."""
     mask = False if mask is None else mask
     if flags is not None:
         flags = np.where(bad & np.logical_not(mask), flags | flags.dtype.type(Flag.BAD_PIXEL), flags)

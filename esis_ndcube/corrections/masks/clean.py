@@ -1,4 +1,4 @@
-"""What is clean in all images: valid, and free of other lines' light."""
+"""The region that is clean in all images: valid, and free of other lines' light."""
 
 import numpy as np
 
@@ -14,9 +14,9 @@ __all__ = ["clean_region"]
 
 def clean_region(cube, *, channels=None, lines=None, frame_numbers=None):
     """
-    The region that is valid and free of other lines' light in all images of a choice.
+    The region that is valid and free of other lines' light in all chosen images.
 
-    It is the opposite of a mask: True is good. What to give to an array's index, not to ``mask=``.
+    The region is the opposite of a mask: True is good. Use it as the index of an array, not as ``mask=``.
 
     Parameters
     ----------
@@ -25,8 +25,8 @@ def clean_region(cube, *, channels=None, lines=None, frame_numbers=None):
     channels : `int` or sequence of `int`, optional
         Channel numbers, by default all.
     lines : `str` or sequence of `str`, optional
-        Names of the other lines to keep clear of, ``"all"`` of those that overlap, or an empty sequence for none;
-        by default the brightest one.
+        Names of the other lines whose light to avoid, ``"all"`` for all lines that overlap, or an empty sequence for no
+        line; by default the brightest overlapping line.
     frame_numbers : `int` or sequence of `int`, optional
         Raw frame numbers, by default all.
 
@@ -38,7 +38,7 @@ def clean_region(cube, *, channels=None, lines=None, frame_numbers=None):
     Raises
     ------
     ValueError
-        If a channel, frame or line is not there, the cube has not these axes or no flags, or the images have no clean
+        If the cube lacks a channel, frame or line, or does not have these axes or flags, or if the images have no clean
         region in common.
 
     Examples
@@ -93,7 +93,7 @@ def _pick(name, numbers, wanted):
 
 
 def _overlap(cube, lines):
-    """Flag bits of the lines to keep clear of, and the lines that have no bit of their own."""
+    """Flag bits of the lines to avoid, and those lines that have no bit of their own."""
     if lines is None:
         return Flag.OVERLAP, []
     if cube.flight is None or cube.line is None:
@@ -113,14 +113,14 @@ def _overlap(cube, lines):
         bits |= Flag.OVERLAP
         others.remove(known[0])
     if others and len(others) == len(known) - 1:
-        # The plane of the fainter lines is all of them together.
+        # One bit stands for all fainter lines together.
         bits |= Flag.OVERLAP_FAINT
         others = []
     return bits, others
 
 
 def _image_region(cube, index, line):
-    """Where a line's field stop lies in one image, through its alignment."""
+    """The place of a line's field stop in one image, through its alignment."""
     alignments = cube.alignment
     alignment = None if alignments is None else alignments[index]
     if alignment is None:

@@ -15,15 +15,15 @@ __all__ = ["read_polygons", "write_polygons"]
 
 def write_polygons(polygons, path, *, overwrite=False):
     """
-    Write polygons to a file that can be read and edited by people.
+    Write polygons to a file that people can read and edit.
 
     Parameters
     ----------
     polygons : sequence of `PolygonMask`
         The polygons.
     path : path-like
-        TOML file with a table ``[[polygon]]`` for each: ``coordinates`` ("detector" or "sky"), ``vertices`` (pixels
-        or arcsec), and ``channels`` and ``frames`` where they are not all.
+        TOML file with a table ``[[polygon]]`` for each polygon: ``coordinates`` ("detector" or "sky"), ``vertices``
+        (pixels or arcsec), and ``channels`` and ``frames`` if the polygon is not for all of them.
     overwrite : `bool`, optional
         Whether to replace a file that exists.
 
@@ -60,7 +60,7 @@ def read_polygons(path):
     Raises
     ------
     ValueError
-        If the file is not such a file; the polygon at fault is named.
+        If the file is not such a file; the message names the wrong polygon.
 
     Examples
     --------

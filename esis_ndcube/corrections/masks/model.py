@@ -16,28 +16,28 @@ from esis_ndcube.wcs._sun import celestial_frame, is_hidden, wrap
 
 __all__ = ["PolygonMask"]
 
-# Nobody draws more; each side is compared with all others.
+# Nobody draws more vertices; each side is compared with all others.
 _MOST = 5000
 
 
 @dataclass(frozen=True, eq=False)
 class PolygonMask:
     """
-    A polygon whose inside is bad.
+    A polygon that makes the pixels inside of it bad.
 
     Attributes
     ----------
     vertices : `~astropy.units.Quantity`
-        Shape (n, 2). In pixels they are detector pixels (u, v) of a Level-1 frame, 0-based centers; as angles they
-        are helioprojective (x, y) in the frame of the cube. Numbers without a unit are detector pixels.
+        Shape (n, 2). Vertices in pixels are detector pixels (u, v) of a Level-1 frame, 0-based centers. Vertices as
+        angles are helioprojective (x, y) in the frame of the cube. Numbers without a unit are detector pixels.
         The last vertex may repeat the first.
     channels, frame_numbers : `tuple` of `int` or None
-        Channel numbers and raw frame numbers of the images that are concerned; None for all.
+        Channel numbers and raw frame numbers of the images to mask; None for all.
 
     Raises
     ------
     ValueError
-        If there are fewer than three vertices or more than 5000, one is not finite, the sides cross or touch each
+        If there are fewer than three vertices or more than 5000, a vertex is not finite, sides cross or touch each
         other, or a channel or frame number is no whole number.
     astropy.units.UnitTypeError
         If the unit is neither pixel nor an angle.
@@ -94,7 +94,7 @@ class PolygonMask:
 
     @property
     def coordinates(self):
-        """What the vertices are (`str`): ``"detector"`` or ``"sky"``."""
+        """Kind of the coordinates (`str`): ``"detector"`` or ``"sky"``."""
         return "detector" if self.vertices.unit == u.pix else "sky"
 
     @classmethod
@@ -107,7 +107,7 @@ class PolygonMask:
         coordinates : `~astropy.coordinates.SkyCoord`
             The vertices, shape (n,).
         image : `~esis_ndcube.ESISLevel3Cube`
-            An image of the cube to be masked, which says what its observer sees: shape (y, x).
+            An image of the cube to be masked, with its observer: shape (y, x).
         channels, frame_numbers : `int` or sequence of `int`, optional
             As for `PolygonMask`.
 
@@ -140,7 +140,8 @@ class PolygonMask:
         Returns
         -------
         `dict`
-            ``coordinates``, ``vertices`` in pixels or arcsec, and ``channels`` and ``frames`` where they are not all.
+            ``coordinates``, ``vertices`` in pixels or arcsec, and ``channels`` and ``frames`` if the polygon is not for
+            all of them.
 
         Examples
         --------
@@ -156,13 +157,13 @@ class PolygonMask:
 
     def evaluate(self, cube):
         """
-        The pixels of a cube that are inside.
+        The pixels of a cube that are inside of the polygon.
 
         Parameters
         ----------
         cube : `~esis_ndcube.ESISLevel3Cube` or `~esis_ndcube.ESISLevel1Cube`
             Shape (time, channel, y, x).
-            In a Level-3 cube detector pixels are found by the alignment that each image was resampled with.
+            The detector pixels of a Level-3 cube follow from the alignment that each image was resampled with.
 
         Returns
         -------
@@ -172,12 +173,12 @@ class PolygonMask:
         Raises
         ------
         ValueError
-            If the cube has other axes, or no way from the polygon's coordinates to its pixels.
+            If the cube has other axes, or the polygon's coordinates do not lead to its pixels.
 
         Warns
         -----
         sunpy.util.exceptions.SunpyUserWarning
-            If the polygon concerns no image of the cube.
+            If the polygon is for no image of the cube.
 
         Examples
         --------
@@ -192,13 +193,13 @@ class PolygonMask:
         return np.reshape([self._inside(image) for image in images], shape)
 
     def _check(self, cube):
-        """Refuse a cube that has no way from the polygon's coordinates to its pixels, and warn if it has no image."""
+        """Refuse a cube without coordinates of the polygon's kind, and warn if the polygon is for no image of it."""
         check_cube(cube)
         check_axes(cube)
         concerned = [facts for facts in image_facts(cube).values() if self._concerns(**facts)]
         if not concerned:
             warn_user(
-                f"a polygon for channels {self.channels} and frames {self.frame_numbers} is of no image of this cube"
+                f"a polygon for channels {self.channels} and frames {self.frame_numbers} is for no image of this cube"
             )
         for facts in concerned:
             place = _own_coordinates(facts["wcs"])
@@ -217,7 +218,7 @@ class PolygonMask:
                 raise ValueError(msg)
 
     def _inside(self, image):
-        """Where the centers of an image's pixels are inside; nowhere in an image that is not concerned."""
+        """True where the centers of an image's pixels are inside; False for an image that the polygon is not for."""
         if not self._concerns(image.channel, image.frame_number):
             return np.zeros(image.shape, dtype=bool)
         if self.coordinates == _own_coordinates(image.wcs):
@@ -263,7 +264,7 @@ def image_pixels(wcs, coordinates):
 
 
 def _contains(vertices, x, y):
-    """Which points are inside of a polygon; those with NaN are not."""
+    """Whether points are inside of a polygon; points with NaN are not."""
     low, high = vertices.min(axis=0), vertices.max(axis=0)
     # False for NaN
     near = (x >= low[0]) & (x <= high[0]) & (y >= low[1]) & (y <= high[1])

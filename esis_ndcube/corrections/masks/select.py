@@ -11,9 +11,9 @@ __all__ = ["PolygonSelection"]
 
 class PolygonSelection:
     """
-    A polygon that is drawn and edited with the mouse, by `matplotlib.widgets.PolygonSelector`.
+    A polygon that is drawn and edited with the mouse, with `matplotlib.widgets.PolygonSelector`.
 
-    Click the vertices; drag one to move it, with shift held all of them; escape begins anew.
+    Click to set the vertices. Drag a vertex to move it; drag with shift held to move all. Press escape to begin anew.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ class PolygonSelection:
 
     def __init__(self, image, *, axes=None, polygon=None):
         if image.data.ndim != 2:
-            msg = f"got a cube of shape {image.data.shape}, expected one image, as cube[0, 0]"
+            msg = f"got a cube of shape {image.data.shape}, expected one image, for example cube[0, 0]"
             raise ValueError(msg)
         self._image = image
         own = "sky" if hasattr(image, "alignment") else "detector"
@@ -60,12 +60,12 @@ class PolygonSelection:
 
     def polygon(self, *, channels=None, frame_numbers=None):
         """
-        The polygon as it stands.
+        The polygon as it is drawn now.
 
         Parameters
         ----------
         channels, frame_numbers : `int` or sequence of `int`, optional
-            The images that it is for, by default all.
+            The images that the polygon is for, by default all.
 
         Returns
         -------

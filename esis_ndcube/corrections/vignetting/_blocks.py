@@ -12,13 +12,13 @@ from esis_ndcube.corrections.vignetting.model import stop_position
 from esis_ndcube.field_stop.region import distance_inside
 from esis_ndcube.utils.arrays import eroded
 
-# Blocks across the field stop, and least number of pixels across a block: small against the gradients of the
-# vignetting, large enough that the logarithm of a mean is the mean of the logarithm to 0.1 %.
+# Blocks across the field stop, and least number of pixels across a block. Blocks are small against the gradients of the
+# vignetting, and so large that the logarithm of a mean is the mean of the logarithm to 0.1 %.
 _ACROSS = 72
 _LEAST = 6
-# Tiles along each axis, whose errors are taken for independent.
+# Tiles along each axis; the errors of different tiles are taken as independent.
 _TILES = 8
-# Pixels of the grid to stay away from edges, which are soft and move on the detector.
+# Distance from edges in pixels of the grid; edges are soft and move on the detector.
 _MARGIN = 4
 # Share of a block that has to be clean.
 _CLEAN = 0.8
@@ -35,15 +35,15 @@ class Blocks(NamedTuple):
     tile : `numpy.ndarray`
         Number of the tile of each block, shape (block,).
     share : `numpy.ndarray`
-        Share of each block's pixels that was used, shape (exposure, channel, block); 0 where none.
+        Share of each block's pixels that was used, shape (exposure, channel, block); 0 for a block without such pixels.
     brightness, place : `numpy.ndarray`
         Means of the data and of the position in the field stop, of that shape.
     lines : `list` of `~esis_ndcube.flight.Line`
         Fainter lines that overlap the blocks.
     cover : `numpy.ndarray`
-        Share of the used pixels that each of the lines falls on, shape (line, exposure, channel, block).
+        Share of the used pixels that each line falls on, shape (line, exposure, channel, block).
     behind : `numpy.ndarray`
-        How much further along its own field stop each line is, shape (line, channel).
+        Position of each line in its own field stop, less that of the cube's line, shape (line, channel).
     origin : `numpy.ndarray`
         Grid pixel (x, y) of the part of the Sun that each line shows there,
         shape (line, exposure, channel, 2, block).
@@ -131,7 +131,7 @@ def _means_of(values, usable, part, good, size):
 
 
 def _spread(blocks, size, shape):
-    """The image of which each block has one value; False beyond the last block."""
+    """The image in which each block has one value; False beyond the last block."""
     image = np.zeros(shape, dtype=bool)
     values = np.kron(blocks, np.ones((size, size), dtype=bool))
     image[: values.shape[0], : values.shape[1]] = values
@@ -139,14 +139,14 @@ def _spread(blocks, size, shape):
 
 
 def _behind(flight, channel, line, other):
-    """The position in the field stop of another line, less that of the line, at one detector pixel."""
+    """Position of another line in the field stop, less that of the cube's line, at one detector pixel."""
     return float(stop_position(flight, int(channel), other, 0.0) - stop_position(flight, int(channel), line, 0.0))
 
 
 def _origins(cube, alignments, line, lines, size, x, y):
-    """Grid pixels whose light in other lines falls on the detector where the blocks' centers do in the line."""
+    """Grid pixels whose light in other lines falls on the detector pixels of the blocks' centers."""
     flight, wcs = cube.flight, cube.wcs.celestial
-    # Block centers, and the pixels of the alignments' grid that they are.
+    # Block centers, in pixels of the alignments' grid.
     corner = np.subtract(next(filter(None, alignments.flat)).grid.wcs.crpix, wcs.wcs.crpix)
     x, y = (index * size + (size - 1) / 2 + first for index, first in zip((x.ravel(), y.ravel()), corner, strict=True))
     result = np.zeros((len(lines), *alignments.shape, 2, x.size))
@@ -159,11 +159,11 @@ def _origins(cube, alignments, line, lines, size, x, y):
 
 
 def _solve(transform, shift, x, y):
-    """Where a transform that is shifted by an affine map leads to the same pixels as it does at x, y."""
+    """The pixels from which a transform that is shifted by an affine map leads to the same place as from x, y."""
     target = np.stack(transform(x, y))
     at = np.stack([x, y])
     slope = np.linalg.inv(transform.jacobian(x.mean(), y.mean()) + shift[:, :2])
-    # Other lines' images are nearly shifted ones: the steps shrink by 100 each, and a pixel is enough.
+    # Images of other lines are nearly shifted copies: the steps shrink by a factor of 100 each, and a pixel is enough.
     for _ in range(4):
         at = at + slope @ (target - np.stack(transform(*at)) - shift[:, :2] @ at - shift[:, 2:])
     return at

@@ -19,8 +19,8 @@ _RANGE = -0.5, 1.0
 _NODES = 16
 _STARTS = 0.1, 0.4, 0.7
 
-# Standard error of a slope beyond the scatter of the exposures, without and per brightness of second lines: measured
-# on 20 simulated flights (benchmarks/vignetting.py).
+# Standard error of a slope beyond the scatter of the exposures, without and per brightness of second lines: measured on
+# 20 simulated flights (benchmarks/vignetting.py).
 _SYSTEMATIC = 0.007, 1.25
 
 
@@ -40,11 +40,11 @@ def fit_difference_slopes(cube, alignments, present):
     edge = 1e-3
     if (slopes < _RANGE[0] + edge).any() or (slopes > _RANGE[1] - edge).any():
         msg = (
-            f"the slopes {slopes.round(3).tolist()} are at the limit of what was searched, {_RANGE}: "
+            f"the slopes {slopes.round(3).tolist()} are at the limit of the search, {_RANGE}: "
             "the images do not determine them"
         )
         raise ValueError(msg)
-    # The second lines are not fitted: their brightness is what the flight states.
+    # The second lines are not fitted: their brightness is the value that the flight states.
     line = cube.flight.line(cube.line)
     brightness = sum(other.intensity for other in second_lines(cube, alignments)) / line.intensity
     systematic = float(np.hypot(_SYSTEMATIC[0], _SYSTEMATIC[1] * brightness))
@@ -53,15 +53,15 @@ def fit_difference_slopes(cube, alignments, present):
 
 class Reduced(NamedTuple):
     """
-    All that the objective needs of the images.
+    The numbers that the objective needs of the images.
 
     Attributes
     ----------
     pairs : `numpy.ndarray`
         Channel indices of each pair, shape (pair, 2).
     coefficients : `numpy.ndarray`
-        Chebyshev coefficients, in the slope of the channel, of each image's part of the slope of its pair's
-        difference, shape (node, exposure, pair, 2); NaN where an image is missing.
+        Chebyshev coefficients, in the slope of the channel, of each image's part of the slope of its pair's difference,
+        shape (node, exposure, pair, 2); NaN for a missing image.
     """
 
     pairs: np.ndarray
@@ -70,12 +70,11 @@ class Reduced(NamedTuple):
 
 def reduce_images(cube, alignments, present):
     r"""
-    Reduce the images to the numbers that the objective is made of (`Reduced`).
+    Reduce the images to the numbers of the objective (`Reduced`).
 
-    The slope of a straight line is a weighted sum of the column means, so that that of a difference of normalized
-    images is :math:`g_a(m_a) - g_b(m_b)`, with
-    :math:`g(m) = \sum w I / (1 + m f) / \overline{I / (1 + m f)}`: a smooth function of one slope for each image and
-    pair, which a few Chebyshev nodes describe.
+    The slope of a straight line is a weighted sum of the column means. So the slope of a difference of normalized
+    images is :math:`g_a(m_a) - g_b(m_b)`, with :math:`g(m) = \sum w I / (1 + m f) / \overline{I / (1 + m f)}`. This is
+    a smooth function of one slope for each image and pair, and a few Chebyshev nodes describe it.
     """
     flight, line = cube.flight, cube.flight.line(cube.line)
     count = cube.data.shape[1]
@@ -107,7 +106,7 @@ def reduce_images(cube, alignments, present):
             use = masks[c]
             values, place = image[use].astype(float), place[use]
             sums = np.stack([common[use] / common.sum(), *(weights[number][use] for number in own)]) * values
-            # One row for each node; node by node, so that the memory does not grow with their number.
+            # One row for each node. The nodes come one by one, so that the memory does not grow with their number.
             table = np.array([sums @ (1 / (1 + slope * place)) for slope in nodes])
             for number, parts in zip(own, (table[:, 1:] / table[:, :1]).T, strict=True):
                 side = int(pairs[number][1] == c)
@@ -116,7 +115,7 @@ def reduce_images(cube, alignments, present):
 
 
 def window_columns(cube):
-    """The columns of the flight's window that lines are fitted in, which leaves out a margin of its grid."""
+    """The columns of the flight's window for the fit of lines; the window leaves out a margin of the flight's grid."""
     flight, wcs = cube.flight, cube.wcs.celestial
     margin = round((flight.vignetting_margin / (flight.grid_cdelt[0] * u.arcsec)).to_value(u.one))
     # Columns are counted on the flight's own grid, so that a part of it has the same window.
@@ -130,7 +129,7 @@ def window_columns(cube):
 
 
 def _line_weights(mask, columns, frame_number):
-    """What each pixel adds to the slope of the straight line through the column means; 0 outside of the window."""
+    """Part of each pixel in the slope of the straight line through the column means; 0 outside of the window."""
     weights = np.zeros(mask.shape)
     counts = mask[:, columns].sum(axis=0)
     if (counts > 0).sum() < 2:
@@ -144,8 +143,8 @@ def slope_weights(counts):
     """
     Weights of column sums in the slope of the straight line through the column means.
 
-    The slope is per half of the window, as `numpy.polynomial.Polynomial.fit` gives it: what the line differs by from
-    the window's middle to its edge. Columns without pixels are left out.
+    The slope is per half of the window, as `numpy.polynomial.Polynomial.fit` gives it: the rise of the line from the
+    window's middle to its edge. Columns without pixels are left out.
     """
     filled = counts > 0
     x = np.where(filled, np.linspace(-1, 1, len(counts)), 0)
@@ -193,7 +192,7 @@ def solve(reduced):
     known = np.isfinite(reduced.coefficients).all(axis=(0, 3))
     channels = int(reduced.pairs.max()) + 1
     if not all(known[:, (reduced.pairs == c).any(axis=1)].any() for c in range(channels)):
-        msg = "a channel is never there together with another one: leave it out of the cube"
+        msg = "a channel has no exposure in common with another channel: leave it out of the cube"
         raise ValueError(msg)
 
     def values(slopes):

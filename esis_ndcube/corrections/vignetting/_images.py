@@ -1,4 +1,4 @@
-"""What the parts of this package ask of the images of a cube."""
+"""The needs of this package for the images of a cube."""
 
 import numpy as np
 
@@ -8,7 +8,7 @@ from esis_ndcube.flags import Flag
 from esis_ndcube.utils.arrays import invalid_pixels
 from esis_ndcube.utils.checks import check_axes, check_cube
 
-# Share of the clean pixels that another line has to cover to matter.
+# Another line matters if it covers this share of the clean pixels.
 _MATTERS = 0.02
 
 
@@ -31,13 +31,13 @@ def chosen_alignments(cube):
 
 
 def clean_pixels(cube, time, channel):
-    """Where an image has light of the line and none of the brightest line that overlaps it, shape (y, x)."""
+    """True where an image has light of the line, and no light of the brightest line that overlaps it, shape (y, x)."""
     flags = np.asarray(cube.flags[time, channel])
     return ~np.asarray(invalid_pixels(cube.data, cube.mask, (time, channel))) & (flags & Flag.OVERLAP == 0)
 
 
 def second_lines(cube, alignments):
-    """Lines that fall on the clean pixels: fainter than the brightest overlapping one, which those leave out."""
+    """Lines that fall on the clean pixels, which leave out the brightest overlapping line: so all are fainter."""
     line = cube.flight.line(cube.line)
     others = overlapping_lines(cube.flight, line)[1:]
     share = np.zeros(len(others))

@@ -12,9 +12,9 @@ import astropy.units as u
 from esis_ndcube.corrections.vignetting._blocks import block_means
 from esis_ndcube.corrections.vignetting._difference_slopes import SlopesFit
 
-# The image of a second line is a random field: its standard deviation relative to its mean, and the length in which
-# its correlation falls to 1/e. The quiet corona varies by about half its mean over some 14 arcsec; twice that keeps
-# the fit from taking a bright patch for vignetting.
+# The image of a second line is a random field: its standard deviation relative to its mean, and the length in which its
+# correlation falls to 1/e. The quiet corona varies by about half its mean over some 14 arcsec; twice this variation
+# keeps the fit from taking a bright patch for vignetting.
 _CONTRAST = 1.0
 _LENGTH = 14 * u.arcsec
 # Distance of the nodes of that field, in blocks.
@@ -25,7 +25,7 @@ _HUBER = 1.345  # standard deviations, 95 % efficient for Gaussian errors (Huber
 _TOLERANCE = 0.02
 _ITERATIONS = 60
 _RANGE = -0.95, 1.0
-# A slope with a larger standard error than this is not determined.
+# A slope with a larger standard error is not determined.
 _UNDETERMINED = 0.2
 
 # Standard error of a slope beyond the estimated one, without and per brightness of second lines: measured on 20
@@ -34,7 +34,7 @@ _SYSTEMATIC = 0.001, 0.01
 
 
 def fit_joint_slopes(cube, alignments, present):
-    """The slopes that all images agree with (`SlopesFit`)."""
+    """The slopes that agree with all images (`SlopesFit`)."""
     blocks = block_means(cube, alignments, present)
     use = (blocks.share > 0) & (blocks.brightness > 0)
     use &= use.sum(axis=1, keepdims=True) >= 2
@@ -85,7 +85,7 @@ class _Model:
         self.first_node = self.first_gain + int(free.sum())
         self._place_nodes(blocks.size * _STEP, length)
         self.size = self.first_node + len(self.line_of_node)
-        # Freedom lost to the Sun, for the scatter.
+        # Degrees of freedom that the Sun takes, for the scatter.
         self.inflation = np.sqrt(use.sum() / (use.sum() - use.any(axis=1).sum()))
 
     def _place_nodes(self, step, length):
@@ -179,7 +179,7 @@ class _Model:
         """
         Light of the second lines in one exposure, before the gains, for every used channel and block.
 
-        With it, for each line, its derivatives by its field and by the slope of the channel.
+        The result also has, for each line, the derivatives by its field and by the slope of the channel.
         """
         blocks, use = self.blocks, self.use[time]
         channel, _ = np.nonzero(use)
@@ -210,7 +210,7 @@ class _Model:
                 (by_field * share, rows, self.first_node + column)
                 for share, column in zip(shares, columns, strict=True)
             ]
-        # A first step from far off may make light negative; it does not stay so.
+        # A first step from a distant start may make light negative; light does not stay negative.
         total = np.maximum(total, 0.1 * (1 + slopes * place) * sun)
         entries.append((by_slope, rows, channel))
         entries = [(value / total, row, column) for value, row, column in entries]
@@ -226,7 +226,7 @@ class _Model:
     def _prior_matrix(self, means):
         """Inverse covariance of the second lines' fields, in the place of their nodes."""
         matrix = np.zeros((self.size, self.size))
-        # Never zero, so that a line that is not there has a field of zero.
+        # Never zero, so that a missing line has a field of zero.
         deviation = np.maximum(np.abs(means), 1e-4)[self.line_of_node]
         matrix[self.first_node :, self.first_node :] = self.prior / np.outer(deviation, deviation)
         return matrix
@@ -249,9 +249,9 @@ class _Model:
 
     def _covariance(self, inverse, prior, scores):
         """
-        Covariance of the slopes by the scatter of the tiles, and of the fields by their prior (sandwich).
+        Covariance of the slopes from the scatter of the tiles, and of the fields from their prior (sandwich).
 
-        It is never taken to be less than what the scatter of the blocks alone gives: a few tiles may agree by chance.
+        The covariance is at least the one from the scatter of the blocks alone: a few tiles may agree by chance.
         """
         count = np.any(scores != 0, axis=1).sum()
         tiles = scores @ inverse

@@ -1,4 +1,4 @@
-"""Take the vignetting out of a cube, and put it back."""
+"""Divide a cube by the vignetting, and undo it."""
 
 from collections.abc import Mapping
 
@@ -24,7 +24,7 @@ def correct_vignetting(cube, vignetting=None, *, method="joint"):
         The cube, or part of one.
     vignetting : `~esis_ndcube.Vignetting`, `dict` or sequence of `float`, optional
         The vignetting, or its slopes by channel number or in the order of the cube's channels.
-        By default it is fitted to the cube.
+        By default the vignetting is fitted to the cube.
     method : `str`, optional
         How to fit it, as for `~esis_ndcube.fit_vignetting`.
 
@@ -36,8 +36,8 @@ def correct_vignetting(cube, vignetting=None, *, method="joint"):
     Raises
     ------
     ValueError
-        If the cube is corrected already, the vignetting is that of another line or flight or lacks a channel, a slope
-        is not within -1 to 1, or the cube has no alignments.
+        If the cube is corrected already, the vignetting is of another line or flight or lacks a channel, a slope is not
+        within -1 to 1, or the cube has no alignments.
 
     Warns
     -----
@@ -72,7 +72,7 @@ def uncorrect_vignetting(cube):
     Returns
     -------
     `~esis_ndcube.ESISLevel3Cube`
-        A new cube, as it was before the correction but for the rounding of its data's type.
+        A new cube, as it was before the correction, except for the rounding of its data's type.
 
     Raises
     ------

@@ -18,14 +18,15 @@ def fit_vignetting(cube, method="joint"):
     r"""
     Find the vignetting of every channel from the differences of the channels.
 
-    All channels see one Sun through different vignettings: what slopes from channel to channel is not the Sun.
+    All channels see one Sun through different vignettings: a slope that differs from channel to channel is not the
+    Sun's.
 
-    ``"joint"`` compares the logarithms of the mean brightness in small blocks of the images. The blocks' brightness
-    on the Sun, one gain for every image, the slopes, and the image of each faint line that overlaps where the images
-    are compared are fitted together, by least squares with Huber's weights. The brightness of the blocks is eliminated
-    by its Schur complement; the faint line's image, common to all channels, is a random field about its mean.
-    The covariance of the slopes is that between tiles of the images, so that it knows of errors that are the same in
-    all exposures.
+    ``"joint"`` compares the logarithms of the mean brightness in small blocks of the images. One fit finds the blocks'
+    brightness on the Sun, one gain for every image, the slopes, and the images of the faint lines that overlap the
+    compared pixels. The fit is a least-squares fit with Huber's weights. The Schur complement eliminates the brightness
+    of the blocks. The image of a faint line is common to all channels, and a random field about its mean.
+    The covariance of the slopes is that between tiles of the images, and so includes errors that are the same in all
+    exposures.
 
     ``"difference-slopes"`` is the published method (Parker et al. 2022): it minimizes
 
@@ -33,15 +34,15 @@ def fit_vignetting(cube, method="joint"):
 
     over all n pairs of channels and exposures, where s is the slope of the straight line through the column means
     of the difference of two images, each divided by its vignetting and its mean over the region that is clean in all
-    channels. Nearly blind to some combinations of the slopes, it takes the light of faint lines for vignetting, and
-    its covariance, from the scatter of the exposures, does not know of that.
+    channels. It is nearly blind to some combinations of the slopes, and takes the light of faint lines for vignetting.
+    Its covariance is from the scatter of the exposures, and does not include this error.
 
     Parameters
     ----------
     cube : `~esis_ndcube.ESISLevel3Cube`
         A cube whose vignetting is not corrected, shape (time, channel, y, x).
     method : `str`, optional
-        ``"joint"``, which is the more accurate one on simulated flights, or ``"difference-slopes"``.
+        ``"joint"``, the more accurate method on simulated flights, or ``"difference-slopes"``.
 
     Returns
     -------
@@ -51,8 +52,8 @@ def fit_vignetting(cube, method="joint"):
     Raises
     ------
     ValueError
-        If the cube is corrected already, has less than two channels, a channel without images, no flags, alignments,
-        or region that is clean in several channels, or channels whose directions leave the slopes undetermined.
+        If the cube is corrected already, has less than two channels, a channel without images, no flags or alignments,
+        no region that is clean in several channels, or channels whose directions leave the slopes undetermined.
 
     Examples
     --------

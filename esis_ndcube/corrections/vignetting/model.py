@@ -16,7 +16,7 @@ __all__ = ["Vignetting", "stop_position"]
 
 def stop_position(flight, channel, line, x):
     """
-    Where in the field stop a detector pixel lies, on the vignetting's scale.
+    Position of a detector pixel in the field stop, on the vignetting's scale.
 
     Parameters
     ----------
@@ -25,7 +25,7 @@ def stop_position(flight, channel, line, x):
     channel : `int`
         Channel number.
     line : `str` or `~esis_ndcube.flight.Line`
-        The spectral line; contaminants as `~esis_ndcube.flight.Line`.
+        The spectral line; contaminants are given as `~esis_ndcube.flight.Line`.
     x : array-like
         Detector pixel along the dispersion, 0-based centers.
 
@@ -70,19 +70,19 @@ class Vignetting(Correction):
     line : `str`
         The spectral line.
     source : `str`
-        Where the slopes come from.
+        Source of the slopes.
     covariance : `numpy.ndarray`
-        Covariance of the slopes by the scatter of the data, in the order of ``slopes``; NaN where it is not known.
+        Covariance of the slopes from the scatter of the data, in the order of ``slopes``; NaN if it is not known.
     systematic : `float`
-        Standard deviation of what the scatter of the data does not show, the same for every slope and independent.
+        Standard deviation of errors that the scatter of the data does not show, equal and independent for all slopes.
     contamination : `dict`
-        Brightness of other lines that were fitted along, relative to this line's mean, by the name of the line.
+        Brightness of other lines that were also fitted, relative to this line's mean, by the name of the line.
 
     Raises
     ------
     ValueError
-        If a slope is not within -1 to 1, the flight has no such channel or line, or the covariance is no covariance
-        of these slopes.
+        If a slope is not within -1 to 1, the flight has no such channel or line, or the covariance does not fit these
+        slopes.
 
     Examples
     --------
@@ -171,7 +171,7 @@ class Vignetting(Correction):
 
     @property
     def errors(self):
-        """Standard error of each slope, the systematic one included, by channel number (`dict`); NaN if unknown."""
+        """Standard error of each slope with the systematic error, by channel number (`dict`); NaN if unknown."""
         variances = np.diag(self.covariance) + self.systematic**2
         return dict(zip(self.slopes, np.sqrt(variances).tolist(), strict=True))
 
@@ -266,7 +266,8 @@ class Vignetting(Correction):
         Returns
         -------
         `~astropy.table.Table`
-            A row per channel; what belongs to no channel is in its ``meta``. The flight is not in it.
+            A row per channel; its ``meta`` holds the values that belong to no channel. The table does not hold the
+            flight.
 
         Examples
         --------
@@ -289,7 +290,7 @@ class Vignetting(Correction):
         Parameters
         ----------
         table : `~astropy.table.Table`
-            As `to_table` writes it; one without errors is read as well.
+            A table that `to_table` wrote, with or without errors.
         flight : `~esis_ndcube.Flight`
             The flight.
 

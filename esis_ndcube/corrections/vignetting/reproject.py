@@ -26,9 +26,9 @@ def reproject_vignetting(
     """
     Evaluate the vignetting on any grid.
 
-    The vignetting belongs to the field stop, which is fixed on the detector; an alignment says where on the Sun that
-    was in one exposure.
-    Its output is that of the functions of `reproject`.
+    The vignetting belongs to the field stop, which is fixed on the detector. An alignment gives the place of the
+    detector on the Sun in one exposure.
+    The output is like that of the functions of `reproject`.
 
     Parameters
     ----------
@@ -39,8 +39,8 @@ def reproject_vignetting(
     shape_out : `tuple` of `int`, optional
         Rows and columns of the result; by default those of ``output_projection``.
     alignment : `~esis_ndcube.Alignment` or array of them
-        Where the exposures and channels lie; of an array, as ``cube.alignment``, each image is evaluated, and the
-        result has its dimensions first. Where it has None the result is NaN.
+        Alignment of the exposure and channel. For an array of alignments, for example ``cube.alignment``, each image is
+        evaluated, and the result has the dimensions of the array first. The result is NaN for None.
     output_array, output_footprint : `numpy.ndarray`, optional
         Arrays of a floating type to put the result in.
     return_footprint : `bool`, optional
@@ -51,7 +51,7 @@ def reproject_vignetting(
     Returns
     -------
     array : `numpy.ndarray`
-        V, what data are to be divided by, float64; NaN outside of the detector.
+        V, by which data are divided, float64; NaN outside of the detector.
     footprint : `numpy.ndarray`
         1 on the detector, else 0. V has a meaning inside the field stop only, see
         `~esis_ndcube.field_stop.line_region`.
@@ -59,9 +59,9 @@ def reproject_vignetting(
     Raises
     ------
     TypeError
-        If ``alignment`` is no alignment, or ``output_projection`` no WCS.
+        If ``alignment`` is no alignment, or ``output_projection`` is no WCS.
     ValueError
-        If an alignment is one of another line, or of a channel without slope, or no output shape is given.
+        If an alignment is of another line, or of a channel without slope, or no output shape is given.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Trends that are left in the differences of channels, in the unit of the data."""
+"""Trends in the differences of channels, in the unit of the data."""
 
 import itertools
 
@@ -17,7 +17,7 @@ def masked_difference_trend(cube):
     """
     Trends of the masked differences of the channels.
 
-    The images are normalized, if they are not, and compared where two channels are clean.
+    The images are normalized if they are not normalized yet. They are compared where two channels are clean.
 
     Parameters
     ----------
@@ -28,9 +28,9 @@ def masked_difference_trend(cube):
     -------
     `~astropy.table.Table`
         A row per exposure and pair of channels: ``frame_number``, ``first``, ``second``; ``mean``, the mean difference,
-        first minus second; ``trend``, the rise of the straight line through the column means from the middle of
-        the flight's window to its edge (Parker et al. 2022, figure on the vignetting correction); ``tilt``, the RMS
-        of the plane through all clean pixels about its mean. NaN where a channel is missing.
+        first minus second; ``trend``, the rise of the straight line through the column means from the middle of the
+        flight's window to its edge (Parker et al. 2022, figure on the vignetting correction); and ``tilt``, the RMS of
+        the plane through all clean pixels about its mean. NaN if a channel is missing.
 
     Raises
     ------
