@@ -1,4 +1,4 @@
-"""Where on the detector the field stop lets light through, for each line, and where its edges are in a frame."""
+"""The place of the field stop on the detector for each line, and its edges in a frame."""
 
 from esis_ndcube.field_stop.edges import FieldStopEdges, find_edges, find_shift
 from esis_ndcube.field_stop.region import distance_inside, line_region, lit_region, overlapping_lines

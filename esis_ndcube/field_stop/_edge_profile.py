@@ -1,4 +1,4 @@
-"""Where brightness rises across a side of the field stop: all steps tried at once."""
+"""The place where brightness rises across a side of the field stop: all steps are tried at once."""
 
 import numpy as np
 from scipy.special import ndtr
@@ -13,8 +13,8 @@ class RiseFinder:
     Least-squares fit of a rise to profiles.
 
     A profile is a constant outside and a straight line inside, joined by a Gaussian-smoothed step.
-    For a given place and width of the step that is linear, so that every place on a fine grid can be tried: there is no
-    start value to be wrong.
+    For a given place and width of the step the fit is linear. So every place on a fine grid can be tried, and the fit
+    needs no start value.
 
     Parameters
     ----------
@@ -50,16 +50,16 @@ class RiseFinder:
         place, error, contrast = np.full((3, len(profiles)), np.nan)
         if not good.any():
             return place, error, contrast
-        # The squares of what the fit leaves must not drown in those of the mean.
+        # The squares of the residuals must not drown in the squares of the mean.
         centered = profiles[good] - profiles[good].mean(axis=1, keepdims=True)
-        # Not by BLAS, whose last bits depend on its number of threads, which differs between processes.
+        # Not by BLAS: its last bits depend on its number of threads, which differs between processes.
         parts = np.einsum("md,nd->nm", self._bases, centered).reshape(len(centered), len(self._rows), -1)
         squares = (centered**2).sum(axis=1)[:, None] - (parts**2).sum(axis=2)
         squares = squares.reshape(len(centered), len(_WIDTHS), -1)
         width = squares.min(axis=2).argmin(axis=1)
         curve = np.take_along_axis(squares, width[:, None, None], axis=1)[:, 0]
         index = curve.argmin(axis=1)
-        # At the end of the range there is no minimum.
+        # A minimum at the end of the range is no minimum.
         inner = np.clip(index, 1, curve.shape[1] - 2)
         low, middle, high = (curve[np.arange(len(curve)), inner + step] for step in (-1, 0, 1))
         bend = low - 2 * middle + high

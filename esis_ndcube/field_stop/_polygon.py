@@ -30,7 +30,7 @@ def inside(sides, margin, x, y, result):
 
     ``x``, ``y`` and ``result`` are flat; a coordinate that is NaN is not inside.
     """
-    # Side by side for a block that stays in the cache: several pixels are then done at once.
+    # The sides are tested together for a block that stays in the cache: the processor then does several pixels at once.
     for start in range(0, x.size, _BLOCK):
         part_x, part_y, part = x[start : start + _BLOCK], y[start : start + _BLOCK], result[start : start + _BLOCK]
         part[:] = True

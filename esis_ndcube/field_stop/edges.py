@@ -1,4 +1,4 @@
-"""Find the sides of the field stop in the frames: where the octagon of an exposure truly is."""
+"""Find the sides of the field stop in the frames: the true place of the octagon in an exposure."""
 
 from dataclasses import dataclass
 from functools import cache, partial
@@ -30,7 +30,7 @@ _LEAST = 6
 # Tukey's biweight, 95 % efficient for normal errors.
 _TUKEY = 4.685
 # In detector pixels: how far from the prediction an edge is looked for, and the error above which a shift is no better
-# than none.
+# than no shift.
 _REACH = 8.0
 _LARGEST_ERROR = 1.0
 
@@ -38,7 +38,7 @@ _LARGEST_ERROR = 1.0
 @dataclass(frozen=True, eq=False)
 class FieldStopEdges:
     """
-    Where the sides of the field stop are in the frames, relative to the flight's own polygon.
+    Places of the sides of the field stop in the frames, relative to the flight's own polygon.
 
     Attributes
     ----------
@@ -51,15 +51,16 @@ class FieldStopEdges:
     shift : `numpy.ndarray`
         Found minus predicted position on the detector (u, v) in pixels, shape (time, channel, 2); NaN if not found.
     error : `numpy.ndarray`
-        Standard deviations of the shifts, from how well the parts of the sides agree, of the shape of ``shift``.
-        Errors of the polygon's form are among them, so that the motion from exposure to exposure is known better.
+        Standard deviations of the shifts, of the shape of ``shift``, from how well the parts of the sides agree. They
+        include errors of the polygon's form, so that the motion from exposure to exposure is known better than they
+        say.
     sides : `numpy.ndarray`
         Found minus predicted position of every side along its inward normal, before any shift, in pixels; shape
         (time, channel, side). Side k runs from vertex k to the next. NaN where a side is not seen.
     side_errors : `numpy.ndarray`
-        Standard deviations of ``sides``, from the parts of a side; a side is seen if half of its parts are.
+        Standard deviations of ``sides``, from the parts of a side; a side is seen if half of its parts are seen.
     parts : `numpy.ndarray`
-        How many parts of the side show the edge, shape (time, channel, side).
+        Number of parts of the side that show the edge, shape (time, channel, side).
 
     Examples
     --------
@@ -91,7 +92,7 @@ class FieldStopEdges:
 
     @property
     def residual(self):
-        """What the shift leaves of ``sides`` (`numpy.ndarray`, shape (time, channel, side))."""
+        """Residuals of ``sides`` after the shift (`numpy.ndarray`, shape (time, channel, side))."""
         normals = np.stack([side_lines(self.flight.field_stop(number, self.line))[:, :2] for number in self.channels])
         return self.sides - np.einsum("tcd,csd->tcs", self.shift, normals)
 
@@ -112,7 +113,7 @@ class FieldStopEdges:
         Raises
         ------
         ValueError
-            If the image is not among those searched.
+            If the image is not among those that were searched.
 
         Examples
         --------
@@ -131,21 +132,22 @@ class FieldStopEdges:
 
     def placement(self, *, largest_error=_LARGEST_ERROR):
         """
-        The shifts to place the field stop of every image with.
+        The shifts that place the field stop of every image.
 
-        Each image is placed by its own edges alone, so that it does not depend on which others are there.
-        Where its shift was not found, or is not known well enough to be better than none, it is 0, and the flight's
-        polygon stays where it is.
+        Each image is placed by its own edges alone, so that its place does not depend on the other images. The shift is
+        0 if it was not found, or if its error is so large that no shift is better; the flight's polygon then stays
+        where it is.
 
         Parameters
         ----------
         largest_error : `float`, optional
-            Standard deviation, in detector pixels, above which along either axis a shift is not used.
+            Standard deviation, in detector pixels, above which a shift is not used; the limit holds for either axis.
 
         Returns
         -------
         `numpy.ndarray`
-            Shifts (u, v) in pixels, shape (time, channel, 2), finite; what `~esis_ndcube.field_stop.line_region` takes.
+            Shifts (u, v) in pixels, shape (time, channel, 2), all finite, as `~esis_ndcube.field_stop.line_region`
+            takes them.
 
         Examples
         --------
@@ -192,19 +194,20 @@ def find_edges(cube, *, line=None, reach=_REACH, workers=None):
     """
     Find the sides of the field stop in every frame.
 
-    Across each side the brightness falls from that of the Sun to that of stray light and other lines.
-    The flight's polygon predicts the sides. Each is cut into parts, the brightness is averaged along a part, and a
-    smoothed step is fitted to the profile across it; one shift for each image is then fitted to all parts, robustly.
-    The field stop moves on the detectors as the instrument warms, apart from any motion of the Sun, so that no
-    alignment enters where Level-1 frames are given.
-    A side closer than ``reach`` + 8 pixels to the end of the detector, or of the line's columns, is not searched.
+    Across each side the brightness falls from the Sun's to that of stray light and other lines.
+    The flight's polygon predicts the sides. Each side is cut into parts. The brightness is averaged along a part, and a
+    smoothed step is fitted to the profile across it. One shift for each image is then fitted to all parts, robustly.
+    The field stop moves on the detectors as the instrument warms, independently of the Sun. So the shifts of Level-1
+    frames need no alignment.
+    A side is not searched if it is closer than ``reach`` + 8 pixels to the end of the detector, or of the line's
+    columns.
 
     Parameters
     ----------
     cube : `~esis_ndcube.ESISLevel1Cube` or `~esis_ndcube.ESISLevel3Cube`
-        Frames, shape (time, channel, y, x), or a Level-3 cube, which is read through its alignments.
+        Frames, shape (time, channel, y, x), or a Level-3 cube, whose images are read through its alignments.
     line : `str`, optional
-        The spectral line, by default that of the cube or of the flight's pose.
+        The spectral line; by default that of the cube, or of the flight's pose.
     reach : `float`, optional
         Largest distance from the prediction, in detector pixels.
     workers : `int`, optional
@@ -213,7 +216,7 @@ def find_edges(cube, *, line=None, reach=_REACH, workers=None):
     Returns
     -------
     `FieldStopEdges`
-        Shifts and sides; NaN for images where less than two sides are seen.
+        Shifts and sides; NaN for images with less than two visible sides.
 
     Raises
     ------
@@ -237,7 +240,7 @@ def find_edges(cube, *, line=None, reach=_REACH, workers=None):
         raise ValueError(msg)
     line = flight.line(line or cube.line or flight.pose_line)
     if cube.line not in (None, line.name):
-        msg = f"got a cube of {cube.line}, expected one of {line.name}: give Level-1 frames for any line"
+        msg = f"got a cube of {cube.line}, expected one of {line.name}: give Level-1 frames, which have all lines"
         raise ValueError(msg)
     shape = cube.data.shape[:2]
     tasks = [delayed(partial(_find_in_cube, cube, index, line, reach)) for index in np.ndindex(shape)]
@@ -249,9 +252,9 @@ def find_edges(cube, *, line=None, reach=_REACH, workers=None):
 @plain_arrays("image", "flags")
 def find_shift(image, flags, *, flight, channel, line, first_column=0):
     """
-    The shift to place the field stop of one image with.
+    The shift that places the field stop of one image.
 
-    It is what `find_edges` and `FieldStopEdges.placement` find for that image.
+    It is the shift that `find_edges` and `FieldStopEdges.placement` find for that image.
 
     Parameters
     ----------
@@ -271,7 +274,7 @@ def find_shift(image, flags, *, flight, channel, line, first_column=0):
     Returns
     -------
     `numpy.ndarray`
-        Shift (u, v) in detector pixels; 0 where it was not found, or is not known to a pixel.
+        Shift (u, v) in detector pixels; 0 if it was not found, or is not known to a pixel.
 
     Examples
     --------
@@ -299,8 +302,8 @@ def _place(shift, error, largest_error):
 
 @cache
 def _finder(reach):
-    """Distances from a predicted side, and what finds a rise there."""
-    # The profile goes on beyond the farthest rise, or else there would be no level on one side of it.
+    """Distances from a predicted side, and the search for a rise there."""
+    # The profile extends beyond the farthest rise, or else there would be no level on one side of the rise.
     half = reach + 8.0
     distance = np.arange(-round(half / _STEP), round(half / _STEP) + 1) * _STEP
     return distance, RiseFinder(distance, reach)
@@ -333,7 +336,7 @@ def _find_in_image(image, flags, flight, channel, line, reach, position):
     for k in np.flatnonzero(counts >= _PARTS / 2):
         here = place[side == k]
         means[k] = np.median(here)
-        # Of a median, from the median absolute deviation.
+        # The error of a median, from the median absolute deviation.
         errors[k] = 1.253 * 1.483 * np.median(np.abs(here - means[k])) / np.sqrt(here.size)
     design = normals[side]
     if len(place) < _LEAST or np.linalg.cond(design) > 10:
@@ -347,7 +350,7 @@ def _robust_shift(design, place):
     shift = np.linalg.lstsq(design, place, rcond=None)[0]
     for _ in range(30):
         left = place - design @ shift
-        # Not below what a profile can tell, so that perfect agreement does not divide by zero.
+        # The scale is not below the limit of a profile, so that perfect agreement does not divide by zero.
         scale = max(1.483 * np.median(np.abs(left)), 1e-3)
         weight = np.clip(1 - (left / (_TUKEY * scale)) ** 2, 0, None) ** 2
         normal = (design * weight[:, None]).T @ design
@@ -355,7 +358,8 @@ def _robust_shift(design, place):
         step, shift = np.abs(new - shift).max(), new
         if step < 1e-6:
             break
-    # Of an M-estimator: the derivative of what is solved for, and its scatter, for the two numbers that were fitted.
+    # The variance of an M-estimator: the derivative of the solved equation, and its scatter, for the two fitted
+    # numbers.
     left = place - design @ shift
     square = np.minimum((left / (_TUKEY * scale)) ** 2, 1)
     slope = (1 - square) * (1 - 5 * square)
@@ -381,7 +385,7 @@ def _profiles(image, flags, detector, line, vertices, normals, distance, positio
     if flags is not None:
         image[np.asarray(flags) & (Flag.BAD_PIXEL | Flag.SATURATED | Flag.MISSING) != 0] = np.nan
     values = map_coordinates(image, position(u_pixel, v_pixel), order=1, cval=np.nan)
-    # Only whole lines across the side, or else solar structure would look like a step.
+    # Only lines that are complete across the side, or else solar structure would look like a step.
     values[~(inside & np.isfinite(values)).all(axis=-1)] = np.nan
     values = values.reshape(len(vertices), _PARTS, count, distance.size)
     used = np.isfinite(values[..., 0]).sum(axis=2)
@@ -390,7 +394,7 @@ def _profiles(image, flags, detector, line, vertices, normals, distance, positio
 
 
 def _array_position(cube, index):
-    """What finds row and column in the cube's image of detector pixels; None where that has no alignment."""
+    """Function that finds row and column in the cube's image of detector pixels; None without an alignment."""
     if not hasattr(cube, "alignment"):
         return lambda u_pixel, v_pixel: (v_pixel, u_pixel)
     alignments = cube.alignment

@@ -7,8 +7,8 @@ from esis_ndcube.utils.arrays import plain_arrays
 
 __all__ = ["distance_inside", "line_region", "lit_region", "overlapping_lines"]
 
-# Something stands in the light where blocks of this many pixels have less than this fraction of what bright blocks
-# have. The darkest blocks of the quiet Sun in the 2019 flight have 0.1 of it, in the last exposure 0.05.
+# Something stands in the light where blocks of this many pixels have less than this fraction of the brightness of
+# bright blocks. The darkest blocks of the quiet Sun in the 2019 flight have 0.1 of it, and 0.05 in the last exposure.
 _BLOCK = 16
 _DARK = 0.04
 _BRIGHT = 95
@@ -29,7 +29,7 @@ def distance_inside(vertices, x, y):
     Returns
     -------
     `numpy.ndarray`
-        The smallest distance from the lines through the sides; NaN where a coordinate is.
+        The smallest distance from the lines through the sides; NaN if a coordinate is NaN.
 
     Examples
     --------
@@ -56,7 +56,7 @@ def side_lines(vertices):
 @plain_arrays("x", "y")
 def line_region(flight, channel, line, x, y, *, margin=0.0, shift=(0.0, 0.0)):
     """
-    Which detector positions show a line: inside its field stop and in its columns.
+    The detector positions that show a line: inside of its field stop and in its columns.
 
     Parameters
     ----------
@@ -65,14 +65,14 @@ def line_region(flight, channel, line, x, y, *, margin=0.0, shift=(0.0, 0.0)):
     channel : `int`
         Channel number.
     line : `str` or `~esis_ndcube.flight.Line`
-        The line; contaminants, which have no columns of their own, as `~esis_ndcube.flight.Line`.
+        The line; a contaminant, which has no columns of its own, is given as `~esis_ndcube.flight.Line`.
     x, y : array-like
         Detector pixels of one shape, or two that broadcast.
     margin : `float`, optional
         Distance in pixels to keep from the sides of the field stop.
     shift : `tuple` of `float`, optional
-        How far (u, v) the field stop is from the flight's polygon in this exposure, as
-        `~esis_ndcube.field_stop.find_edges` finds it. The field stop is one for all lines, and the columns stay.
+        Shift (u, v) of the field stop from the flight's polygon in this exposure, as
+        `~esis_ndcube.field_stop.find_edges` finds it. All lines have the same shift, and the columns stay.
 
     Returns
     -------
@@ -102,12 +102,12 @@ def line_region(flight, channel, line, x, y, *, margin=0.0, shift=(0.0, 0.0)):
 @plain_arrays("image", "valid")
 def lit_region(image, valid):
     """
-    Where light reaches the detector at all.
+    The pixels that light reaches.
 
-    Something in the beam, or a part of the camera that does not work, leaves dark areas whose edges look sharper to a
+    An obstacle in the beam, or a broken part of the camera, leaves dark areas. Their edges look sharper to a
     registration filter than anything on the Sun.
-    An area counts as dark if its mean, in blocks of 16 pixels, is below 0.04 of the 95th percentile of all blocks;
-    blocks beside dark ones, which may hold the edge, go with them.
+    An area counts as dark if its mean, in blocks of 16 pixels, is below 0.04 of the 95th percentile of all blocks.
+    Blocks beside dark blocks may hold the edge, and count as dark too.
     Sky far off the limb is dark too.
 
     Parameters
@@ -115,7 +115,7 @@ def lit_region(image, valid):
     image : `numpy.ndarray`
         Frame without bias, dark signal and stray light, shape (y, x).
     valid : `numpy.ndarray`
-        Pixels to look at, of that shape.
+        Valid pixels, of that shape; others are not looked at.
 
     Returns
     -------

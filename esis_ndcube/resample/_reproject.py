@@ -1,4 +1,4 @@
-"""What `reproject_alignment` is given, and the blocks that it is done in."""
+"""The inputs of `reproject_alignment`, and the blocks of its work."""
 
 import copy
 import dataclasses
@@ -23,7 +23,7 @@ from esis_ndcube.utils.parallel import compute, share
 from esis_ndcube.utils.uncertainty import standard_deviation
 from esis_ndcube.wcs._sun import high_level
 
-# Rows and columns of a block where none are given: its coordinates stay in the processor's cache.
+# Default rows and columns of a block: its coordinates stay in the processor's cache.
 _AUTO = 512, 512
 
 _ACCEPTED = """one of
@@ -43,7 +43,7 @@ class Source(NamedTuple):
 
 
 def parse_input(input_data):
-    """The `Source` that is meant, or None for what is `reproject_interp`'s."""
+    """The `Source` in the input, or None for input of `reproject_interp`."""
     frame, wcs = input_data, None
     if isinstance(input_data, tuple) and len(input_data) == 2:
         frame, wcs = input_data
@@ -72,7 +72,7 @@ def parse_input(input_data):
 
 
 def _correlation(frame, alignment):
-    """What a cube says of the noise of the alignment's channel."""
+    """The metadata of a cube on the noise of the alignment's channel."""
     correlation = getattr(frame, "noise_correlation", None)
     if correlation is None or correlation.ndim == 2:
         return correlation
@@ -91,14 +91,14 @@ def _split_mask(given):
 
 
 def parse_image(input_data, hdu_in):
-    """What `reproject.reproject_interp` is to be given, and the valid pixels, or None if all are."""
+    """Input for `reproject.reproject_interp`, and the valid pixels, or None if all are valid."""
     if isinstance(input_data, tuple):
         array, wcs = input_data
     elif isinstance(input_data, NDDataBase):
         array, wcs = input_data, input_data.wcs
     else:
         if str(input_data).lower().endswith((".png", ".jpg", ".jpeg")):
-            # Pictures with their coordinates inside have no invalid pixels.
+            # Pictures that hold their own coordinates have no invalid pixels.
             return input_data, None
         if isinstance(input_data, (str, Path)):
             array, wcs = fits.getdata(input_data, hdu_in, header=True)
@@ -107,11 +107,11 @@ def parse_image(input_data, hdu_in):
             array, wcs = hdu.data, hdu.header
     data, mask = _split_mask(array)
     if data.ndim < 2 or data.dtype.kind not in "buif":
-        # It says itself what is wrong.
+        # `reproject_interp` itself says which input is wrong.
         return input_data, None
     good = ~invalid_pixels(data, mask)
     if good.all():
-        # Masked arrays are none that it takes.
+        # `reproject_interp` does not take masked arrays.
         return ((data, wcs) if isinstance(input_data, tuple) and mask is not None else input_data), None
     return (fill_invalid(data, good), wcs), good
 
@@ -132,7 +132,7 @@ def _wcs_of(nddata):
     """The WCS, or the alignment in the metadata of pixels that have no place on the sky yet."""
     wcs = nddata.wcs
     if wcs is not None and _is_celestial(wcs):
-        # What was resampled keeps its alignment as well, but is not on the detector anymore.
+        # A resampled image keeps its alignment as well, but is not on the detector anymore.
         return wcs
     meta = nddata.meta or {}
     return meta.get("alignment")
@@ -222,7 +222,7 @@ def run_blocks(block, store, shared, wcs, alignment, blocks, parallel):
     """
     Call ``store(rows, columns, block(shared, alignment, wcs, rows, columns))`` for every block.
 
-    Each call gets a WCS of its own where several may run at once: those of astropy are not thread-safe.
+    Where several calls may run at once, each gets a WCS of its own: a WCS of astropy is not thread-safe.
     """
     places = list(itertools.product(*blocks))
     if parallel is False:
@@ -231,7 +231,7 @@ def run_blocks(block, store, shared, wcs, alignment, blocks, parallel):
         return
     own = [(dataclasses.replace(alignment, grid=alignment.grid.deepcopy()), copy.deepcopy(wcs)) for _ in places]
     if parallel == "current-scheduler":
-        # A process of its own cannot store into our arrays.
+        # Another process cannot store into our arrays.
         common = share(shared)
         call = dask.delayed(block, pure=False, traverse=False)
         tasks = [call(common, *args, *place) for args, place in zip(own, places, strict=True)]

@@ -1,4 +1,4 @@
-"""Resample Level-1 frames once through their alignment, as `reproject` would."""
+"""Resample Level-1 frames once through their alignment, in the way of `reproject`."""
 
 import itertools
 
@@ -63,8 +63,8 @@ def reproject_alignment(
     """
     Resample Level-1 frames on the Sun, once, through their alignment.
 
-    It is called as the functions of `reproject` are, and can stand in for them, for example as the
-    ``reproject_function`` of `reproject.mosaicking.reproject_and_coadd`.
+    It is called like the functions of `reproject`, and can take their place, for example as the ``reproject_function``
+    of `reproject.mosaicking.reproject_and_coadd`.
     Values are surface brightnesses: they are interpolated, not multiplied by any pixel area.
 
     Parameters
@@ -76,10 +76,11 @@ def reproject_alignment(
           the frame is an array of shape (..., v, u), or an `~astropy.nddata.NDData` or cube of that shape;
         * an `~astropy.nddata.NDData` or cube whose WCS is what `~esis_ndcube.Alignment.to_gwcs` gives,
           or whose WCS is not celestial and whose ``meta["alignment"]`` is an `~esis_ndcube.Alignment`;
-        * anything else that `reproject.reproject_interp` takes, which then does all of the work:
-          an image that already is on the Sun has no alignment.
+        * anything else that `reproject.reproject_interp` takes. That function then does all of the work: an image that
+          already is on the Sun has no alignment.
 
-        Pixels that are not finite, and masked ones of an `~astropy.nddata.NDData` or a masked array, are invalid.
+        Pixels that are not finite are invalid, and so are masked pixels of an `~astropy.nddata.NDData` or a masked
+        array.
         Leading dimensions are frames of one alignment, whose coordinates are found only once.
     output_projection : `~astropy.wcs.WCS`, any other WCS, or `~astropy.io.fits.Header`
         Two-dimensional celestial WCS of the result.
@@ -87,25 +88,25 @@ def reproject_alignment(
     shape_out : `tuple` of `int`, optional
         Rows and columns of the result; by default those of ``output_projection``.
     hdu_in : `int` or `str`, optional
-        Passed on to `reproject.reproject_interp`, if that does the work.
+        Passed on to `reproject.reproject_interp`, if that function does the work.
     order : `int` or `str`, optional
         Order of the spline: 0 to 3, or ``"nearest-neighbor"``, ``"bilinear"``, ``"biquadratic"``, ``"bicubic"``.
     roundtrip_coords : `bool`, optional
-        Passed on to `reproject.reproject_interp`, if that does the work: through an alignment there is one way only.
+        Passed on to `reproject.reproject_interp`, if that function does the work: an alignment leaves one way only.
     output_array, output_footprint : `numpy.ndarray`, optional
-        Arrays of a floating type to put the result in, for example memory maps.
+        Arrays of a floating type for the result, for example memory maps.
     return_footprint : `bool`, optional
         Whether to return the footprint as well.
     block_size : `tuple` of `int` or ``"auto"``, optional
-        Rows and columns of the blocks of the output that are done one by one, or a size along each axis of the
-        output; -1 is all of an axis. Coordinates are held of one block for each thread. By default there is one block.
+        Rows and columns of the blocks of the output, which are done one by one, or a size along each axis of the
+        output; -1 is all of an axis. Each thread holds the coordinates of one block. By default there is one block.
     parallel : `bool`, `int` or ``"current-scheduler"``, optional
         Whether to do the blocks in parallel, on that number of threads or with Dask's active scheduler.
     return_type : {"numpy", "dask"}, optional
         Kind of the arrays; those of Dask hold what is computed already, unless `reproject.reproject_interp` does the
         work.
     dask_method : {"memmap", "none"}, optional
-        Passed on to `reproject.reproject_interp`, if that does the work.
+        Passed on to `reproject.reproject_interp`, if that function does the work.
     return_uncertainty : `bool`, optional
         Whether to return the uncertainty as well, for an `~astropy.nddata.NDData` that has one.
 
@@ -114,24 +115,24 @@ def reproject_alignment(
     array : `numpy.ndarray`
         The frames on the output grid, NaN outside the footprint, float32 for float32 frames.
         It has the same bits whatever the blocks and the number of threads.
-    footprint : `numpy.ndarray`
+    The bits are the same whatever the blocks and the number of threads.
         1 where the result has valid input, else 0.
     uncertainty : `numpy.ndarray`
         Standard deviation, see `~esis_ndcube.resample.propagate_uncertainty`; only with ``return_uncertainty=True``.
-        The pixels of a cube of one channel are correlated as its ``noise_correlation`` says, others are independent.
+        The noise of a cube of one channel is correlated by its ``noise_correlation``; pixels of other input are
+        independent.
 
     Raises
     ------
     TypeError
         If ``input_data`` is none of the above, or ``output_projection`` is no WCS.
     ValueError
-        If the frame does not have the alignment's shape, the order, block size, number of threads or kind of the
-        arrays is not possible,
-        no output shape is given, or the uncertainty is wanted of what has none.
+        If the frame does not have the alignment's shape, the order, block size, number of threads or kind of the arrays
+        is not possible, no output shape is given, or the uncertainty is wanted for input that has none.
 
     See Also
     --------
-    reproject.reproject_interp : The same, fed with ``Alignment.to_gwcs()``.
+    reproject.reproject_interp : The same result from ``Alignment.to_gwcs()``.
 
     Examples
     --------
@@ -161,7 +162,7 @@ def reproject_alignment(
         raise ValueError(msg)
     source = parse_input(input_data)
     if return_uncertainty and (source is None or source.sigma is None):
-        msg = "got no uncertainty with an alignment, expected that of an NDData: or leave return_uncertainty out"
+        msg = "got no uncertainty with an alignment, expected an NDData with one: or leave return_uncertainty out"
         raise ValueError(msg)
     if source is None:
         options = {
@@ -171,7 +172,7 @@ def reproject_alignment(
             "return_footprint": return_footprint,
             "block_size": block_size,
             "parallel": parallel,
-            # What older versions do not know they are not given.
+            # Older versions do not get arguments that they do not know.
             **{name: value for name, value in later.items() if value is not None},
         }
         return _reproject_image(input_data, output_projection, shape_out, hdu_in=hdu_in, order=order, **options)
@@ -181,7 +182,7 @@ def reproject_alignment(
     wcs, shape_out = parse_output(output_projection, shape_out, leading)
     *outer, rows, columns = parse_blocks(block_size, parallel, shape_out)
     outputs = [parse_output_array(output_array, shape_out, result_type(data), "output_array")]
-    # Without it the footprint would only be thrown away.
+    # Without this argument the footprint would only be thrown away.
     wants_footprint = return_footprint or output_footprint is not None
     outputs.append(
         parse_output_array(output_footprint, shape_out, float, "output_footprint") if wants_footprint else None
@@ -210,9 +211,9 @@ def reproject_alignment(
 
 
 def _reproject_image(input_data, output_projection, shape_out, *, hdu_in, order, **options):
-    """What `reproject.reproject_interp` makes of an image, whose invalid pixels count as those of frames do."""
+    """Output of `reproject.reproject_interp`, where invalid pixels of the image count as those of frames do."""
     wanted = options.pop("return_footprint")
-    # It does not fill a footprint that it does not return.
+    # `reproject_interp` does not fill a footprint that it does not return.
     wants_footprint = wanted or options["output_footprint"] is not None
     input_data, good = parse_image(input_data, hdu_in)
     results = reproject_interp(
@@ -332,7 +333,7 @@ def interpolate(frame, u, v, *, order="bicubic", valid=None):
     frame : `numpy.ndarray`
         Shape (v, u). Pixels that are not finite are invalid.
     u, v : `numpy.ndarray`
-        Where, of one shape.
+        Positions, all of one shape.
     order : `int` or `str`, optional
         As for `reproject_alignment`.
     valid : `numpy.ndarray`, optional
@@ -341,9 +342,9 @@ def interpolate(frame, u, v, *, order="bicubic", valid=None):
     Returns
     -------
     array : `numpy.ndarray`
-        Interpolated values, float32 for a float32 frame, NaN where less than half of the weight is on valid pixels.
+        Interpolated values, float32 for a float32 frame; NaN if less than half of the weight is on valid pixels.
     footprint : `numpy.ndarray`
-        Boolean: where the result is valid.
+        Boolean: True where the result is valid.
 
     Raises
     ------
@@ -370,22 +371,23 @@ def propagate_uncertainty(sigma, u, v, *, order="bicubic", correlation=None):
     Standard deviation of interpolated values.
 
     The variance of a sum with weights :math:`w_i` is :math:`\sum_{ij} w_i w_j \rho_{ij} \sigma_i \sigma_j`, with the
-    correlation :math:`\rho` of the pixels' noise.
-    With a variance that changes slowly over the reach of the weights, which are those of a cardinal spline along x and
-    y, this is :math:`\sigma^2` times a factor that depends on the fractional pixels :math:`\delta_x, \delta_y` alone.
-    It is the uncertainty of each value for itself; `resampled_correlation` says what neighbors share.
+    Let the variance change slowly over the reach of the weights, which are those of a cardinal spline along x and y.
+    The variance is then :math:`\sigma^2` times a factor that depends only on the fractional pixels :math:`\delta_x,
+    \delta_y`.
+    It is the uncertainty of each single value; `resampled_correlation` gives the noise that neighbors share.
 
     Parameters
     ----------
     sigma : `numpy.ndarray`
-        Standard deviation of the frame's pixels, shape (v, u); where it is not finite the nearest one counts.
+        Standard deviation of the frame's pixels, shape (v, u); a value that is not finite is replaced by the nearest
+        one.
     u, v : `numpy.ndarray`
-        Where, of one shape.
+        Positions, all of one shape.
     order : `int` or `str`, optional
         As for `reproject_alignment`.
     correlation : `numpy.ndarray`, optional
         Correlation of the noise of pixels by their distance, axes (v, u), odd lengths and 1 in the middle, as
-        `~esis_ndcube.level1.calibration.noise_correlation` gives it; by default they are independent.
+        `~esis_ndcube.level1.calibration.noise_correlation` gives it; by default the pixels are independent.
 
     Returns
     -------
@@ -412,10 +414,10 @@ def resampled_correlation(alignment, wcs=None, *, order="bicubic", position=None
     Correlation of the noise of neighboring pixels of a resampled image.
 
     Neighboring pixels of a resampled image are made from the same pixels of the frame, which share noise themselves.
-    With the correlation :math:`\rho` of these, the derivative :math:`J` of the detector position by the output pixel
-    and the interpolation weights :math:`w`, the covariance of two output pixels at a distance d is, in the mean over
-    where they fall on the detector's pixels, proportional to :math:`\sum_k \rho_k\,R(J d - k)`, with the
-    autocorrelation :math:`R(t) = \int w(s)\,w(s + t)\,ds` along x times that along y.
+    Let :math:`\rho` be the correlation of the frame's pixels, :math:`J` the derivative of the detector position by the
+    output pixel, and :math:`w` the interpolation weights. The covariance of two output pixels at a distance d, averaged
+    over their places on the detector's pixels, is proportional to :math:`\sum_k \rho_k\,R(J d - k)`. Here :math:`R(t) =
+    \int w(s)\,w(s + t)\,ds` is the autocorrelation along x times that along y.
 
     Parameters
     ----------
@@ -426,7 +428,7 @@ def resampled_correlation(alignment, wcs=None, *, order="bicubic", position=None
     order : `int` or `str`, optional
         As for `reproject_alignment`.
     position : `tuple`, optional
-        Pixel (x, y) of the result whose J is taken, by default the middle: that of a flight changes by parts of a
+        Pixel (x, y) of the result at which J is taken; by default the middle. The J of a flight changes by parts of a
         percent over the field.
     correlation : `numpy.ndarray`, optional
         As for `propagate_uncertainty`.
@@ -434,8 +436,8 @@ def resampled_correlation(alignment, wcs=None, *, order="bicubic", position=None
     Returns
     -------
     `numpy.ndarray`
-        Correlation by distance in output pixels, axes (y, x), odd lengths and 1 in the middle. What is left out at its
-        edges adds up to less than 1 %.
+        Correlation by distance in output pixels, axes (y, x), odd lengths and 1 in the middle. The correlation beyond
+        its edges adds up to less than 1 %.
 
     Raises
     ------
@@ -465,12 +467,12 @@ def resampled_correlation(alignment, wcs=None, *, order="bicubic", position=None
 
 def correlation_factor(alignment, wcs=None, *, order="bicubic", position=None):
     r"""
-    How much the noise of a mean over many resampled pixels exceeds that of independent pixels.
+    Ratio of the noise of a mean over many resampled pixels to the noise for independent pixels.
 
-    Neighboring pixels of a resampled image are made from the same pixels of the frame, and usually there are more of
-    them than of the frame's.
-    The uncertainty of a mean over an area much larger than a pixel is what independent pixels of the stated
-    uncertainties would give, times this factor.
+    Neighboring pixels of a resampled image are made from the same pixels of the frame, and usually a resampled image
+    has more pixels than the frame.
+    Take a mean over an area much larger than a pixel. Its uncertainty is this factor times the uncertainty that
+    independent pixels with the stated uncertainties would give.
 
     Let :math:`J` be the derivative of the detector position by the output pixel and :math:`\hat w` the Fourier
     transform of the interpolation weights.
@@ -480,8 +482,8 @@ def correlation_factor(alignment, wcs=None, *, order="bicubic", position=None):
     The variance of a single one is :math:`\sigma^2 (\int w^2)^2` on average, with the one-dimensional integral of
     `propagate_uncertainty`. The factor is the square root of :math:`N` times their ratio,
     :math:`\sqrt{\sum_k |\hat w(J^{-T} k)|^2 / |\det J|} \,/ \int w^2`.
-    It holds where the output pixels fall on all parts of detector pixels alike, as they do unless the grids are
-    parallel and their pixels in a ratio of small integers.
+    The factor holds if the output pixels fall on all parts of detector pixels alike. They do so unless the grids are
+    parallel and their pixel sizes are in a ratio of small integers.
 
     Parameters
     ----------
@@ -525,7 +527,7 @@ def correlation_factor(alignment, wcs=None, *, order="bicubic", position=None):
     aliases = np.prod(response(frequency, order) ** 2, axis=-1).sum(-1)
     single = np.sqrt(shared_weights(order)(0, 0))
     with np.errstate(invalid="ignore"):
-        # Where the position is NaN.
+        # NaN for a position of NaN.
         factor = np.sqrt(aliases / np.abs(np.linalg.det(jacobian))) / single
     return float(factor) if np.ndim(factor) == 0 else factor
 
@@ -542,7 +544,7 @@ def _jacobian(alignment, wcs, position):
     x, y = ((shape[1] - 1) / 2, (shape[0] - 1) / 2) if position is None else position
     x, y = np.broadcast_arrays(np.asarray(x, dtype=float), np.asarray(y, dtype=float))
     step = 0.5
-    # All neighbors at once, because a transformation between frames takes long for one point and for many.
+    # All neighbors at once: a transformation between frames takes as long for one point as for many.
     right, left, above, below = np.moveaxis(
         _positions(alignment, wcs, np.add.outer(x, [step, -step, 0, 0]), np.add.outer(y, [0, 0, step, -step])), -1, 0
     )
