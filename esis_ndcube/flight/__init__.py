@@ -1,4 +1,4 @@
-"""What is known of a flight before there are data: its configuration, and the flights that come with the package."""
+"""The facts of a flight that are known before there are data, and the flights that come with the package."""
 
 from esis_ndcube.flight.flight import ESIS_1, Flight
 from esis_ndcube.flight.instrument import (

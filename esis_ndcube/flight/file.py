@@ -25,9 +25,9 @@ from esis_ndcube.utils.checks import is_plain_name
 
 # Whole numbers below this are exact as floating-point numbers.
 _EXACT = 2**53
-# More than any camera or flight has.
+# Upper limits, above the numbers of any camera or flight.
 _MOST = {"sides": 100, "pixels": 2**15, "frame": 10**6}
-# How far the angle of a pose may be from that of the dispersion: distortion and roll make a degree or two of it.
+# Largest angle between the direction of a pose and the dispersion: distortion and roll cause a degree or two of it.
 _NEAR = 15 * u.deg
 _WIDTH = re.compile(r"0?\d{0,2}d?")
 
@@ -41,7 +41,7 @@ def parse_flight(text, source):
     text : `str`
         TOML.
     source : `str`
-        What error messages call it.
+        Name of the text in error messages.
 
     Returns
     -------
@@ -65,31 +65,31 @@ def parse_flight(text, source):
 
 def in_ranges(number, ranges):
     """
-    Whether a number lies in one of some ranges that include their ends.
+    Whether a number lies in one of several ranges that include their ends.
 
     Parameters
     ----------
     number : `int`
         The number.
     ranges : `tuple`
-        Of ``(first, last)``.
+        Ranges ``(first, last)``.
 
     Returns
     -------
     `bool`
-        True if it does.
+        True if the number lies in a range.
     """
     return any(first <= number <= last for first, last in ranges)
 
 
 def name_quadrants(text):
     """
-    Name the quadrants in the text of a flight that a cube was written with before they had names.
+    Name the quadrants in the flight text of a cube that was written before quadrants had names.
 
     Parameters
     ----------
     text : `str`
-        TOML. Gains in a list are in the order in which that code applied them, which need not be the right one.
+        TOML. Gains in a list are in the order in which the code of that time applied them, which may be wrong.
 
     Returns
     -------
@@ -106,14 +106,14 @@ def name_quadrants(text):
 
 
 class _Table:
-    """A TOML table that knows where it stands, so that errors can say so."""
+    """A TOML table that knows its place in the file, so that errors can name it."""
 
     def __init__(self, values, source, where=""):
         self._values, self._source, self._where = values, source, where
         self._known, self._inner = {}, []
 
     def check_keys(self):
-        """Refuse keys that nothing has asked for, here and in inner tables: they may be others, misspelt."""
+        """Refuse keys that nothing has asked for, here and in inner tables: they may be misspelt."""
         for key in self._values:
             if key not in self._known:
                 near = difflib.get_close_matches(key, self._known, n=1)
@@ -163,7 +163,7 @@ class _Table:
         try:
             value = u.Quantity(text).to(unit)
         except (TypeError, ValueError) as error:
-            self.fail(key, f"got {text!r}, expected a quantity in {unit}, as '1 {unit}' ({error})")
+            self.fail(key, f"got {text!r}, expected a quantity in {unit}, for example '1 {unit}' ({error})")
         if not np.isfinite(value) or (positive and value <= 0):
             self.fail(key, f"got {text!r}, expected a quantity above 0")
         return value
@@ -176,7 +176,7 @@ class _Table:
             self.fail(key, f"got {value!r}, expected a date and time ({error})")
 
     def array(self, key, shape, *, kind=float, positive=False, upper=np.inf):
-        """An array; a length of None in ``shape`` is free but not 0."""
+        """An array; the length of an axis is free where ``shape`` has None, but not 0."""
         value = self.get(key, list)
         try:
             array = np.array(value, dtype=float)
@@ -184,7 +184,7 @@ class _Table:
             array = np.array(np.nan)
         fits = array.ndim == len(shape) and all(n == m if m else n > 0 for n, m in zip(array.shape, shape, strict=True))
         good = fits and np.isfinite(array).all()
-        # Larger numbers have no room in an integer.
+        # Larger numbers do not fit into an integer.
         good = good and (kind is float or ((array == array.round()) & (abs(array) < _EXACT)).all())
         if not good or (positive and (array <= 0).any()):
             sign = "positive " if positive else ""
@@ -197,7 +197,7 @@ class _Table:
         return array
 
     def ranges(self, key, count=None, *, upper=None, default=None, closed=False):
-        """Ranges of whole numbers as tuples; ``closed`` ones include their end."""
+        """Ranges of whole numbers as tuples; ``closed`` ranges include their end."""
         if default is not None and not self.has(key):
             return default
         rows = self.array(key, (count, 2), kind=int)
@@ -297,9 +297,9 @@ def _name(table):
 
 def _build_files(table):
     pattern = table.get("pattern", str)
-    template = "a template of {channel} and {frame}, of 99 characters at most, as {frame:05d}"
+    template = "a template of {channel} and {frame}, of at most 99 characters, for example {frame:05d}"
     try:
-        # What a width of many digits makes is never made.
+        # A pattern with a width of many digits is never filled in.
         for _, field, width, conversion in string.Formatter().parse(pattern):
             if field is not None and (field not in ("channel", "frame") or conversion or not _WIDTH.fullmatch(width)):
                 table.fail("pattern", f"got {pattern!r}, expected {template}")
@@ -424,10 +424,10 @@ def _build_gain(table):
     given = table.get("gain", object, default={})
     if isinstance(given, list):
         form = ", ".join(f"{name} = ..." for name in ByQuadrant._fields)
-        table.fail("gain", f"got the list {given}, whose order is not told, expected gain = {{ {form} }}, x first")
+        table.fail("gain", f"got the list {given}, whose order is not known, expected gain = {{ {form} }}, x first")
     gain = table.table("gain")
     if unknown := sorted(set(given) - set(ByQuadrant._fields)):
-        gain.fail(unknown[0], f"no quadrant, expected {', '.join(ByQuadrant._fields)}")
+        gain.fail(unknown[0], f"got a key that is no quadrant, expected {', '.join(ByQuadrant._fields)}")
     return ByQuadrant(**{name: gain.get(name, float, positive=True) for name in ByQuadrant._fields})
 
 
@@ -436,7 +436,7 @@ def _build_pose(table, wavelength, outline, angle, cdelt):
     matrix = table.array("matrix", (2, 2))
     if abs(np.linalg.det(matrix)) < 1e-6:
         table.fail("matrix", f"got {matrix.tolist()}, expected a matrix that can be inverted")
-    # Where the detector's x, along which wavelength increases, points on the sky.
+    # The direction on the sky of the detector's x, along which wavelength increases.
     x, y = np.linalg.inv(matrix)[:, 0] * cdelt
     found = np.arctan2(y, x) * u.rad
     if abs(Angle(found - angle).wrap_at(180 * u.deg)) > _NEAR:

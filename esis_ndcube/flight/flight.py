@@ -23,7 +23,7 @@ class Flight:
     """
     Frozen facts of one flight.
 
-    Use `Flight.read` to make one from a configuration file, or the ready-made `~esis_ndcube.ESIS_1`.
+    Use `Flight.read` to make a flight from a configuration file, or take the ready-made `~esis_ndcube.ESIS_1`.
 
     Attributes
     ----------
@@ -36,7 +36,7 @@ class Flight:
     files : `~esis_ndcube.flight.FrameFiles`
         File naming and header keywords.
     cadence, clock_offset : `~astropy.units.Quantity`
-        Time from frame to frame, and what to add to the time stamps.
+        Time from frame to frame, and a correction that is added to the time stamps.
     light_frames, dark_frames : `tuple`
         Ranges ``(first, last)`` of frame numbers, both included.
     time_stamp : `str`
@@ -50,7 +50,7 @@ class Flight:
     vignetting_zero, vignetting_width : `~astropy.units.Quantity`
         Distances of the vignetting formula.
     vignetting_margin : `~astropy.units.Quantity`
-        What straight lines through differences of channels leave out at either side of the output grid.
+        Columns at either side of the output grid that straight lines through differences of channels leave out.
     reference_name, reference_instrument : `str`
         The reference passband and the instrument that images it.
     reference_wavelength : `~astropy.units.Quantity`
@@ -64,7 +64,7 @@ class Flight:
     pose_frame : `int`
         Raw frame number at which the channels' starting poses hold.
     pose_line : `str`
-        Name of the line in which they hold.
+        Name of the line for which they hold.
     pose_pivot : `tuple` of `float`
         Grid pixel (x, y) about which they are written.
     lines : `tuple` of `~esis_ndcube.flight.Line`
@@ -72,7 +72,7 @@ class Flight:
     channels : `tuple` of `~esis_ndcube.flight.Channel`
         Channels, by number.
     archive : `~esis_ndcube.flight.Archive` or None
-        Where the raw frames are public.
+        Address of the public raw frames.
     toml : `str`
         The configuration that the flight was read from, so that a file can carry it.
 
@@ -165,9 +165,9 @@ class Flight:
         Parameters
         ----------
         text : `str`
-            The configuration, as a file for `Flight.read` holds it.
+            The configuration, in the form of a file for `Flight.read`.
         source : `str`, optional
-            What error messages call the configuration.
+            Name of the configuration in error messages.
 
         Returns
         -------
@@ -188,7 +188,7 @@ class Flight:
         return cls(**parse_flight(text, source))
 
     def __getstate__(self):
-        # astropy pickles a WCS with 14 digits; the grid is made anew.
+        # astropy pickles a WCS with 14 digits; so the grid is made anew.
         return {name: value for name, value in self.__dict__.items() if name != "grid"}
 
     def __eq__(self, other):
@@ -205,12 +205,12 @@ class Flight:
 
     @property
     def formable_lines(self):
-        """Names of the lines of which a Level-3 cube can be formed (`list` of `str`)."""
+        """Names of the lines for which a Level-3 cube can be formed (`list` of `str`)."""
         return [line.name for line in self.lines if line.columns is not None]
 
     def line(self, name):
         """
-        Look up a line of which a cube can be formed.
+        Look up a line for which a cube can be formed.
 
         Parameters
         ----------
@@ -225,7 +225,7 @@ class Flight:
         Raises
         ------
         ValueError
-            If the flight has no such line, or shows it only as a contaminant.
+            If the flight has no such line, or has it only as a contaminant.
 
         Examples
         --------
@@ -324,7 +324,7 @@ class Flight:
 
     def require_archive(self):
         """
-        Say where the raw frames are public.
+        Look up the archive of the public raw frames.
 
         Returns
         -------
@@ -334,7 +334,7 @@ class Flight:
         Raises
         ------
         FlightError
-            If the flight has none.
+            If the flight has no archive.
 
         Examples
         --------
@@ -359,7 +359,7 @@ class Flight:
         Returns
         -------
         `~astropy.time.Time`
-            The times, UTC; those in the headers may differ a little.
+            The times, UTC; the times in the headers may differ a little.
 
         Raises
         ------
@@ -400,12 +400,12 @@ class Flight:
 
     def line_offset(self, line):
         """
-        Distance on the detector from the pose's line to another one, by the flight's dispersion.
+        Distance on the detector between the pose's line and another line, by the flight's dispersion.
 
         Parameters
         ----------
         line : `str` or `~esis_ndcube.flight.Line`
-            The line; contaminants are allowed as `~esis_ndcube.flight.Line`.
+            The line; contaminants are given as `~esis_ndcube.flight.Line`.
 
         Returns
         -------
@@ -426,18 +426,18 @@ class Flight:
 
     def line_pose(self, channel, line=None):
         """
-        Where a channel sees a line.
+        The place where a channel sees a line.
 
-        Between the lines in which the channel was measured, and beyond them, its pose changes linearly with
-        wavelength; a channel measured in one line only is shifted along x by the flight's dispersion.
+        Between the lines in which the channel was measured, and beyond them, its pose changes linearly with wavelength.
+        A channel that was measured in one line only is shifted along x by the flight's dispersion.
 
         Parameters
         ----------
         channel : `int`
             Channel number.
         line : `str` or `~esis_ndcube.flight.Line`, optional
-            The line, a contaminant as `~esis_ndcube.flight.Line`; by default the one that the flight's pose was
-            measured in.
+            The line, a contaminant as `~esis_ndcube.flight.Line`; by default the line in which the flight's pose was
+            measured.
 
         Returns
         -------

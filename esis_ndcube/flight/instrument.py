@@ -12,7 +12,7 @@ from astropy.time import Time
 
 __all__ = ["Archive", "ByQuadrant", "Channel", "Detector", "FlightError", "FrameFiles", "Line", "LinePose"]
 
-# Charge is followed to so many widths of its Gaussians.
+# Charge is followed out to this many widths of its Gaussians.
 _REACH = 3
 
 
@@ -32,13 +32,13 @@ class FlightError(ValueError):
 
 class ByQuadrant(NamedTuple):
     """
-    One value for each quadrant of a camera, by name, because quadrants are counted in more than one order.
+    One value for each quadrant of a camera, by name, because there are several orders of quadrants.
 
     Attributes
     ----------
     low_low, high_low, high_high, low_high : object
-        The value at low x and low y, high x and low y, high x and high y, and low x and high y of the raw frame:
-        x first.
+        The value at low x and low y, high x and low y, high x and high y, and low x and high y of the raw frame. The
+        names have x first.
 
     Examples
     --------
@@ -61,7 +61,7 @@ class Line:
     Attributes
     ----------
     name : `str`
-        Name of the line, as given to ``line=`` arguments.
+        Name of the line, as ``line=`` arguments take it.
     wavelength : `~astropy.units.Quantity`
         Rest wavelength.
     intensity : `float`
@@ -86,7 +86,7 @@ class Line:
 @dataclass(frozen=True, eq=False)
 class LinePose:
     """
-    Where a channel sees one line.
+    The place where a channel sees one line.
 
     Attributes
     ----------
@@ -114,7 +114,7 @@ class LinePose:
 @dataclass(frozen=True, eq=False)
 class Channel:
     """
-    One channel: a grating, its camera, and where it looked.
+    One channel: a grating, its camera, and its pose.
 
     Attributes
     ----------
@@ -131,12 +131,12 @@ class Channel:
     bad_columns : `tuple`
         Ranges ``(first, last + 1)`` of unusable columns of the active area.
     poses : `tuple` of `LinePose`
-        Where the channel sees its lines: first the flight's pose line, then others in which it was measured.
+        Places of its lines: first the flight's pose line, then the other lines in which the channel was measured.
     vignetting_slope : `float`
         Published slope of the vignetting across the field stop.
     charge_collection : `float`
-        Part of the photon noise that is seen: the mean square of the charge that a photon leaves in the pixels over
-        its mean, relative to that of photons whose charge is collected whole.
+        Measured part of the photon noise: the mean square of the charge that a photon leaves in the pixels over its
+        mean, relative to that of photons whose charge is collected whole.
 
     Examples
     --------
@@ -174,7 +174,7 @@ class Channel:
 @dataclass(frozen=True, eq=False)
 class Detector:
     """
-    The camera: layout of a raw frame and what a photon does in it.
+    The camera: the layout of a raw frame, and the effect of a photon.
 
     Attributes
     ----------
@@ -183,7 +183,7 @@ class Detector:
     split_column : `int`
         First column of the right-hand quadrants; rows are split in the middle.
     blank_columns, active_columns : `tuple`
-        Two ranges ``(first, last + 1)`` of raw columns, left and right: the blank pixels that show the bias, and
+        Two ranges ``(first, last + 1)`` of raw columns, left and right: of the blank pixels that show the bias, and of
         the pixels that see light.
     flip_y : `bool`
         Whether the optics flip the image along the raw rows.
@@ -200,14 +200,14 @@ class Detector:
     read_noise : `float`
         Read noise in DN where it cannot be measured from darks.
     psf_fwhm : `float`
-        Full width at half maximum of the sharpest point source in pixels: what is sharper is a particle hit.
+        Full width at half maximum of the sharpest point source in pixels: anything sharper is a particle hit.
     stray_light_rows : `int`
         Number of rows at either end of the active area from which stray light is estimated.
     charge_spread : `tuple`
-        How charge spreads before it is read: pairs of the part of the charge and the Gaussian width (sigma) in pixels
-        that it spreads to. Empty if all of it stays in its pixel.
+        How charge spreads before it is read: pairs of a part of the charge and the Gaussian width (sigma) in pixels to
+        which it spreads. Empty if all charge stays in its pixel.
     typical_signal : `float`
-        Electrons of a pixel on the quiet Sun, at which the correlation of the noise is stated.
+        Electrons of a pixel on the quiet Sun, for which the correlation of the noise is stated.
 
     Examples
     --------
@@ -235,9 +235,10 @@ class Detector:
     @cached_property
     def charge_kernel(self):
         """
-        Part of the charge that each pixel gets of a photon in the middle one (`numpy.ndarray`).
+        Part of the charge of a photon in the middle pixel that each pixel gets (`numpy.ndarray`).
 
-        Of odd length along both axes, with a sum of 1: the Gaussians of ``charge_spread`` over square pixels.
+        The kernel has odd lengths along both axes and a sum of 1: it holds the Gaussians of ``charge_spread`` over
+        square pixels.
         """
         reach = max([round(_REACH * width) for _, width in self.charge_spread], default=0)
         kernel = np.zeros((2 * reach + 1, 2 * reach + 1))
@@ -258,7 +259,7 @@ class Detector:
 @dataclass(frozen=True, eq=False)
 class FrameFiles:
     """
-    How raw frames are named and which header keywords they carry.
+    The names of raw frames, and their header keywords.
 
     Attributes
     ----------
@@ -267,7 +268,7 @@ class FrameFiles:
     time, camera, frame, exposure, measured_exposure : `str`
         Keywords of the time stamp, the camera's name, the frame number, the commanded and the measured exposure.
     exposure_unit, measured_exposure_unit : `~astropy.units.Quantity`
-        What one count of the two exposure keywords is.
+        Unit of the two exposure keywords.
 
     Examples
     --------
@@ -287,14 +288,14 @@ class FrameFiles:
 
 
 def line_key(name):
-    """What names of one line have in common, however they are written: ``"He I"`` and ``"he i"``."""
+    """The form of a line's name in which all spellings are equal, for example ``"He I"`` and ``"he i"``."""
     return "".join(str(name).lower().split())
 
 
 @dataclass(frozen=True, eq=False)
 class Archive:
     """
-    Where the raw frames of a flight are public.
+    The archive of the public raw frames of a flight.
 
     Attributes
     ----------
@@ -307,7 +308,7 @@ class Archive:
     time_frame : `int`
         A raw frame number.
     time : `~astropy.time.Time`
-        Middle of that exposure, from which the others' follow by the cadence.
+        Middle of that exposure; the cadence gives the times of the other exposures.
 
     Examples
     --------

@@ -286,7 +286,7 @@ def test_gains_of_files_written_before_quadrants_had_names(tmp_path, monkeypatch
     text, count = re.subn(r"^gain = \{ low_low = (.*), high_low = (.*), high_high = (.*), low_high = (.*) \}$",
                           r"gain = [\1, \2, \3, \4]", ESIS_1.toml, flags=re.MULTILINE)  # fmt: skip
     assert count == 4
-    with pytest.raises(FlightError, match="whose order is not told"):
+    with pytest.raises(FlightError, match="whose order is not known"):
         Flight.from_toml(text)
     with monkeypatch.context() as patch:
         patch.setitem(vars(cube.flight), "toml", text)
