@@ -1,4 +1,4 @@
-"""The page that shows how good a Level-3 cube is, and how it was made."""
+"""The page on the quality and the processing of a Level-3 cube."""
 
 from esis_ndcube.report.page import write_report
 

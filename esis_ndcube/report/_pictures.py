@@ -1,4 +1,4 @@
-"""Pictures as text that a page holds itself."""
+"""Pictures as text, which a page holds itself."""
 
 import numpy as np
 from matplotlib import style
@@ -19,29 +19,29 @@ from esis_ndcube.visualization.web import encode, shrink, source
 
 # Images are averaged in blocks to at most this many pixels along a side, so that some 30 exposures stay a few MB.
 _SIDE = 480
-# Shown at two thirds of this, so that they are sharp on a fine screen.
+# The page shows pictures at two thirds of this, so that they are sharp on a fine screen.
 _DPI = 144
-# Scales follow from every so many rows and columns.
+# Scales follow from every such row and column.
 _SPARSE = 4
 
 
 def image_pictures(cube, pair):
     """
-    Every image of a cube, and in each exposure the difference of a pair of channels, on the scales of the good ones.
+    Every image of a cube, and the difference of a pair of channels in each exposure, on scales of the good exposures.
 
     Parameters
     ----------
     cube : `~esis_ndcube.ESISLevel3Cube`
         Shape (time, channel, y, x).
     pair : `tuple` of `int` or None
-        Channel numbers of the difference, if there is one.
+        Channel numbers of the difference, if the page has one.
 
     Yields
     ------
     `list` of `str`
         For each exposure, a picture per channel and the difference.
     """
-    # A slice at a time, or else several copies of the cube would stand in the memory.
+    # Exposures are read one by one: several copies of the cube at once would fill the memory.
     good = good_images(cube)
     sparse = [_values(cube, *index)[::_SPARSE, ::_SPARSE] for index in np.argwhere(good).tolist()]
     norm = intensity_norm(np.concatenate([a[np.isfinite(a)] for a in sparse]))
@@ -67,11 +67,11 @@ def figure_picture(draw, dark, *, lossless):
     Parameters
     ----------
     draw : callable
-        Makes a `~matplotlib.figure.Figure` or `~matplotlib.axes.Axes`.
+        Function that makes a `~matplotlib.figure.Figure` or `~matplotlib.axes.Axes`.
     dark : `bool`
-        Whether for a dark page.
+        Whether the page is dark.
     lossless : `bool`
-        For lines and not for images of the Sun.
+        Whether the figure has lines, and not images of the Sun.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""What the report says of each measure, and of how the cube was made."""
+"""The sections of the report: each measure, and the processing of the cube."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,13 +28,13 @@ class Measure:
     Attributes
     ----------
     title, text : `str`
-        What it is.
+        Heading of the measure.
     measure : callable
-        Makes the table of a cube, or a `dict` with that of another measure too.
+        Function that makes the table of a cube, or a `dict` with the table of another measure too.
     figures : `dict`
         Functions that draw the table, by the captions of the figures.
     pairs : `bool`
-        Whether it compares channels with each other.
+        Whether the measure compares channels with each other.
     medians : `bool`
         Whether the page has a table of medians over the exposures.
     rows : `bool`
@@ -78,15 +78,15 @@ MEASURES = {
     "trends": Measure(
         "Trends of the differences",
         "Rise of the straight line through the column means of the masked, normalized differences, from the middle of "
-        "the window to its edge: what the vignetting leaves.",
+        "the window to its edge. The vignetting that was not corrected causes it.",
         quality.masked_difference_trend,
         {_EVERY: figures.plot_difference_trend},
         medians=True,
     ),
     "throughput": Measure(
         "Brightness",
-        "Mean brightness of the common clean region relative to the brightest exposure of the channel: what the "
-        "atmosphere above the rocket absorbs.",
+        "Mean brightness of the common clean region relative to the brightest exposure of the channel. The "
+        "atmosphere above the rocket absorbs the missing light.",
         quality.throughput,
         {_EVERY: figures.plot_throughput},
         pairs=False,
@@ -109,16 +109,16 @@ def page_figure(title, text, draw, *, lossless=True):
     Parameters
     ----------
     title, text : `str`
-        Caption, and what is to be seen for those who cannot.
+        Caption, and a description for readers who cannot see the figure.
     draw : callable
-        Makes the figure or axes.
+        Function that makes the figure or axes.
     lossless : `bool`, optional
-        For lines and not for images of the Sun.
+        Whether the figure has lines, and not images of the Sun.
 
     Returns
     -------
     `dict`
-        What the template asks for.
+        Entries for the template.
     """
     light, width, height = figure_picture(draw, dark=False, lossless=lossless)
     dark, *_ = figure_picture(draw, dark=True, lossless=lossless)
@@ -134,18 +134,18 @@ def quality_section(measure, table):
     measure : `Measure`
         The measure.
     table : `~astropy.table.Table` or `str`
-        What it gave, or why it gave nothing.
+        Result of the measure, or the reason why there is none.
 
     Returns
     -------
     `dict`
-        What the template asks for.
+        Entries for the template.
     """
     section = {"title": measure.title, "text": measure.text, "missing": "", "figures": [], "tables": []}
     if isinstance(table, str):
         return section | {"missing": table}
     if not len(table):
-        return section | {"missing": "no image gives it"}
+        return section | {"missing": "no image gives this measure"}
     for title, draw in measure.figures.items():
         section["figures"].append(page_figure(title, measure.title, lambda draw=draw: draw(table)))
     if measure.medians:
@@ -169,7 +169,7 @@ def _pair_medians(table):
 
 
 def median(values):
-    """Median of the finite values; NaN without any."""
+    """Median of the finite values; NaN if there are none."""
     values = np.asarray(values, dtype=float)
     values = values[np.isfinite(values)]
     return float(np.median(values)) if values.size else np.nan

@@ -1,4 +1,4 @@
-"""Tables as a page shows them."""
+"""Tables for a page."""
 
 from dataclasses import dataclass
 
@@ -23,7 +23,7 @@ class PageTable:
     Attributes
     ----------
     caption : `str`
-        What it is.
+        Heading of the table.
     columns : `list` of `str`
         Headings, with units.
     rows : `list` of `list` of `str`
@@ -49,17 +49,17 @@ class PageTable:
         table : `~astropy.table.Table`
             The table.
         caption : `str`
-            What it is.
+            Heading of the table.
 
         Returns
         -------
         `PageTable`
-            With numbers in the table's own formats.
+            The table with numbers in the formats of the astropy table.
         """
         columns, cells = [], []
         for name in table.colnames:
             column = table[name]
-            # A column of times has none.
+            # A column of times has no format.
             unit = str(getattr(column, "unit", None) or "")
             unit = f" [{unit}]" if unit else ""
             columns.append(_HEADINGS.get(name, name.replace("_", " ").capitalize()) + unit)

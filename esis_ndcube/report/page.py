@@ -1,4 +1,4 @@
-"""Write the report of a cube: measure, draw, and put it on one page."""
+"""Write the report of a cube: measure, draw, and make one page."""
 
 import base64
 import hashlib
@@ -26,11 +26,11 @@ __all__ = ["write_report"]
 
 def write_report(cube, path, *, reference=None, source=None, overwrite=False, progress=False):
     """
-    Write a page that shows how good a cube is.
+    Write a page on the quality and the processing of a cube.
 
-    It has pictures of all exposures with a slider through them, every measure of `esis_ndcube.quality` as figure and
-    table, and how the cube was made.
-    It is one file that needs no other and no network.
+    The page has pictures of all exposures with a slider, every measure of `esis_ndcube.quality` as figure and table,
+    and the steps of the processing.
+    The page is one file, and needs no other file and no network.
     A measure that the cube cannot give is named on the page with the reason.
 
     Parameters
@@ -42,7 +42,7 @@ def write_report(cube, path, *, reference=None, source=None, overwrite=False, pr
     reference : `~sunpy.map.GenericMap`, optional
         An image of the Sun to compare with.
     source : `str`, optional
-        Name of the file that the cube comes from, to stand on the page.
+        Name of the cube's file, which is shown on the page.
     overwrite : `bool`, optional
         Whether to replace a file that exists.
     progress : `bool`, optional
@@ -58,8 +58,8 @@ def write_report(cube, path, *, reference=None, source=None, overwrite=False, pr
     ModuleNotFoundError
         If jinja2 is not installed.
     ValueError
-        If the cube does not have all four axes, or no flight, line or frame numbers, or the file is the one that it is
-        read from lazily.
+        If the cube does not have all four axes, or no flight, line or frame numbers, or the output is the file from
+        which the cube is read lazily.
     OSError
         If the file cannot be written, or exists.
 
@@ -97,12 +97,12 @@ def _template():
 
 
 def _digest(text):
-    """How the policy of the page names a script or a style that may run; what a name in a header holds may not."""
+    """Hash by which the page's policy allows its own scripts and styles; text from a header is not allowed to run."""
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
 
 
 def _content(cube, reference, source, progress):
-    """All that the template shows."""
+    """All entries of the template."""
     measured = _measure(cube, reference, progress)
     tables = {name: table for name, table in measured.items() if not isinstance(table, str)}
     if "correlations" in tables and "tiles" in tables:
@@ -140,7 +140,7 @@ def _content(cube, reference, source, progress):
 
 
 def _measure(cube, reference, progress):
-    """The table of every measure, or why there is none."""
+    """The table of every measure, or the reason why there is none."""
     measured = {}
     for name, item in tqdm(MEASURES.items(), desc="Measuring", disable=not progress):
         if name in measured or (name == "reference" and reference is None):
@@ -157,7 +157,7 @@ def _measure(cube, reference, progress):
 
 
 def _start(cube, reference):
-    """The exposure to begin with: nearest to the reference, or else the middle one of those with most images."""
+    """The first exposure to show: nearest to the reference, or else the middle one of those with most images."""
     if reference is not None:
         return nearest_in_time(cube.time, reference.reference_date)[0][0]
     count = np.array([len(_seen(cube, time)) for time in range(cube.shape[0])])
@@ -186,7 +186,7 @@ def _label(cube, index):
 
 
 def _note(cube, tables, index):
-    """What the measures say of one exposure."""
+    """The measures of one exposure, in words."""
     parts = []
     if "summary" in tables:
         row = tables["summary"][index]
@@ -224,7 +224,7 @@ def _facts(cube, source):
 
 
 def _headlines(cube, tables):
-    """The numbers that stand at the top: medians, because a last exposure may be nearly without light."""
+    """The numbers at the top of the page: medians, because a last exposure may be nearly without light."""
     found = []
     if "summary" in tables:
         for name, digits, text in (
@@ -239,7 +239,7 @@ def _headlines(cube, tables):
         states = [image_status(alignment) for alignment in cube.alignment.flat]
         found.append((f"{states.count('aligned')} of {len(states)}", "images aligned"))
         if count := states.count("weak"):
-            found.append((f"{count} of {len(states)}", "images weakly aligned: noise for the most part"))
+            found.append((f"{count} of {len(states)}", "images weakly aligned, which are mostly noise"))
     return found
 
 
@@ -248,7 +248,9 @@ def _pictures(cube, reference, frame_number, pair):
     where = f"frame {frame_number}"
     drawings = [("All channels", f"The images of all channels of {where}.", lambda: plot_channels(cube, frame_number))]
     if pair is not None:
-        text = f"Channel {pair[0]} minus channel {pair[1]}, {where}, without what a bright other line overlaps."
+        text = (
+            f"Channel {pair[0]} minus channel {pair[1]}, {where}, without the parts that a bright other line overlaps."
+        )
         drawings.append(("Difference of two channels", text, lambda: plot_difference(cube, *pair, frame_number)))
     if reference is not None:
         text = f"The minimum of the channels of {where} beside the reference image."

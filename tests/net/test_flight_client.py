@@ -187,9 +187,7 @@ def test_frames_that_are_gone_are_named(server, contents, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == contents.keys() - {gone}
     # Whoever needs all of them says what is missing.
     flight = result[0].flight
-    match = (
-        rf"1 of {len(contents)} files are missing: {gone}: HTTP status 404 after 3 tries\. The other files are kept"
-    )
+    match = rf"1 of {len(contents)} files are missing: {gone}: HTTP status 404 after 3 tries\. The other files are kept"
     with pytest.raises(ArchiveError, match=match):
         fetch_flight(flight, tmp_path, reference=False)
     server.files[f"frames/{gone}"] = contents[gone]
