@@ -229,7 +229,11 @@ BROKEN = [
         "gain = { low_low = ..., high_low = ..., high_high = ..., low_high = ... }, x first",
     ),
     (GAIN, "gain = 1.94", "channels[0].gain: got 1.94, expected dict"),
-    (GAIN, GAIN.replace("high_low", "Q2"), "channels[0].gain.Q2: got a key that is no quadrant, expected low_low, high_low, high_high"),
+    (
+        GAIN,
+        GAIN.replace("high_low", "Q2"),
+        "channels[0].gain.Q2: got a key that is no quadrant, expected low_low, high_low, high_high",
+    ),
     (GAIN, GAIN.replace("high_low = 1.87, ", ""), "channels[0].gain.high_low: missing, expected float"),
     (GAIN, GAIN.replace("1.87", "-1.87"), "channels[0].gain.high_low: got -1.87, expected more than 0"),
     ("bad_columns = [[97, 99]]", "bad_columns = [[97, 799]]", "channels[2].bad_columns: got [[97, 799]]"),
