@@ -1,4 +1,4 @@
-"""Compiled filters, several times faster on one thread than those for any type and window."""
+"""Compiled filters, which on one thread are several times faster than filters for any type and window."""
 
 import numba
 import numpy as np
@@ -12,7 +12,7 @@ def separable(image, along_y, along_x):
     result = np.empty((rows, columns), dtype=np.float32)
     line = np.zeros(columns + 2 * half_x, dtype=np.float32)
     inner = line[half_x : half_x + columns]
-    # Where the rows begin that are all the same as one: those of a mask, for most.
+    # Starts of runs of equal rows: most rows of a mask are equal to their neighbors.
     begin = np.zeros(rows, dtype=np.int64)
     for y in range(1, rows):
         same = True
@@ -41,7 +41,7 @@ def separable(image, along_y, along_x):
 
 @numba.njit(cache=True, nogil=True)
 def grown(chosen, reach, outside):
-    """Pixels with a chosen one (bool) up to a reach away along both axes; ``outside`` of the image all are, or none."""
+    """Pixels with a chosen pixel (bool) within a reach along both axes; ``outside`` of the image all are, or none."""
     rows, columns = chosen.shape
     result = np.zeros((rows, columns), dtype=np.bool_)
     line = np.full(columns + 2 * reach, outside)

@@ -18,24 +18,24 @@ def coalign(image, reference=None, **options):
     ----------
     image : `~esis_ndcube.ESISLevel1Cube` or image
         The frames of a flight, which `~esis_ndcube.registration.coalign_frames` aligns with the Sun and with each
-        other; or an array with axes (y, x), a pair (array, WCS), a `~sunpy.map.GenericMap`, or an
-        `~astropy.nddata.NDData` or `~ndcube.NDCube` with axes (y, x), which
-        `~esis_ndcube.registration.coalign_images` aligns with another one.
+        other. Or one image, which `~esis_ndcube.registration.coalign_images` aligns with another image: an array with
+        axes (y, x), a pair (array, WCS), a `~sunpy.map.GenericMap`, or an `~astropy.nddata.NDData` or `~ndcube.NDCube`
+        with axes (y, x).
     reference : optional
-        What to align with: for frames one or many images of the Sun, a cube or the number of a channel, or by default
-        the flight's own pose; for an image, another one.
+        The reference. For frames: one or many images of the Sun, a cube, or the number of a channel; by default the
+        flight's own pose. For an image: another image.
     **options
-        Those of the two functions.
+        Options of the two functions.
 
     Returns
     -------
     `~esis_ndcube.registration.Coalignment` or `~esis_ndcube.registration.ImageAlignment`
-        Of frames, or of an image.
+        The first for frames, the second for an image.
 
     Raises
     ------
     TypeError
-        If it is neither, or there is no such option.
+        If ``image`` is of neither kind, or there is no such option.
     ValueError
         As the two functions.
 

@@ -7,30 +7,31 @@ from scipy.special import fdtrc
 
 from esis_ndcube.registration.transform import exponents, point_covariances
 
-# Blocks of this many pixels of the reference are taken for independent: several times what the filter correlates.
-# Small images have smaller ones, so that there are this many for each polynomial term.
+# Blocks of this many pixels of the reference are taken as independent: they are several times as long as the
+# correlation by the filter. Small images have smaller blocks, so that there are this many blocks for each polynomial
+# term.
 _BLOCK, _LEAST_BLOCK = 48, 8
 _PER_TERM = 5
-# Improbable is what has less than this probability.
+# An event is improbable if it has less than this probability.
 _IMPROBABLE = 1e-3
 
 
 @dataclass(frozen=True)
 class Misfit:
     """
-    Whether the terms of the next degree are missing in a transform.
+    Test whether the terms of the next degree are missing in a transform.
 
     Attributes
     ----------
     degree : `int`
         Degree of the terms that were tested, one more than that of the fit.
     statistic : `float`
-        Hotelling's T-squared of their coefficients, divided by their number and for the number of blocks, which has
-        an F distribution if none is missing; NaN where the images are too small to tell.
+        Hotelling's T-squared of their coefficients, divided by their number and corrected for the number of blocks. It
+        has an F distribution if no terms are missing; NaN if the images are too small to tell.
     probability : `float`
-        That of a larger statistic if none is missing.
+        Probability of a larger statistic if no terms are missing.
     size : `float`
-        What the terms would change, RMS over the overlap in pixels of the image, less what noise makes of it.
+        Effect of the terms, RMS over the overlap in pixels of the image, less the part that noise causes.
 
     Examples
     --------
@@ -54,7 +55,7 @@ class Misfit:
 
     def binned(self, factor):
         """
-        The same in pixels that are larger by a factor.
+        The same test in pixels that are larger by a factor.
 
         Parameters
         ----------
@@ -64,7 +65,7 @@ class Misfit:
         Returns
         -------
         `Misfit`
-            With another size.
+            The test with another size.
 
         Examples
         --------
@@ -77,20 +78,19 @@ class Misfit:
 
 def block_statistics(reference, image, transform, degree):
     r"""
-    Covariance of the coefficients of a fit, and the `Misfit`, from the images as they were marked for it.
+    Covariance of the coefficients of a fit, and the `Misfit`, from the marked images of the fit.
 
     With the reference r, the warped image w and its gradient g, the fit solves :math:`\sum_b s_b = 0`, where
-    :math:`s = \sum e\,g \otimes t` over a block of pixels, t are the polynomial terms and e is what the warped image
-    leaves of the reference, :math:`r - \beta w` about their means.
-    The covariance is :math:`A^{-1} B A^{-T}` with :math:`B = \sum_b s_b s_b^T`, which knows of noise that neighboring
-    pixels share and of features that are not the same in both images, and the response
-    :math:`A = \sum \nabla r\,g^T \otimes t t^T`.
-    In A the gradient of the reference stands where Gauss-Newton steps have that of the warped image, whose noise makes
-    a maximum look sharper than it is.
-    Such an estimate is called robust, or a sandwich (White 1980); with blocks, it is that of Conley (1999).
+    :math:`s = \sum e\,g \otimes t` over a block of pixels, t are the polynomial terms and e is the residual :math:`r -
+    \beta w` of the two images about their means.
+    The covariance is :math:`A^{-1} B A^{-T}` with :math:`B = \sum_b s_b s_b^T` and the response :math:`A = \sum \nabla
+    r\,g^T \otimes t t^T`. It includes noise that neighboring pixels share, and features that differ between the images.
+    In A the gradient of the reference stands in the place of the gradient of the warped image, which Gauss-Newton steps
+    have: the noise of the warped image makes a maximum look sharper than it is.
+    Such an estimate is called robust, or a sandwich (White 1980); with blocks, it is the estimate of Conley (1999).
 
-    The same sums with the terms of the next degree give the step that a fit of these would make, and its covariance
-    (a score test, Rao 1948).
+    The same sums with the terms of the next degree give the step that a fit of these terms would make, and its
+    covariance (a score test, Rao 1948).
     """
     from esis_ndcube.registration._kernel import block_sums, warped
 
@@ -129,7 +129,7 @@ def block_statistics(reference, image, transform, degree):
 
 
 def _solve(residual, products, terms):
-    """The step that the scores of the blocks ask for, and its covariance; None where they do not determine it."""
+    """The step that follows from the scores of the blocks, and its covariance; None if they do not determine it."""
     blocks, size = len(terms), 2 * terms.shape[1]
     if blocks < size:
         return None
@@ -146,7 +146,7 @@ def _solve(residual, products, terms):
 
 
 def _misfit(residual, products, terms, new, jacobian, weights, degree):
-    """The `Misfit` from the terms up to the next degree, of which some are new; None where there are too few blocks."""
+    """The `Misfit` from the terms up to the next degree, some of which are new; None if there are too few blocks."""
     found, blocks, count = _solve(residual, products, terms), len(terms), 2 * int(new.sum())
     if found is None or blocks <= count + 1:
         return None
@@ -157,7 +157,7 @@ def _misfit(residual, products, terms, new, jacobian, weights, degree):
     except np.linalg.LinAlgError:
         return None
     statistic = float(square * (blocks - count) / (count * (blocks - 1)))
-    # All of the step, because the lower terms give way to the new ones; in pixels of the image.
+    # All of the step, because the lower terms change with the new ones; in pixels of the image.
     change = terms @ step.reshape(2, -1).T @ jacobian.T
     turned = np.kron(jacobian, np.eye(terms.shape[1]))
     noise = np.trace(point_covariances(terms, turned @ covariance @ turned.T), axis1=1, axis2=2)

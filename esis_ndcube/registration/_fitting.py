@@ -14,11 +14,11 @@ from esis_ndcube.registration.transform import PolynomialTransform, stretch_and_
 
 __all__ = ["align_exposure", "carry_exposure"]
 
-# A fit to the reference channel that scores less has locked on noise: on blank frames scores are 0.01, on the weakest
-# good ones above 0.18.
+# A fit to the reference channel with a lower score has locked on noise: on blank frames scores are 0.01, on the weakest
+# good frames above 0.18.
 _MIN_SCORE = 0.1
 # False maxima of the correlation with the reference image, far from the true one, reach 0.16; the weakest good frames
-# have 0.29. What scores less than convincing is compared with what other starts lead to.
+# have 0.29. A fit with a lower score than the convincing one is compared with fits from other starts.
 _MIN_SUN_SCORE, _CONVINCING = 0.2, 0.25
 # Noise may correlate in a small corner: the least part of the field of view, or of the reference, that a fit uses.
 _LEAST_OVERLAP = 0.05
@@ -27,11 +27,11 @@ _MAX_STRETCH = 0.1
 _PYRAMID = (4, 2, 1)
 # Distance in grid pixels of the points over which an affine map is the nearest to a bent one.
 _SAMPLE = 16
-# Fewest pixels in the overlap that make a fit; so few of a coarse level show too little to start from.
+# Least number of pixels in the overlap for a fit; a coarse level with fewer pixels shows too little to start from.
 _LEAST, _LEAST_COARSE = 200, 1000
-# Of the fits between channels, which nothing comes after: one pass more brings them this near to their maximum.
+# For fits between channels, which are the last ones: one more pass brings them this near to their maximum.
 _FINE_TOLERANCE = 0.001
-# Where the search looks if the fit from the flight's pose fails: degrees, factors, and arcsec.
+# Range of the search if the fit from the flight's pose fails: degrees, factors, and arcsec.
 _ROLLS = np.arange(-6.0, 6.5)
 _SCALES = (0.96, 0.98, 1.0, 1.02, 1.04)
 _SHIFT = 48.0
@@ -62,14 +62,15 @@ def align_exposure(exposure, reference_channel, degree):
 
 def carry_exposure(exposure, row, joint, time):
     """
-    Final alignments of one exposure, where those that failed are the joint model's maps, shifted onto the image.
+    Final alignments of one exposure; a failed alignment is replaced by the map of the joint model, shifted onto the
+    image.
 
     A shift can still be found in frames that are too weak for a whole map.
     """
     exposure = exposure.loaded()
     frames, row = exposure.frames(), list(row)
     anchor = [frame.pose.channel for frame in frames].index(joint.reference_channel)
-    # The reference channel first: the others are shifted onto it.
+    # The reference channel comes first: the others are shifted onto it.
     for channel in sorted(range(len(row)), key=lambda c: c != anchor):
         frame, expected = frames[channel], joint.predict(time, channel)
         if row[channel].converged or expected is None or frame.missing:
@@ -98,10 +99,10 @@ def carry_exposure(exposure, row, joint, time):
 
 def _fit_to_reference(frame, reference, degree):
     """
-    The linear alignment with the reference image, and one of a higher degree where that shows the distortion.
+    The linear alignment with the reference image, and one of a higher degree if the reference shows the distortion.
 
-    An affine map that is fitted to images which bend against each other is pulled by the features that happen to be
-    strong. So the bent map is fitted, and the affine map nearest to it over the field of view is the linear one.
+    Strong features pull an affine map that is fitted to images which bend against each other. So the bent map is
+    fitted, and the linear alignment is the affine map nearest to it over the field of view.
     """
     pose = frame.pose
     if frame.missing:
@@ -141,11 +142,11 @@ def _fit_to_reference(frame, reference, degree):
 
 
 def _starts(frame, levels):
-    """Levels to go through and what to start from, to be tried one after the other until a fit succeeds."""
+    """Levels of the fit with their starts, which are tried one after the other until a fit succeeds."""
     yield levels, frame.pose.transform
-    # On few coarse pixels noise may lead away from a pose that is near.
+    # On few coarse pixels noise may lead away from a near pose.
     yield levels[1:] or levels, frame.pose.transform
-    # Or the pose is too far off for a fit; the search costs as much as ten of them.
+    # Or the pose is too far away for a fit; the search costs as much as ten fits.
     yield levels, _search(frame, levels[0])
 
 
@@ -163,7 +164,7 @@ def _nearest_affine(alignment, frame):
 
 
 def _descend(frame, levels, transform):
-    """Fit at the coarsest level, and from there at the finest, where the fit begins on few rows by itself."""
+    """Fit at the coarsest level, and from there at the finest level, where the fit itself begins on few rows."""
     for level in levels[:1] + levels[1:][-1:]:
         image, valid = frame.filtered(level.factor, level.widths)
         fit = maximize_correlation(
@@ -214,7 +215,7 @@ def _measured_against(found, anchor):
 
 
 def _possible(frame, mask, factor):
-    """About how many pixels of the reference a frame with light everywhere can overlap with."""
+    """Approximate number of pixels of the reference that a frame with light everywhere can overlap."""
     transform = frame.pose.transform
     per_pixel = np.abs(np.linalg.det(transform.jacobian(*transform.origin))) * factor**2
     return min(np.count_nonzero(mask), frame.n_field / per_pixel)

@@ -1,4 +1,4 @@
-"""One Level-1 frame as the registration sees it: the line's part of it, binned and filtered."""
+"""One Level-1 frame in the form that the registration takes: the line's part of it, binned and filtered."""
 
 import numpy as np
 from scipy.ndimage import binary_erosion, map_coordinates
@@ -36,7 +36,7 @@ class Frame:
         self.image = np.asarray(image[self.box], dtype=np.float32)
         self.valid = inside[self.box] & ~np.asarray(bad[self.box]) & np.isfinite(self.image)
         self.valid &= lit_region(self.image, self.valid)
-        # A constant image is no Sun.
+        # A constant image does not show the Sun.
         if self.valid.any() and np.ptp(self.image[self.valid]) == 0:
             self.valid = np.zeros_like(self.valid)
 
@@ -45,7 +45,7 @@ class Frame:
         return not self.valid.any()
 
     def filtered(self, factor, widths):
-        """Filtered image and valid pixels after binning; made once."""
+        """Filtered image and valid pixels after binning, which are made once."""
         key = factor, *widths.to_value(u.arcsec).tolist()
         if key not in self._filtered:
             image, valid = bin_image(self.image, self.valid, factor)

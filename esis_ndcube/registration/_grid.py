@@ -1,4 +1,4 @@
-"""The grid of a flight as an observer sees it."""
+"""The grid of a flight, seen by an observer."""
 
 import numpy as np
 
@@ -16,12 +16,12 @@ def pixel_size(wcs):
     Parameters
     ----------
     wcs : `~astropy.wcs.WCS`
-        Two-dimensional.
+        The WCS, two-dimensional.
 
     Returns
     -------
     `float`
-        Geometric mean of both sides in arcsec.
+        Geometric mean of the two sides in arcsec.
 
     Examples
     --------

@@ -64,6 +64,6 @@ def alignment_gwcs(alignment):
     )
     result = gwcs.WCS([(detector, to_sky), (sky, None)])
     result.array_shape = alignment.shape
-    # Resampling goes straight through the polynomial where it meets this WCS again.
+    # Resampling recognizes this WCS and goes straight through the polynomial.
     result.alignment = alignment
     return result

@@ -1,4 +1,4 @@
-"""What two images to be co-aligned may be, and where their coordinates put one on the other."""
+"""The kinds of images that can be co-aligned, and the map between two images that follows from their coordinates."""
 
 from dataclasses import dataclass, replace
 
@@ -20,19 +20,19 @@ _SAMPLES = 21
 
 @dataclass(frozen=True, eq=False)
 class Image:
-    """An image, NaN where there is no value, its celestial WCS or None, and which of its pixels are valid."""
+    """An image, NaN for missing values, its celestial WCS or None, and its valid pixels."""
 
     data: np.ndarray
     wcs: object
     valid: np.ndarray
 
     def where(self, chosen):
-        """The image with only the chosen of its pixels."""
+        """The image with the chosen pixels only."""
         return replace(self, valid=self.valid & chosen)
 
 
 def parse_image(given, name):
-    """The `Image` that is meant; ``name`` is what errors call it."""
+    """The `Image` from an input; ``name`` is its name in errors."""
     data, wcs, mask = given, None, None
     if isinstance(given, NDData):
         data, wcs, mask = given.data, given.wcs, given.mask
@@ -48,7 +48,7 @@ def parse_image(given, name):
     if data.ndim != 2 or data.dtype.kind not in "buif":
         msg = f"got {name} of shape {data.shape} and type {data.dtype}, expected real numbers with axes (y, x)"
         raise ValueError(msg)
-    # Double precision keeps faint structures on a bright ground, and what single precision does not hold.
+    # Double precision keeps faint structures on a bright ground, and values that single precision does not hold.
     single = data.dtype.itemsize <= 2 or (data.dtype.kind == "f" and data.dtype.itemsize == 4)
     data = data.astype(np.float32 if single else np.float64, copy=False)
     valid = np.isfinite(data)
@@ -86,9 +86,9 @@ def parse_wcs(wcs, name):
 
 def map_pixels(first, second, x, y):
     """
-    Pixels of the second WCS that show what pixels of the first one show; NaN where it does not.
+    Pixels of the second WCS that show the same places as pixels of the first WCS; NaN for places that it does not show.
 
-    Between observers, coordinates are transformed on the sphere of the Sun and beyond the limb in the plane through
+    Between observers, coordinates are transformed on the sphere of the Sun, and beyond the limb in the plane through
     its center. The rotation of the Sun is left in.
     """
     try:
@@ -99,22 +99,22 @@ def map_pixels(first, second, x, y):
 
 
 def sample_pixels(shape, count=_SAMPLES):
-    """Points spread over an image (x, y), flat; so many along each axis."""
+    """Points spread over an image (x, y), flat, with a given number along each axis."""
     x, y = np.meshgrid(*(np.linspace(0, n - 1, count) for n in shape[::-1]))
     return x.ravel(), y.ravel()
 
 
 def start_from_wcs(image, reference, degree):
-    """The polynomial map from reference to image pixels nearest to what both WCS say."""
+    """The polynomial map from reference to image pixels that is nearest to the two WCS."""
     like = PolynomialTransform(np.zeros((2, TERMS[degree])), *center_and_scale(reference.data.shape))
     x, y = sample_pixels(reference.data.shape)
     u, v = map_pixels(reference.wcs, image.wcs, x, y)
     known = np.isfinite(u) & np.isfinite(v)
     rows, columns = image.data.shape
-    # What is far outside of the image does not matter for the map, and may not be anywhere near it.
+    # Places far outside of the image do not matter for the map, and may not be anywhere near it.
     near = known & (np.abs(u - columns / 2) <= columns) & (np.abs(v - rows / 2) <= rows)
     if near.sum() < 2 * TERMS[degree]:
-        # A small image in a large reference: ask the other way round.
+        # A small image in a large reference: find the map in the other direction.
         u, v = sample_pixels(image.data.shape)
         x, y = map_pixels(image.wcs, reference.wcs, u, v)
         near = np.isfinite(x) & np.isfinite(y)

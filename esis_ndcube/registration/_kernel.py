@@ -1,8 +1,11 @@
-"""Compiled sums over a reference and a warped image with its gradient: of all for a fit, of blocks for its error.
+"""Compiled sums over a reference and a warped image with its gradient, over all pixels or over blocks.
 
-The gradient is a central difference of the warped image, which a pixel's own noise is no part of, and the image is
-interpolated by cubic polynomials, whose phase is right to fifth order. With the derivative of what is interpolated
-between neighbors, noise drives a fit to where the interpolation smooths most, which is between the pixels.
+The sums over all pixels are for a fit, the sums over blocks for its error.
+
+The gradient is a central difference of the warped image, which does not contain the noise of the pixel itself. The
+image is interpolated by cubic polynomials, whose phase is right to fifth order. The derivative of the interpolation
+between neighbors would be worse: noise would drive a fit to places where the interpolation smooths most, which are
+between the pixels.
 
 The parameters of a polynomial transform enter as products of the gradient with X^i Y^j, so all products of gradients
 follow from sums of rx*rx, rx*ry and ry*ry times powers of X and Y. The powers of Y are folded in once per row, which
@@ -17,13 +20,13 @@ import numba
 import numpy as np
 
 N_SCALARS = 6
-# What `block_sums` adds up, in this order: 1, r, w, w w, r w, then wx, wy, wx r, wy r, wx w, wy w, and the gradient of
+# The sums of `block_sums`, in this order: 1, r, w, w w, r w, then wx, wy, wx r, wy r, wx w, wy w, and the gradient of
 # the warped image times that of the reference (wx rx, wx ry, wy rx, wy ry).
 N_SUMS = 15
 
 _PIECE = 256
-# What a row of the work array holds: gradient, warped image, reference, whether the pixel counts, and the weights of
-# four columns and four rows.
+# The contents of a row of the work array: gradient, warped image, reference, whether the pixel counts, and the weights
+# of four columns and four rows.
 _WX, _WY, _W, _R, _GOOD, _WEIGHTS = range(6)
 _ROWS = _WEIGHTS + 8
 _FLAGS = {"contract", "reassoc", "nsz"}
@@ -34,10 +37,10 @@ _TWO, _SIXTH = np.float32(2), np.float32(1 / 6)
 @numba.njit(cache=True, nogil=True)
 def framed(image, valid, level, border):
     """
-    Copy of a float32 image less a level, with NaN where it is not valid (uint8) or not finite and in a border.
+    Copy of a float32 image less a level, with NaN in a border and where it is not valid (uint8) or not finite.
 
-    NaN marks what does not count, because it spreads to everything that is interpolated from it. Without the level
-    sums of squares keep their precision.
+    NaN marks pixels that do not count, because it spreads to every value that is interpolated from them. Without the
+    level sums of squares keep their precision.
     """
     rows, columns = image.shape
     result = np.empty((rows + 2 * border, columns + 2 * border), dtype=np.float32)
@@ -57,7 +60,7 @@ def framed(image, valid, level, border):
 
 @numba.njit(cache=True, nogil=True)
 def spans(reference):
-    """Where each row of a reference begins and ends to have pixels that count, shape (y, 2)."""
+    """First and last pixel that counts in each row of a reference, shape (y, 2)."""
     rows, columns = reference.shape
     result = np.zeros((rows, 2), dtype=np.int64)
     for y in range(rows):
@@ -94,7 +97,7 @@ def moments(image, reference, span, coefficients, origin, scale, stride):
     curve = np.zeros((2, 4))
     work = np.empty((_ROWS, _PIECE), dtype=np.float32)
     index = np.empty(_PIECE, dtype=np.uint32)
-    # The last three rows of the warped image, and which these are.
+    # The last three rows of the warped image, and their numbers.
     rows = np.empty((3, nx), dtype=np.float32)
     known = np.full(3, -1)
     powers = np.empty((twice + 1, nx), dtype=np.float32)
@@ -110,7 +113,7 @@ def moments(image, reference, span, coefficients, origin, scale, stride):
             if known[other % 3] == other:
                 continue
             known[other % 3] = other
-            # All that the rows of the reference above and below use of it, too.
+            # The columns that the rows of the reference above and below use, too.
             first, last = span[y, 0], span[y, 1]
             for near in range(max(other - 1, 0), min(other + 2, ny)):
                 if span[near, 0] < span[near, 1]:
@@ -148,7 +151,7 @@ def moments(image, reference, span, coefficients, origin, scale, stride):
 
 @numba.njit(nogil=True, fastmath=_FLAGS, inline="always")
 def _load(reference, above, here, below, x, n, work):
-    """Put a piece of the reference, of the warped image and of its gradient into the work array, and which count."""
+    """Put a piece of reference, warped image and gradient into the work array, and mark the pixels that count."""
     r, left, w, right = reference[x : x + n], here[x - 1 : x - 1 + n], here[x : x + n], here[x + 1 : x + 1 + n]
     up, down = above[x : x + n], below[x : x + n]
     for k in range(n):
@@ -164,7 +167,7 @@ def _load(reference, above, here, below, x, n, work):
 
 @numba.njit(nogil=True, fastmath=_FLAGS, inline="always")
 def _fold(coefficients, yy, curve):
-    """Fold the powers of Y in: what is left for a row are polynomials in X alone."""
+    """Fold the powers of Y in: polynomials in X alone are left for a row."""
     degree = coefficients.shape[1] - 1
     curve[:] = 0.0
     for i in range(degree + 1):
@@ -175,7 +178,7 @@ def _fold(coefficients, yy, curve):
 
 @numba.njit(nogil=True, fastmath=_FLAGS, inline="always")
 def _locate(shape, curve, start, step, n, work, index):
-    """Where a row falls in the image: the first of the pixels to interpolate from, and their weights (Lagrange)."""
+    """Place of a row in the image: the first of the pixels to interpolate from, and their weights (Lagrange)."""
     height, width = shape
     u0, u1, u2, u3 = curve[0, 0] + 2.0, curve[0, 1], curve[0, 2], curve[0, 3]
     v0, v1, v2, v3 = curve[1, 0] + 2.0, curve[1, 1], curve[1, 2], curve[1, 3]
@@ -184,7 +187,7 @@ def _locate(shape, curve, start, step, n, work, index):
         xx = start + k * step
         uu = ((u3 * xx + u2) * xx + u1) * xx + u0
         vv = ((v3 * xx + v2) * xx + v1) * xx + v0
-        # What falls outside falls on the border.
+        # Positions outside fall on the border.
         uu = uu if uu > 1.0 else 1.0
         vv = vv if vv > 1.0 else 1.0
         uu = uu if uu < last_u else last_u
@@ -221,7 +224,7 @@ def _interpolate(flat, width, n, work, index):
 
 @numba.njit(nogil=True, fastmath=_FLAGS, inline="always")
 def _add_scalars(work, n, scalars):
-    """Add the sums that do not depend on the gradient; return how many pixels count."""
+    """Add the sums that do not depend on the gradient; return the number of pixels that count."""
     count = sw = sr = sww = srr = swr = _ZERO
     for k in range(n):
         w, r = work[_W, k], work[_R, k]
@@ -264,7 +267,7 @@ def _sum_gradients(work, power, n, p, row_pair, row_single):
 
 @numba.njit(nogil=True, fastmath=_FLAGS, inline="always")
 def _sum_pairs(work, power, n, p, row_pair):
-    """Those of two gradients, of which there are more powers."""
+    """Sums of the products of two gradients with X^p, which have more powers."""
     xx = xy = yy = _ZERO
     for k in range(n):
         wx, wy = work[_WX, k], work[_WY, k]
@@ -297,9 +300,9 @@ def warped(image, shape, coefficients, origin, scale):
 
 @numba.njit(cache=True, nogil=True, fastmath=_FLAGS, error_model="numpy")
 def seen(valid, shape, coefficients, origin, scale):
-    """Which pixels of a reference `warped` interpolates from nothing but valid ones (bool); arguments as above."""
+    """Pixels of a reference that `warped` interpolates from valid pixels only (bool); arguments as above."""
     height, width = valid.shape[0] + 4, valid.shape[1] + 4
-    # Whether the four times four pixels that begin at one are valid.
+    # Whether the four by four pixels that begin at a pixel are all valid.
     whole = np.zeros((height, width), dtype=np.bool_)
     line = np.empty(width - 4, dtype=np.bool_)
     for y in range(valid.shape[0] - 3):
@@ -329,7 +332,7 @@ def block_sums(reference, image, block):
     """
     Sums over blocks of a reference and a warped image, shape ((y - 1) // block + 1, (x - 1) // block + 1, N_SUMS).
 
-    Pixels at the edge or beside one that is NaN in one of them, where there is no gradient, do not count.
+    A pixel does not count at the edge or beside a NaN in one of the images, where there is no gradient.
     """
     ny, nx = reference.shape
     sums = np.zeros(((ny - 1) // block + 1, (nx - 1) // block + 1, N_SUMS))

@@ -1,4 +1,4 @@
-"""Two images that are to be aligned: binned, filtered, and with only some of their pixels."""
+"""Two images to be aligned: binned, filtered, and with only some of their pixels."""
 
 from copy import copy
 
@@ -14,14 +14,14 @@ from esis_ndcube.registration.transform import PolynomialTransform, binned, expo
 
 # A score is trusted if it is larger than this many times the scatter of the scores of unrelated images. Each
 # coefficient lets a fit follow chance and adds this much to the square of the factor. None of 300 fits of unrelated
-# images had so large a score.
+# images had such a large score.
 _SIGNIFICANCE, _PER_COEFFICIENT = 5.0, 2.0
-# The filter sees the edge of what is valid from this many of its fine widths.
+# The filter sees the edge of the valid pixels from a distance of this many of its fine widths.
 _EDGE = 3.0
 # A pixel may be fixed on the detector if it stands out by this many standard deviations in both images, or is darker
 # than this part of the median in both.
 _OUTLIER, _DARK = 4.0, 0.1
-# Images of so many rows and columns are large: whether their fit is to be trusted is seen on pixels binned by this.
+# Images with this many rows and columns are large: the checks of their fit use pixels that are binned by this factor.
 _LARGE, _LARGE_FACTOR = 1024, 4
 
 
@@ -30,7 +30,7 @@ class Pair:
 
     def __init__(self, image, reference, widths, start):
         self.images = reference, image
-        # Image pixels per reference pixel; structures are compared at the resolution of the coarser one.
+        # Image pixels per reference pixel; structures are compared at the resolution of the coarser image.
         middle = ((n - 1) / 2 for n in reference.data.shape[::-1])
         self.scale = float(np.sqrt(abs(np.linalg.det(start.jacobian(*middle)))))
         self.finer = self.scale, 1 / self.scale
@@ -41,20 +41,20 @@ class Pair:
 
     @property
     def check_factor(self):
-        """By how much pixels are binned for the checks of a fit."""
-        # Of a large image in finer pixels a coarse one may see little.
+        """Factor of the binning of pixels for the checks of a fit."""
+        # A coarse image may see little of a large image with finer pixels.
         sides = (min(one.data.shape) * min(finer, 1) for one, finer in zip(self.images, self.finer, strict=True))
         return _LARGE_FACTOR if min(sides) >= _LARGE else 1
 
     def least_score(self, fit, degree):
-        """What the score of images without anything in common hardly reaches."""
+        """The score that images without anything in common hardly reach."""
         # Binned pixels have less noise of their own: the score of chance is a tenth to a fifth larger, which is safe.
         reference, mask, warped, there = self.on_reference(fit.transform, self.check_factor)
         factor = np.sqrt(_SIGNIFICANCE**2 + _PER_COEFFICIENT * 2 * len(exponents(degree)))
         return factor * chance_score(reference, warped, valid=mask & there)
 
     def filtered(self, factor):
-        """Reference and image after binning: filtered, and which of their pixels are valid."""
+        """Reference and image after binning: filtered, with their valid pixels."""
         if factor not in self._filtered:
             reference, (image, valid) = (
                 _prepare(*bin_image(one.data, one.valid, factor), widths)
@@ -87,7 +87,7 @@ class Pair:
         return result
 
     def fixed(self, block):
-        """Blocks of pixels that stand out, or are dark, in the same place of both images, with what sees them."""
+        """Blocks of pixels that stand out, or are dark, in the same place of both images, with pixels they reach."""
         chosen, dark, reach = True, self.widths[0] is not None, 1
         few = (slice(None, None, 4 * block),) * 2
         for (filtered, valid), one, widths in zip(self.filtered(1), self.images, self.widths, strict=True):
@@ -110,7 +110,7 @@ class Pair:
         return min(n for one in self.images for n in one.data.shape)
 
     def on_reference(self, transform, factor=1):
-        """The filtered reference, which of its pixels are valid, and the same of the image on these; all binned."""
+        """The filtered reference with its valid pixels, and the same of the image on its grid; all binned."""
         (reference, mask), (image, valid) = (bin_image(*one, factor) for one in self.filtered(1))
         warped = warp(image, valid, binned(transform, factor), reference.shape)
         there = np.isfinite(warped)
@@ -123,7 +123,7 @@ class Pair:
 
 
 def _seen_through(transform, valid, shape):
-    """Which pixels of a shape fall between valid ones."""
+    """Pixels of a shape that fall between valid ones."""
     from esis_ndcube.registration._kernel import seen
 
     return seen(valid, shape, transform.grids, transform.origin, transform.scale)
@@ -153,19 +153,19 @@ def _prepare(image, valid, widths):
 
 
 def _outline(valid):
-    """What is valid, with the small holes in it."""
+    """The valid pixels, with the small holes in them."""
     if valid.all():
         return valid
     return valid | _shrunk(_grown(valid, 1), 1)
 
 
 def _grown(chosen, reach, *, outside=False):
-    """Pixels with a chosen one up to a reach away along both axes; ``outside`` of the image all are, or none."""
+    """Pixels with a chosen pixel within a reach along both axes; outside of the image all are as ``outside`` says."""
     from esis_ndcube.registration._blur import grown
 
     return grown(chosen, reach, outside)
 
 
 def _shrunk(chosen, reach):
-    """Pixels with nothing but chosen ones up to a reach along both axes; there are none outside."""
+    """Pixels with nothing but chosen pixels within a reach along both axes; there are none outside."""
     return ~_grown(~chosen, reach, outside=True)

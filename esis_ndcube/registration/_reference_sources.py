@@ -1,4 +1,4 @@
-"""What a reference may be, as images of the Sun that all look the same to the registration."""
+"""The kinds of references, as images of the Sun in one form for the registration."""
 
 import copy
 from dataclasses import dataclass, replace
@@ -23,9 +23,9 @@ from esis_ndcube.utils.arrays import invalid_pixels
 from esis_ndcube.utils.checks import is_cube, split_images
 from esis_ndcube.wcs._sun import frame_observer, high_level, wrap
 
-# Images with pixels larger than this many of the grid's are interpolated by a spline, others linearly.
+# Images with pixels larger than this many pixels of the grid are interpolated by a spline, others linearly.
 _COARSE = 1.5
-# Pixels around what the grid needs, so that the spline does not see the edge.
+# Pixels around those that the grid needs, so that the spline does not see the edge.
 _MARGIN = 16
 # Least part of the field stop that a frame must show to be its own reference.
 _MIN_LIT = 0.5
@@ -39,10 +39,10 @@ _ACCEPTED = (
 @dataclass(frozen=True, eq=False)
 class Source:
     """
-    An image of the Sun as it was given.
+    An image of the Sun in its original form.
 
-    ``image`` is a Map or a cube with axes (y, x), ``wcs`` its celestial WCS, ``time`` when it was taken, ``observer``
-    from where, and ``resolution`` the size of its pixels in arcsec.
+    ``image`` is a Map or a cube with axes (y, x), ``wcs`` its celestial WCS, ``time`` the time of the image,
+    ``observer`` the place of the observer, and ``resolution`` the size of its pixels in arcsec.
     """
 
     name: str
@@ -54,13 +54,13 @@ class Source:
     detailed: bool = True
 
     def resample(self, longitude, latitude, pixel):
-        """The image at helioprojective coordinates (deg) of its own observer; ``pixel`` is how fine they lie."""
+        """The image at helioprojective coordinates (deg) of its own observer; ``pixel`` is their step."""
         x, y = self._position(longitude, latitude)
         order = 3 if self.resolution > _COARSE * pixel else 1
         return _sample(self._data(), x, y, order)
 
     def _position(self, longitude, latitude):
-        # Those of astropy are not thread-safe.
+        # Transformations of astropy are not thread-safe.
         low = copy.deepcopy(self.wcs).low_level_wcs
         lon, lat = _axes(low)
         world = [None, None]
@@ -82,7 +82,7 @@ class FrameSource(Source):
     detailed: bool = False
 
     def resample(self, longitude, latitude, pixel):
-        """As for any `Source`, but always by a spline."""
+        """Interpolate as in any `Source`, but always by a spline."""
         return _sample(self.image, *self._position(longitude, latitude), 3)
 
     def _position(self, longitude, latitude):
@@ -91,7 +91,7 @@ class FrameSource(Source):
 
 
 def _sample(data, x, y, order):
-    """Interpolate, looking only at the part of the image that is needed."""
+    """Interpolate, and read only the necessary part of the image."""
     inside = np.isfinite(x) & np.isfinite(y)
     box = []
     for position, length in zip((y, x), data.shape, strict=True):
@@ -106,7 +106,7 @@ def _sample(data, x, y, order):
 
 def reference_sources(level1, reference, *, line, reference_channel):
     """
-    The images that are meant by a reference, in the order of their times.
+    The images of a reference, in the order of their times.
 
     Parameters and errors are those of `~esis_ndcube.registration.reference.prepare_references`.
     """
@@ -154,12 +154,12 @@ def _cube_sources(cube):
     if cube.data.ndim not in (2, 3):
         msg = f"got a reference cube of shape {cube.data.shape}, expected axes (y, x) or (time, y, x)"
         raise ValueError(msg)
-    # An exposure that could not be aligned is no image.
+    # An exposure that could not be aligned gives no image.
     return [_image_source(image) for image in split_images(cube) if not np.all(invalid_pixels(image.data, image.mask))]
 
 
 def _one_channel(cube):
-    """A cube of ESIS without its channel axis: in the channel that its others were aligned with."""
+    """A cube of ESIS without its channel axis: in the channel that the other channels were aligned with."""
     names = cube.wcs.array_axis_names
     if "channel" not in names:
         return cube
@@ -171,7 +171,7 @@ def _one_channel(cube):
     if number not in numbers:
         msg = (
             f"got a reference cube of the channels {numbers}, in which its own reference channel {number} is not: "
-            f"choose one, as cube[:, :1]"
+            f"choose one, for example cube[:, :1]"
         )
         raise ValueError(msg)
     return cube[tuple(numbers.index(number) if name == "channel" else slice(None) for name in names)]
@@ -194,13 +194,13 @@ def _image_source(image):
 
 
 def _image_time(image, frame):
-    """When an image was taken: by its own word, by the axes that were sliced away, or by its WCS."""
+    """Time of an image: its own, that of the axes that were sliced away, or that of its WCS."""
     found = [getattr(image, "image_time", None), getattr(image, "time", None), *image.global_coords.values()]
     found.append(getattr(frame, "obstime", None))
     for value in found:
         if isinstance(value, Time) and value.size == 1:
             return value.unmasked.ravel()[0]
-    msg = "got a reference cube without times: its WCS, its extra coordinates or DATE-AVG must tell them"
+    msg = "got a reference cube without times: expected them in its WCS, its extra coordinates or DATE-AVG"
     raise ValueError(msg)
 
 
@@ -218,7 +218,7 @@ def _cube_name(image):
 
 
 def _axes(low):
-    """Which world axes are longitude and latitude."""
+    """The world axes that are longitude and latitude."""
     kinds = [str(kind) for kind in low.world_axis_physical_types]
     return (0, 1) if kinds[0].endswith("lon") else (1, 0)
 
@@ -235,7 +235,7 @@ def _resolution(low, shape):
 
 
 def _frame_source(level1, line, number):
-    """A channel in the exposure nearest to that of the flight's pose, pointed by the pose."""
+    """A channel in the exposure nearest to that of the flight's pose, with the pointing of the pose."""
     numbers = [int(channel) for channel in np.atleast_1d(level1.channel)]
     if number not in numbers:
         msg = f"got channel {number} as the reference, expected one of the cube's channels {numbers}"
@@ -261,11 +261,11 @@ def _frame_source(level1, line, number):
 
 
 def map_name(item):
-    """What a Map is, in sunpy's words without the date, which each image has its own."""
+    """Title of a Map, in sunpy's words but without the date, because each image has a date of its own."""
     return _join_names((item.nickname, item.instrument, item.observatory), item.measurement)
 
 
 def _join_names(names, measurement):
-    """The first of the names that there is, and what was measured."""
+    """The first name that is there, and the measured quantity."""
     known = [next(filter(None, names), ""), "" if measurement is None else str(measurement)]
     return " ".join(filter(None, known)) or "image"

@@ -1,16 +1,16 @@
-"""How good alignments are, in words."""
+"""The quality of alignments, in words."""
 
 import numpy as np
 
 
 def alignment_text(alignments):
     """
-    Say how good alignments are, and how many of them.
+    Describe how good alignments are, and how many there are.
 
     Parameters
     ----------
     alignments : array-like of `~esis_ndcube.Alignment` or None
-        Of one image or of many.
+        The alignments of one image or of many.
 
     Returns
     -------
@@ -37,5 +37,5 @@ def alignment_text(alignments):
 
 
 def image_status(alignment):
-    """The status of an alignment; where there is none, the image is not aligned."""
+    """The status of an alignment; without an alignment, the image is not aligned."""
     return "not aligned" if alignment is None else alignment.status

@@ -1,4 +1,4 @@
-"""Where a reference image shows what lies on the grid: another observer, another time."""
+"""The places that a reference image shows on the grid, for another observer and another time."""
 
 import numpy as np
 from scipy.ndimage import map_coordinates
@@ -10,23 +10,24 @@ from sunpy.sun.models import differential_rotation
 
 from esis_ndcube.wcs._sun import seen, stonyhurst, wrap
 
-# An observer no farther from the Earth than this, as a satellite, sees the Sun as the Earth does, to within 0.7 arcsec.
+# An observer no farther from the Earth than this, for example a satellite, sees the Sun as the Earth does, to within
+# 0.7 arcsec.
 _NEAR_EARTH = 1e5 * u.km
-# Coordinates are transformed at every so many pixels of the grid, and the shifts interpolated between.
+# Coordinates are transformed at every such pixel of the grid, and the shifts are interpolated between.
 _STEP = 8
 
 
 def place_near_earth(source, time):
     """
-    The place from which the grid is seen at a time: that of the source if it is near the Earth, else the Earth's.
+    The observer of the grid at a time: the observer of the source if it is near the Earth, else the Earth.
 
-    What is near the Earth is taken to stay where it is relative to it.
+    An observer near the Earth is assumed to keep its position relative to the Earth.
     """
     earth = get_earth(time)
     there, then = stonyhurst(source.observer, source.time), get_earth(source.time)
     if there.separation_3d(then) > _NEAR_EARTH:
         return earth
-    # SkyCoords of two times do not mix, numbers do.
+    # SkyCoords of two times do not mix, but numbers do.
     values = [getattr(there, name) - getattr(then, name) + getattr(earth, name) for name in ("lon", "lat", "radius")]
     return _stonyhurst(*values, time)
 
@@ -37,22 +38,22 @@ def _stonyhurst(lon, lat, radius, time):
 
 def shifts(source, flight, *, turned_to=None):
     """
-    How far the coordinates in a source's own view lie from those of the grid.
+    Distance of the coordinates in a source's own view from the coordinates of the grid.
 
     Parameters
     ----------
     source : `~esis_ndcube.registration._reference_sources.Source`
         The image.
     flight : `~esis_ndcube.Flight`
-        Its grid is used.
+        The flight, whose grid is used.
     turned_to : `~astropy.time.Time`, optional
-        The grid shows the Sun at this time, and its surface rotates until then; by default at the image's own.
+        Time of the Sun that the grid shows, to which its surface rotates; by default the image's own time.
 
     Returns
     -------
     `numpy.ndarray` or None
-        Shifts in longitude and latitude (deg) at every `_STEP`-th row and column, shape (2, rows, columns), NaN where
-        the image did not see the place; None if there are none at all.
+        Shifts in longitude and latitude (deg) at every `_STEP`-th row and column, shape (2, rows, columns), NaN for
+        places that the image did not see; None if the two views are the same.
     """
     view = place_near_earth(source, source.time)
     own = stonyhurst(source.observer, source.time)
@@ -99,9 +100,10 @@ def _sky(world, observer, time):
 
 def _turn(sky, time):
     """
-    Where the surface of the Sun that is seen in directions is at another time, NaN beyond the limb.
+    Direction in which a place of the Sun's surface is seen at another time, NaN beyond the limb.
 
-    As with `sunpy.coordinates.propagate_with_solar_surface`, which is a setting that all threads share.
+    The rotation is that of `sunpy.coordinates.propagate_with_solar_surface`, which itself is a setting that all threads
+    share.
     """
     then = seen(sky, HeliographicStonyhurst(obstime=sky.obstime))
     rotation = differential_rotation((time - sky.obstime).to(u.day), then.lat, model="howard", frame_time="sidereal")
@@ -110,7 +112,7 @@ def _turn(sky, time):
 
 
 def _meridian(time):
-    """Inertial longitude of the meridian from which Stonyhurst longitudes count."""
+    """Inertial longitude of the meridian at which Stonyhurst longitudes begin."""
     return _stonyhurst(0 * u.deg, 0 * u.deg, 1 * u.AU, time).transform_to(HeliocentricInertial(obstime=time)).lon
 
 

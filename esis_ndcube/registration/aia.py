@@ -1,4 +1,4 @@
-"""Pointing and noise of images of SDO/AIA, from the tables of its team by aiapy."""
+"""Pointing and noise of images of SDO/AIA, from the tables of its team, with aiapy."""
 
 import warnings
 from pathlib import Path
@@ -15,7 +15,7 @@ from esis_ndcube.utils.parallel import own_warnings
 __all__ = ["POINTING_KEYWORD", "add_uncertainty", "can_be_pointed", "point_map"]
 
 POINTING_KEYWORD = "PNT_SRC"
-"""Header keyword of an image that `~esis_ndcube.registration.aia.point_map` has pointed; it says by what (`str`)."""
+"""Header keyword of an image that `~esis_ndcube.registration.aia.point_map` has pointed, with the source (`str`)."""
 
 # Pixels of a full-disk image of Level 1, to which the tables refer.
 _SHAPE = 4096, 4096
@@ -23,7 +23,7 @@ _SHAPE = 4096, 4096
 
 def can_be_pointed(item):
     """
-    Whether the pointing tables are for an image.
+    Whether the pointing tables hold for an image.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ def can_be_pointed(item):
     Returns
     -------
     `bool`
-        Whether it is one of AIA of Level 1, and shows the full disk in full resolution.
+        Whether the image is of AIA, of Level 1, and shows the full disk in full resolution.
 
     Examples
     --------
@@ -63,12 +63,12 @@ def point_map(item, table):
     item : `~sunpy.map.sources.AIAMap`
         The image.
     table : `~astropy.table.QTable`
-        The pointing, of ``aiapy.calibrate.util.get_pointing_table``.
+        The pointing, from ``aiapy.calibrate.util.get_pointing_table``.
 
     Returns
     -------
     `~sunpy.map.sources.AIAMap`
-        The image with another header, whose keyword ``PNT_SRC`` says so.
+        The image with another header, whose keyword ``PNT_SRC`` names the table.
 
     Raises
     ------
@@ -91,12 +91,12 @@ def point_map(item, table):
     if not can_be_pointed(item):
         msg = (
             f"got {item.name!r} of {item.data.shape[1]} x {item.data.shape[0]} pixels and level "
-            f"{item.processing_level}, expected a full-disk image of AIA, 4096 x 4096 pixels of level 1, for which its "
-            "pointing table is"
+            f"{item.processing_level}, expected a full-disk image of AIA, 4096 x 4096 pixels of level 1, which its "
+            "pointing table is for"
         )
         raise ValueError(msg)
     with own_warnings():
-        # What the table does not know, aiapy leaves as it is, with a warning.
+        # aiapy leaves an image as it is if the table does not know it, with a warning.
         warnings.filterwarnings("error", "Missing value in pointing table")
         try:
             pointed = update_pointing(item, pointing_table=table)
@@ -118,7 +118,7 @@ def add_uncertainty(item, table):
     item : `~sunpy.map.sources.AIAMap`
         The image, in DN.
     table : `~astropy.table.QTable`, path-like or ``"SSW"``
-        The errors, or what ``aiapy.calibrate.util.get_error_table`` reads them from.
+        The errors, or an input from which ``aiapy.calibrate.util.get_error_table`` reads them.
 
     Returns
     -------
@@ -130,7 +130,7 @@ def add_uncertainty(item, table):
     ImportError
         If aiapy is not installed.
     ValueError
-        If the image is not one of AIA.
+        If the image is not from AIA.
 
     Examples
     --------

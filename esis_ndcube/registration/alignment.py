@@ -1,4 +1,4 @@
-"""The alignment of one frame: its map between output grid and detector, and what is known about it."""
+"""The alignment of one frame: its map between output grid and detector, and the facts of its fit."""
 
 import io
 from dataclasses import dataclass, field
@@ -20,24 +20,25 @@ from esis_ndcube.wcs._sun import wrap
 __all__ = ["Alignment", "grid_from_header", "grid_header"]
 
 COVARIANCES = "covariance", "reference_covariance"
-# Between channels: below it, less than half of what the filtered images show is common to both. Good fits of the 2019
-# flight score .77 to .90, of simulated ones .74 and more, and those of the nearly extinct frame 138 .18 to .25.
+# Below this score between channels, less than half of the structure in the filtered images is common to both. Good fits
+# of the 2019 flight score .77 to .90, of simulated flights .74 and more, and those of the nearly extinct frame 138 .18
+# to .25.
 _WEAK_SCORE = 0.5
 UNCONFIRMED = "converged, but no other channel confirms it"
-# Over this part of the grid, in so many rows and columns, the error is averaged.
+# The error is averaged over this part of the grid, in this many rows and columns.
 _INNER, _POINTS = (0.1, 0.9), 9
 
 
 @dataclass(frozen=True, eq=False)
 class Alignment:
     """
-    Where the pixels of one Level-1 frame lie on the Sun, in one spectral line.
+    Places on the Sun of the pixels of one Level-1 frame, in one spectral line.
 
     Attributes
     ----------
     transform : `~esis_ndcube.registration.PolynomialTransform`
         Map from pixels (x, y) of the grid to pixels (u, v) of the detector.
-        This is the direction that is fitted and that resampling needs; the other one is its exact inverse.
+        The fit and the resampling need this direction; the other direction is its exact inverse.
     grid : `~astropy.wcs.WCS`
         Celestial WCS of the grid that the transform starts from.
     channel, frame_number : `int`
@@ -47,7 +48,7 @@ class Alignment:
     stage : `str`
         ``"pose"`` (not fitted), ``"linear"`` or ``"final"``.
     reference : `str`
-        What the frame was aligned with.
+        The reference of the alignment.
     time : `~astropy.time.Time`
         Mid-exposure time.
     shape : `tuple` of `int`
@@ -55,21 +56,21 @@ class Alignment:
     score : `float`
         Correlation with the reference after filtering; compare it only between fits of one kind.
     iterations, n_pixels : `int`
-        Passes over the images and pixels in the last one.
+        Number of passes over the images, and number of pixels in the last pass.
     converged : `bool`
-        Whether the fit ended at a maximum that can be the true one; `status` says whether it is to be trusted.
+        Whether the fit ended at a maximum that can be the true one; `status` says how far to trust it.
     reason : `str`
-        Why the fit ended.
+        Reason why the fit ended.
     condition : `float`
         Condition number of the normal matrix.
     covariance : `numpy.ndarray`
         Covariance of the coefficients relative to the reference, all of u before all of v, shape (2 n, 2 n).
     reference_covariance : `numpy.ndarray`, optional
-        Covariance of the coefficients by the errors of the reference's own place on the Sun, of that shape; None where
+        Covariance of the coefficients from the errors of the reference's own place on the Sun, of that shape; None if
         the reference is an image of the Sun, whose pointing counts as true.
     misfit : `~esis_ndcube.registration.Misfit`, optional
-        Whether terms of the next degree are missing in the transform; None where the transform was not itself fitted,
-        as a pose, the linear map nearest to the final one, and maps of the joint model.
+        Test whether terms of the next degree are missing in the transform. None if the transform was not itself fitted,
+        for example a pose, the linear map nearest to the final one, and maps of the joint model.
 
     Examples
     --------
@@ -105,7 +106,7 @@ class Alignment:
 
     def __post_init__(self):
         size = self.transform.coefficients.size
-        # What is not known stays so when a transform of another degree is put in.
+        # Unknown entries stay unknown when a transform of another degree is put in.
         if self.covariance is None or np.isnan(self.covariance).all():
             object.__setattr__(self, "covariance", np.full((size, size), np.nan))
         for name in COVARIANCES:
@@ -132,7 +133,7 @@ class Alignment:
     @classmethod
     def from_pose(cls, flight, channel, *, frame_number, line, time, grid=None):
         """
-        The alignment that a flight's starting pose gives.
+        The alignment of a flight's starting pose.
 
         Parameters
         ----------
@@ -152,7 +153,7 @@ class Alignment:
         Returns
         -------
         `Alignment`
-            Of stage ``"pose"``.
+            An alignment of stage ``"pose"``.
 
         Examples
         --------
@@ -249,23 +250,24 @@ class Alignment:
     @plain_arrays("x", "y")
     def coordinate_uncertainty(self, x, y, *, relative=False):
         """
-        How uncertain the coordinates of the frame are.
+        Uncertainty of the coordinates of the frame.
 
-        It is the random error of the fit, from noise and from features that are not the same in both images.
-        What moves features the same way all over the field, such as a smooth Doppler shift, is no part of it.
+        It is the random error of the fit, from noise and from features that differ between the images.
+        It does not include effects that move features in the same way all over the field, such as a smooth Doppler
+        shift.
 
         Parameters
         ----------
         x, y : array-like
             Pixels of the grid, of one shape, 0-based centers: ``y, x = numpy.indices(grid.array_shape)`` gives a map.
         relative : `bool`, optional
-            Relative to the reference, which for a final alignment is another channel; by default the error of the
-            reference's own place is added.
+            Whether to give the error relative to the reference, which for a final alignment is another channel. By
+            default the error of the reference's own place is added.
 
         Returns
         -------
         longitude, latitude : `~astropy.units.Quantity`
-            Standard deviations in arcsec, of the shape of ``x``; NaN where the alignment has no covariance.
+            Standard deviations in arcsec, of the shape of ``x``; NaN if the alignment has no covariance.
 
         Examples
         --------
@@ -284,7 +286,7 @@ class Alignment:
         transform = self.transform
         terms = transform.terms(*np.broadcast_arrays(x, y))
         detector = point_covariances(terms, covariance)
-        # From the detector to the grid, and from its pixels to the sky.
+        # From the detector to the grid, and from grid pixels to the sky.
         to_sky = sky_scale(self.grid) @ np.linalg.inv(transform.jacobian(x, y))
         variances = np.einsum("...ia,...ab,...ib->...i", to_sky, detector, to_sky)
         return tuple(np.sqrt(variances[..., axis]) * u.arcsec for axis in (0, 1))
@@ -292,12 +294,12 @@ class Alignment:
     @property
     def status(self):
         """
-        How far the alignment is to be trusted (`str`): ``"aligned"``, ``"weak"`` or ``"not aligned"``.
+        How far to trust the alignment (`str`): ``"aligned"``, ``"weak"`` or ``"not aligned"``.
 
-        A fit to another channel is weak where its score is below 0.5: less than half of what the filtered images
-        show is common to both, the rest is noise. That of the reference channel is weak where those of all other
-        channels of the exposure are, so that nothing confirms it. Weak images are kept, with their `error`, which
-        is then the least that is to be expected: frame 138 of the 2019 flight is off by two to three times as much.
+        A fit to another channel is weak if its score is below 0.5: less than half of the structure in the filtered
+        images is common to both, and the rest is noise. An alignment of the reference channel is weak if those of all
+        other channels of the exposure are weak, so that nothing confirms it. Weak images are kept, with their `error`,
+        which is then a lower limit: frame 138 of the 2019 flight is off by two to three times as much.
         """
         if not self.converged:
             return "not aligned"
@@ -307,13 +309,14 @@ class Alignment:
     @property
     def error(self):
         """
-        Stated error relative to the reference (`~astropy.units.Quantity`), NaN where there is no covariance.
+        Stated error relative to the reference (`~astropy.units.Quantity`), NaN if there is no covariance.
 
-        The RMS of `coordinate_uncertainty` over the inner four fifths of the grid, both coordinates together.
+        The error is the RMS of `coordinate_uncertainty` over the inner four fifths of the grid, both coordinates
+        together.
         """
         rows, columns = self.grid.array_shape
         y, x = (np.linspace(*_INNER, _POINTS) * (length - 1) for length in (rows, columns))
-        # What is not positive definite has no error.
+        # A covariance that is not positive definite has no error.
         with np.errstate(invalid="ignore"):
             longitude, latitude = self.coordinate_uncertainty(*np.meshgrid(x, y), relative=True)
         return np.sqrt(np.mean(longitude**2 + latitude**2))

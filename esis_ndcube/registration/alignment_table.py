@@ -30,7 +30,7 @@ _SCALARS = {
 _MISFIT = {"degree": "i4", "statistic": "f8", "probability": "f8", "size": "f8"}
 _NO_MISFIT = Misfit(-1, np.nan, np.nan, np.nan)
 _TIME = "jd1", "jd2", "scale", "format"
-# Images of more than any flight.
+# Limit, which is more images than any flight has.
 _MOST = 10**6
 
 
@@ -68,7 +68,7 @@ def alignments_to_table(alignments):
     items = [(index, item) for index, item in np.ndenumerate(array) if item is not None]
     if not items:
         return table
-    # Nearly always all have the same grid, whose header takes a while to write.
+    # Nearly always all alignments have the same grid, whose header takes a while to write.
     grids = {id(item.grid): item.grid for _, item in items}
     headers = {grid_header(grid) for grid in grids.values()}
     shapes = {item.shape for _, item in items}
@@ -81,7 +81,7 @@ def alignments_to_table(alignments):
     table["index"] = index
     for name, kind in _SCALARS.items():
         table[name] = np.array([getattr(item, name) for _, item in items], dtype=kind)
-    # For readers of the file; they follow from the rest.
+    # These columns are for readers of the file; they follow from the others.
     table["status"] = [item.status for _, item in items]
     table["error"] = [item.error.to_value(u.arcsec) for _, item in items]
     table["error"].unit = u.arcsec
@@ -110,7 +110,7 @@ def alignments_to_table(alignments):
 
 
 def swap_columns(table):
-    """Give columns of alignments the names that they have in files, or back those in Python; in place."""
+    """Give columns of alignments the names that they have in files, or the names in Python; in place."""
     for old, new in (("frame_number", "frame"), ("frame", "frame_number")):
         if old in table.colnames:
             table.rename_column(old, new)
@@ -125,7 +125,7 @@ def alignments_from_table(table):
     Parameters
     ----------
     table : `~astropy.table.Table`
-        As `alignments_to_table` writes it.
+        A table that `alignments_to_table` wrote.
 
     Returns
     -------
@@ -135,7 +135,7 @@ def alignments_from_table(table):
     Raises
     ------
     ValueError
-        If the table lacks what an alignment needs, or is for more than a million images.
+        If the table lacks a necessary column, or is for more than a million images.
 
     Examples
     --------
@@ -181,7 +181,7 @@ def alignments_from_table(table):
 
 
 def _misfit(row):
-    # Only tables with maps that were tested have such columns.
+    # Only tables with tested maps have such columns.
     if "misfit_degree" not in row.colnames or row["misfit_degree"] == _NO_MISFIT.degree:
         return None
     return Misfit(**{name: np.dtype(kind).type(row[f"misfit_{name}"]).item() for name, kind in _MISFIT.items()})

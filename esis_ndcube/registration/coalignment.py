@@ -1,4 +1,4 @@
-"""The alignments of all frames of a flight: looked at, edited, written and read."""
+"""The alignments of all frames of a flight: look at them, edit, write and read them."""
 
 import dataclasses
 from dataclasses import dataclass, field
@@ -25,28 +25,28 @@ class Coalignment:
     Alignments of all frames of a Level-1 cube.
 
     `~esis_ndcube.coalign` makes one, and `~esis_ndcube.form_level3` forms a cube from it.
-    It can be edited between both: `without` leaves images out, and `with_alignment` puts another alignment in.
+    It can be edited in between: `without` leaves images out, and `with_alignment` replaces an alignment.
 
     Attributes
     ----------
     linear, final : `numpy.ndarray`
-        Objects `~esis_ndcube.Alignment`, or None where there is no frame, shape (time, channel): after the affine fit
-        to the reference and after the quadratic fit to the reference channel.
+        Objects `~esis_ndcube.Alignment`, or None without a frame, shape (time, channel): after the affine fit to the
+        reference, and after the quadratic fit to the reference channel.
     grid : `~astropy.wcs.WCS`
         The celestial WCS of the common grid, with its observer.
     line : `str`
         The spectral line.
     reference : `str`
-        What the pointing comes from.
+        Source of the pointing.
     reference_times : `list`
-        Time of the reference image of each exposure, or None where there is none.
+        Time of the reference image of each exposure, or None if there is none.
     reference_channel : `int`
         Number of the channel that the others were aligned with.
     options : `dict`
-        Choices of the fit, as `~esis_ndcube.registration.coalign_frames` has them: ``model`` (the one that was used),
+        Choices of the fit, as for `~esis_ndcube.registration.coalign_frames`: ``model`` (the model that was used),
         ``degree``, ``max_gap`` in seconds and ``rotate``.
     joint : `~esis_ndcube.registration.Joint`, optional
-        The joint model, if that was fitted.
+        The joint model, if it was fitted.
 
     Examples
     --------
@@ -107,22 +107,22 @@ class Coalignment:
 
     def with_alignment(self, alignment):
         """
-        Put another alignment in the place of one.
+        Replace an alignment.
 
         Parameters
         ----------
         alignment : `~esis_ndcube.Alignment`
-            The alignment, on the same grid; its frame, channel and stage say where it belongs.
+            The new alignment, on the same grid; its frame, channel and stage give its place.
 
         Returns
         -------
         `Coalignment`
-            A copy with it.
+            A copy with the new alignment.
 
         Raises
         ------
         ValueError
-            If there is no such image, the line or the grid is another one, or the stage is neither ``"linear"`` nor
+            If there is no such image, the line or the grid is a different one, or the stage is neither ``"linear"`` nor
             ``"final"``.
 
         Examples
@@ -147,7 +147,7 @@ class Coalignment:
         return dataclasses.replace(self, **{alignment.stage: array})
 
     def _find(self, frame_number, channel):
-        """Which of the images are of an exposure and a channel, or of all its channels."""
+        """True for the images of an exposure and a channel, or of all channels of the exposure."""
         known = {name: np.full(self.linear.shape, -1) for name in ("frame_number", "channel")}
         for array in (self.linear, self.final):
             for index, alignment in np.ndenumerate(array):
@@ -159,7 +159,8 @@ class Coalignment:
         )
         if not chosen.any():
             msg = (
-                f"got frame {frame_number}{'' if channel is None else f', channel {channel}'}, which no alignment is of"
+                f"got frame {frame_number}{'' if channel is None else f', channel {channel}'}, expected an image that "
+                "has an alignment"
             )
             raise ValueError(msg)
         return chosen
@@ -171,8 +172,8 @@ class Coalignment:
         Returns
         -------
         `~astropy.table.Table`
-            A row for each, as of `~esis_ndcube.registration.alignments_to_table`, first the linear ones. What is
-            common to all is in its ``meta``.
+            A row for each alignment, as in `~esis_ndcube.registration.alignments_to_table`; linear alignments come
+            first. Its ``meta`` holds the entries that are common to all.
 
         Raises
         ------
@@ -187,7 +188,7 @@ class Coalignment:
         """
         result = alignments_to_table(np.concatenate([self.linear, self.final]))
         if not len(result):
-            msg = "got a coalignment of no images, expected one alignment at least"
+            msg = "got a coalignment of no images, expected at least one alignment"
             raise ValueError(msg)
         result.meta |= {name: getattr(self, name) for name in ("line", "reference", "reference_channel")}
         result.meta["options"] = dict(self.options)
@@ -219,7 +220,7 @@ class Coalignment:
 
         Notes
         -----
-        The joint model is not in the file; the alignments that come from it are.
+        The file does not hold the joint model, but holds the alignments that come from it.
 
         Examples
         --------
@@ -243,14 +244,14 @@ class Coalignment:
         Returns
         -------
         `Coalignment`
-            The alignments, with the bits that they had; without the joint model.
+            The alignments, with the same bits as before; without the joint model.
 
         Raises
         ------
         FileNotFoundError
             If there is no such file.
         ValueError
-            If it is no such file, or damaged.
+            If it is another kind of file, or damaged.
 
         Examples
         --------

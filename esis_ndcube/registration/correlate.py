@@ -10,13 +10,13 @@ from esis_ndcube.utils.arrays import plain_arrays
 
 __all__ = ["Fit", "correlation", "maximize_correlation"]
 
-# A step is never longer than this (RMS over the overlap, in image pixels times the root of the stride): beyond about
-# the width of the structures that are correlated the linear model of the image does not hold.
+# A step is never longer than this (RMS over the overlap, in image pixels times the root of the stride): the linear
+# model of the image does not hold beyond about the width of the correlated structures.
 _MAX_STEP = 3.0
-# A change of the score by less than this part of what it misses of 1 may come from the interpolation, which smooths
+# A change of the score by less than this part of its distance from 1 may come from the interpolation, which smooths
 # noise most between pixels.
 _INDISTINCT = 0.02
-# Where so many pixels remain, the fit first uses every sixteenth row, to this many times the tolerance.
+# With at least this many pixels, the fit first uses every sixteenth row, to this many times the tolerance.
 _COARSE, _LEAST_COARSE, _COARSE_TOLERANCE = 16, 10_000, 10
 # Bounds of the factor by which steps are lengthened.
 _RELAXATION = 0.5, 3.0
@@ -35,22 +35,22 @@ class Fit:
         Map from reference to image pixels.
     score : `float`
         Correlation coefficient of the reference with the warped image at the last pass, one short step before the
-        transform; NaN where nothing overlaps.
+        transform; NaN if nothing overlaps.
     iterations : `int`
-        Number of passes over the images, those over every sixteenth row included.
+        Number of passes over the images, including those over every sixteenth row.
     converged : `bool`
         Whether the transform is expected to be nearer to the maximum than the tolerance.
     reason : `str`
-        Why the fit ended.
+        Reason why the fit ended.
     condition : `float`
         Condition number of the normal matrix.
     n_pixels : `int`
         Number of pixels that were correlated.
     covariance : `numpy.ndarray`
-        Covariance of the coefficients, all of u before all of v, shape (2 n, 2 n); NaN where the images are too small
-        to tell.
+        Covariance of the coefficients, all of u before all of v, shape (2 n, 2 n); NaN if the images are too small to
+        tell.
     misfit : `Misfit` or None
-        Whether terms of a higher degree are missing; None where nothing overlaps.
+        Test whether terms of a higher degree are missing; None if nothing overlaps.
 
     Examples
     --------
@@ -77,7 +77,7 @@ class Fit:
 
 @dataclass
 class _State:
-    """Covariances of one pass: of the gradient with itself, the image and the reference; and the step, None without."""
+    """Covariances of one pass: of the gradient with itself, the image and the reference; and the step, or None."""
 
     score: float
     n: int
@@ -107,13 +107,13 @@ def maximize_correlation(
 
     Enhanced correlation coefficient maximization (Evangelidis & Psarakis 2008, their equations 18 and 20) with a cap on
     the step and step halving.
-    The gradient is the central difference of the image that is interpolated by cubic polynomials, so that noise does
-    not draw the fit to where an interpolation smooths most, between the pixels.
-    Noise makes the steps of that method too short, all by about the same factor; it is measured from two steps that
-    follow each other, and the next ones are lengthened by it.
+    The gradient is the central difference of the image, interpolated by cubic polynomials. So noise does not draw the
+    fit to places where an interpolation smooths most, between the pixels.
+    Noise makes the steps of that method too short, all by about the same factor. The factor is measured from two steps
+    that follow each other, and the next steps are lengthened by it.
     Large images are fitted on every sixteenth row first.
-    The covariance is estimated from blocks of the images, so that it knows of noise that neighboring pixels share and
-    of features that are not the same in both images.
+    The covariance is estimated from blocks of the images, so that it includes noise that neighboring pixels share, and
+    features that differ between the images.
 
     Parameters
     ----------
@@ -122,13 +122,15 @@ def maximize_correlation(
     image : `numpy.ndarray`
         Shape (v, u), float32: the image.
     start : `PolynomialTransform`
-        Map from reference pixels (x, y) to image pixels (u, v) to start from; its degree is that of the result.
+        Map from reference pixels (x, y) to image pixels (u, v), from which the fit starts; its degree is that of the
+        result.
     mask : `numpy.ndarray`
         Reference pixels to use, shape (y, x).
     valid : `numpy.ndarray`
         Valid image pixels, shape (v, u). Pixels that are not finite are never used.
     degree : `int`, optional
-        Fit the terms up to this degree only and leave the others as they are: 0 fits a shift. By default all.
+        Fit the terms up to this degree only and leave the others as they are: 0 fits a shift. By default all terms are
+        fitted.
     stride : `int`, optional
         Use every ``stride``-th row of the reference.
     tolerance : `float`, optional
@@ -137,19 +139,20 @@ def maximize_correlation(
     max_iterations : `int`, optional
         Largest number of passes.
     min_pixels : `int`, optional
-        Fewest pixels in the overlap that make a fit.
+        Least number of pixels in the overlap for a fit.
     errors : `bool`, optional
-        Whether to estimate the covariance and the misfit; about as long as a pass. Without, they are NaN and None.
+        Whether to estimate the covariance and the misfit, which takes about as long as a pass. Otherwise they are NaN
+        and None.
 
     Returns
     -------
     `Fit`
-        The best transform found, also where the fit failed: look at ``converged`` and ``score``.
+        The best transform, also if the fit failed: look at ``converged`` and ``score``.
 
     Raises
     ------
     ValueError
-        If a mask has another shape than its image, or the degree is not between 0 and that of the start.
+        If a mask has another shape than its image, or the degree is not between 0 and the degree of the start.
 
     Examples
     --------
@@ -175,7 +178,7 @@ def maximize_correlation(
         tolerances = {"tolerance": _COARSE_TOLERANCE * tolerance}
         fit, factor = _climb(reference, image, start, free, sparse, 1.0, **tolerances, **options)
         passes = fit.iterations
-        # What fails on few rows may still succeed on all of them.
+        # A fit that fails on few rows may still succeed on all of them.
         if fit.converged:
             start, relaxation = fit.transform, factor
     fit, _ = _climb(reference, image, start, free, stride, relaxation, tolerance=tolerance, **options)
@@ -188,7 +191,7 @@ def maximize_correlation(
 
 def correlation(reference, image, transform, *, mask, valid):
     """
-    Correlation coefficient of a reference with an image as a transform lays it on it.
+    Correlation coefficient of a reference with an image that a transform lays on it.
 
     Parameters
     ----------
@@ -198,7 +201,7 @@ def correlation(reference, image, transform, *, mask, valid):
     Returns
     -------
     `float`
-        The coefficient; NaN where nothing overlaps.
+        The coefficient; NaN if nothing overlaps.
 
     Examples
     --------
@@ -223,7 +226,7 @@ def warp(image, valid, transform, shape):
     Parameters
     ----------
     image, valid : `numpy.ndarray`
-        Shape (v, u): the image, and which of its pixels count.
+        Shape (v, u): the image, and its pixels that count.
     transform : `PolynomialTransform`
         Map from reference to image pixels.
     shape : `tuple` of `int`
@@ -232,7 +235,7 @@ def warp(image, valid, transform, shape):
     Returns
     -------
     `numpy.ndarray`
-        Of that shape, float32, NaN where one of the sixteen pixels about a position does not count.
+        The image of that shape, float32; NaN if one of the sixteen pixels about a position does not count.
 
     Examples
     --------
@@ -262,7 +265,7 @@ def _check(reference, image, start, mask, valid, degree):
 
 
 def _marked_pair(reference, image, mask, valid):
-    """The reference, with the spans of its rows, and the image, as the compiled sums want them."""
+    """The reference, with the spans of its rows, and the image, in the form for the compiled sums."""
     from esis_ndcube.registration._kernel import spans
 
     reference = _marked(reference, mask)
@@ -270,12 +273,12 @@ def _marked_pair(reference, image, mask, valid):
 
 
 def _marked(image, valid, *, border=0):
-    """The image about its mean, NaN where it is not valid and in the border."""
+    """The image about its mean, with NaN in the border and for pixels that are not valid."""
     from esis_ndcube.registration._kernel import framed
 
     image = np.ascontiguousarray(image, dtype=np.float32)
     valid = np.ascontiguousarray(valid, dtype=bool)
-    # Of some pixels only: any level near the mean keeps the sums precise.
+    # The mean of some pixels only: any level near the mean keeps the sums precise.
     some = image[::8, ::8][valid[::8, ::8]]
     some = some[np.isfinite(some)]
     return framed(image, valid.view(np.uint8), np.float32(some.mean(dtype=float) if some.size else 0), border)
@@ -284,7 +287,7 @@ def _marked(image, valid, *, border=0):
 def _climb(reference, image, transform, free, stride, relaxation, *, tolerance, max_iterations, min_pixels):
     """Fit on every ``stride``-th row, from marked images."""
     basis = _basis_products(reference[0], transform)
-    # From pixels of the reference, along which the steps are, to those of the image.
+    # Scale from pixels of the reference, along which the steps are, to pixels of the image.
     jacobian = transform.jacobian(*transform.origin)
     lengths = np.kron(jacobian.T @ jacobian, basis)
     state = _pass(image, reference, transform, stride, free)
@@ -299,7 +302,8 @@ def _climb(reference, image, transform, free, stride, relaxation, *, tolerance, 
             relaxation = _relaxation(*last, state.step, lengths)
         length = _rms(relaxation * state.step, lengths)
         step = relaxation * state.step * min(1.0, _MAX_STEP * np.sqrt(stride) / max(length, 1e-30))
-        # What a step leaves is to that step as the step is to the one before; of the first one nothing is known.
+        # The rest after a step relates to that step as the step relates to the one before; the first step has none
+        # before it.
         if length * min(1.0, length / before) < tolerance:
             transform, reason = _moved(transform, step, jacobian), "converged"
             break
@@ -323,7 +327,7 @@ def _climb(reference, image, transform, free, stride, relaxation, *, tolerance, 
 
 
 def _is_worse(new, state, lengths):
-    """Whether a step was a bad one: by the score, or where that does not tell, by how far there is still to go."""
+    """Whether a step was bad: by the score, or if the score does not tell, by the remaining distance."""
     gain, least = new.score - state.score, _INDISTINCT * (1 - state.score)
     if abs(gain) > least or new.step is None:
         return gain < 0
@@ -341,7 +345,7 @@ def _failed(start, n, reason):
 
 
 def _pass(image, reference, transform, stride, free):
-    """Sums over marked images, of every ``stride``-th row of the reference, and the step that follows from them."""
+    """Sums over marked images, of every ``stride``-th row of the reference, and the next step from them."""
     from esis_ndcube.registration._kernel import moments
 
     powers = transform.exponents
@@ -365,7 +369,7 @@ def _pass(image, reference, transform, stride, free):
 
 
 def _step(ww, wr, gw, gr, normal):
-    """Step of Evangelidis & Psarakis (2008), equation 18; NaN where there is none."""
+    """Step of Evangelidis & Psarakis (2008), equation 18; NaN if there is none."""
     try:
         a, b = np.linalg.solve(normal, np.column_stack([gw, gr])).T
     except np.linalg.LinAlgError:
@@ -381,10 +385,10 @@ def _step(ww, wr, gw, gr, normal):
 
 def _relaxation(direction, step, new, lengths):
     """
-    How much longer steps should be, from what a step changed.
+    Factor by which steps should be longer, from the change that a step made.
 
-    The method takes all gradients of the warped image for its response to the parameters; those of noise make it
-    believe in a sharper maximum than there is. Along the step, this is the secant method.
+    The method takes all gradients of the warped image as its response to the parameters. The gradients of noise
+    simulate a sharper maximum than there is. Along the step, this correction is the secant method.
     """
     response = (direction - new) @ lengths @ step / (step @ lengths @ step)
     return float(np.clip(1 / response, *_RELAXATION)) if response > 0 else 1.0
@@ -398,7 +402,7 @@ def _condition(state, free):
 
 
 def _basis_products(reference, transform):
-    """Mean products of the polynomial terms over the pixels used, with which a step's RMS length follows."""
+    """Mean products of the polynomial terms over the used pixels, which give the RMS length of a step."""
     step = max(1, int(np.sqrt(reference.size / 2000)))
     y, x = np.nonzero(np.isfinite(reference[::step, ::step]))
     if not len(x):

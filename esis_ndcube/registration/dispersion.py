@@ -1,4 +1,4 @@
-"""Where on the Sun's image motions along the line of sight show, and how far."""
+"""Direction and size of the displacement in the Sun's image by motions along the line of sight."""
 
 import numpy as np
 
@@ -37,7 +37,7 @@ def cube_dispersion(cube):
     """
     named_axes(cube)
     if cube.alignment is None or cube.channel is None:
-        msg = "this cube carries no alignments of channels: cubes of form_level3, and parts of them, have a dispersion"
+        msg = "this cube has no alignments of channels: cubes of form_level3, and parts of them, have a dispersion"
         raise ValueError(msg)
     flight, line = cube.flight, cube.flight.line(cube.line)
     celestial = getattr(cube.wcs, "celestial", None)

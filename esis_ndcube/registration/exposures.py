@@ -42,12 +42,12 @@ def coalign_frames(
     """
     Align every frame of a Level-1 cube with the Sun.
 
-    First each frame is aligned by an affine map with the reference image nearest in time, then by a quadratic one
-    with the reference channel of the same exposure.
-    The reference channel's own quadratic map is fitted to the reference image, if that has pixels fine enough;
-    otherwise it stays affine, and its distortion is common to all channels.
-    All fits maximize the correlation of images filtered by `log_difference_of_gaussians`, each from the flight's own
-    pose, or from a coarse search about it where that fails, so that no result depends on another exposure's.
+    First an affine map aligns each frame with the reference image nearest in time. Then a quadratic map aligns the
+    frame with the reference channel of the same exposure.
+    The reference channel's own quadratic map is fitted to the reference image if its pixels are fine enough; otherwise
+    the map stays affine, and its distortion is common to all channels.
+    All fits maximize the correlation of images filtered by `log_difference_of_gaussians`. Each fit starts from the
+    flight's own pose, or from a coarse search about the pose if that fails. So no result depends on another exposure's.
     Smooth gradients of the line-of-sight velocity look like distortion and go into the quadratic map: do not read
     mean or slowly varying velocities from aligned images.
 
@@ -56,33 +56,33 @@ def coalign_frames(
     level1 : `~esis_ndcube.ESISLevel1Cube`
         The frames, shape (time, channel, y, x).
     reference : `~sunpy.map.GenericMap`, `list` of them, `~ndcube.NDCube` or `int`, optional
-        Images of the Sun, of which the one nearest in time is used for each exposure: Maps; a Level-3 cube, of which
-        the images in its own reference channel are used (``cube[:, :1]`` chooses channel 1); a context cube or any
-        other one with axes (time, y, x) or (y, x) in helioprojective coordinates and with times.
-        Those of observers far from the Earth are brought to the Earth's view on the sphere of the Sun.
-        Or the number of a channel, in the exposure nearest to the one that the flight's pose was measured in, and
-        pointed by that pose; by default the reference channel.
+        Images of the Sun, of which each exposure uses the one nearest in time: Maps; a Level-3 cube, whose images in
+        its own reference channel are used (``cube[:, :1]`` chooses channel 1); a context cube or any other cube with
+        axes (time, y, x) or (y, x) in helioprojective coordinates and with times.
+        Images of observers far from the Earth are brought to the Earth's view on the sphere of the Sun.
+        Or the number of a channel, in the exposure nearest to that of the flight's pose, with the pointing of that
+        pose; by default the reference channel.
     line : `str`, optional
-        The spectral line, by default the one that the flight's pose was measured in.
+        The spectral line, by default the line in which the flight's pose was measured.
     reference_channel : `int`, optional
         Number of the channel that the others are aligned with, by default the flight's choice.
     model : `str`, optional
         ``"joint"``: one static distortion per channel and rigid motions are fitted to the maps of all exposures
-        (`~esis_ndcube.registration.fit_joint`), which needs three exposures or more. Frames that are too weak for a
-        map of their own get the model's, shifted onto them. A warning says where the distortion was not static.
-        ``"independent"``: every exposure has its own quadratic maps, which have more errors of their own and do not
-        depend on the other exposures. By default ``"joint"`` where three exposures or more have a good map of the
-        reference channel, and ``"independent"`` elsewhere; the result's ``options`` say which it was.
+        (`~esis_ndcube.registration.fit_joint`), which needs three exposures or more. Frames that are too weak for a map
+        of their own get the model's map, shifted onto them. A warning says where the distortion was not static.
+        ``"independent"``: every exposure has its own quadratic maps, which have larger errors and do not depend on the
+        other exposures. By default ``"joint"`` if three exposures or more have a good map of the reference channel, and
+        ``"independent"`` otherwise; the result's ``options`` say which model was used.
     degree : `int`, optional
-        Degree of the final maps, 2 or 3. Cubic maps follow a distortion that has cubic terms; they have more errors of
-        their own, most of which the joint model averages away.
+        Degree of the final maps, 2 or 3. Cubic maps follow a distortion that has cubic terms. They have larger errors,
+        most of which the joint model averages away.
     max_gap : `~astropy.units.Quantity`, optional
         Largest time between an exposure and its reference; exposures without one are not aligned.
     rotate : `bool`, optional
-        Whether to turn the surface of the Sun in the reference to the time of each exposure, with sunpy's model of
-        its differential rotation. By default it is left in, as published: the exposure is aligned with the Sun as it
-        was at the time of the reference, and the coordinates of the disk center come out 0.0026 arcsec too far east
-        for each second that the reference is earlier. Beyond the limb the reference stays as it is.
+        Whether to rotate the surface of the Sun in the reference to the time of each exposure, with sunpy's model of
+        its differential rotation. By default the rotation is left in, as published: the exposure is aligned with the
+        Sun at the time of the reference, and the coordinates of the disk center come out 0.0026 arcsec too far east for
+        each second that the reference is earlier. Beyond the limb the reference stays as it is.
     workers : `int`, optional
         Number of threads; by default Dask's active scheduler decides.
     progress : `bool`, optional
@@ -91,8 +91,8 @@ def coalign_frames(
     Returns
     -------
     `~esis_ndcube.registration.Coalignment`
-        Alignments of both stages. A fit that failed is there with ``converged=False``; a warning names it.
-        `Alignment.status <esis_ndcube.Alignment.status>` tells weak ones from good ones.
+        Alignments of both stages. A failed fit has ``converged=False``, and a warning names it.
+        `Alignment.status <esis_ndcube.Alignment.status>` tells weak alignments from good ones.
 
     Raises
     ------
@@ -111,7 +111,7 @@ def coalign_frames(
     if level1.data.ndim != 4:
         msg = (
             f"got a Level-1 cube of shape {level1.data.shape}, expected axes (time, channel, y, x): choose exposures "
-            f"by ranges, as cube[:1], and give a single frame as an array, cube[0, 0].data"
+            f"by ranges, for example cube[:1], and give a single frame as an array, cube[0, 0].data"
         )
         raise ValueError(msg)
     flight = level1.flight
@@ -169,7 +169,7 @@ def coalign_frames(
 
 @dataclass(frozen=True, eq=False)
 class _Exposure:
-    """What the alignment of one exposure needs, without the rest of the cube."""
+    """The part of the cube that the alignment of one exposure needs."""
 
     poses: list
     images: np.ndarray
@@ -182,7 +182,7 @@ class _Exposure:
         return replace(self, reference=self.reference.load())
 
     def frames(self):
-        """The frames as the fits want them."""
+        """The frames, in the form that the fits take."""
         return [
             Frame(image, bad, pose, self.flight)
             for image, bad, pose in zip(self.images, self.bad, self.poses, strict=True)
@@ -202,7 +202,7 @@ def _tasks(level1, line, references, functions, workers):
         if level1.flags is not None:
             bad = bad | (level1.flags[index] & int(Flag.INVALID) != 0)
         images, bad = (share(part, workers=workers) for part in (level1.data[index], bad))
-        # Exposures that follow each other and have the same share it, also in other processes.
+        # Exposures that follow each other and have the same reference share it, also in other processes.
         image = references.images[index]
         if last is None or image is not last[0]:
             last = image, share(None if image is None else Once(image), workers=workers)
@@ -214,7 +214,7 @@ def _call(function, poses, flight, images, bad, reference):
 
 
 def _with_grid(row, grid):
-    """The alignments with one grid: those from another process have one each, which would add up."""
+    """The alignments with one common grid; from another process each brings one, which would add up."""
     return [replace(alignment, grid=grid) for alignment in row]
 
 
@@ -256,7 +256,7 @@ def _report_misfits(alignments):
 
 
 def _is_too_small(alignment):
-    """Whether the terms that a map lacks would change it by more than its stated error."""
+    """Whether the missing terms of a map would change it by more than its stated error."""
     misfit, transform = alignment.misfit, alignment.transform
     if misfit is None or not misfit.significant:
         return False

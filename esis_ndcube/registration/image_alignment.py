@@ -1,4 +1,4 @@
-"""The alignment of one image with another, and what to do with it."""
+"""The alignment of one image with another, and its uses."""
 
 from dataclasses import dataclass
 
@@ -15,39 +15,40 @@ from esis_ndcube.utils._spline import evaluate, parse_order, prepare
 
 __all__ = ["ImageAlignment"]
 
-# A Map that takes its pointing from what was written is off by rounding only.
+# A Map that takes its pointing from the written keywords is off by rounding only.
 _SAME_PIXEL = 1e-4
 
 
 @dataclass(frozen=True, eq=False)
 class ImageAlignment:
     """
-    Where the pixels of one image lie in another.
+    Places of the pixels of one image in another image.
 
     Attributes
     ----------
     transform : `PolynomialTransform`
         Map from pixels (x, y) of the reference to pixels (u, v) of the image; `inverse` is the other direction.
     kind : `str`
-        ``"shift"``, ``"affine"``, ``"quadratic"`` or ``"cubic"``: what was fitted.
+        Fitted kind of map: ``"shift"``, ``"affine"``, ``"quadratic"`` or ``"cubic"``.
     score : `float`
         Correlation of the filtered images.
     converged : `bool`
         Whether the fit ended at a maximum that is higher than one of noise would be.
     reason : `str`
-        Why the fit ended, or why it is not to be trusted.
+        Reason why the fit ended, or why not to trust it.
     n_pixels : `int`
         Number of pixels that were correlated.
     covariance : `numpy.ndarray`
-        Covariance of the coefficients, all of u before all of v, shape (2 n, 2 n); 0 for those that were not fitted.
+        Covariance of the coefficients, all of u before all of v, shape (2 n, 2 n); 0 for coefficients that were not
+        fitted.
     surface : `CorrelationSurface` or None
-        Correlation at shifts about the solution, if it was asked for.
+        Correlation at shifts about the solution, if it was requested.
     reference_shape, image_shape : `tuple` of `int`
-        Rows and columns.
+        Rows and columns of reference and image.
     reference_wcs : `~astropy.wcs.wcsapi.BaseHighLevelWCS` or None
         The reference's WCS, if it has one.
     misfit : `~esis_ndcube.registration.Misfit` or None
-        Whether terms are missing that the transform has not.
+        Test whether terms are missing in the transform.
 
     Examples
     --------
@@ -90,7 +91,7 @@ class ImageAlignment:
 
     def inverse(self, u, v):
         """
-        Pixels of the reference that show what pixels of the image show.
+        Pixels of the reference that show the same places as pixels of the image.
 
         Parameters
         ----------
@@ -121,7 +122,7 @@ class ImageAlignment:
         Parameters
         ----------
         image : array-like, `~astropy.nddata.NDData` or `~sunpy.map.GenericMap`
-            The image that was aligned, or another one of the same pixels, as `coalign_images` takes it.
+            The image that was aligned, or another image with the same pixels, as `coalign_images` takes it.
         order : `int` or `str`, optional
             Order of the spline: 0 to 3, or ``"nearest-neighbor"``, ``"bilinear"``, ``"biquadratic"``, ``"bicubic"``.
 
@@ -135,7 +136,7 @@ class ImageAlignment:
         Raises
         ------
         TypeError
-            If it is no image.
+            If the argument is not an image.
         ValueError
             If it does not have the shape of the image that was aligned, or the order is unknown.
 
@@ -152,7 +153,7 @@ class ImageAlignment:
         """
         data = parse_image(image, "an image").data.astype(np.float32)
         if data.shape != self.image_shape:
-            msg = f"got an image of shape {data.shape}, expected that of the one that was aligned, {self.image_shape}"
+            msg = f"got an image of shape {data.shape}, expected that of the aligned image, {self.image_shape}"
             raise ValueError(msg)
         y, x = np.indices(self.reference_shape, dtype=float)
         array, footprint = evaluate(prepare(data, parse_order(order)), *self.transform(x, y))
@@ -162,10 +163,10 @@ class ImageAlignment:
         """
         The image's WCS with corrected pointing.
 
-        CRPIX and the matrix of PC and CDELT change so that the image's pixels have the coordinates that the reference
-        gives to what they show; projection, CRVAL, observer and date stay.
-        If the observers differ, their parallax on the sphere of the Sun is left out of what is corrected, as far as an
-        affine map can tell.
+        CRPIX and the matrix of PC and CDELT change, so that the image's pixels get the coordinates that the reference
+        has at the same places; projection, CRVAL, observer and date stay.
+        If the observers differ, the correction leaves out their parallax on the sphere of the Sun, as far as an affine
+        map can.
 
         Parameters
         ----------
@@ -182,8 +183,8 @@ class ImageAlignment:
         TypeError
             If the WCS is not one of FITS.
         ValueError
-            If the reference has no WCS, the fit failed, or the transform is neither a shift nor affine: only these can
-            be written as CRPIX and PC.
+            If the reference has no WCS, the fit failed, or the transform is neither a shift nor affine: CRPIX and PC
+            can hold only these.
 
         Examples
         --------
@@ -211,7 +212,7 @@ class ImageAlignment:
         rows, columns = self.image_shape
         use = np.isfinite(there).all(0) & (u >= -0.5) & (u <= columns - 0.5) & (v >= -0.5) & (v <= rows - 0.5)
         terms = np.stack([u, v, np.ones_like(u)], axis=1)[use]
-        # From the image's pixels to those that its WCS now has in their place.
+        # From the image's pixels to the pixels that its WCS now has in their place.
         matrix = np.linalg.lstsq(terms, there.T[use], rcond=None)[0].T
         result = fits.deepcopy()
         scale = fits.pixel_scale_matrix @ matrix[:, :2]
@@ -226,7 +227,7 @@ class ImageAlignment:
 
     def _check_pointing(self):
         if self.reference_wcs is None:
-            msg = "the reference has no WCS, so that nothing is known of the image's coordinates: use apply()"
+            msg = "the reference has no WCS, which would give the image's coordinates: use apply()"
             raise ValueError(msg)
         if not self.converged:
             msg = f"the images could not be aligned ({self.reason}): there is no pointing to correct"
@@ -242,17 +243,17 @@ class ImageAlignment:
         Parameters
         ----------
         image : `~sunpy.map.GenericMap`
-            The image that was aligned, or another one of the same pixels and pointing.
+            The image that was aligned, or another image with the same pixels and pointing.
 
         Returns
         -------
         `~sunpy.map.GenericMap`
-            A Map of the same data with `corrected_wcs`; tools that know Maps see it aligned with the reference.
+            A Map of the same data with `corrected_wcs`; programs that know Maps see it aligned with the reference.
 
         Raises
         ------
         TypeError
-            If it is no Map.
+            If the argument is not a Map.
         ValueError
             As `corrected_wcs`, or if this kind of Map does not take its pointing from CRPIX, PC and CDELT.
 
@@ -264,7 +265,7 @@ class ImageAlignment:
         >>> coalign(image, reference).align_map(image).reproject_to(reference.wcs)  # doctest: +SKIP
         """
         if not isinstance(image, sunpy.map.GenericMap):
-            msg = f"got {type(image).__name__}, expected a sunpy Map: corrected_wcs() is for other images"
+            msg = f"got {type(image).__name__}, expected a sunpy Map: for other images use corrected_wcs()"
             raise TypeError(msg)
         if image.data.shape != self.image_shape:
             msg = f"got a Map of shape {image.data.shape}, expected that of the aligned image, {self.image_shape}"

@@ -27,28 +27,28 @@ from esis_ndcube.registration.transform import (
 __all__ = ["Search", "coalign_images"]
 
 _DEGREES = {"shift": 0, "affine": 1, "quadratic": 2, "cubic": 3}
-# Fewest pixels in the overlap that make a fit, and how many more of them for each coefficient.
+# Least number of pixels in the overlap for a fit, and additional pixels for each coefficient.
 _LEAST, _LEAST_PER_COEFFICIENT = 60, 20
 # Distance from the maximum at which a fit has converged, in pixels of the coarser image.
 _TOLERANCE = 0.005
-# Images are binned for the first fits as long as both have so many rows and columns left, ...
+# Images are binned for the first fits as long as both have this many rows and columns left, ...
 _LEAST_SIZE = 24
 _LARGEST_FACTOR = 8
 # ... and for the search until none has more.
 _SEARCH_SIZE = 256
-# A score that is so many times the least one convinces; a lower one is compared with those from other starts.
+# A score that is this many times the least one convinces; a lower one is compared with scores from other starts.
 _CONVINCING = 2.0
-# Images of which chance makes more than this of the score are too small.
+# Images are too small if chance makes more than this of the score.
 _LARGEST_LIMIT = 0.9
-# Stretched by more than this, or turned by more (in radian), against its start a map is that of a false maximum, if its
-# score does not convince; ...
+# If its score does not convince, a map is that of a false maximum if it is stretched by more than this against its
+# start, or turned by more than this (in radian); ...
 _MAX_STRETCH, _MAX_TURN = 0.08, 0.05
-# ... and so is one that is more uncertain than this, RMS in pixels of the coarser image.
+# ... and also if it is more uncertain than this, RMS in pixels of the coarser image.
 _MAX_SIGMA = 1.0
-# A map that moves by so many standard deviations, and more than this in pixels, when what is fixed on the detector is
-# left out, was drawn by it.
+# Pixels that are fixed on the detector drew a map if the map moves without them, by this many standard deviations and
+# by more than this in pixels.
 _MOVED, _LEAST_MOVED = 3.0, 0.02
-# A start that stretches one direction by so many times the other is no image.
+# A start that stretches one direction by this many times the other is no map of an image.
 _LARGEST_CONDITION = 1e6
 # Points along each axis at which maps are compared.
 _POINTS = 9
@@ -57,7 +57,7 @@ _POINTS = 9
 @dataclass(frozen=True, eq=False)
 class Search:
     """
-    Where to look for an image whose position is not known well enough for a fit.
+    The range of a search for an image whose position is not known well enough for a fit.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ class Search:
     Raises
     ------
     ValueError
-        If the shift is negative, or there is no roll or positive scale to try.
+        If the shift is negative, or there are no rolls or positive scales to try.
 
     Examples
     --------
@@ -88,7 +88,10 @@ class Search:
     def __post_init__(self):
         rolls, scales = np.atleast_1d(u.Quantity(self.rolls).to(u.deg)), tuple(np.atleast_1d(self.scales).tolist())
         if not (self.shift >= 0 and rolls.size and scales and min(scales) > 0):
-            msg = f"got shift {self.shift}, rolls {rolls} and scales {scales}, expected at least 0, and one or more"
+            msg = (
+                f"got shift {self.shift}, rolls {rolls} and scales {scales}, expected a shift of at least 0, and at "
+                "least one roll and one scale above 0"
+            )
             raise ValueError(msg)
         object.__setattr__(self, "rolls", rolls)
         object.__setattr__(self, "scales", scales)
@@ -98,11 +101,11 @@ def coalign_images(image, reference, *, transform="affine", start=None, widths=(
     """
     Align one image with another.
 
-    The correlation of the images is maximized (`~esis_ndcube.registration.maximize_correlation`) after a filter that
-    makes images of different brightness and passband comparable
-    (`~esis_ndcube.registration.log_difference_of_gaussians`), first on binned pixels, then on all.
-    The fit captures displacements of ten pixels, and of twenty in images of 250 pixels or more; ``search`` finds
-    larger ones.
+    The fit maximizes the correlation of the images (`~esis_ndcube.registration.maximize_correlation`), first on binned
+    pixels, then on all. Before it a filter makes images of different brightness and passband comparable
+    (`~esis_ndcube.registration.log_difference_of_gaussians`).
+    The fit captures displacements of ten pixels, and of twenty pixels in images of 250 pixels or more; ``search`` finds
+    larger displacements.
 
     Parameters
     ----------
@@ -112,29 +115,30 @@ def coalign_images(image, reference, *, transform="affine", start=None, widths=(
         The images may have different shapes and pixels of different size.
     transform : `str`, optional
         ``"shift"``, ``"affine"``, ``"quadratic"`` or ``"cubic"``: the polynomial map from reference to image pixels.
-        A shift leaves roll, scale and shear as they are in the start. There is no rigid one: fit an affine map and
-        look at its ``decompose``.
+        A shift leaves roll, scale and shear as they are in the start. There is no rigid transform: fit an affine map
+        and look at its ``decompose``.
     start : `~esis_ndcube.registration.PolynomialTransform`, optional
-        Map from reference pixels to image pixels to start from. By default what both WCS say, if both images have
-        one, with sunpy's transformation between observers; else the same pixels.
+        Map from reference pixels to image pixels, from which the fit starts. By default the map follows from the two
+        WCS, if both images have one, with sunpy's transformation between observers; otherwise it leads to equal pixels.
     widths : `tuple` of `float` or None, optional
-        Widths (sigma) of the filter's fine and coarse Gaussian, in pixels of the image with the larger ones.
+        Widths (sigma) of the filter's fine and coarse Gaussian, in pixels of the image with the larger pixels.
         The filter takes a logarithm: subtract a bias first.
-        With None the images are correlated as they are, which suits those that are negative, as magnetograms.
+        With None the images are correlated as they are, which suits images with negative values, for example
+        magnetograms.
     search : `Search` or `bool`, optional
-        Where to look for the image before the fit; True for shifts up to half of the larger image's shorter side.
+        Range of the search for the image before the fit; True for shifts up to half of the larger image's shorter side.
     surface : `int`, optional
-        Return the correlation surface, too, of shifts up to this many pixels of the reference about the solution.
+        Also return the correlation surface, for shifts up to this many pixels of the reference about the solution.
 
     Returns
     -------
     `ImageAlignment`
-        Look at ``converged`` before you use it: where the images have nothing in common it is False.
+        Look at ``converged`` before you use the result: it is False if the images have nothing in common.
 
     Raises
     ------
     TypeError
-        If one of them is no image.
+        If one of the arguments is not an image.
     ValueError
         If an image is not two-dimensional, empty or constant, has a WCS that is not celestial, the images do not
         overlap, or an argument is out of range.
@@ -190,7 +194,7 @@ def _warn_of_misfit(alignment, sigma):
         larger = next((name for name, degree in _DEGREES.items() if degree == misfit.degree), None)
         advice = f"fit transform={larger!r}" if larger else "no transform here follows them"
         warn_user(
-            f"the images need terms of degree {misfit.degree}, which the {alignment.kind} transform has not: it is off "
+            f"the images need terms of degree {misfit.degree}, which the {alignment.kind} transform lacks: it is off "
             f"by about {misfit.size:.2g} pixels where its own error is {sigma:.2g} (RMS): {advice}"
         )
 
@@ -216,8 +220,8 @@ def _check_brightness(image, name):
     median = median_of(image.data, image.valid)
     if not median > 0:
         msg = (
-            f"got {name} with a median of {median:.3g}, of whose brightness the filter cannot take the logarithm: "
-            f"mask what is dark, add what was subtracted, or give widths=None for no filter"
+            f"got {name} with a median of {median:.3g}, expected one above 0, because the filter takes the logarithm "
+            f"of the brightness: mask dark pixels, add the level that was subtracted, or give widths=None for no filter"
         )
         raise ValueError(msg)
 
@@ -246,7 +250,7 @@ def _start(image, reference, start, degree):
 
 @dataclass(frozen=True, eq=False)
 class _Attempt:
-    """A fit of a degree, the pair as it was filtered, the least score that is trusted, and why the fit is not."""
+    """A fit of a degree, the filtered pair, the least score to trust, and the reason not to trust the fit."""
 
     pair: object
     degree: int
@@ -260,9 +264,9 @@ class _Attempt:
 
 
 def _best(pair, start, degree):
-    """The fit from coarse to fine pixels, or on the fine ones at once where the first does not convince."""
+    """The fit from coarse to fine pixels, or on the fine ones at once if the first fit does not convince."""
     factors = [factor for factor in (8, 4, 2) if factor <= _LARGEST_FACTOR and pair.smallest() >= factor * _LEAST_SIZE]
-    # The coarsest pixels of a large image show enough for the fit on the finest, which begins on few rows by itself.
+    # The coarsest pixels of a large image show enough for the fit on the finest, which itself begins on few rows.
     ways = [factors[:1], factors, ()] if pair.check_factor > 1 else [factors, ()] if factors else [()]
     best = None
     for some in ways:
@@ -274,7 +278,7 @@ def _best(pair, start, degree):
     if best.fit.n_pixels < _LEAST:
         msg = (
             f"the images overlap by {best.fit.n_pixels} pixels, expected at least {_LEAST}: "
-            f"give a better start=, or search=True to look for the one in the other"
+            f"give a better start=, or search=True to look for one image in the other"
         )
         raise ValueError(msg)
     inverted = _attempt(pair.inverted(), start, degree, factors)
@@ -295,13 +299,13 @@ def _attempt(pair, start, degree, factors):
         if not fit.converged:
             return _Attempt(pair, degree, fit, np.inf, fit.reason)
         transform = fit.transform
-    # The filter sees an edge where an image ends: both have it in the same place once the place is known.
+    # The filter sees an edge where an image ends: once the place is known, both images have the edge in the same place.
     pair = pair.trimmed(transform)
     return _judged(pair, _fit_binned(pair, transform, 1, degree), start, degree)
 
 
 def _judged(pair, fit, start, degree):
-    """The attempt, with the reason why its fit is not to be trusted."""
+    """The attempt, with the reason not to trust its fit."""
     needed = _LEAST + _LEAST_PER_COEFFICIENT * 2 * len(exponents(degree))
     if fit.n_pixels < needed:
         return _Attempt(
@@ -314,7 +318,7 @@ def _judged(pair, fit, start, degree):
     if not fit.converged:
         trouble = fit.reason
     elif limit > _LARGEST_LIMIT:
-        trouble = f"too small: images like these that have nothing in common reach a score of {limit:.2f}"
+        trouble = f"too small: unrelated images like these reach a score of {limit:.2f}"
     elif not fit.score >= limit:
         trouble = f"score {fit.score:.3f} is below {limit:.3f}"
     elif not sigma <= _MAX_SIGMA * max(pair.scale, 1.0):
@@ -325,7 +329,7 @@ def _judged(pair, fit, start, degree):
 
 
 def _is_far(start, transform):
-    """Whether a map is stretched or turned against another by too much."""
+    """Whether a map is stretched or turned too much against another."""
     stretch, turn = stretch_and_turn(start, transform)
     return stretch > _MAX_STRETCH or abs(turn) > _MAX_TURN
 
@@ -346,17 +350,18 @@ def _sigma(attempt):
 
 def _off_the_detector(attempt, start):
     """
-    The attempt, if it does not rest on what is at the same pixels of both images; else one without these pixels.
+    The attempt, if it does not rest on features at the same pixels of both images; else an attempt without these
+    pixels.
 
-    Hot pixels, the edge of a field stop and unmarked gaps stay where they are on the detector, and draw the map to
-    where equal pixels lie on each other.
+    Hot pixels, the edge of a field stop and unmarked gaps stay where they are on the detector. They draw the map to the
+    place where equal pixels lie on each other.
     """
     pair, transform = attempt.pair, attempt.fit.transform
     shapes = [one.data.shape for one in pair.images]
     if shapes[0] != shapes[1]:
         return attempt
     factor = pair.check_factor
-    # In whole blocks: what is left of a binned pixel has its middle elsewhere.
+    # Whole blocks are left out: the rest of a binned pixel has its middle elsewhere.
     fixed = pair.fixed(factor)
     if not fixed.any():
         return attempt
@@ -366,7 +371,7 @@ def _off_the_detector(attempt, start):
     sigma = _sigma(replace(attempt, fit=fit))
     if fit.converged and moved <= max(_MOVED * sigma, _LEAST_MOVED) and fit.score >= attempt.limit:
         return attempt
-    # The pixels in common had drawn it: without them the whole fit, from the start.
+    # The pixels in common had drawn it: fit anew without them, from the start.
     other = _best(rest, start, attempt.degree)
     share = f"{fixed.mean():.2%} of the pixels stand out, or are dark, in the same place of both images"
     if other.trouble is not None:
@@ -377,7 +382,7 @@ def _off_the_detector(attempt, start):
 
 def _fit_binned(pair, start, factor, degree, *, errors=True):
     (reference, mask), (image, valid) = pair.filtered(factor)
-    # In pixels of the image, which may be much finer than what it is compared with.
+    # In pixels of the image, which may be much finer than those of the reference.
     options = {"mask": mask, "valid": valid, "min_pixels": _LEAST, "tolerance": _TOLERANCE * max(pair.scale, 1.0)}
     first = binned(start, factor)
     fit = maximize_correlation(reference, image, first, degree=degree, errors=errors, **options)
@@ -395,7 +400,7 @@ def _fit_binned(pair, start, factor, degree, *, errors=True):
 
 
 def _search(pair, start, search):
-    """The start, turned, scaled and shifted to where the coarse images look most alike."""
+    """The start, turned, scaled and shifted to the place where the coarse images look most alike."""
     shapes = [one.data.shape for one in pair.images]
     if search is True:
         search = Search(max(min(shape) for shape in shapes) / 2)
@@ -410,7 +415,7 @@ def _search(pair, start, search):
     affine = binned(_affine_part(start), factor)
     shift = search.shift / factor
     options = {"rolls": search.rolls.value, "scales": search.scales}
-    # The smaller one is moved over the larger one.
+    # The smaller image is moved over the larger one.
     turned = valid.sum() > mask.sum() * pair.scale**2
     if turned:
         reference, mask, image, valid = image, valid, reference, mask

@@ -14,7 +14,7 @@ __all__ = ["LEAST_EXPOSURES", "Joint", "fit_joint", "usable_times"]
 # Fewer exposures than this cannot tell a static distortion from their own errors.
 LEAST_EXPOSURES = 3
 
-# Reduced chi-square of a distortion that is static is about 1.
+# Reduced chi-square of a static distortion is about 1.
 _MAX_CHI_SQUARE = 3.0
 _ITERATIONS = 4
 _SAMPLES = 25
@@ -28,21 +28,20 @@ class Joint:
     Attributes
     ----------
     alignments : `numpy.ndarray`
-        Objects `~esis_ndcube.Alignment`, shape (time, channel), of stage ``"final"``; those that could not enter the
-        model are as they were given.
+        Objects `~esis_ndcube.Alignment`, shape (time, channel), of stage ``"final"``; alignments that could not enter
+        the model stay as they were given.
     residual : `numpy.ndarray`
-        RMS distance in detector pixels of each alignment from the one that was fitted to its exposure alone, shape
-        (time, channel); NaN where there is none. Where it is larger than the alignments' uncertainty, the distortion
-        was not static.
+        RMS distance in detector pixels of each alignment from the fit to its exposure alone, shape (time, channel); NaN
+        if there is none. If the distance is larger than the alignments' uncertainty, the distortion was not static.
     chi_square : `dict`
-        Reduced chi-square of each channel by number: how far the independent fits lie from the model, in units of
-        their error bars. Above 1 the distortion was not static; below 1 the independent fits have errors in common,
-        made by features that stay from exposure to exposure.
+        Reduced chi-square of each channel by number: the distance of the independent fits from the model, in units of
+        their error bars. Above 1 the distortion was not static; below 1 the independent fits have common errors, from
+        features that stay from exposure to exposure.
     static : `dict`
         Static map of each channel by number, a `PolynomialTransform`.
     motion : `numpy.ndarray`
-        Shift along x and y in pixels of the grid and roll in radian about its middle, relative to the static map,
-        shape (time, channel, 3); NaN where there is none.
+        Shift along x and y in pixels of the grid and roll in radian about its middle, relative to the static map, shape
+        (time, channel, 3); NaN if there is none.
     reference_channel : `int`
         Number of the channel that the others were aligned with.
 
@@ -65,7 +64,7 @@ class Joint:
 
     def predict(self, time, channel):
         """
-        Where the model expects a frame that could not enter it.
+        The place at which the model expects a frame that could not enter it.
 
         The shift is that of the nearest exposure of the channel. If the reference channel was seen in both exposures,
         its motion from one to the other is added.
@@ -78,8 +77,8 @@ class Joint:
         Returns
         -------
         `tuple` of `PolynomialTransform` and `numpy.ndarray`
-            The transform and the covariance of its coefficients relative to the reference, as that of the nearest
-            exposure, or None where the channel has no static map.
+            The transform and the covariance of its coefficients relative to the reference, as for the nearest exposure,
+            or None if the channel has no static map.
 
         Examples
         --------
@@ -113,9 +112,10 @@ def fit_joint(alignments, *, reference_channel):
     channels, measured against it in the same exposure, so that the errors of the reference channel's independent
     alignments do not enter.
 
-    The covariance of the result is that of the least squares, times chi-square where that is above 1.
-    Where it is below 1 by more than its own scatter, what it is short of is the share of the independent fits'
-    variances that does not change from exposure to exposure, and that no number of exposures makes smaller.
+    The covariance of the result is that of the least squares, times chi-square if it is above 1. If chi-square is below
+    1 by more than its own scatter, the independent fits have errors that do not change from exposure to exposure. The
+    missing share of chi-square is the share of these errors in the variances, and no number of exposures makes it
+    smaller.
 
     Parameters
     ----------
@@ -132,7 +132,7 @@ def fit_joint(alignments, *, reference_channel):
     Raises
     ------
     ValueError
-        If there is no such channel, or fewer than three exposures with a good reference channel.
+        If there is no such channel, or there are fewer than three exposures with a good reference channel.
 
     Examples
     --------
@@ -186,7 +186,7 @@ def fit_joint(alignments, *, reference_channel):
 
 def carried(before, after, covariance):
     """
-    What errors of one map become in another that was measured against it.
+    Errors of one map in another map that was measured against it.
 
     Parameters
     ----------
@@ -198,7 +198,7 @@ def carried(before, after, covariance):
     Returns
     -------
     `numpy.ndarray`
-        Covariance of the coefficients of ``after``, of which ``before`` may have fewer.
+        Covariance of the coefficients of ``after``; ``before`` may have fewer coefficients.
     """
     here, there = (transform.jacobian(*transform.origin) for transform in (after, before))
     sizes = (transform.coefficients.shape[1] for transform in (after, before))
@@ -239,10 +239,10 @@ def _samples(alignment):
 
 def _measured_against(alignment, before, after, x, y):
     """
-    The alignment as it were if that of the reference channel had been another.
+    The alignment as it would be with another alignment of the reference channel.
 
-    What was measured is which pixels of both detectors show the same; the pixel of the reference channel lay at
-    ``before`` on the grid and lies at ``after``.
+    The measurement says which pixels of the two detectors show the same place. The pixel of the reference channel lay
+    at ``before`` on the grid and lies at ``after``.
     """
     on_old_grid = before.inverse(*after(x, y))
     target = alignment.transform(*on_old_grid)
@@ -261,7 +261,7 @@ class _Solution:
 
 
 def _solve(measured, rolls=None):
-    """Static map and motions of one channel from alignments by exposure; the rolls are found if they are not given."""
+    """Static map and motions of one channel from alignments by exposure; rolls are found if they are not given."""
     times = sorted(measured)
     first = measured[times[0]].transform
     degree = max(measured[t].transform.degree for t in times)
@@ -275,12 +275,12 @@ def _solve(measured, rolls=None):
     for _ in range(_ITERATIONS):
         basis = _motion_basis(PolynomialTransform(static.reshape(2, -1), first.origin, first.scale))
         moving, targets = basis[:, :free], data - turns[:, None] * basis[:, 2]
-        # The motions of each exposure are solved for first, given the static map; the rest is small.
+        # The motions of each exposure are solved for first, for a given static map; the rest is small.
         own = np.linalg.inv(moving.T @ weights @ moving)
         follow = own @ moving.T @ weights
         keep = np.eye(len(static)) - moving @ follow
         reduced = keep.transpose(0, 2, 1) @ weights @ keep
-        # A motion that all exposures have in common may stand in either; the pseudoinverse leaves it open.
+        # A motion that all exposures have in common may stand in either part; the pseudoinverse leaves it open.
         inverse = _pseudoinverse(reduced.sum(axis=0), scale, free)
         static = inverse @ np.einsum("tij,tj->i", reduced, targets)
         motions = np.einsum("tij,tj->ti", follow, targets - static)
@@ -291,9 +291,9 @@ def _solve(measured, rolls=None):
     off = targets - fitted
     freedom = len(times) * (len(static) - free) - len(static)
     chi_square = float(np.einsum("ti,tij,tj->", off, weights, off) / freedom)
-    # Chi-square has a scatter of its own, which must not pass for errors that last.
+    # Chi-square has a scatter of its own, which must not count as lasting errors.
     short = 1 - chi_square if 1 - chi_square > 2 * np.sqrt(2 / freedom) else 0.0
-    # Weak exposures have little weight in the static map, and so have their errors.
+    # Weak exposures have little weight in the static map, and so do their errors.
     lasting = short * np.linalg.inv(weights.mean(axis=0))
     factor = 1 - short if short else max(chi_square, 1.0)
     errors = factor * (keep @ inverse @ keep.transpose(0, 2, 1) + moving @ own @ moving.T) + lasting
@@ -308,14 +308,14 @@ def _solve(measured, rolls=None):
 
 
 def _pseudoinverse(matrix, scale, free):
-    """Of a symmetric matrix that lacks so many directions, with rows of such scales."""
+    """Pseudoinverse of a symmetric matrix with a given number of missing directions, and rows of given scales."""
     values, vectors = np.linalg.eigh(matrix / np.outer(scale, scale))
     values, vectors = values[free:], vectors[:, free:] / scale[:, None]
     return (vectors / values) @ vectors.T
 
 
 def _covariance(alignment, size):
-    """Covariance of so many coefficients; those that a map of a lower degree lacks are 0 without doubt."""
+    """Covariance of a given number of coefficients; coefficients beyond the map's degree are exactly 0."""
     lower = alignment.covariance.shape[0]
     covariance = np.zeros((size, size)) if lower == size else 1e-12 * np.eye(size)
     # Terms of lower degree come first, in u and in v.

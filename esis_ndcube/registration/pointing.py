@@ -1,4 +1,4 @@
-"""Where the instrument pointed, as the alignments tell it."""
+"""The pointing of the instrument, from the alignments."""
 
 import numpy as np
 
@@ -16,9 +16,8 @@ def pointing_table(alignments, frame_numbers, times, *, flight, line, reference_
     """
     Motion of the Sun on the detectors.
 
-    For each channel, the point of the Sun that was in the center of the field stop in the chosen exposure is
-    followed on the detector, and its motion brought to the sky with the linear part of that exposure's
-    alignment.
+    For each channel, the point of the Sun in the center of the field stop in the chosen exposure is followed on the
+    detector. The linear part of that exposure's alignment brings its motion to the sky.
 
     Parameters
     ----------
@@ -33,15 +32,15 @@ def pointing_table(alignments, frame_numbers, times, *, flight, line, reference_
     line : `str`
         The spectral line.
     reference_frame_number : `int`, optional
-        Frame number of the chosen exposure; by default the one of the flight's pose if it is there, or else
-        the middle one.
+        Frame number of the chosen exposure; by default that of the flight's pose if it is there, or else the middle
+        one.
 
     Returns
     -------
     `~astropy.table.QTable`
         A row for each exposure and channel with ``time``, ``frame_number``, ``channel``, ``dx`` and ``dy`` (arcsec
-        along solar x and y), ``roll`` (deg, positive where the Sun's image turned counter-clockwise) and
-        ``status``, as `Alignment.status <esis_ndcube.Alignment.status>`; NaN where there is no alignment.
+        along solar x and y), ``roll`` (deg, positive if the Sun's image turned counter-clockwise) and ``status``, as
+        `Alignment.status <esis_ndcube.Alignment.status>`; NaN if there is no alignment.
 
     Raises
     ------
@@ -94,7 +93,7 @@ def cube_pointing(cube, reference_frame_number=None):
     """The table of a cube of Level 3, as its method ``pointing`` explains."""
     alignments = cube.alignment_final if cube.alignment_final is not None else cube.alignment_linear
     if alignments is None or cube.frame_number is None:
-        msg = "this cube carries no alignments: cubes of form_level3, and parts of them, have a pointing"
+        msg = "this cube has no alignments: cubes of form_level3, and parts of them, have a pointing"
         raise ValueError(msg)
     named_axes(cube)
     frame_numbers = np.atleast_1d(cube.frame_number)
@@ -132,7 +131,7 @@ def image_alignment(cube, frame_number, channel):
         ("channel", "channel", channel, cube.channel),
     ):
         if numbers is None:
-            msg = f"this cube is of no single {name}, and so has no detector coordinates"
+            msg = f"got a cube of no single {name}, which has no detector coordinates: cut out images of one"
             raise ValueError(msg)
         numbers = np.atleast_1d(numbers)
         if number is None and numbers.size > 1:

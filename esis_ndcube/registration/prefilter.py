@@ -14,9 +14,9 @@ _TRUNCATE = 3.0
 _LARGE = 100_000
 # Weights of larger images, in pixels, are not kept.
 _KEPT = 4_000_000
-# So many rows are converted at once.
+# Number of rows that are converted at once.
 _ROWS = 64
-# What sees less of the image than this has no value.
+# A pixel has no value if the filter sees less of the image than this.
 _LEAST_WEIGHT = 1e-3
 
 
@@ -28,8 +28,8 @@ def log_difference_of_gaussians(image, fine, coarse, *, valid=None):
     .. math:: F = L - G_c * L, \qquad L = \log\left(G_f * I + 0.2\,\mathrm{median}(I)\right)
 
     with Gaussians normalized over the valid pixels.
-    The logarithm keeps bright points from deciding the alignment, and taking off the coarse Gaussian removes the
-    slow trends (vignetting, stray light, the field stop).
+    The logarithm keeps bright points from deciding the alignment. Subtracting the coarse Gaussian removes the slow
+    trends (vignetting, stray light, the field stop).
 
     Parameters
     ----------
@@ -72,14 +72,14 @@ def log_difference_of_gaussians(image, fine, coarse, *, valid=None):
 
 
 def filtered_everywhere(image, finite, fine, coarse):
-    """The filter of an image; where a pixel is not valid but its neighbors are, it is interpolated between them."""
+    """The filter of an image; a pixel that is not valid is interpolated between its valid neighbors."""
     if not finite.any():
         return np.zeros(image.shape, dtype=np.float32)
     level = max(median_of(image, finite), 0.0)
-    # A median of nothing but noise would leave the logarithm unbounded.
+    # The median of pure noise would leave the logarithm unbounded.
     largest = max(float(np.max(image, where=finite, initial=0)), -float(np.min(image, where=finite, initial=0)))
     base = level + max(_FLOOR * level, 1e-3 * largest) or 1.0
-    # About the median, single precision keeps faint structures on a bright ground; and it holds no larger numbers.
+    # About the median, single precision keeps faint structures on a bright ground; but it holds no larger numbers.
     relative = np.empty(image.shape, dtype=np.float32)
     for start in range(0, len(image), _ROWS):
         rows = slice(start, start + _ROWS)
@@ -97,7 +97,7 @@ def filtered_everywhere(image, finite, fine, coarse):
 
 
 def median_of(image, finite):
-    """Median, of a large image that of every third row and column, which takes a tenth of the time."""
+    """Median of an image; for a large image, of every third row and column, which takes a tenth of the time."""
     step = 3 if image.size > _LARGE and finite[::3, ::3].any() else 1
     return float(np.median(image[::step, ::step][finite[::step, ::step]].astype(np.float64)))
 
@@ -128,7 +128,7 @@ def _weight(finite, sigma):
 
 @lru_cache(maxsize=24)
 def _kept_weight(key, shape, sigma):
-    """The same from packed pixels; they are those of all exposures of a channel."""
+    """The same from packed pixels, which all exposures of a channel share."""
     weight = _blurred(
         np.unpackbits(np.frombuffer(key, dtype=np.uint8), count=shape[0] * shape[1]).reshape(shape), sigma
     )

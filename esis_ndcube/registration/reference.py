@@ -22,13 +22,13 @@ from esis_ndcube.wcs._sun import wrap
 
 __all__ = ["Once", "Reference", "References", "bin_image", "observed_grid", "pixel_size", "prepare_references"]
 
-# Structures narrower than this many pixels of a coarse reference are not in it.
+# A coarse reference does not show structures narrower than this many of its pixels.
 _RESOLUTION = 0.6
 # Images of two passbands differ most at large scales: the coarse Gaussian is this much of the flight's, ...
 _COARSE = 0.5
 # ... but at least this many times the fine one.
 _WIDTH_RATIO = 4
-# A reference with larger pixels, in pixels of the grid, does not show the quadratic distortion of a channel.
+# A reference with pixels larger than this, in pixels of the grid, does not show the quadratic distortion of a channel.
 _DETAIL = 2.0
 # Least part of the field of view that a reference must cover.
 _MIN_COVERAGE = 0.5
@@ -54,17 +54,17 @@ class Reference:
     Attributes
     ----------
     name : `str`
-        What it is.
+        Name of the reference.
     time : `~astropy.time.Time`
-        When it was taken.
+        Time of the reference.
     data : `numpy.ndarray`
-        The image on the grid, shape (y, x), NaN where there is none.
+        The image on the grid, shape (y, x), NaN for missing values.
     pixel : `float`
         Size of the grid's pixels in arcsec.
     resolution : `float`
         Size of the image's own pixels in arcsec.
     detailed : `bool`
-        Whether it is good enough to fit the quadratic distortion of the reference channel.
+        Whether the image is good enough to fit the quadratic distortion of the reference channel.
     """
 
     name: str
@@ -83,7 +83,7 @@ class Reference:
         self.__dict__.update(state, _lock=threading.Lock())
 
     def load(self):
-        """Itself: it is on the grid already."""
+        """The reference itself, which is on the grid already."""
         return self
 
     def levels(self, flight, factors):
@@ -93,14 +93,14 @@ class Reference:
         Parameters
         ----------
         flight : `~esis_ndcube.Flight`
-            Its ``registration_widths`` are those of the filter on unbinned images.
+            The flight, whose ``registration_widths`` are the widths of the filter on unbinned images.
         factors : `tuple` of `int`
             Binning factors, falling by 2.
 
         Returns
         -------
         `list` of `Level`
-            Without levels finer than the reference's own resolution supports.
+            The levels, without those finer than the reference's own resolution.
         """
         fine, coarse = flight.registration_widths.to_value(u.arcsec)
         with self._lock:
@@ -132,11 +132,11 @@ class References:
     Attributes
     ----------
     images : `list`
-        For each exposure what ``load()`` gives the `Reference` of, or None where none is near enough.
+        For each exposure an object whose ``load()`` gives the `Reference`, or None if none is near enough.
     grid : `~astropy.wcs.WCS`
         The grid with the references' observer.
     name : `str`
-        What the pointing comes from.
+        Source of the pointing.
     """
 
     images: list
@@ -145,7 +145,7 @@ class References:
 
     @property
     def times(self):
-        """Time of the image of each exposure, None where there is none (`list`)."""
+        """Time of the image of each exposure, None if there is none (`list`)."""
         return [None if image is None else image.time for image in self.images]
 
 
@@ -185,7 +185,7 @@ def bin_image(image, valid, factor):
 
 def prepare_references(level1, reference, *, line, reference_channel, max_gap=None, rotate=False):
     """
-    Bring the references that a Level-1 cube needs to the flight's grid.
+    Bring the references for a Level-1 cube to the flight's grid.
 
     Parameters
     ----------
@@ -196,11 +196,11 @@ def prepare_references(level1, reference, *, line, reference_channel, max_gap=No
     line : `str`
         The spectral line.
     reference_channel : `int`
-        Number of the channel that is its own reference where there is no other.
+        Number of the channel that is the reference if no other is given.
     max_gap : `~astropy.units.Quantity`, optional
         Largest time between an exposure and its reference.
     rotate : `bool`, optional
-        Whether to turn the Sun in the reference to the time of each exposure.
+        Whether to rotate the Sun in the reference to the time of each exposure.
 
     Returns
     -------
@@ -210,9 +210,9 @@ def prepare_references(level1, reference, *, line, reference_channel, max_gap=No
     Raises
     ------
     TypeError
-        If a reference is none of these.
+        If a reference is of none of these kinds.
     ValueError
-        If a reference does not overlap the field of view, or none is near enough in time.
+        If a reference does not overlap the field of view, or no reference is near enough in time.
     """
     flight = level1.flight
     sources = reference_sources(level1, reference, line=line, reference_channel=reference_channel)
@@ -228,7 +228,7 @@ def prepare_references(level1, reference, *, line, reference_channel, max_gap=No
     else:
         images = {index: task(sources[index], shifts(sources[index], flight)) for index in {*chosen} - {None}}
         if len(images) == 1:
-            # One image for all is brought to the grid here; many are when their turn comes.
+            # One image for all exposures is brought to the grid here; several images are brought later, one by one.
             images = {index: image.load() for index, image in images.items()}
         images = [images.get(index) for index in chosen]
     names = sorted({source.name for source in used})
@@ -246,7 +246,7 @@ def _nearest(sources, times, max_gap):
             f"the nearest is {gaps.min():.1f} away: is the date right, or max_gap too small?"
         )
         raise ValueError(msg)
-    # A frame of the flight itself is what was asked for.
+    # The user asked for a frame of the flight itself.
     if max_gap is None and not isinstance(sources[0], FrameSource):
         warn_of_gap("reference images", gaps.max())
     return chosen
@@ -259,11 +259,11 @@ def warn_of_gap(images, gap, argument=None):
     Parameters
     ----------
     images : `str`
-        What they are.
+        Name of the images.
     gap : `~astropy.units.Quantity`
         Largest time between an exposure and its image.
     argument : `str`, optional
-        What says that this is wanted; by default ``max_gap``.
+        The argument that allows the gap; by default ``max_gap``.
     """
     if gap > _LONG_GAP:
         unit, name = (u.min, "minutes") if gap < 2 * u.day else (u.day, "days")
@@ -277,7 +277,7 @@ def warn_of_gap(images, gap, argument=None):
 
 @dataclass(frozen=True, eq=False)
 class _Task:
-    """A reference that is brought to the grid where it is needed, so that not all of them are held at once."""
+    """A reference that is brought to the grid when it is needed, so that not all references are held at once."""
 
     flight: object
     pixel: float
@@ -309,7 +309,7 @@ class _Task:
 
 
 class Once:
-    """A reference that the exposures which share it bring to the grid once, and drop with the last of them."""
+    """A reference that several exposures share; the first brings it to the grid, and the last drops it."""
 
     def __init__(self, image):
         self._image, self._loaded, self._lock = image, None, threading.Lock()

@@ -1,4 +1,4 @@
-"""A coarse start where the pose is not known well enough for the fit."""
+"""A coarse start for a fit when the pose is not known well enough."""
 
 from itertools import product
 
@@ -18,14 +18,14 @@ def coarse_search(reference, image, start, *, mask, valid, rolls, scales, shift)
     """
     Find roll, scale and shift of an image by trying them.
 
-    For every roll and scale the image is warped onto the reference, and the normalized correlation of both is
-    computed for all shifts at once by Fourier transforms, with masks (Padfield 2012).
-    Shifts count at which they share 30 % of the smaller one's pixels.
+    For every roll and scale the image is warped onto the reference. Fourier transforms with masks (Padfield 2012) give
+    the normalized correlation of the two images for all shifts at once.
+    Shifts count if the images share 30 % of the smaller one's pixels.
 
     Parameters
     ----------
     reference : `numpy.ndarray`
-        Shape (y, x): the filtered reference; coarse, because everything is tried.
+        Shape (y, x): the filtered reference; it should be coarse, because everything is tried.
     image : `numpy.ndarray`
         Shape (v, u): the filtered image.
     start : `PolynomialTransform`
@@ -44,7 +44,7 @@ def coarse_search(reference, image, start, *, mask, valid, rolls, scales, shift)
     transform : `PolynomialTransform`
         The start, turned, scaled and shifted.
     score : `float`
-        The correlation reached; -1 where nothing overlaps.
+        The largest correlation; -1 if nothing overlaps.
 
     Examples
     --------

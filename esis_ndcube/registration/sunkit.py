@@ -9,7 +9,7 @@ from esis_ndcube.registration.images import coalign_images
 __all__ = ["coalign_arrays", "register"]
 
 _KINDS = "shift", "affine"
-# The first one with a registry; it needs Python 3.12.
+# The first version with a registry; it needs Python 3.12.
 _FIRST_VERSION = "0.7"
 
 
@@ -17,13 +17,13 @@ def register(name="log_dog"):
     """
     Offer the alignment of this package to ``sunkit_image.coalignment.coalign_map``.
 
-    `coalign_arrays` is put under a name in sunkit-image's registry of methods, for the running session; nothing
-    happens on import.
+    The function puts `coalign_arrays` under a name in sunkit-image's registry of methods, for the running session. An
+    import alone does nothing.
 
     Parameters
     ----------
     name : `str`, optional
-        The name of the method; by default that of the filter, a logarithm and difference of Gaussians.
+        The name of the method; the default is that of the filter, a logarithm and difference of Gaussians.
 
     Returns
     -------
@@ -33,7 +33,7 @@ def register(name="log_dog"):
     Raises
     ------
     ImportError
-        If sunkit-image is not installed, or a version without a registry is.
+        If sunkit-image is not installed, or has a version without a registry.
     ValueError
         If another method has the name.
 
@@ -56,7 +56,7 @@ def register(name="log_dog"):
         )
         raise ImportError(msg) from error
     if REGISTERED_METHODS.get(name, coalign_arrays) is not coalign_arrays:
-        msg = f"got the name {name!r}, which another method has; free are all but {', '.join(REGISTERED_METHODS)}"
+        msg = f"got the name {name!r}, which another method has, expected none of {', '.join(REGISTERED_METHODS)}"
         raise ValueError(msg)
     register_coalignment_method(name)(coalign_arrays)
     return name
@@ -78,7 +78,7 @@ def coalign_arrays(target_array, reference_array, *, transform="shift", **option
     target_array, reference_array : `numpy.ndarray`
         Images with axes (y, x), of any shapes.
     transform : `str`, optional
-        ``"shift"``, which is all that ``coalign_map`` of sunkit-image 0.7 can write into a Map, or ``"affine"``.
+        ``"shift"``, the only kind that ``coalign_map`` of sunkit-image 0.7 can write into a Map, or ``"affine"``.
     **options
         ``start``, ``widths`` and ``search``, as for `~esis_ndcube.registration.coalign_images`.
 
@@ -114,7 +114,7 @@ def coalign_arrays(target_array, reference_array, *, transform="shift", **option
     matrix = np.linalg.inv(alignment.transform.jacobian(0.0, 0.0))
     scale = np.linalg.norm(matrix, axis=0)
     if transform == "shift":
-        # Exactly, because sunkit-image asks whether it is.
+        # Exactly, because sunkit-image tests it.
         matrix, scale = np.eye(2), np.ones(2)
     x, y = alignment.inverse(0.0, 0.0)
     return AffineParams(scale=scale, rotation_matrix=matrix / scale, translation=(float(x), float(y)))

@@ -9,7 +9,7 @@ from esis_ndcube.utils.arrays import plain_arrays
 
 __all__ = ["CorrelationSurface", "chance_score", "correlation_surface"]
 
-# Shifts at which less than this part of the overlap is left tell nothing.
+# A shift tells nothing if less than this part of the overlap is left.
 LEAST_OVERLAP = 0.3
 
 
@@ -21,8 +21,8 @@ class CorrelationSurface:
     Attributes
     ----------
     values : `numpy.ndarray`
-        Shape (dy, dx): at shift (dx, dy) the correlation of the reference at (x, y) with the image where the solution
-        puts (x + dx, y + dy); NaN where too little overlaps.
+        Shape (dy, dx): at shift (dx, dy) the correlation of the reference at (x, y) with the image at the place of (x +
+        dx, y + dy) in the solution; NaN if too little overlaps.
     dx, dy : `numpy.ndarray`
         The shifts in pixels of the reference.
 
@@ -42,7 +42,7 @@ class CorrelationSurface:
 
     @property
     def peak(self):
-        """Shift (dx, dy) and height of the maximum: that of the parabolas through it and its neighbors (`tuple`)."""
+        """Shift (dx, dy) and height of the maximum, from the parabolas through it and its neighbors (`tuple`)."""
         row, column = np.unravel_index(np.nanargmax(self.values), self.values.shape)
         height, offsets = self.values[row, column], []
         lines = (self.values[row], column), (self.values[:, column], row)
@@ -95,7 +95,7 @@ def correlation_surface(reference, image, *, reach, mask=None, valid=None):
         msg = f"got arrays of shapes {shapes}, expected images and masks of one shape"
         raise ValueError(msg)
     if not 1 <= reach < min(shapes[0]):
-        msg = f"got a reach of {reach} pixels, expected 1 to {min(shapes[0]) - 1}, which is less than the image's size"
+        msg = f"got a reach of {reach} pixels, expected 1 to {min(shapes[0]) - 1}, less than the image's size"
         raise ValueError(msg)
     parts, masks = [], []
     for array, chosen in ((reference, mask), (image, valid)):
@@ -146,7 +146,7 @@ def chance_score(reference, image, *, valid):
     Returns
     -------
     `float`
-        Standard deviation of the score; infinite where nothing is valid or an image is constant.
+        Standard deviation of the score; infinite if nothing is valid or an image is constant.
 
     Examples
     --------
@@ -164,7 +164,7 @@ def chance_score(reference, image, *, valid):
     one, other = (
         _power(np.where(valid, array - np.mean(array, where=valid), 0), shape) for array in (reference, image)
     )
-    # Half of the spectrum is there; the first column, and the last one of an even number, are not doubled.
+    # Half of the spectrum is there; the first column, and the last column for an even number, are not doubled.
     count = np.full(one.shape[1], 2.0)
     count[0] = 1
     count[-1] = 2 if shape[1] % 2 else 1

@@ -9,7 +9,7 @@ from esis_ndcube.wcs._sun import wrap
 
 __all__ = ["PolynomialTransform"]
 
-# How many terms a polynomial of a degree has.
+# Number of terms of a polynomial of each degree.
 TERMS = {1: 3, 2: 6, 3: 10}
 
 
@@ -190,7 +190,7 @@ class PolynomialTransform:
 
     def inverse(self, u, v, *, tolerance=1e-10, max_iterations=30):
         """
-        Find the pixels that map to given ones, by Newton's method.
+        Find the pixels that map to given pixels, by Newton's method.
 
         Parameters
         ----------
@@ -199,7 +199,7 @@ class PolynomialTransform:
         tolerance : `float`, optional
             Largest step in pixels at which the iteration has converged.
         max_iterations : `int`, optional
-            Where the iteration has not converged by then the result is NaN.
+            Largest number of steps; a result that has not converged by then is NaN.
 
         Returns
         -------
@@ -248,7 +248,7 @@ class PolynomialTransform:
         scale : `float`
             The new length :math:`s`.
         degree : `int`, optional
-            Degree of the result, by default and at least the map's own.
+            Degree of the result; by default the map's own, which is also the least.
 
         Returns
         -------
@@ -267,7 +267,7 @@ class PolynomialTransform:
 
     def compose(self, inner, *, degree=None):
         """
-        The map that applies ``inner`` first and this one after.
+        The map that applies ``inner`` first and this map after it.
 
         Parameters
         ----------
@@ -284,7 +284,7 @@ class PolynomialTransform:
         Raises
         ------
         ValueError
-            If the composition is of a higher degree than there are transforms of.
+            If the composition has a higher degree than a transform can have.
 
         Examples
         --------

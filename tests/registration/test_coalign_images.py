@@ -113,7 +113,7 @@ def test_a_smaller_transform_does_not_follow_the_distortion():
     reference = view(image, truth, (SIZE, SIZE))
     errors = []
     for kind, degree in (("shift", 1), ("affine", 2)):
-        with pytest.warns(SunpyUserWarning, match=f"need terms of degree {degree}, which the {kind} transform has not"):
+        with pytest.warns(SunpyUserWarning, match=f"need terms of degree {degree}, which the {kind} transform lacks"):
             found = coalign(image, reference, transform=kind)
         assert found.misfit.significant
         errors.append(error(found, truth))

@@ -152,9 +152,9 @@ def test_impossible_choices(level1, maps, options, message):
 
 def test_what_does_not_belong_is_refused(level1, found):
     chosen = found.final[0, 0]
-    with pytest.raises(ValueError, match="got frame 7, which no alignment is of"):
+    with pytest.raises(ValueError, match="got frame 7, expected an image that has an alignment"):
         found.without(7)
-    with pytest.raises(ValueError, match=r"got frame \d+, channel 9, which no alignment is of"):
+    with pytest.raises(ValueError, match=r"got frame \d+, channel 9, expected an image that has an alignment"):
         found.without(int(level1.frame_number[0]), 9)
     with pytest.raises(ValueError, match="got an alignment of stage 'pose', expected 'linear' or 'final'"):
         found.with_alignment(replace(chosen, stage="pose"))
@@ -164,7 +164,7 @@ def test_what_does_not_belong_is_refused(level1, found):
     grid.wcs.crpix += 1
     with pytest.raises(ValueError, match="on another grid"):
         found.with_alignment(replace(chosen, grid=grid))
-    with pytest.raises(ValueError, match="which no alignment is of"):
+    with pytest.raises(ValueError, match="expected an image that has an alignment"):
         found.with_alignment(replace(chosen, frame_number=7))
     with pytest.raises(ValueError, match=r"got line 'He I' and a coalignment of 'O V'"):
         form_level3(level1, found, line="He I")
