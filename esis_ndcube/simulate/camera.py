@@ -10,7 +10,7 @@ import astropy.units as u
 
 __all__ = ["Quadrants", "hits", "line_photons", "read_out", "signal_electrons"]
 
-# Distance in pixels of the knots of a rendered line's coordinates, which bend by far less than that.
+# Distance in pixels of the knots of a rendered line's coordinates, which bend much less than that.
 _KNOTS = 24
 _EDGE = 0.6  # Half width in pixels of the soft edge of the field stop.
 
@@ -24,7 +24,7 @@ def line_photons(truth, sky, scene, frame_number, channel, line):
     truth : `Truth`
         The geometry.
     sky : `Sky`
-        What samples the scene.
+        Function that samples the scene.
     scene : `numpy.ndarray`
         The line's scene.
     frame_number, channel : `int`
@@ -37,7 +37,7 @@ def line_photons(truth, sky, scene, frame_number, channel, line):
     photons : `numpy.ndarray`
         Photons per pixel of the part of the detector that the line illuminates.
     where : `tuple` of `slice`
-        That part, axes (y, x); None for both if the line misses the detector.
+        The slices of that part, axes (y, x); None for both if the line misses the detector.
     """
     flight, config = truth.flight, truth.config
     stop = flight.field_stop(channel, line)
@@ -90,11 +90,11 @@ def _inside(stop, columns, rows):
 
 
 def _blurred(photons, focus, stop, columns, rows, width):
-    """The image through optics that are sharp in their focus only: from there on more and more of it is spread."""
+    """The image through optics that are sharp only in their focus: more and more is spread away from it."""
     reach = np.hypot(*(stop - focus).T).max()
     distance = np.hypot((rows - focus[1])[:, None], columns - focus[0])
     share = np.minimum((distance / reach) ** 2, 1).astype(np.float32)
-    # Light is spread from where it falls, so that none is lost or made.
+    # Light is spread from the place where it falls, so that no light is lost or made.
     return photons * (1 - share) + gaussian_filter(photons * share, width, mode="nearest")
 
 
@@ -114,7 +114,7 @@ def _add_event(photons, truth, frame_number, channel, line, columns, rows, relat
 
 
 def electrons_per_photon(flight, line):
-    """Electrons per photon of any line, contaminants included."""
+    """Electrons per photon of any line, including contaminants."""
     energy = (const.h * const.c / line.wavelength).to(u.eV)
     return (energy / flight.detector.energy_per_electron).to_value(u.one)
 
@@ -123,8 +123,8 @@ def signal_electrons(truth, channel, photons, gains, rng):
     """
     Electrons that the photons free, with photon noise, Fano noise and charge spread.
 
-    Where a photon leaves a part c of its charge, 1 / c times as many make the same signal. Charge spreads electron by
-    electron: pixels get what they do on average, and noise of the variance that the multinomial law has.
+    If a photon leaves a part c of its charge, 1 / c times as many photons make the same signal. Charge spreads electron
+    by electron: pixels get the average number of electrons, and noise with the variance of the multinomial law.
 
     Parameters
     ----------
@@ -135,7 +135,7 @@ def signal_electrons(truth, channel, photons, gains, rng):
     photons : `numpy.ndarray`
         Mean photons per pixel.
     gains : `numpy.ndarray`
-        Mean electrons per photon in each pixel: lines of other wavelength free other numbers.
+        Mean electrons per photon in each pixel: photons of lines at other wavelengths free other numbers of electrons.
     rng : `numpy.random.Generator`
         Random numbers.
 
@@ -158,7 +158,7 @@ def signal_electrons(truth, channel, photons, gains, rng):
 
 
 def _spread(electrons, kernel, rng):
-    """Charge after each electron went to a pixel nearby by chance, or as many as go there on average."""
+    """Charge after each electron went to a nearby pixel by chance, or after the average number went there."""
     reach = kernel.shape[0] // 2
     padded = np.pad(electrons, reach, mode="edge")
     shape = [next_fast_len(n, real=True) for n in padded.shape]
@@ -166,8 +166,8 @@ def _spread(electrons, kernel, rng):
     inside = tuple(slice(2 * reach, 2 * reach + n) for n in electrons.shape)
     result = irfft2(rfft2(padded, shape) * response, shape)[inside]
     if rng is not None:
-        # Electrons that went elsewhere are those that others lack: their covariance is that of independent ones less
-        # the autocorrelation of the kernel.
+        # A pixel lacks the electrons that another pixel has gained: their covariance is that of independent electrons
+        # less the autocorrelation of the kernel.
         white = rfft2(rng.standard_normal(shape, dtype=np.float32))
         apart = irfft2(white * np.sqrt(np.maximum(1 - np.abs(response) ** 2, 0)), shape)[inside]
         result += np.sqrt(np.maximum(result, 0)) * apart
@@ -190,7 +190,7 @@ def hits(truth, rng):
     rows, columns : `numpy.ndarray`
         Pixels that were hit, unflipped rows of the raw frame and columns of the active area.
     electrons : `numpy.ndarray`
-        What the hits freed there; a pixel may be hit twice.
+        Electrons that the hits freed there; a pixel may be hit twice.
     """
     height, width = truth.flight.detector.shape
     count = truth.config.spikes
@@ -204,7 +204,7 @@ def hits(truth, rng):
         steps = np.arange(int(n))
         row = np.floor(first[0] + steps * np.sin(turn)).astype(int)
         column = np.floor(first[1] + steps * np.cos(turn)).astype(int)
-        # Never below 100 electrons in a pixel, so that the truth is a list of spikes that can be seen.
+        # Never below 100 electrons in a pixel, so that all spikes in the list of the truth are visible.
         pixels.append(np.column_stack([row, column, 100 + total * rng.dirichlet(np.ones(int(n)))]))
     pixels = np.concatenate([*pixels, np.empty((0, 3))])
     rows, columns = pixels[:, :2].astype(int).T
@@ -287,7 +287,7 @@ def read_out(quadrants, electrons, rng):
     `numpy.ndarray`
         The raw frame, uint16.
     """
-    # Beyond its saturation a camera has no numbers.
+    # A camera has no numbers beyond its saturation.
     ceiling = min(quadrants.ceiling, 65535)
     raw = quadrants.to_raw(electrons)
     raw /= quadrants.gain_image()
@@ -299,7 +299,7 @@ def read_out(quadrants, electrons, rng):
     noise = rng.standard_normal(raw.shape, dtype=np.float32)
     drift = rng.normal(0, 1, 4) if quadrants.bias.any() else np.zeros(4)
     for number, part in enumerate(quadrants.parts()):
-        # The bias wanders by some DN from frame to frame, the reason for measuring it on every frame.
+        # The bias wanders by some DN from frame to frame, and so it is measured on every frame.
         raw[part] += np.float32(quadrants.bias[number] + 2 * drift[number])
         raw[part] += np.float32(quadrants.dark[number]) * one[part] + dark[part]
         raw[part] += np.float32(quadrants.read_noise[number]) * noise[part]

@@ -1,4 +1,4 @@
-"""What a simulated flight contains, and how much of it."""
+"""The ingredients of a simulated flight, and their amounts."""
 
 from dataclasses import dataclass, fields
 
@@ -14,7 +14,7 @@ class SimulationConfig:
     """
     The ingredients of a simulated flight.
 
-    Every ingredient is switched off by ``False``, 0, or `None` where it has no number.
+    Every ingredient is switched off by ``False``, by 0, or by `None` if it has no number.
 
     Attributes
     ----------
@@ -29,11 +29,11 @@ class SimulationConfig:
     dark : `float`
         Mean dark signal in DN; quadrants differ, and 1 pixel in 10000 is hot.
     stray_light : `float`
-        Even stray light in DN, dimmed by the atmosphere as the Sun is.
+        Even stray light in DN, which the atmosphere dims as it dims the Sun.
     spikes : `int`
         Particle hits per frame.
     other_lines : `bool`
-        Lines beside the pose line, the contaminants too.
+        Lines in addition to the pose line, including contaminants.
     event : `float`
         Largest Doppler shift of the explosive event, in detector pixels.
     velocity : `~astropy.units.Quantity`
@@ -41,14 +41,14 @@ class SimulationConfig:
     evolution : `bool`
         A scene that changes from exposure to exposure.
     charge_spread : `bool`
-        Charge that spreads over pixels, and is collected in part, as the flight says of its detector.
+        Charge that spreads over pixels, and is collected in part, with the values of the flight's detector.
     blur : `float`
         Gaussian width (sigma), in detector pixels, of the optics' blur at the edge of the field; it grows from nothing
-        at a point in the field that is another one in each channel.
+        at a point in the field that differs from channel to channel.
     field_stop : `bool`
         The field stop's outline; without it every line fills the rectangle around the outline.
     vignetting : `bool`
-        One vignetting slope per channel, that of the flight.
+        One vignetting slope per channel, which is that of the flight.
     distortion, cubic_distortion : `float`
         Largest displacement by any one quadratic or cubic term at the edge of the field, in detector pixels.
     drift : `~astropy.units.Quantity`
@@ -60,13 +60,12 @@ class SimulationConfig:
     pose_error : `~astropy.units.Quantity`
         Scatter by channel of the pointing about the flight's starting pose.
     extinction : `tuple` of `float`, optional
-        Transmission of the atmosphere in the first and last exposure of a whole flight; a shorter run is
-        dimmed less.
+        Transmission of the atmosphere in the first and last exposure of a whole flight; a shorter run is dimmed less.
     missing, blank : `bool` or `tuple`
-        One frame that was never written, and one without light; frame and channel number say which.
+        One frame that was never written, and one without light; two attributes give their frame and channel.
     others : `bool`
-        Frames that are neither light nor darks, as the first flight has: the first of all has no exposure time and the
-        next an odd one, and there are two between the light and the darks.
+        Frames that are neither light nor darks, as in the first flight: the first frame of all has no exposure time and
+        the next an odd one, and there are two such frames between the light and the darks.
     reference_brightness : `float`
         Mean photons per pixel of the reference images.
 

@@ -1,4 +1,4 @@
-"""A Level-3 cube of a simulated flight with the true geometry, for tests of what comes after the co-alignment."""
+"""A Level-3 cube of a simulated flight with the true geometry, for tests of the steps after the co-alignment."""
 
 import numpy as np
 
@@ -41,7 +41,7 @@ def true_alignment(simulated, frame_number, channel, *, line=None, grid=None):
     line : `str`, optional
         The spectral line, by default the flight's pose line.
     grid : `~astropy.wcs.WCS`, optional
-        The flight's grid; by default as Earth sees it in the middle exposure.
+        The flight's grid; by default as seen from the Earth in the middle exposure.
 
     Returns
     -------
@@ -86,8 +86,8 @@ def true_cube(simulated, *, line=None, order="bicubic"):
     """
     Form a Level-3 cube of a simulated flight with the true geometry, without vignetting correction.
 
-    Photon, Fano and read noise are those of the raw frames; bias, dark, stray light and particle hits are left out,
-    and so are missing and blank frames: this is for tests of what comes after Level 1 and the co-alignment.
+    Photon, Fano and read noise are those of the raw frames. The cube is for tests of the steps after Level 1 and the
+    co-alignment: bias, dark, stray light, particle hits, and missing and blank frames are left out.
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ def true_cube(simulated, *, line=None, order="bicubic"):
     Returns
     -------
     `~esis_ndcube.ESISLevel3Cube`
-        As `~esis_ndcube.form_level3` makes it with ``vignetting=False`` and ``normalize=False``.
+        The cube that `~esis_ndcube.form_level3` would make with ``vignetting=False`` and ``normalize=False``.
 
     Examples
     --------

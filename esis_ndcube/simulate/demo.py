@@ -1,4 +1,4 @@
-"""The whole way on a simulated flight: raw frames, Level-3 cube, and how near it comes to the truth."""
+"""All steps on a simulated flight: raw frames, Level-3 cube, and its distance from the truth."""
 
 import logging
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ _PICTURES = ("channels.png", "reference.png", "difference.png", "coordinate_erro
 @dataclass(frozen=True, eq=False)
 class Demo:
     """
-    What a demonstration made.
+    The results of a demonstration.
 
     Attributes
     ----------
@@ -46,7 +46,7 @@ class Demo:
     pictures : `list` of `pathlib.Path`
         The pictures.
     quality : `~astropy.table.Table`
-        As `~esis_ndcube.quality.summary`, and the error of the coordinates.
+        The table of `~esis_ndcube.quality.summary`, and the error of the coordinates.
 
     Examples
     --------
@@ -95,7 +95,7 @@ def run_demo(
     overwrite : `bool`, optional
         Whether to overwrite files of an earlier demonstration.
     inputs : iterable of path-like, optional
-        Files that may not be replaced, such as the one that the flight was read from.
+        Files that may not be replaced, such as the file from which the flight was read.
     progress : `bool`, optional
         Show progress bars.
 
@@ -107,9 +107,9 @@ def run_demo(
     Raises
     ------
     FileExistsError
-        If there are files in the way.
+        If files with these names exist.
     ValueError
-        If one of the inputs is in the way.
+        If one of the inputs would be replaced.
 
     Examples
     --------
@@ -134,7 +134,7 @@ def run_demo(
         [np.nan if a is None or not a.converged else _rms(*coordinate_error(a, simulated)[2:]) for a in row]
         for row in cube.alignment
     ]
-    # Not every exposure need have a channel that could be aligned.
+    # Some exposures may have no channel that could be aligned.
     quality["error"] = np.ma.masked_invalid(errors).mean(axis=1).filled(np.nan)
     quality["error"].unit = "pix"
     quality["error"].info.format = ".4f"
@@ -144,7 +144,7 @@ def run_demo(
 
 def coordinate_error(alignment, simulated):
     """
-    How far recovered coordinates are from the true ones.
+    Distance of recovered coordinates from the true ones.
 
     Parameters
     ----------
@@ -157,7 +157,7 @@ def coordinate_error(alignment, simulated):
     -------
     x, y, dx, dy : `numpy.ndarray`
         Pixels of the output grid inside of the field stop, on every eighth row and column, and recovered minus true
-        position in pixels of the grid of what the detector shows there.
+        position, in pixels of the grid, of the Sun that the detector shows there.
 
     Examples
     --------

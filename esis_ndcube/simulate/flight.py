@@ -33,7 +33,7 @@ class SimulatedFiles(NamedTuple):
     Attributes
     ----------
     raw : `tuple` of `pathlib.Path`
-        Raw frames: darks, light frames, and those that are neither.
+        Raw frames: darks, light frames, and frames that are neither.
     reference : `tuple` of `pathlib.Path`
         Reference images.
 
@@ -54,7 +54,7 @@ class SimulatedFlight:
     """
     A simulated flight; use `simulate_flight` to make one.
 
-    It holds parameters only and makes each frame when asked: the same frame every time, in any order.
+    The object holds parameters only and makes each frame on demand: the same frame every time, in any order.
 
     Attributes
     ----------
@@ -87,7 +87,7 @@ class SimulatedFlight:
     reference_cadence: u.Quantity
 
     def __getstate__(self):
-        # Scenes are large and made again when needed.
+        # Scenes are large and are made again when they are needed.
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def __setstate__(self, state):
@@ -127,7 +127,7 @@ class SimulatedFlight:
         Returns
         -------
         `~astropy.units.Quantity`
-            The cadence, but for the first two of `other_frame_numbers`.
+            The cadence, except for the first two of `other_frame_numbers`.
 
         Examples
         --------
@@ -184,7 +184,7 @@ class SimulatedFlight:
         middle = flight.launch + _FIRST_LIGHT + (frame_number - first + 0.5) * flight.cadence
         if frame_number not in self.other_frame_numbers:
             return middle
-        # One exposure ends where the next one begins; the odd one ends in time.
+        # One exposure ends where the next one begins; the odd exposure ends in time.
         late = self.exposure_time(frame_number + 1) - flight.cadence if frame_number + 1 in self._before else 0 * u.s
         return middle + (flight.cadence - self.exposure_time(frame_number)) / 2 - late
 
@@ -376,7 +376,7 @@ class SimulatedFlight:
         Raises
         ------
         FileExistsError
-            If a file exists and is not to be replaced; nothing is written then.
+            If a file exists and may not be replaced; nothing is written then.
 
         Examples
         --------
@@ -426,7 +426,7 @@ class SimulatedFlight:
         return Sky(self.seed, float(size), float(step))
 
     def _scene(self, recipe, time):
-        """A scene; those of the latest time are kept, as the channels share them."""
+        """A scene; scenes of the latest time are kept, because the channels share them."""
         seconds = 0.0
         if self.config.evolution:
             seconds = (time - self.mid_time(self.flight.pose_frame)).to_value(u.s)
@@ -470,7 +470,7 @@ def simulate_flight(flight=ESIS_1, *, n_exposures=4, size="small", seed=0, n_dar
     n_exposures : `int` or None, optional
         Number of exposures, around the frame of the flight's starting pose; None for all light frames.
     size : ``"small"``, ``"full"`` or `float`, optional
-        The flight as it is, or with a field of view so many times smaller (`shrink`).
+        The flight as it is, or a flight whose field of view is this many times smaller (`shrink`).
     seed : `int`, optional
         Seed of the random numbers.
     n_darks : `int`, optional
@@ -478,12 +478,12 @@ def simulate_flight(flight=ESIS_1, *, n_exposures=4, size="small", seed=0, n_dar
     config : `SimulationConfig`, optional
         The ingredients.
     **ingredients
-        Attributes of `SimulationConfig` that differ from ``config``; ``reference_cadence`` also.
+        Attributes of `SimulationConfig` that differ from ``config``; ``reference_cadence`` too.
 
     Returns
     -------
     `SimulatedFlight`
-        The simulated flight; its ``flight`` is the one to give to the pipeline.
+        The simulated flight; give its ``flight`` to the pipeline.
 
     Raises
     ------

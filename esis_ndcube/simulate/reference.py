@@ -1,4 +1,4 @@
-"""Images of the reference passband as its own telescope would take them."""
+"""Images of the reference passband, in the form of those of its own telescope."""
 
 import numpy as np
 
@@ -25,7 +25,7 @@ def image(truth, sky, scene, time, rng):
     truth : `Truth`
         The ingredients.
     sky : `Sky`
-        What samples the scene.
+        Function that samples the scene.
     scene : `numpy.ndarray`
         The scene of the reference passband.
     time : `~astropy.time.Time`
@@ -48,7 +48,7 @@ def image(truth, sky, scene, time, rng):
     wcs = _wcs(shape, step, np.array(truth._arcsec(*middle)))
     y, x = np.mgrid[: shape[0], : shape[1]]
     world = wcs.wcs_pix2world(np.column_stack([x.ravel(), y.ravel()]), 0)
-    # Degrees on the sky to pixels of the output grid: both see the Sun from the same place.
+    # From degrees on the sky to pixels of the output grid: both see the Sun from the same place.
     at = flight.grid.wcs_world2pix(world, 0)
     sky_at = truth._arcsec(*at.T)
     center = truth._center.mean(axis=0)
@@ -64,7 +64,7 @@ def _wcs(shape, step, center):
     wcs.wcs.ctype = "HPLN-TAN", "HPLT-TAN"
     wcs.wcs.cunit = "arcsec", "arcsec"
     wcs.wcs.cdelt = step, step
-    # Off the middle and rolled, so that nobody gets by without the WCS.
+    # The image is off the middle and rolled, so that no program works without the WCS.
     wcs.wcs.crpix = (shape[::-1] + 1) / 2 + _OFFSET
     wcs.wcs.crval = center
     wcs.wcs.pc = [[np.cos(_ROLL), -np.sin(_ROLL)], [np.sin(_ROLL), np.cos(_ROLL)]]

@@ -1,4 +1,4 @@
-"""A quiet Sun to look at: random scenes of network and grains that evolve slowly."""
+"""A quiet Sun for simulations: random scenes of network and grains that evolve slowly."""
 
 import re
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ _ROMAN = {"I": 1, "V": 5, "X": 10}
 @dataclass(frozen=True)
 class Recipe:
     """
-    How the logarithm of a scene is mixed from random fields of unit variance.
+    The mixture of random fields of unit variance that makes the logarithm of a scene.
 
     Attributes
     ----------
@@ -71,7 +71,7 @@ def recipe(flight, line):
     Returns
     -------
     `Recipe`
-        Chromospheric below stage III, coronal from stage IX, and transition region between.
+        The scene is chromospheric below stage III, coronal from stage IX, and of the transition region between.
     """
     if line.name == flight.pose_line:
         return _MAIN
@@ -150,7 +150,7 @@ class Sky:
         Parameters
         ----------
         recipe : `Recipe`
-            What to mix.
+            The recipe of the mixture.
         time : `float`
             Time in seconds.
 
@@ -185,7 +185,7 @@ class Sky:
         scene : `numpy.ndarray`
             Coefficients from `scene`.
         x, y : `numpy.ndarray`
-            Where, in arcsec from the middle of the square.
+            Positions in arcsec from the middle of the square.
 
         Returns
         -------

@@ -9,7 +9,7 @@ from esis_ndcube.flight import Flight
 
 __all__ = ["shrink"]
 
-# Larger flights than this times the given one are of no use, and fill the memory.
+# Flights larger than this many times the given one are of no use, and fill the memory.
 _SMALLEST = 0.1
 
 
@@ -25,7 +25,7 @@ def shrink(flight, factor):
     flight : `~esis_ndcube.Flight`
         The flight.
     factor : `float`
-        How many times smaller; below 1 it is enlarged.
+        Factor by which the flight is smaller; a factor below 1 enlarges it.
 
     Returns
     -------
@@ -48,7 +48,7 @@ def shrink(flight, factor):
     detector = flight.detector
     if not _SMALLEST <= factor <= min(detector.shape) / 32:
         msg = (
-            f"factor: got {factor}, expected {_SMALLEST} to {min(detector.shape) / 32:.0f}, 32 detector pixels at least"
+            f"factor: got {factor}, expected {_SMALLEST} to {min(detector.shape) / 32:.0f}, at least 32 detector pixels"
         )
         raise ValueError(msg)
     if factor == 1:

@@ -1,4 +1,4 @@
-"""Where everything in a simulated flight truly is."""
+"""The true places of everything in a simulated flight."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,7 +22,7 @@ _WAVELENGTHS = 0.4, 1.2
 
 def find_line(flight, line):
     """
-    A line of a flight, contaminants included.
+    A line of a flight, including contaminants.
 
     Parameters
     ----------
@@ -174,7 +174,7 @@ class Truth:
 
     def focus(self, channel, line=None):
         """
-        Where on the detector the optics do not blur a line's image.
+        The place on the detector where the optics do not blur a line's image.
 
         Parameters
         ----------
@@ -211,7 +211,7 @@ class Truth:
         Returns
         -------
         `float`
-            The slope, 0 where vignetting is switched off.
+            The slope; 0 if vignetting is switched off.
 
         Examples
         --------
@@ -225,7 +225,7 @@ class Truth:
     @plain_arrays("x")
     def vignetting(self, channel, x, *, line=None):
         """
-        True vignetting: data are the Sun times this.
+        True vignetting: the data are the Sun times this factor.
 
         Parameters
         ----------
@@ -393,9 +393,9 @@ class Truth:
         column, row : `float` or `numpy.ndarray`
             Pixels of the active detector area, as `to_detector` returns them.
         line : `str` or `~esis_ndcube.flight.Line`, optional
-            As `to_detector`.
+            As for `to_detector`.
         doppler : `bool`, optional
-            As `to_detector`.
+            As for `to_detector`.
 
         Returns
         -------
@@ -405,7 +405,7 @@ class Truth:
         Raises
         ------
         ValueError
-            As `to_detector`, and if the distortion is too strong to be inverted.
+            As for `to_detector`, and if the distortion is too strong to be inverted.
 
         Examples
         --------
@@ -462,7 +462,7 @@ class Truth:
 
     @cached_property
     def _center(self):
-        """Where the center of the field stop looks in the starting pose, in arcsec, shape (channel, 2)."""
+        """Place on the Sun in the center of the field stop in the starting pose, in arcsec, shape (channel, 2)."""
         centers = []
         for channel in self.flight.channels:
             pose = self.flight.pose(channel.number)
