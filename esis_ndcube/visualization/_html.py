@@ -1,4 +1,4 @@
-"""What a notebook shows of a cube: the words of `str`, and the images of one exposure."""
+"""The view of a cube in a notebook: the words of `str`, and the images of one exposure."""
 
 from html import escape
 
@@ -14,23 +14,23 @@ from esis_ndcube.visualization.style import (
 )
 from esis_ndcube.visualization.web import encode, shrink
 
-# Pixels of a picture along its longer side, and how wide it is shown.
+# Pixels of a picture along its longer side, and its width on the page.
 _SIDE = 240
 _WIDTH = 160
-# Colors are those of the notebook, light or dark; this is visible on either.
+# Colors are those of the notebook, light or dark; this gray is visible on either.
 _RULE = "1px solid rgba(128, 128, 128, 0.5)"
 
 
 def cube_html(cube, heading, facts):
     """
-    Describe a cube in HTML that needs nothing else.
+    Describe a cube in HTML that needs no other file.
 
     Parameters
     ----------
     cube : `~esis_ndcube.cube.ESISCube`
-        The cube, of which one exposure is computed if it is lazy.
+        The cube; one exposure of a lazy cube is computed.
     heading : `str`
-        What stands above.
+        Text above the table.
     facts : `dict` of `str`
         The rows of the table, by name.
 

@@ -11,9 +11,10 @@ import astropy.units as u
 from esis_ndcube.visualization.style import image_data, panel_title, value_label
 from esis_ndcube.wcs import ESISWCS, SlicedESISWCS
 
-# Gray, which neither color map has.
+# Gray, a color that neither color map has.
 NO_DATA = "0.5"
-# Pixels as they are. By default matplotlib colors all of a large image at once, which takes 100 bytes a pixel.
+# Pixels are colored as they are. By default matplotlib colors all of a large image at once, which takes 100 bytes a
+# pixel.
 PIXELS = {"origin": "lower", "interpolation": "nearest", "interpolation_stage": "data"}
 
 _LABELS = {
@@ -49,12 +50,12 @@ def draw_panels(groups, heading, *, figure=None, values=None):
     figure : `~matplotlib.figure.Figure`, optional
         Where to draw.
     values : iterator of `numpy.ndarray`, optional
-        What to show of each image in turn; by default its data where they are valid.
+        Function that gives the values to show of each image; by default its data where they are valid.
 
     Returns
     -------
     `Panels`
-        With a color bar for each group, and arrows toward longer wavelength.
+        A figure with a color bar for each group, and arrows toward longer wavelength.
     """
     count = sum(len(images) for images, _, _ in groups)
     columns = math.ceil(math.sqrt(count))
@@ -80,12 +81,12 @@ def draw_panels(groups, heading, *, figure=None, values=None):
 
 
 def name_panel(image, data):
-    """The title of an image of which these values are shown."""
+    """The title of an image with these values."""
     return panel_title(image) + ("" if np.isfinite(data).any() else ", no data")
 
 
 def new_figure(figure, width, height):
-    """A figure of a size in inches where none is given."""
+    """A figure of a size in inches, if none is given."""
     return Figure(figsize=(width, height), layout="constrained") if figure is None else figure
 
 
@@ -102,7 +103,7 @@ def label_axes(axes, wcs, *, x=True, y=True, units=None):
     x, y : `bool`, optional
         Whether to show labels and numbers of the horizontal and the vertical coordinate of an image.
     units : `list` of `~astropy.units.Unit`, optional
-        Unit of each coordinate that is to be another than the usual one.
+        Unit of each coordinate that differs from the usual unit.
     """
     shown = (x, y, *[True] * wcs.world_n_dim)
     for index, (coordinate, kind) in enumerate(zip(axes.coords, wcs.world_axis_physical_types, strict=True)):
@@ -118,7 +119,7 @@ def coordinate_style(wcs, kind, unit=None):
     """
     Unit, format and label of a coordinate, as mpl-animators and WCSAxes name them.
 
-    ``kind`` is the coordinate's physical type; of an unknown one nothing is known.
+    ``kind`` is the coordinate's physical type; an unknown type has None for all.
     """
     if kind not in _LABELS:
         return {}
@@ -135,7 +136,7 @@ def coordinate_style(wcs, kind, unit=None):
 
 
 def _epoch(wcs):
-    """The day that the seconds of one of our WCS count from."""
+    """The day from which the seconds of one of our WCS count."""
     inner = wcs._wcs if isinstance(wcs, SlicedESISWCS) else wcs
     return inner.wcs.dateref[:10] if isinstance(inner, ESISWCS) else ""
 

@@ -26,13 +26,13 @@ def animate(cube, path, *, context=None, fps=5, norm=None, cmap=None, dpi=100, o
     cube : `~esis_ndcube.cube.ESISCube`
         Array axes (time, channel, y, x), or (time, y, x).
     path : path-like
-        The file; ``.gif`` needs nothing else, ``.mp4`` needs ffmpeg.
+        The file; ``.gif`` needs no other program, ``.mp4`` needs ffmpeg.
     context : `~esis_ndcube.level3.context.ContextCube`, optional
-        Images of another telescope to show beside, of the same exposures, as ``cube.context`` gives them.
+        Images of another telescope to show beside the cube, of the same exposures, as ``cube.context`` gives them.
     fps : `float`, optional
         Exposures per second.
     norm : `~matplotlib.colors.Normalize`, optional
-        The scale; by default it follows from the valid pixels of all exposures, as that of ``cube.plot``.
+        The scale; by default it follows from the valid pixels of all exposures, as in ``cube.plot``.
     cmap : `str` or `~matplotlib.colors.Colormap`, optional
         The color map.
     dpi : `float`, optional
@@ -45,7 +45,7 @@ def animate(cube, path, *, context=None, fps=5, norm=None, cmap=None, dpi=100, o
     Returns
     -------
     `pathlib.Path`
-        The file, which is there only when it is whole.
+        The file, which is only there when it is whole.
 
     Raises
     ------
@@ -54,10 +54,10 @@ def animate(cube, path, *, context=None, fps=5, norm=None, cmap=None, dpi=100, o
     OSError
         If the file cannot be written, or exists.
     TypeError
-        If the context is no cube.
+        If the context is not a cube.
     ValueError
-        If the name of the file ends otherwise, the cube or the context have other axes or exposures, or the file is the
-        one that they are read from lazily.
+        If the name of the file has another ending, the cube or the context have other axes or exposures, or the output
+        is the file from which they are read lazily.
 
     Examples
     --------
@@ -89,7 +89,7 @@ def animate(cube, path, *, context=None, fps=5, norm=None, cmap=None, dpi=100, o
     panels = draw_panels(
         [(split_images(exposure), *style) for exposure, style in zip(first, scales, strict=True)], title(first[0])
     )
-    # So that nothing moves from frame to frame.
+    # The limits are fixed, so that nothing moves from frame to frame.
     panels.figure.draw_without_rendering()
     panels.figure.set_layout_engine("none")
     with (
@@ -144,7 +144,7 @@ def _exposures(cube):
 
 
 def _thin(values, count):
-    """Some of the values of an exposure, so that those of ``count`` of them stay few."""
+    """Some of the values of an exposure, so that the values of ``count`` exposures stay few."""
     return values[:: max(1, values.size * count // 4_000_000)]
 
 

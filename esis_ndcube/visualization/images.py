@@ -58,7 +58,7 @@ def plot_channels(cube, frame_number=None, *, figure=None):
     check_cube(cube)
     exposure = _exposure(cube, frame_number)
     images = split_images(exposure)
-    # One after the other, so that masks and flags of only one are in memory; matplotlib copies what it is given.
+    # One after the other, so that masks and flags of only one image are in memory; matplotlib copies its input.
     values, samples = map(list, zip(*map(image_and_sample, images), strict=True))
     samples = [sample for sample, good in zip(samples, good_images(exposure), strict=True) if good]
     group = images, intensity_norm(np.concatenate(samples)), COLORMAP
@@ -125,7 +125,7 @@ def plot_with_reference(cube, reference, frame_number=None, *, figure=None):
     Returns
     -------
     `~matplotlib.figure.Figure`
-        The minimum over the channels, in which no overlapping line is left, and the image on the same grid.
+        The minimum over the channels, which has no overlapping line left, and the image on the same grid.
 
     Raises
     ------

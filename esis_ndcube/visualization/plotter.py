@@ -1,4 +1,4 @@
-"""What ``cube.plot`` does: the plotter of ndcube with our scales and labels, which computes only what it shows."""
+"""The plotter behind ``cube.plot``: ndcube's, with our scales and labels; it computes only the shown part."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -25,7 +25,7 @@ class ESISPlotter(MatplotlibPlotter):
     """
     Plotter of ESIS cubes, as `ndcube.visualization.mpl_plotter.MatplotlibPlotter`.
 
-    Every cube has one as its ``plotter``, and ``cube.plot`` is its `plot`.
+    Every cube has such a plotter as its ``plotter``, and ``cube.plot`` is the method `plot`.
 
     Examples
     --------
@@ -49,18 +49,18 @@ class ESISPlotter(MatplotlibPlotter):
         """
         Plot the cube: an image, a line, or an image with a slider for each further axis.
 
-        The scale runs from the 0.5th to the 99.7th percentile of the pixels that are valid and no mended particle
-        hits, by a hyperbolic arcsine; values with two signs, as differences of channels have, get a linear scale
-        about zero and another color map.
+        The scale runs from the 0.5th to the 99.7th percentile of the valid pixels without mended particle hits, by a
+        hyperbolic arcsine. Values with two signs, for example differences of channels, get a linear scale about zero
+        and another color map.
         With sliders, the scale is that of the exposure in the middle, and stays.
-        Of a lazy cube only what is shown is computed, and that exposure.
+        Of a lazy cube only the shown part and that exposure are computed.
 
         Parameters
         ----------
         axes : `~astropy.visualization.wcsaxes.WCSAxes`, optional
-            Where to draw an image or a line; by default in the current figure if that is empty, or else in a new one.
+            Where to draw an image or a line; by default in the current figure if it is empty, or else in a new one.
         plot_axes : `list`, optional
-            What is plotted along each array axis: ``"x"``, ``"y"`` or None for a slider.
+            Role of each array axis: ``"x"``, ``"y"`` or None for a slider.
         axes_coordinates : `list`, optional
             Coordinates to show, as for `ndcube.NDCube.plot`.
         axes_units : `list`, optional
@@ -70,20 +70,20 @@ class ESISPlotter(MatplotlibPlotter):
         wcs : `~astropy.wcs.wcsapi.BaseHighLevelWCS`, optional
             Another WCS for the coordinates.
         colorbar : `bool`, optional
-            Whether to draw a color bar; by default unless ``axes`` is given.
+            Whether to draw a color bar; by default only without ``axes``.
         **kwargs
             For `~matplotlib.axes.Axes.imshow`, `~matplotlib.axes.Axes.plot` or ``mpl_animators.ArrayAnimatorWCS``;
-            ``norm``, ``vmin``, ``vmax``, ``cmap`` and whatever else is given take precedence.
+            ``norm``, ``vmin``, ``vmax``, ``cmap`` and all other arguments take precedence.
 
         Returns
         -------
         `~astropy.visualization.wcsaxes.WCSAxes` or ``mpl_animators.ArrayAnimatorWCS``
-            The latter with sliders; keep it, or they stop to work.
+            An animator if there are sliders: keep it, or the sliders stop working.
 
         Raises
         ------
         ValueError
-            If ``plot_axes`` or ``axes_coordinates`` do not fit to the cube.
+            If ``plot_axes`` or ``axes_coordinates`` do not fit the cube.
         ~astropy.units.UnitsError
             If a unit does not fit.
 
@@ -99,7 +99,7 @@ class ESISPlotter(MatplotlibPlotter):
         if cube is not self._ndcube:
             places = axes, plot_axes, axes_coordinates, axes_units
             return type(self)(cube).plot(*places, wcs=wcs, colorbar=colorbar, **kwargs)
-        # As ndcube chooses it. Lists are copied, because ndcube would change them.
+        # ndcube's own choice. Lists are copied, because ndcube would change them.
         own_wcs = cube.combined_wcs if axes_coordinates else cube.wcs
         plot_wcs = own_wcs if wcs is None else wcs
         options = [_copy(given) for given in (plot_axes, axes_coordinates, axes_units)]
@@ -109,14 +109,14 @@ class ESISPlotter(MatplotlibPlotter):
         if image:
             kwargs = _image_options(cube, shown[::-1], kwargs)
         elif not {"fmt", "marker"} & set(kwargs):
-            # Single values between invalid ones would not be seen.
+            # Single values between invalid ones would be invisible.
             kwargs = {"marker": ".", **kwargs}
         if sliders:
             kwargs["colorbar"] = image and colorbar is not False
         elif axes is None:
             colorbar = colorbar is not False
             if plt.gcf().axes:
-                # Or else titles and color bars would lie on one another.
+                # Otherwise titles and color bars would overlap.
                 plt.figure()
         result = super().plot(axes, *options, wcs=wcs, **kwargs)
         if sliders:
@@ -137,7 +137,7 @@ class ESISPlotter(MatplotlibPlotter):
         return animator
 
     def _prep_animate_args(self, wcs, plot_axes, axes_units, data_unit):
-        """What ndcube shows, without computing all of it."""
+        """The part of a cube that ndcube shows, without computing all of it."""
         kinds = wcs.world_axis_physical_types
         units = axes_units or [None] * len(kinds)
         styles = {kind: coordinate_style(wcs, kind, unit) for kind, unit in zip(kinds, units, strict=True)}
@@ -145,7 +145,7 @@ class ESISPlotter(MatplotlibPlotter):
 
 
 class _Images:
-    """The data of a cube, of which a part is computed, and masked, when it is asked for."""
+    """The data of a cube, of which a part is computed, and masked, on demand."""
 
     def __init__(self, cube):
         self._cube = cube
@@ -153,7 +153,7 @@ class _Images:
         self._last = None, None
 
     def __getitem__(self, item):
-        # Each is asked for several times in turn.
+        # ndcube asks for each part several times in turn.
         if self._last[0] != item:
             part = in_memory(self._cube[item])
             self._last = item, np.ma.masked_array(part.data, invalid_pixels(part.data, part.mask))
@@ -175,9 +175,9 @@ def _copy(values):
 
 
 def _image_options(cube, plot_axes, options):
-    """Options of an image, those that are given and ours."""
+    """Options of an image: the given ones, and ours."""
     defaults = PIXELS.copy()
-    # Degrees of the sky and detector pixels are alike along both axes, and time and channel are not.
+    # Degrees of the sky and detector pixels are alike along both axes, but time and channel are not.
     if {name for name, axis in zip(axis_names(cube), plot_axes, strict=True) if axis} != {"x", "y"}:
         defaults["aspect"] = "auto"
     limits = {}
@@ -192,7 +192,7 @@ def _image_options(cube, plot_axes, options):
 
 
 def _sample(cube):
-    """Values that the scale follows from: of the good exposure nearest to the middle, if it is one of many."""
+    """Values that set the scale: of the good exposure nearest to the middle, if the image is one of many."""
     if cube.data.ndim < 3 or axis_names(cube)[0] != "time":
         return valid_values(in_memory(cube))
     count, good = cube.shape[0], good_images(cube).reshape(cube.shape[0], -1).any(axis=1)
@@ -204,7 +204,7 @@ def _sample(cube):
 
 
 def _name_exposures(animator, cube):
-    """Say on the sliders and above the plot what is shown, now and after each step."""
+    """Describe the shown image on the sliders and above the plot, now and after each step."""
     texts = {"channel": [str(number) for number in np.atleast_1d(cube.channel)]}
     if cube.time is not None:
         texts["time"] = [time[11:19] for time in np.atleast_1d(cube.time.utc.isot)]

@@ -1,4 +1,4 @@
-"""What pictures of cubes have in common: which pixels they show, on what scale, and what they are called."""
+"""The common style of pictures of cubes: the pixels that they show, their scale, and their titles."""
 
 import re
 from types import SimpleNamespace
@@ -17,11 +17,12 @@ from esis_ndcube.utils.arrays import invalid_pixels, is_lazy
 COLORMAP = "inferno"
 DIVERGING = "RdBu_r"
 _PERCENTILES = 0.5, 99.7
-# Values that reach below zero by this part of what they reach above are differences and no brightness with noise.
+# Values that reach below zero by at least this part of their reach above zero are differences, and not noisy
+# brightness.
 _SIGNED = 0.5
-# Where a scale of values that are all 0 ends.
+# Upper end of a scale of values that are all 0.
 _LEAST = 1e-6
-# Scales follow from at most about so many pixels of an image.
+# Scales follow from at most about this many pixels of an image.
 _SAMPLE = 4e5
 # Steps that make one image of several channels.
 _JOINED = {
@@ -35,19 +36,19 @@ _JOINED = {
 
 
 def compares_unnormalized(cube):
-    """Whether a cube compares channels of Level 3 whose brightness is that of each: in itself, or as a difference."""
+    """Whether a cube compares the original brightness of Level-3 channels: in itself, or as a difference."""
     steps = {step.name for step in cube.history}
     if cube._level != 3 or not steps or cube._get_meta("normalization") is not None or "normalize_intensities" in steps:
         return False
     if cube.channel is not None:
         return np.size(cube.channel) > 1
-    # A difference has no factors of its own and tells that its channels had them.
+    # A difference has no factors of its own, but its history tells that its channels had them.
     had = any("normalization" in step.parameters.get("dropped", ()) for step in cube.history)
     return made_of_channels(cube)[0] == "minus" and not had
 
 
 def good_images(cube):
-    """The images that scales follow from, of the shape of the leading axes: those not weakly aligned, if there are."""
+    """The images that set scales, of the shape of the leading axes: if possible, not weakly aligned ones."""
     alignments = getattr(cube, "alignment", None)
     if alignments is None:
         return np.ones(cube.data.shape[:-2], dtype=bool)
@@ -67,7 +68,7 @@ def flagged(cube, flag):
 
 
 def in_memory(cube):
-    """The cube, its lazy arrays computed together, so that what they come from is read once."""
+    """The cube, with its lazy arrays computed together, so that their common source is read once."""
     uncertainty = cube.uncertainty
     arrays = {"data": cube.data, "mask": cube.mask, "flags": cube.flags}
     # Only lines have error bars.
@@ -80,9 +81,9 @@ def in_memory(cube):
 
 def image_and_sample(cube):
     """
-    The values of an image, NaN where they are invalid, and those of `valid_values`.
+    The values of an image, NaN where they are invalid, and its `valid_values`.
 
-    Of a lazy cube the arrays are computed and let go; a cube of them would stay until Python looks for cycles.
+    The arrays of a lazy cube are computed and let go; a cube of them would stay until Python looks for cycles.
     """
     data, mask, flags = dask.compute(cube.data, cube.mask, cube.flags)
     pixels = SimpleNamespace(data=data, mask=mask, flags=flags)
@@ -101,9 +102,9 @@ def axis_names(cube):
 
 def valid_values(cube):
     """
-    Values that a scale may follow from.
+    Values that may set a scale.
 
-    A sample of those that are valid, not of mended particle hits, and of the images that `good_images` names.
+    A sample of the values that are valid, without mended particle hits, from the images that `good_images` names.
     """
     step = int(max(1, np.sqrt(np.prod(cube.data.shape[-2:], dtype=float) / _SAMPLE)))
     every = (..., *(slice(None, None, step) for _ in cube.data.shape[-2:]))
@@ -117,23 +118,23 @@ def valid_values(cube):
 
 
 def intensity_norm(values, *, vmin=None, vmax=None):
-    """The scale of images of which these are valid values, with the limits that are given."""
+    """The scale of images with these valid values, and with the given limits."""
     values = values[np.isfinite(values)]
     low, high = np.percentile(values, _PERCENTILES) if values.size else (0, 1)
     return _norm((max(low, 0), high if high > 0 else _LEAST), (vmin, vmax), stretch=AsinhStretch(0.3))
 
 
 def difference_limit(values):
-    """Where the scale of differences ends on both sides, of which these are valid values."""
+    """Limit on both sides of the scale of differences with these valid values."""
     limit = np.percentile(np.abs(values), _PERCENTILES[1]) if values.size else 1
     return limit if limit > 0 else _LEAST
 
 
 def scale(values, unit=None, *, vmin=None, vmax=None):
     """
-    Norm and color map of images of which these are valid values: of brightness, or of what has two signs.
+    Norm and color map of images with these valid values: for brightness, or for values with two signs.
 
-    Of the limits those that are given are taken.
+    Given limits are kept.
     """
     low, high = np.percentile(values, _PERCENTILES) if values.size else (0, 1)
     if -low > _SIGNED * max(high, 0) or (unit is not None and unit.is_equivalent(u.T)):
@@ -143,7 +144,7 @@ def scale(values, unit=None, *, vmin=None, vmax=None):
 
 
 def _norm(limits, given, **options):
-    """A norm with the limits that are given, and others that leave a range between them."""
+    """A norm with the given limits, and others that leave a range between them."""
     vmin, vmax = (limit if value is None else value for limit, value in zip(limits, given, strict=True))
     if vmin >= vmax and None in given:
         if given[0] is None:
@@ -154,18 +155,18 @@ def _norm(limits, given, **options):
 
 
 def value_label(cube):
-    """What the values are, with their unit."""
+    """Name of the values, with their unit."""
     what = _context_name(cube) or cube.line or (cube.flight and cube.flight.instrument) or "Data"
     return what if cube.unit is None else f"{what} [{cube.unit}]"
 
 
 def title(cube):
-    """Instrument and line, and the exposure if there is one only."""
+    """Instrument and line, and the exposure if there is only one."""
     return ", ".join(filter(None, [_instrument(cube), exposure_title(cube)]))
 
 
 def heading(cube):
-    """What a plot of its own shows, in two lines: also the channel if there is one only."""
+    """Title of a plot on its own, in two lines: with the channel, if there is only one."""
     panel = panel_title(cube)
     if not _context_name(cube):
         panel = ", ".join(filter(None, [_instrument(cube), panel[:1].lower() + panel[1:]]))
@@ -173,7 +174,7 @@ def heading(cube):
 
 
 def made_of_channels(cube):
-    """By which word a cube of no single channel was made of which channels; no word and none if that is not known."""
+    """The word and the channels from which a cube of no single channel was made; empty if they are not known."""
     for step in reversed(cube.history) if cube.channel is None else ():
         if step.name in _JOINED and "channels" in step.parameters:
             return _JOINED[step.name], step.parameters["channels"]
@@ -181,7 +182,7 @@ def made_of_channels(cube):
 
 
 def panel_title(cube):
-    """The channel, or what was made of several; of another telescope the name and the time of its image."""
+    """Name of the channel or combination of channels; for another telescope, the name and the time of its image."""
     if name := _context_name(cube):
         time = cube.image_time
         return name if time is None or np.ndim(time.mask) or time.mask else f"{name}, {str(time.utc.isot)[11:19]}"

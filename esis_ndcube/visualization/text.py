@@ -1,4 +1,4 @@
-"""What a cube tells of itself in words; its pixels are not looked at, because they may be lazy."""
+"""The description of a cube in words; its pixels are not read, because they may be lazy."""
 
 import numpy as np
 
@@ -17,7 +17,7 @@ def heading_line(cube):
 
 def summarize_cube(cube):
     """
-    What is known of a cube, by name; None or empty where nothing is.
+    Facts of a cube by name; None or empty for unknown facts.
 
     Parameters
     ----------
@@ -27,7 +27,7 @@ def summarize_cube(cube):
     Returns
     -------
     `dict` of `str`
-        In the order to show it.
+        The facts, in the order to show them.
     """
     single_file = cube._get_meta("file")
     return {
@@ -45,7 +45,7 @@ def summarize_cube(cube):
 
 
 def _channels(cube):
-    """The channels, or what was made of which."""
+    """The channels, or the combination of channels."""
     if cube.channel is not None:
         return ", ".join(map(str, np.atleast_1d(cube.channel)))
     word, numbers = made_of_channels(cube)
@@ -64,7 +64,7 @@ def _times(cube):
 
 
 def _durations(exposure_time):
-    """The shortest and the longest exposure time, or the one if they are alike."""
+    """The shortest and the longest exposure time; a single one if they are alike."""
     if exposure_time is None:
         return None
     values = np.atleast_1d(exposure_time.to_value("s"))
@@ -79,9 +79,9 @@ def _alignment(cube):
     """The stage of the alignment, and how good it is."""
     stage, alignments = cube._get_meta("stage"), getattr(cube, "alignment", None)
     if made_of_channels(cube)[0]:
-        # None of the alignments is that of all.
+        # No single alignment stands for all of them.
         return stage
     if alignments is None:
-        # Also an image whose fit failed.
+        # The image may also be one whose fit failed.
         return stage and f"{stage}, alignment not known"
     return ", ".join(filter(None, [stage, alignment_text(alignments)]))

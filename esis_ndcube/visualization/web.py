@@ -1,4 +1,4 @@
-"""Images as text that an HTML page holds itself."""
+"""Images as text, which an HTML page holds itself."""
 
 import base64
 import io
@@ -10,12 +10,12 @@ from PIL import Image
 from esis_ndcube.registration.reference import bin_image
 
 _QUALITY = 80
-# Of 6 methods a quick one; files are some per cent larger.
+# A quick one of 6 methods; files are some per cent larger.
 _METHOD = 2
 
 
 def shrink(image, side):
-    """Means of the valid pixels of blocks, at most ``side`` of them; NaN where less than half of them are."""
+    """Means of the valid pixels of blocks, at most ``side`` of them; NaN if less than half of a block is valid."""
     factor = max(1, -(-max(image.shape) // side))
     # A narrow image keeps a pixel.
     means, good = bin_image(image, np.isfinite(image), tuple(min(factor, n) for n in image.shape))
