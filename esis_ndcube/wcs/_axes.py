@@ -1,4 +1,4 @@
-"""The time axis and the channel axis: their cards, their tables, and what is known of each exposure."""
+"""The time axis and the channel axis: their cards, their tables, and the facts of each exposure."""
 
 import re
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ TABLES = {"UTC--TAB": "TIME", "CAME-TAB": "CHANNEL"}
 
 @dataclass(frozen=True, eq=False)
 class Exposures:
-    """What the header of a slice needs to know of each exposure; kept in step with the time axis."""
+    """The facts of each exposure for the header of a slice, in step with the time axis."""
 
     seconds: np.ndarray  # mid-exposure, since MJDREF
     duration: np.ndarray | None  # s
@@ -77,7 +77,7 @@ def time_cards(exposures):
     cards = {"CTYPE": "UTC--TAB", "CNAME": "time", "CUNIT": "s", "CRPIX": 1.0, "CRVAL": 1.0, "CDELT": 1.0}
     if exposures.seconds.size > 1:
         return cards, exposures.seconds
-    # A table of one row can be read at its one pixel only; on a line there are pixel edges, and times outside.
+    # A table of one row can only be read at its one pixel; a line has pixel edges, and times outside.
     width = 1.0 if exposures.duration is None else float(exposures.duration[0])
     return cards | {"CTYPE": "UTC", "CRVAL": float(exposures.seconds[0]), "CDELT": width}, None
 

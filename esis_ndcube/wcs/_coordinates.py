@@ -1,4 +1,4 @@
-"""Coordinates that users add to cubes: the one place that touches the private parts of those of ndcube."""
+"""Coordinates that users add to cubes: the only module that touches the private parts of ndcube's coordinates."""
 
 import copy
 
@@ -15,7 +15,7 @@ def added_coordinates(cube):
 
 
 def extra_axes(cube):
-    """Array axes and names of the extra coordinates, of which those of a WCS belong together."""
+    """Array axes and names of the extra coordinates; those of one WCS belong together."""
     own = cube.extra_coords
     if own.is_empty:
         return []
@@ -26,7 +26,7 @@ def extra_axes(cube):
 
 
 def carry_coordinates(cube, new, lost=()):
-    """Give a cube made of another one what was added to its coordinates, but extra ones along ``lost`` array axes."""
+    """Copy the added coordinates to a cube made from another, except extra ones along ``lost`` array axes."""
     own, ndim = cube.extra_coords, cube.data.ndim
     if not lost or own.is_empty:
         slice_coordinates(cube, new, (slice(None),) * ndim)
@@ -46,13 +46,13 @@ def carry_coordinates(cube, new, lost=()):
 
 
 def slice_coordinates(cube, new, item):
-    """Give a slice of a cube what was added to its coordinates."""
-    # Those of ndcube are shared by cube and slice if they are empty, and forget what was sliced away before.
+    """Copy the added coordinates to a slice of a cube."""
+    # ndcube shares empty coordinates between cube and slice, and forgets those that were sliced away before.
     own, extra = cube.extra_coords, ExtraCoords()
     if own._lookup_tables:
         extra = own[item]
     elif not own.is_empty:
-        # Those of a WCS need not have all axes.
+        # The coordinates of a WCS need not have all axes.
         ((axes, _),) = extra_axes(cube)
         kept = [axis for axis, x in enumerate(item) if isinstance(x, slice)]
         if left := [axis for axis in axes if axis in kept]:
@@ -63,10 +63,10 @@ def slice_coordinates(cube, new, item):
 
 
 def bin_coordinates(cube, new, factors):
-    """Give a cube of bins what was added to the coordinates, extra ones at the middle of the bins."""
+    """Copy the added coordinates to a cube of bins; extra ones are taken at the middle of the bins."""
     own, extra = cube.extra_coords, ExtraCoords()
     if own._lookup_tables:
-        # That of the first pixel by default.
+        # By default ndcube would take the coordinate of the first pixel.
         extra = own.resample(factors, offset=[(factor - 1) / 2 for factor in factors])
     elif not own.is_empty:
         ((axes, _),) = extra_axes(cube)

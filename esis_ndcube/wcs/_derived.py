@@ -7,14 +7,14 @@ from esis_ndcube.wcs._digits import set_number
 from esis_ndcube.wcs._sliced import SlicedESISWCS
 from esis_ndcube.wcs.fitswcs import ESISWCS, from_header
 
-# What another grid says of the celestial pair, and of the frame that it is in.
+# The keywords of another grid for the celestial pair, and for its frame.
 _AXIS_CARDS = ("CTYPE", "CUNIT", "CRPIX", "CRVAL", "CDELT", "CNAME")
 _FRAME_CARDS = ("LONPOLE", "LATPOLE", "RADESYS", "EQUINOX", "RSUN_REF", "CRLN_OBS")
 
 
 def bin_wcs(wcs, factors):
     """
-    The WCS of a cube of which pixels were joined, ``factors`` of them along each array axis.
+    The WCS of a cube whose pixels were joined, ``factors`` of them along each array axis.
 
     The pixel p becomes (p - 1/2)/f + 1/2 in the counting of FITS; times are averaged and exposure times added.
     """
@@ -79,7 +79,7 @@ def replace_celestial(wcs, celestial, shape, observer=None):
 
 def forget_channel(wcs):
     """
-    Take the memory of a channel off the WCS of a cube that is of no single one.
+    Remove the memory of a channel from the WCS of a cube of no single channel.
 
     Parameters
     ----------

@@ -11,7 +11,7 @@ _CARD = 80
 
 
 def write_all_digits(header, wcs, key=None):
-    """Put the numbers of a WCS in place of those of its header, which have 14 digits; in place."""
+    """Replace the numbers of a WCS's header, which have 14 digits, by those of the WCS; in place."""
     exact = _exact_values(wcs, key)
     for index, card in enumerate(header.cards):
         value = exact.get(card.keyword)
@@ -26,7 +26,7 @@ def set_number(header, keyword, value, comment=""):
 
 
 def all_digits(core):
-    """The header of the core of a WCS, its attribute ``wcs``, as text, with 17 digits, which are all."""
+    """The header of the core of a WCS, its attribute ``wcs``, as text, with 17 digits, which are all digits."""
     return core.to_header(WCSHDO_all | WCSHDO_P17)
 
 

@@ -15,7 +15,7 @@ def normalize_item(item, shape, *, steps=False):
     item : `int`, `slice`, ``...`` or `tuple` of them
         The index; negative numbers count from the end.
     shape : `tuple` of `int`
-        Shape of what is indexed.
+        Shape of the indexed array.
     steps : `bool`, optional
         Whether ranges may have a step, from 1.
 

@@ -1,4 +1,4 @@
-"""What is left of a WCS where a slice cannot be FITS."""
+"""The rest of a WCS when a slice cannot be FITS."""
 
 from astropy.wcs.wcsapi import SlicedLowLevelWCS
 from astropy.wcs.wcsapi.fitswcs import SlicedFITSWCS
@@ -15,9 +15,9 @@ class SlicedESISWCS(SlicedFITSWCS):
     Parameters
     ----------
     wcs : `ESISWCS`
-        The WCS, of one pixel along the axes that are dropped.
+        The WCS, with one pixel along the dropped axes.
     slices : `tuple`
-        Zero for the axes that are dropped, and ``slice(None)`` for the others, in array order.
+        Zero for the dropped axes, and ``slice(None)`` for the others, in array order.
 
     Examples
     --------
@@ -52,7 +52,7 @@ class SlicedESISWCS(SlicedFITSWCS):
 
     @property
     def dropped_world_dimensions(self):
-        """As `ESISWCS.dropped_world_dimensions`, with the celestial coordinates where both axes are gone."""
+        """As `ESISWCS.dropped_world_dimensions`, with the celestial coordinates if both axes are gone."""
         here = SlicedLowLevelWCS.dropped_world_dimensions.fget(self)
         dropped = self._wcs.dropped_world_dimensions
         if not here or not dropped:

@@ -1,4 +1,4 @@
-"""Observers of the Sun: where they are, and what one of them sees in the eyes of another."""
+"""Observers of the Sun: their places, and the view of one observer in the coordinates of another."""
 
 import numpy as np
 
@@ -20,19 +20,19 @@ _DEPTH = 1 * u.m
 
 def seen(sky, frame, *, screen=None):
     """
-    Coordinates in another frame, NaN where its observer does not see them.
+    Coordinates in another frame, NaN if its observer does not see them.
 
-    A direction without a distance ends on the surface of the Sun, and beyond its limb nowhere, or on a screen.
-    In sunpy a screen is a setting that all threads share; it is neither used here nor changed.
+    A direction without a distance ends on the surface of the Sun; beyond its limb it ends on a screen, or nowhere.
+    In sunpy a screen is a setting that all threads share. This function neither uses nor changes it.
 
     Parameters
     ----------
     sky : `~astropy.coordinates.SkyCoord`
         The coordinates.
     frame : `~astropy.coordinates.BaseCoordinateFrame`
-        The frame; one without observer sees everything.
+        The frame; a frame without observer sees everything.
     screen : `~astropy.coordinates.SkyCoord`, optional
-        Center of a sphere through the center of the Sun, as of `sunpy.coordinates.SphericalScreen`.
+        Center of a sphere through the center of the Sun, as in `sunpy.coordinates.SphericalScreen`.
 
     Returns
     -------
@@ -51,25 +51,25 @@ def seen(sky, frame, *, screen=None):
 
 
 def is_hidden(there, sky):
-    """Which of the coordinates ``there``, which come from those of ``sky``, the Sun hides from their observer."""
+    """Whether the Sun hides the coordinates ``there``, which come from those of ``sky``, from their observer."""
     there, sky = (coordinate.frame if isinstance(coordinate, SkyCoord) else coordinate for coordinate in (there, sky))
     if not hasattr(there, "is_visible") or _is_direction(there):
         return np.zeros(there.shape, dtype=bool)
     sun = there.observer.radius * CartesianRepresentation(1, 0, 0)
     height = (sun - there.cartesian).norm()
-    # Of two frames that do not agree on the size of the Sun, the first one's says where its surface is. From one date
-    # to the other the Sun moves by 12 m a second, and what was on its surface may come to lie below.
+    # If two frames do not agree on the size of the Sun, the first frame defines its surface. From one date to the other
+    # the Sun moves by 12 m a second, and points on its surface may come to lie below it.
     surface = np.fmin(getattr(sky, "rsun", there.rsun), height)
     return ~there.is_visible(tolerance=there.rsun - surface + _DEPTH)
 
 
 def _with_distance(sky, screen):
-    """Directions in helioprojective coordinates as places, others as they are."""
+    """Directions in helioprojective coordinates as places; others stay as they are."""
     if not isinstance(sky, Helioprojective) or sky.observer is None or not _is_direction(sky):
         return sky
     direction = sky.represent_as(UnitSphericalRepresentation)
     lon, lat = direction.lon, direction.lat
-    # The nearer one of the points where the line of sight meets the surface.
+    # The nearer of the two points where the line of sight meets the surface.
     along = -2 * sky.observer.radius * (np.cos(lat) * np.cos(lon))
     with np.errstate(invalid="ignore"):
         distance = (-along - np.sqrt(along**2 - 4 * (sky.observer.radius**2 - sky.rsun**2))) / 2
@@ -89,7 +89,7 @@ def celestial_frame(wcs):
 
 
 def seen_pixels(first, second, x, y, *, screen=None):
-    """Pixels of the second WCS that show what pixels of the first one show, NaN where there are none; as `seen`."""
+    """Pixels of the second WCS with the same places as pixels of the first, NaN for none; as `seen`."""
     first, second = high_level(first), high_level(second)
     return second.world_to_pixel(seen(first.pixel_to_world(x, y), celestial_frame(second), screen=screen))
 
@@ -108,7 +108,7 @@ def frame_observer(frame):
 
 
 def grid_observer(grid, time):
-    """The observer at a time that a FITS WCS names, or the Earth."""
+    """The observer that a FITS WCS names, at a time, or the Earth."""
     aux = grid.wcs.aux
     if aux is None or aux.hgln_obs is None:
         return get_earth(time)
@@ -121,12 +121,12 @@ def stonyhurst(place, time):
 
 
 def place_values(place):
-    """Stonyhurst longitude and latitude in deg and distance in m, as FITS has them."""
+    """Stonyhurst longitude and latitude in deg and distance in m, as in FITS."""
     return place.lon.to_value(u.deg), place.lat.to_value(u.deg), place.radius.to_value(u.m)
 
 
 def wrap(angle, half=180):
-    """Angles between minus and plus half a turn; the longitudes of a WCS come out between 0 and 360 degrees."""
+    """Angles between minus and plus half a turn; a WCS gives longitudes between 0 and 360 degrees."""
     return (angle + half) % (2 * half) - half
 
 
@@ -134,7 +134,7 @@ class SeenWCS(BaseWCSWrapper):
     """
     The pixels of one WCS in the coordinates of another, as `seen`.
 
-    Functions that map pixels from the one to the other then need not know of observers.
+    Functions that map pixels between the two then need not know of observers.
     """
 
     def __init__(self, wcs, other, *, screen=None):
@@ -164,5 +164,5 @@ class SeenWCS(BaseWCSWrapper):
 
 
 def high_level(wcs):
-    """A WCS of astropy's interface as one that gives coordinates and not numbers."""
+    """A WCS of astropy's interface in a form that gives coordinates and not numbers."""
     return wcs if isinstance(wcs, BaseHighLevelWCS) else HighLevelWCSWrapper(wcs)

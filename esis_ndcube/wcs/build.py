@@ -12,7 +12,7 @@ from esis_ndcube.wcs.fitswcs import from_header
 
 __all__ = ["level1_wcs", "level3_wcs"]
 
-# What is kept of the header of an output grid: its dates and its observer are not those of the cube.
+# Keywords that stay of the header of an output grid: its dates and its observer are not those of the cube.
 _CELESTIAL = ("CTYPE", "CUNIT", "CRPIX", "CRVAL", "CDELT", "PC", "PV", "LONPOLE", "LATPOLE")
 
 
@@ -29,7 +29,7 @@ def level3_wcs(celestial, times, channels, *, observer=None, exposure_time=None,
     channels : sequence of `int`
         Channel numbers, increasing; they need not be consecutive.
     observer : `~astropy.coordinates.SkyCoord` or coordinate frame, optional
-        Where the observer was, one position or one for each time; by default Earth.
+        Place of the observer, one position or one for each time; by default Earth.
     exposure_time : `~astropy.units.Quantity`, optional
         Exposure time, one or one for each time.
     rsun : `~astropy.units.Quantity`, optional

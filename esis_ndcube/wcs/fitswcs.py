@@ -38,19 +38,19 @@ class ESISWCS(WCS):
     """
     FITS WCS of a cube of exposures and channels.
 
-    The axes of a whole cube are, in FITS order, x, y, channel (``CAMERA_ID``) and time (``UTC--TAB``: the
-    time of each exposure stands in a table and is exact, however irregular the exposures are).
-    Everything that `~astropy.wcs.WCS` does works; the differences are:
+    The axes of a whole cube are, in FITS order, x, y, channel (``CAMERA_ID``) and time (``UTC--TAB``). A table holds
+    the time of each exposure, which is exact, however irregular the exposures are.
+    All methods of `~astropy.wcs.WCS` work; the differences are:
 
     * Indexing with integers and ranges, in array order (time, channel, y, x), gives an `ESISWCS` again, with the
       dates, observer and reference pixel of what is left.
-      Only one row or column of the celestial pair, which FITS cannot express, gives a `SlicedESISWCS`.
+      A single row or column of the celestial pair, which FITS cannot express, gives a `SlicedESISWCS`.
     * The time and channel that were sliced away are remembered in ``dropped_world_dimensions``.
     * It can be pickled, and its header has all digits.
 
-    Channels in even steps make a linear axis; others need a table too, and the axis is then ``CAME-TAB``,
-    since FITS allows four letters before ``-TAB``. A single exposure is on a linear ``UTC`` axis whose pixel
-    is as wide as the exposure.
+    Channels in even steps make a linear axis. Other channels need a table too, and the axis is then ``CAME-TAB``, since
+    FITS allows four letters before ``-TAB``. A single exposure is on a linear ``UTC`` axis whose pixel is as wide as
+    the exposure.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ class ESISWCS(WCS):
 
     See Also
     --------
-    level3_wcs, level1_wcs : Make one.
+    level3_wcs, level1_wcs : Make such a WCS.
 
     Examples
     --------
@@ -84,7 +84,7 @@ class ESISWCS(WCS):
 
     @property
     def times(self):
-        """Mid-exposure times (`~astropy.time.Time`, shape (time,)); a scalar where time was sliced away."""
+        """Mid-exposure times (`~astropy.time.Time`, shape (time,)); a scalar if time was sliced away."""
         if self._exposures is None:
             return None
         seconds = self._exposures.seconds
@@ -94,14 +94,14 @@ class ESISWCS(WCS):
 
     @property
     def channels(self):
-        """Channel numbers (`numpy.ndarray` of `int`); an `int` where the channel was sliced away."""
+        """Channel numbers (`numpy.ndarray` of `int`); an `int` if the channel was sliced away."""
         if self._channels is None:
             return None
         return self._channels.copy() if self._axis(CHANNEL) is not None else int(self._channels[0])
 
     @property
     def exposure_time(self):
-        """Exposure times (`~astropy.units.Quantity`, as `times`), or None if not known."""
+        """Exposure times (`~astropy.units.Quantity`, as `times`), or None if they are not known."""
         if self._exposures is None or self._exposures.duration is None:
             return None
         duration = self._exposures.duration * u.s
@@ -127,7 +127,7 @@ class ESISWCS(WCS):
         """World coordinates that were sliced away, in the form that `~ndcube.GlobalCoords` reads (`dict`)."""
         if not self._dropped:
             return {}
-        # Made afresh on every access: the functions in it do not pickle.
+        # Made afresh on every access: the functions in it cannot be pickled.
         names, types, units, values = map(list, zip(*self._dropped, strict=True))
         time = (Time, (), {}, partial(time_from_seconds, tuple(self.wcs.mjdref)))
         classes = [
@@ -151,8 +151,8 @@ class ESISWCS(WCS):
         Parameters
         ----------
         view : `int`, `slice`, or `tuple` or `list` of them
-            As for `normalize_item`; a `list` has a range in it.
-            A step along other axes than time and channel makes larger pixels, as that of `~astropy.wcs.WCS.slice`.
+            As for `normalize_item`; a `list` must contain a range.
+            A step along other axes than time and channel makes larger pixels, as in `~astropy.wcs.WCS.slice`.
         numpy_order : `bool`, optional
             Whether the view is in array order (time, channel, y, x) or in FITS order.
 
@@ -178,7 +178,7 @@ class ESISWCS(WCS):
         (413.5, 568.5)
         """
         if isinstance(view, list) and any(isinstance(item, slice) for item in view):
-            # A list of numbers only would be read as an array of indices by others.
+            # Other functions would read a list of numbers as an array of indices.
             view = tuple(view)
         single = [axis for axis in (self._axis(TIME), self._axis(CHANNEL)) if axis is not None]
         if self.pixel_shape is None or (not single and _has_fractions(view)):
@@ -255,7 +255,7 @@ class ESISWCS(WCS):
         relax : `bool` or `int`, optional
             Which extensions of the standard to write, as for `~astropy.wcs.WCS.to_header`.
         key : `str`, optional
-            Which of alternative descriptions it is to be.
+            Which of alternative descriptions to write.
 
         Returns
         -------
@@ -298,7 +298,7 @@ class ESISWCS(WCS):
         relax : `bool` or `int`, optional
             Which extensions of the standard to write, as for `~astropy.wcs.WCS.to_fits`.
         key : `str`, optional
-            Which of alternative descriptions it is to be.
+            Which of alternative descriptions to write.
 
         Returns
         -------
@@ -363,9 +363,9 @@ class ESISWCS(WCS):
         return matrix[axis].sum() == 1 and matrix[:, axis].sum() == 1 and matrix[axis, axis]
 
     def _derive(self):
-        """Exposures and channels as the header alone tells them."""
+        """Exposures and channels, from the header alone."""
         seconds = channels = None
-        # astropy before 7 keeps sizes of two axes only where it knows none.
+        # astropy before 7 keeps sizes of two axes only if it knows no sizes.
         shape = self.pixel_shape or [0] * self.naxis
         for kind in (TIME, CHANNEL):
             axis = self._axis(kind)
@@ -390,7 +390,7 @@ class ESISWCS(WCS):
         return Exposures(seconds, duration, observer), channels
 
     def _cut(self, ranges, drop):
-        """Restrict to ranges, one `slice` per axis in FITS order; the axes ``drop`` are about to go."""
+        """Restrict to ranges, one `slice` per axis in FITS order; the axes ``drop`` will be removed next."""
         wcs = super().slice(tuple(ranges[::-1]))
         time, channel = self._axis(TIME), self._axis(CHANNEL)
         tables = {}
@@ -405,7 +405,7 @@ class ESISWCS(WCS):
                 if self.wcs.ctype[channel].endswith("TAB"):
                     tables[channel] = cards, table
                 else:
-                    # As if made for these channels, so that any way to a slice gives the same.
+                    # As if made for these channels, so that any way to a slice gives the same WCS.
                     for name in ("CRPIX", "CRVAL", "CDELT"):
                         getattr(wcs.wcs, name.lower())[channel] = cards[name]
         if tables:
@@ -413,14 +413,14 @@ class ESISWCS(WCS):
         return wcs
 
     def _drop(self, axes):
-        """Remove axes of one pixel, and remember where they were."""
+        """Remove axes of one pixel, and remember their places."""
         if not axes:
             return self
         world = self.wcs.p2s(np.zeros((1, self.naxis)), 0)["world"][0]
         names, types = self.world_axis_names, self.world_axis_physical_types
         dropped = tuple((names[i] or types[i], types[i], str(self.wcs.cunit[i]), float(world[i])) for i in axes)
         wcs = self.sub([axis + 1 for axis in range(self.naxis) if axis not in axes])
-        # In the order of the world axes, and not of the slicing, so that any way to a slice gives the same.
+        # In the order of the world axes, and not of the slicing, so that any way to a slice gives the same WCS.
         wcs._dropped = tuple(sorted(self._dropped + dropped))
         return wcs
 
@@ -461,14 +461,14 @@ class ESISWCS(WCS):
 
 
 def _has_fractions(view):
-    """Whether a range is not one of whole pixels, which astropy takes with a warning."""
+    """Whether a range does not consist of whole pixels; astropy takes such a range with a warning."""
     items = view if isinstance(view, tuple) else (view,)
     bounds = [part for item in items if isinstance(item, slice) for part in (item.start, item.stop)]
     return any(not hasattr(bound, "__index__") for bound in bounds if bound is not None)
 
 
 def from_header(header, tables, pixel_shape, exposures, channels, dropped=()):
-    """A WCS from a header and the extensions of its -TAB axes, and what a header alone does not tell exactly."""
+    """A WCS from a header, the extensions of its -TAB axes, and the facts that a header alone does not hold exactly."""
     wcs = _parse(ESISWCS, header, tables)
     wcs.pixel_shape = tuple(pixel_shape)
     wcs._exposures, wcs._channels, wcs._dropped = exposures, channels, dropped
@@ -482,12 +482,12 @@ def _unpickle(cls, header, key, tables, sip, lookup, place, state):
         sip = sip and Sip(*sip)
         x, y, from_x, from_y = (table and DistortionLookupTable(*table) for table in lookup)
         WCSBase.__init__(wcs, sip, (x, y), wcs.wcs, (from_x, from_y))
-    # A header holds a half of it.
+    # A header holds half of it.
     wcs.wcs.obsgeo = place
     wcs.__dict__.update(state)
     return wcs
 
 
 def _parse(cls, header, tables, **kwargs):
-    # `fix` would only repeat what is set here already, and take most of the time.
+    # `fix` would only repeat these settings, and would take most of the time.
     return cls(header, fits.HDUList([fits.PrimaryHDU(), *tables]), fix=False, **kwargs)

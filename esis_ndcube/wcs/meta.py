@@ -1,4 +1,4 @@
-"""Metadata of cubes: copies of them, and the slices of those that belong to axes."""
+"""Metadata of cubes: copies of them, and slices of the entries that belong to axes."""
 
 import copy
 
@@ -8,7 +8,7 @@ from ndcube.meta import NDMeta
 
 
 class _Meta(NDMeta):
-    """Metadata that can be pickled: ndcube's set their items before they are ready."""
+    """Metadata that can be pickled: ndcube's class sets its items before it is ready."""
 
     def __reduce__(self):
         return type(self), (dict(self), self.key_comments, self.axes, self.data_shape)
@@ -40,7 +40,7 @@ def copy_meta(meta):
 
 
 def remake_meta(meta, values, axes, shape):
-    """Metadata with other values, axes of them and shape of the data; comments of values that are left stay."""
+    """Metadata with other values, their axes, and the shape of the data; comments of values that are left stay."""
     comments = {key: text for key, text in meta.key_comments.items() if key in values}
     return _Meta(values, key_comments=comments, axes=axes, data_shape=shape)
 
