@@ -1,7 +1,7 @@
 """
-What is done with a cube as a whole, without losing any of it.
+Operations on a cube as a whole, which lose no part of it.
 
-Functions of cubes that give new cubes: unit, mask, flags, uncertainty, WCS, coordinates that were sliced away,
+Functions that make new cubes from cubes. Unit, mask, flags, uncertainty, WCS, coordinates that were sliced away,
 metadata, history and class go along, and lazy cubes stay lazy.
 The methods and operators of the cubes call them.
 """

@@ -15,9 +15,10 @@ from esis_ndcube.wcs.meta import copy_meta
 
 def rebuild(cube, step=None, *, lost=(), **parts):
     """
-    The cube with some parts replaced, and a step more in its history; nothing of it is shared but arrays.
+    The cube with some parts replaced, and one more step in its history; it shares only arrays with the old cube.
 
-    Extra coordinates along ``lost`` array axes, which are gone or have other pixels, are left out, and the step names
+    Extra coordinates along ``lost`` array axes are left out, because the axes are gone or have other pixels, and the
+    step names
     them.
     """
     meta = parts.pop("meta", None)
@@ -43,7 +44,7 @@ def apply_to_blocks(function, arrays, chunks, new_chunks, dtype):
 
 
 def by_bin(array, factors):
-    """The array by bins of some pixels along each axis; the pixels of a bin are along a last axis more."""
+    """The array by bins of some pixels along each axis; one more axis at the end holds the pixels of a bin."""
     shape = [n for length, f in zip(array.shape, factors, strict=True) for n in (length // f, f)]
     order = [*range(0, len(shape), 2), *range(1, len(shape), 2)]
     array = array.reshape(shape).transpose(order)
@@ -52,7 +53,7 @@ def by_bin(array, factors):
 
 def join_values(key, values, bins, *, total=False):
     """
-    What metadata of single images say of several that are joined, or None if they differ.
+    Metadata of several joined images from the metadata of single images, or None if they differ.
 
     Exposure times are averaged, or summed for a ``total``, and times are averaged.
     """

@@ -9,16 +9,16 @@ from scipy.ndimage import map_coordinates, uniform_filter
 from esis_ndcube.utils._spline import SHARED_REACH, parse_order, shared_weights
 from esis_ndcube.utils.noise import resample_correlation
 
-# Samples of the weights along a pixel, and along each axis of all of their image.
+# Samples of the weights along a pixel, and along each axis of the whole image of the weights.
 _FINE, _MOST = 15, 1000
-# A new pixel that is smaller on the cube, seen from its side, says nothing of the others.
+# A new pixel that is smaller than this on the cube, seen from its side, says nothing of the others.
 _SMALLEST = 1e-3
 
 
 def resampled_correlations(cube, jacobian, algorithm, options):
     """
-    The metadata ``noise_correlation`` of a resampled cube, and how much larger than for independent pixels its errors
-    are, for each channel; None and 1 where nothing is known.
+    The metadata ``noise_correlation`` of a resampled cube, and the ratio of its errors to those of independent pixels,
+    for each channel; None and 1 if the noise of the cube is not known.
 
     ``jacobian`` are the derivatives of the position (x, y) on the cube by the new pixel.
     """
@@ -40,7 +40,7 @@ def _shared(jacobian, algorithm, options):
     if algorithm == "interpolation":
         return shared_weights(parse_order(options.get("order", "bilinear"))), SHARED_REACH
     weights, reach = (_overlap if algorithm == "exact" else _kernel)(jacobian, options)
-    # An odd number, so that one is in the middle.
+    # An odd number, so that one sample is in the middle.
     fine = min(_FINE, int(_MOST / reach / 2)) | 1
     steps = np.arange(-int(np.ceil(reach * fine)), int(np.ceil(reach * fine)) + 1)
     image = weights(*np.meshgrid(steps / fine, steps / fine), fine)
@@ -54,7 +54,7 @@ def _shared(jacobian, algorithm, options):
 
 
 def _overlap(jacobian, options):
-    """Part of each pixel that the new one covers, as `reproject.reproject_exact` has it."""
+    """Part of each pixel that the new pixel covers, as in `reproject.reproject_exact`."""
     inverse = np.linalg.inv(jacobian)
 
     def weights(x, y, fine):
@@ -65,7 +65,7 @@ def _overlap(jacobian, options):
 
 
 def _kernel(jacobian, options):
-    """The kernel of DeForest (2004), as `reproject.reproject_adaptive` has it."""
+    """The kernel of DeForest (2004), as in `reproject.reproject_adaptive`."""
     known = inspect.signature(reproject.reproject_adaptive).parameters
     options = {name: parameter.default for name, parameter in known.items()} | options
     turn, sizes, back = np.linalg.svd(jacobian)

@@ -13,7 +13,7 @@ def overlap_squares(x, y, rows, columns):
     The sides of a pixel are straight on the image.
     """
     result = np.full((x.shape[0] - 1, x.shape[1] - 1), np.nan)
-    # A polygon, in a band of a row, and in a pixel: each side that cuts it adds a corner at most.
+    # A polygon, in a band of a row, and in a pixel: each side that cuts it adds at most one corner.
     polygon, band, part, spare = np.empty((2, 12)), np.empty((2, 12)), np.empty((2, 12)), np.empty((2, 12))
     for i in range(result.shape[0]):
         for j in range(result.shape[1]):
@@ -40,7 +40,7 @@ def overlap_squares(x, y, rows, columns):
 
 @numba.njit(cache=True, nogil=True)
 def _covered(values, n, size):
-    """First pixel of an axis that is covered by n corners, and the one after the last."""
+    """First pixel of an axis that is covered by n corners, and the pixel after the last."""
     if n == 0:
         return 0, 0
     low, high = values[:n].min(), values[:n].max()
@@ -49,7 +49,7 @@ def _covered(values, n, size):
 
 @numba.njit(cache=True, nogil=True)
 def _clipped(source, n, target, axis, level, sign):
-    """Put what of a polygon of n corners is on one side of a level into another one, and return its corners."""
+    """Clip a polygon of n corners at a level into another polygon, and return the number of its corners."""
     count = 0
     for i in range(n):
         k = (i + 1) % n
@@ -75,10 +75,10 @@ def _area(polygon, n):
 @numba.njit(cache=True, nogil=True)
 def kernel_squares(x, y, jacobian, rows, columns, gaussian, width, region, filled, nearest, cyclic_x, cyclic_y):
     """
-    Sum of the squares of the weights of DeForest (2004), as `reproject.reproject_adaptive` has them.
+    Sum of the squares of the weights of DeForest (2004), as in `reproject.reproject_adaptive`.
 
-    The kernel, a Gaussian or the product of two Hann windows, is laid about the position (x, y) on the image and
-    stretched as the Jacobian says, shape (n, m, 2, 2), but nowhere narrower than on a grid as fine as the image.
+    The kernel, a Gaussian or the product of two Hann windows, is laid about the position (x, y) on the image. The
+    Jacobian, shape (n, m, 2, 2), stretches it, but nowhere to a smaller width than on a grid as fine as the image.
     Where the surroundings are ``filled`` they have weight too, and where the ``nearest`` pixel stands for them it has
     theirs.
     """
@@ -133,7 +133,7 @@ def kernel_squares(x, y, jacobian, rows, columns, gaussian, width, region, fille
             if total * total > 0:
                 result[i, j] = squares / (total * total)
             elif total > 0:
-                # So far out in the tails that one pixel has nearly all of the weight.
+                # So far out in the tails one pixel has nearly all of the weight.
                 result[i, j] = 1.0
     return result
 

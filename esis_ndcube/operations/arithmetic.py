@@ -27,7 +27,7 @@ _OPERATORS = {
     "multiply": operator.mul,
     "divide": operator.truediv,
 }
-# Two grids are one if their corners agree to this, in pixels.
+# Two grids are equal if their corners agree to this, in pixels.
 _SAME_GRID = 1e-6
 
 
@@ -46,38 +46,39 @@ def combine(cube, operation, value, *, reflected=False):
     Parameters
     ----------
     cube : `~esis_ndcube.cube.ESISCube`
-        The cube; the class, coordinates and metadata of the result are its own.
+        The cube; the result takes its class, coordinates and metadata.
     operation : `str`
         ``"add"``, ``"subtract"``, ``"multiply"`` or ``"divide"``.
     value : number, `~astropy.units.Quantity`, array-like, `~astropy.nddata.NDData` or `~esis_ndcube.cube.ESISCube`
-        The other operand, of a shape that can be broadcast to the cube's; arrays and Quantities may be masked, those of
-        numpy and those of astropy. The axes of a cube are matched by name,
-        and its pixels must lie where those of the first cube lie; times and channels may differ.
+        The other operand, of a shape that can be broadcast to the cube's. Arrays and Quantities may be masked by numpy
+        or astropy. The axes of a cube are matched by name, and its pixels must lie in the same places as those of the
+        first cube; times and channels may differ.
     reflected : `bool`, optional
-        Whether ``value`` is on the left of the sign.
+        Whether ``value`` is the left operand.
 
     Returns
     -------
     `~esis_ndcube.cube.ESISCube`
-        A new cube. What is masked or flagged in one of the operands is so in the result.
-        Where the two operands are of two single channels, the result is of none.
+        A new cube. A pixel that is masked or flagged in one of the operands is so in the result.
+        If the two operands are of two single channels, the result is of no channel.
 
     Raises
     ------
     ValueError
         If the shape of the value does not fit, or the pixels of two cubes lie in different places.
     TypeError
-        If units do not fit, which also is an `~astropy.units.UnitConversionError`, or the value is of another type.
+        If units do not fit, which is also an `~astropy.units.UnitConversionError`, or the value is of another type.
 
     Notes
     -----
     Whole numbers are added, subtracted and multiplied in 64 bits, whatever the length of their type, so that
-    differences may be negative. Unsigned ones of 64 bits, and two arrays of more than 16 bits to be multiplied, become
-    floating numbers. Floating numbers of 16 bits are taken for such of 32.
+    differences may be negative. Unsigned numbers of 64 bits, and products of two arrays of more than 16 bits, become
+    floating-point numbers. Floating-point numbers of 16 bits are converted to 32 bits.
 
     Numbers, Quantities, arrays and cubes without uncertainty count as exact, and two operands as independent: the
-    squares of their errors add. A cube and itself, ``cube * cube``, is known to be one; two parts of the same cube
-    are not. The correlation of the result's noise is the mean of those of two operands that have uncertainties.
+    squares of their errors add. The two operands of ``cube * cube`` are recognized as one cube; two parts of the same
+    cube are not. The correlation of the result's noise is the mean of the correlations of two operands with
+    uncertainties.
 
     Times and metadata of the other cube are not kept; its frame and channel stand in the history.
 
@@ -104,7 +105,7 @@ def combine(cube, operation, value, *, reflected=False):
     _check_shape(cube, other)
     data, sigma, unit = _compute(operation, first, second, same=value is cube)
     if cube.uncertainty is not None and sigma is None:
-        warn_without_uncertainty("that of the cube is of unknown kind")
+        warn_without_uncertainty("the uncertainty of the cube is of unknown kind")
     step = _describe(value, other) | ({"reflected": True} if reflected else {})
     wcs = None
     numbers = [cube.channel, value.channel] if is_cube(value) else []
@@ -134,21 +135,22 @@ def raise_to(cube, exponent):
     cube : `~esis_ndcube.cube.ESISCube`
         The cube.
     exponent : number or array-like
-        The exponent, which is exact; an array, of a shape that can be broadcast to the cube's, only for a cube without
+        The exponent, which is exact. An array, of a shape that can be broadcast to the cube's, is only for a cube
+        without
         unit.
 
     Returns
     -------
     `~esis_ndcube.cube.ESISCube`
-        A new cube, of floating numbers also if the cube is of whole ones; its uncertainty is that of linear
+        A new cube, of floating-point numbers also for a cube of whole numbers; its uncertainty is that of linear
         propagation, ``abs(n x^(n - 1)) sigma``.
 
     Raises
     ------
     TypeError
-        If the exponent is neither, or the unit would differ from pixel to pixel.
+        If the exponent is neither a number nor an array, or the unit would differ from pixel to pixel.
     ValueError
-        If its shape does not fit.
+        If the shape of the exponent does not fit.
 
     Examples
     --------
@@ -177,14 +179,14 @@ def raise_to(cube, exponent):
 
 
 def _join_correlations(cube, value, own, other, channel):
-    """Metadata with the mean correlation of the noise of the two operands that have any."""
+    """Metadata with the mean correlation of the noise of those operands that have noise."""
     parts = [(cube, own)] if other is None or value is cube else [(cube, own), (value, other)]
     known = [getattr(one, "noise_correlation", None) for one, sigma in parts if sigma is not None]
     if all(one is None for one in known):
         return (
             with_entries(cube.meta, {"noise_correlation": (None, None)}) if cube.noise_correlation is not None else None
         )
-    # Pixels of which nothing else is known are independent.
+    # Pixels count as independent if nothing else is known.
     known = [np.ones((1, 1)) if one is None else one for one in known]
     numbers = np.atleast_1d(channel)
     entry = {}
@@ -199,7 +201,7 @@ def _sigma_of_power(data, sigma, exponent):
 
 
 def _parse_exponent(cube, exponent):
-    """The exponent, and what stands of it in the history."""
+    """The exponent, and its text in the history."""
     other = None if isinstance(exponent, NDData) else _parse(cube, exponent)
     if other is None or other.unit is not None or other.mask is not None:
         msg = f"got an exponent of type {type(exponent).__name__}, expected a number or a plain array"
@@ -207,7 +209,7 @@ def _parse_exponent(cube, exponent):
     if np.ndim(other.data) == 0:
         return other.data, {"exponent": float(other.data)}
     if cube.unit not in (None, u.dimensionless_unscaled):
-        msg = f"got an array of exponents for a cube in {cube.unit}, expected a number: the unit would not be one"
+        msg = f"got an array of exponents for a cube in {cube.unit}, expected a number: units of pixels would differ"
         raise TypeError(msg)
     _check_shape(cube, other)
     return other.data, {"shape": list(map(int, np.shape(other.data)))}
@@ -225,7 +227,7 @@ def convert_unit(cube, unit, *, equivalencies=()):
         The new unit. Values per pixel and exposure can also be converted to values per second, with the exposure
         times of the cube, and to values per solid angle on the sky, with the size of the flight's detector pixels.
     equivalencies : `list`, optional
-        As for `astropy.units.Unit.to`; only those that scale.
+        As for `astropy.units.Unit.to`; only equivalencies that scale.
 
     Returns
     -------
@@ -237,7 +239,7 @@ def convert_unit(cube, unit, *, equivalencies=()):
     astropy.units.UnitConversionError
         If the units do not fit.
     ValueError
-        If the conversion does more than to scale.
+        If the conversion does more than scale.
 
     Examples
     --------
@@ -264,7 +266,7 @@ def convert_unit(cube, unit, *, equivalencies=()):
 
 
 def _factor(cube, unit, equivalencies):
-    """What to multiply with: a number, or an array that can be broadcast to the data."""
+    """Factor of the conversion: a number, or an array that can be broadcast to the data."""
     for per_second, per_angle in ((False, False), (True, False), (False, True), (True, True)):
         if (per_second and cube.exposure_time is None) or (per_angle and cube.flight is None):
             continue
@@ -273,7 +275,9 @@ def _factor(cube, unit, equivalencies):
             continue
         zero, one, two = rate.to(unit, np.array([0.0, 1.0, 2.0]), equivalencies=equivalencies)
         if zero != 0 or not np.isclose(two, 2 * one, rtol=1e-12, atol=0):
-            msg = f"got a conversion from {cube.unit} to {unit} that does more than to scale, expected one that scales"
+            msg = (
+                f"got a conversion from {cube.unit} to {unit} that does more than scale, expected one that only scales"
+            )
             raise ValueError(msg)
         factor = float(one)
         if per_angle:
@@ -302,7 +306,7 @@ def _parse(cube, value):
         msg = f"got a {type(value).__name__} with coordinates, expected cubes of this package, or data without a WCS"
         raise TypeError(msg)
     if isinstance(value, NDData):
-        # Metadata of other objects may be called flags too.
+        # Metadata of other objects may also be called flags.
         return _Operand(value.data, value.unit, standard_deviation(value, value.unit), parse_mask(value.mask))
     if isinstance(value, u.UnitBase):
         return _Operand(1, value)
@@ -323,7 +327,7 @@ def _parse(cube, value):
 def _parse_cube(cube, value):
     names, own = value._from_wcs("array_axis_names"), cube._from_wcs("array_axis_names")
     if names is None or own is None:
-        msg = "got a cube whose WCS is not of esis_ndcube, so that its axes have no names, expected none: use its .data"
+        msg = "got a cube whose WCS is not of esis_ndcube, so that its axes have no names: use its .data"
         raise TypeError(msg)
     if not set(names) <= set(own):
         msg = f"got a cube with axes {names}, expected some of {own}: put the cube that has more axes on the left"
@@ -350,7 +354,7 @@ def _check_shape(cube, other):
     except ValueError:
         fits = False
     if not fits:
-        msg = f"got a value of shape {np.shape(other.data)}, expected one that fits into that of the cube, {cube.shape}"
+        msg = f"got a value of shape {np.shape(other.data)}, expected one that fits the shape of the cube, {cube.shape}"
         raise ValueError(msg)
 
 
@@ -369,7 +373,9 @@ def _check_grid(cube, value, lengths):
         worlds.append(np.array(wcs.pixel_to_world_values(*pixels))[image])
     scale = np.abs(worlds[0][:, 1:] - worlds[0][:, :1]).max() / max(corners.max(), 1)
     if not np.allclose(*worlds, rtol=0, atol=_SAME_GRID * scale if scale else 1e-12):
-        msg = "got a cube whose pixels lie elsewhere, expected the same grid: use reproject_to first, or slice it alike"
+        msg = (
+            "got a cube whose pixels lie elsewhere, expected the same grid: use reproject_to first, or slice both alike"
+        )
         raise ValueError(msg)
 
 
@@ -396,7 +402,7 @@ def _compute(operation, first, second, *, same):
 
 
 def _wide(a, b, *, product):
-    """Two operands, in types that hold the result: arrays of whole numbers unless the other is one of floating ones."""
+    """Two operands, in types that hold the result: whole numbers, unless the other operand is floating-point."""
     arrays = [x for x in (a, b) if np.ndim(x)]
     if any(x.dtype.kind == "f" for x in arrays):
         return [wide(x) if np.ndim(x) and x.dtype.kind == "f" else x for x in (a, b)]
@@ -429,21 +435,21 @@ _SIGMA = {
 
 
 def _scale(own, other):
-    """How many of one unit another one is."""
+    """Ratio of one unit to another."""
     try:
         return other.to(own)
     except u.UnitConversionError as error:
         names = [unit.to_string() or "no unit" for unit in (own, other)]
-        msg = f"got values in {names[0]} and in {names[1]}, expected units that fit: multiply what has none by the unit"
+        msg = f"got values in {names[0]} and in {names[1]}, expected units that fit: multiply one by a unit"
         raise UnitsDoNotFit(msg) from error
 
 
 class UnitsDoNotFit(u.UnitConversionError, TypeError):
-    """What ndcube raises for operands whose units do not fit, and what astropy raises for units."""
+    """Error of ndcube for operands whose units do not fit, and error of astropy for units."""
 
 
 def _unite(cube, one, other):
-    """What is set in one of two masks or planes of flags, of which each may be None."""
+    """Bits that are set in one of two masks or planes of flags; each may be None."""
     if one is None and other is None:
         return None
     if one is None or other is None:
@@ -454,7 +460,7 @@ def _unite(cube, one, other):
 
 
 def _describe(value, operand):
-    """What stands in the history."""
+    """Text of an operand for the history."""
     if is_cube(value):
         parts = {"frame_number": value.frame_number, "channel": value.channel}
         return {name: np.asarray(part).tolist() for name, part in parts.items() if part is not None}

@@ -46,26 +46,27 @@ def rebin(
     bin_shape : sequence of `int` or `~astropy.units.Quantity`
         Number of pixels in a bin along each array axis, a divisor of its length; -1 for all. Channels are not joined.
     operation : callable, optional
-        What gives the value of a bin: `numpy.mean` or `numpy.sum`, with uncertainty; `numpy.min` or `numpy.max`, with
-        that of the pixel; or `numpy.median` or any other function of a masked array and ``axis``, without.
+        Function that gives the value of a bin: `numpy.mean` or `numpy.sum`, with uncertainty; `numpy.min` or
+        `numpy.max`, with the uncertainty of that pixel; or without uncertainty `numpy.median` or any other function of
+        a masked array and ``axis``.
     operation_ignores_mask : `bool`, optional
-        Whether masked pixels count too. What is not finite never counts.
+        Whether masked pixels count too. Pixels that are not finite never count.
     handle_mask : callable, optional
-        What becomes of a bin with some invalid pixels: masked if `numpy.all` or if `numpy.any` are; None for no mask.
+        Mask of a bin with some invalid pixels: masked if `numpy.all` or if `numpy.any` are invalid; None for no mask.
     correlation_factor : `float`, optional
-        Factor for the standard deviation that means and sums of independent pixels would have. By default errors are
-        correlated as ``cube.noise_correlation`` says, and independent where that is None.
+        Factor on the standard deviation that means and sums of independent pixels would have. By default errors are
+        correlated by ``cube.noise_correlation``, and independent if it is None.
     new_unit : `~astropy.units.Unit`, optional
         Unit of the result, if the operation changes it.
 
     Returns
     -------
     `~esis_ndcube.cube.ESISCube`
-        A new cube of the same axes with a FITS WCS. A bin without valid pixels is NaN; a bin that is not masked has
-        the flags of its valid pixels.
-        Joined exposures have their mean time and the sum of their exposure times in the WCS; ``cube.exposure_time`` is
-        the time that the values stand for, the sum for sums and else the mean. What is known of single exposures, for
-        one raw frames, files and alignments, does not survive where they differ.
+        A new cube of the same axes with a FITS WCS. A bin without valid pixels is NaN; a bin that is not masked has the
+        flags of its valid pixels.
+        Joined exposures have their mean time and the sum of their exposure times in the WCS. ``cube.exposure_time`` is
+        the time that the values stand for: the sum for sums, and otherwise the mean. Metadata of single exposures, for
+        example raw frames, files and alignments, do not survive if they differ.
 
     Raises
     ------
@@ -74,9 +75,9 @@ def rebin(
 
     Notes
     -----
-    A sum is that of the valid pixels of a bin, and so lower where some are not; a mean is not.
-    Sums of whole numbers are of 64 bits, as those of numpy, and other results are floating numbers; only the lowest and
-    the highest keep the type.
+    A sum is over the valid pixels of a bin, and so lower if some pixels are invalid; a mean is not lower.
+    Sums of whole numbers have 64 bits, as in numpy, and other results are floating-point numbers; only the minimum and
+    the maximum keep the type.
 
     Examples
     --------
@@ -100,7 +101,7 @@ def rebin(
     data = _join(_Values(factors, operation), factors, (cube.data, bad), _result_type(cube.data.dtype, operation))
     sigma = standard_deviation(cube, cube.unit)
     if sigma is not None and operation not in (*_MEANS, *_SUMS, *_LOWEST, *_HIGHEST):
-        warn_without_uncertainty(f"that of {getattr(operation, '__name__', operation)} is not known")
+        warn_without_uncertainty(f"the uncertainty of {getattr(operation, '__name__', operation)} is not known")
         sigma = None
     if sigma is not None:
         sigma = _bin_sigma(cube, factors, operation, correlation_factor, (cube.data, bad, sigma))
@@ -149,7 +150,7 @@ def _parse_bins(cube, bin_shape):
 
 
 def _join(function, factors, arrays, dtype):
-    """Call a function of arrays whose last axis are the pixels of a bin; lazily for lazy ones."""
+    """Call a function of arrays whose last axis holds the pixels of a bin; lazily for lazy arrays."""
     shape = arrays[0].shape
     # Blocks of one exposure, or bin of exposures, and whole images.
     image = len(shape) - 2
@@ -164,12 +165,12 @@ def _result_type(dtype, operation):
         return dtype.newbyteorder("=")
     if dtype.kind == "f":
         return wide_type(dtype)
-    # Those of numpy.
+    # The sums of numpy.
     return np.empty(0, dtype).sum().dtype if operation in _SUMS else np.dtype(float)
 
 
 class _Values:
-    """Values of the bins of data and of what is invalid of them."""
+    """Values of the bins, from data and their invalid pixels."""
 
     def __init__(self, factors, operation):
         self.factors, self.operation = factors, operation
@@ -194,11 +195,11 @@ class _Values:
 
 
 def _extreme(data, bad, operation):
-    """Where the lowest or highest valid value of each bin is."""
+    """Index of the lowest or highest valid value of each bin."""
     if data.dtype.kind == "f":
         least, most = -np.inf, np.inf
     else:
-        # Floating numbers do not tell large whole ones apart.
+        # Floating-point numbers do not tell large whole numbers apart.
         data = data.astype(np.uint64 if data.dtype.kind == "u" else np.int64)
         least, most = np.iinfo(data.dtype).min, np.iinfo(data.dtype).max
     if operation in _LOWEST:
@@ -229,7 +230,7 @@ def _bin_sigma(cube, factors, operation, factor, arrays):
 
 
 class _Sigma:
-    """Standard deviations of the bins, of data, what is invalid of them, and their standard deviations."""
+    """Standard deviations of the bins, from data, their invalid pixels, and their standard deviations."""
 
     def __init__(self, factors, operation, correlation, factor=1.0):
         self.factors, self.operation, self.correlation, self.factor = factors, operation, correlation, factor
@@ -246,7 +247,7 @@ class _Sigma:
         return np.where(bins[1].all(-1), np.nan, values).astype(dtype)
 
     def _variance(self, sigma):
-        """Of the sums of the bins."""
+        """Standard deviations of the sums of the bins."""
         image = sigma.ndim - self.correlation.ndim
         sums = bin_variance(sigma, self.correlation, self.factors[image:])
         # Exposures are independent.
@@ -254,7 +255,7 @@ class _Sigma:
 
 
 class _Mask:
-    """Which bins are masked, of what does not count for values and of what is invalid."""
+    """Mask of the bins, from the pixels that do not count for values and the invalid ones."""
 
     def __init__(self, factors, handle_mask):
         self.factors, self.handle_mask = factors, handle_mask
@@ -265,7 +266,7 @@ class _Mask:
 
 
 class _Flags:
-    """The flags that are set in the valid pixels of a bin, or in all if none is valid."""
+    """The flags that are set in the valid pixels of a bin, or in all pixels if none is valid."""
 
     def __init__(self, factors):
         self.factors = factors
@@ -288,7 +289,7 @@ def _bin_correlations(cube, factors, operation):
     known = cube.meta["noise_correlation"]
     if operation in (*_MEANS, *_SUMS):
         return {key: trim_correlation(bin_correlation(one, bins)) for key, one in known.items()}
-    # Of single pixels, one of each bin.
+    # A single pixel stands for each bin.
     steps = [[slice(n // 2 % b, None, b) for n, b in zip(one.shape, bins, strict=True)] for one in known.values()]
     return {key: one[tuple(step)] for (key, one), step in zip(known.items(), steps, strict=True)}
 

@@ -1,4 +1,4 @@
-"""What is made of several channels: their difference, and what all of them see."""
+"""Combinations of several channels: their difference, and the light that all of them see."""
 
 import numpy as np
 
@@ -82,7 +82,7 @@ def difference(cube, first, second):
     Raises
     ------
     ValueError
-        If the cube has not both channels.
+        If the cube lacks one of the two channels.
 
     Examples
     --------
@@ -94,7 +94,7 @@ def difference(cube, first, second):
     check_cube(cube, 3)
     before = (slice(None),) * _channel_axis(cube)
     one = cube[(*before, find_number("channel", first, cube.channel))]
-    # A channel and itself are not independent.
+    # A channel is not independent of itself.
     two = one if first == second else cube[(*before, find_number("channel", second, cube.channel))]
     result = combine(one, "subtract", two)
     parts = {name: getattr(result, name) for name in ("data", "uncertainty", "mask", "flags")}
@@ -110,7 +110,7 @@ def _channel_axis(cube):
 
 
 def _join_channels(cube, name, channels, parts):
-    """A cube without channel axis that is of no single channel."""
+    """A cube without channel axis, of no single channel."""
     axis = _channel_axis(cube)
     first = cube[(*(slice(None),) * axis, 0)]
     meta, dropped = first.meta, []
@@ -120,7 +120,7 @@ def _join_channels(cube, name, channels, parts):
             if axis in axes:
                 joined = _join_meta(cube, key, list(map(int, axes)).index(axis), indices)
                 if joined is None:
-                    # What belongs to one channel says nothing of the result.
+                    # Metadata of one channel say nothing of the result.
                     del meta[key]
                     dropped.append(key)
                 else:
@@ -134,7 +134,7 @@ def _join_channels(cube, name, channels, parts):
 
 
 def _join_meta(cube, key, axis, indices):
-    """What metadata of some channels say of all of them, or None."""
+    """Metadata of all channels from the metadata of some channels, or None."""
     values = cube.meta[key][(*(slice(None),) * axis, indices)]
     joined = join_values(key, values, [len(indices) if i == axis else 1 for i in range(values.ndim)])
     return None if joined is None else joined[(*(slice(None),) * axis, 0)]

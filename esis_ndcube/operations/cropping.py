@@ -1,4 +1,4 @@
-"""Points to crop by, made fit for a cube that knows its times and channels."""
+"""Points to crop by, adjusted for a cube that knows its times and channels."""
 
 import numpy as np
 
@@ -15,19 +15,19 @@ __all__ = ["clip_points"]
 
 def clip_points(cube, points, *, units=None, values=False):
     """
-    Make points fit for `ndcube.NDCube.crop`, which cannot find what lies before the first exposure or after the last.
+    Adjust points for `ndcube.NDCube.crop`, which cannot find times before the first exposure or after the last.
 
     Parameters
     ----------
     cube : `~esis_ndcube.cube.ESISCube`
         The cube.
     points : sequence
-        Each a sequence of coordinates in world order, as for `ndcube.NDCube.crop`, or of values as for
+        Points. Each is a sequence of coordinates in world order, as for `ndcube.NDCube.crop`, or of values as for
         `ndcube.NDCube.crop_by_values`; channels may be plain numbers.
     units : sequence, optional
-        Units of values that have none.
+        Units of the values that have no unit.
     values : `bool`, optional
-        Whether they are values.
+        Whether the points are values.
 
     Returns
     -------
@@ -86,7 +86,7 @@ def _kinds(wcs, values):
 
 
 def _check_pairs(kinds, points):
-    """Refuse one coordinate of a position without the other, of which no pixel follows."""
+    """Refuse a position with only one coordinate, which determines no pixel."""
     for point in points:
         given = [kind for kind, value in zip(kinds, point, strict=False) if value is not None and kind in "xy"]
         if len(given) == 1:
@@ -95,7 +95,7 @@ def _check_pairs(kinds, points):
 
 
 def _check_positions(wcs, positions):
-    """Refuse positions that the Sun hides, and those that are not on the sky that the WCS describes."""
+    """Refuse positions that the Sun hides, and positions that are not on the sky that the WCS describes."""
     # A WCS of another kind may be wrapped.
     classes = getattr(wcs, "low_level_wcs", wcs).world_axis_object_classes
     frames = [kwargs["frame"] for kind, _, kwargs, *_ in classes.values() if kind is SkyCoord]

@@ -1,4 +1,4 @@
-"""Means over a region, with the error of noise that neighboring pixels share."""
+"""Means over a region, with the error from noise that neighboring pixels share."""
 
 from dataclasses import dataclass
 
@@ -22,9 +22,9 @@ class RegionMean:
     Attributes
     ----------
     mean : `~astropy.units.Quantity`
-        Means, of the shape of the cube without its image axes; NaN where no pixel is valid.
+        Means, of the shape of the cube without its image axes; NaN if no pixel is valid.
     uncertainty : `~astropy.units.Quantity` or None
-        Their standard deviations, of that shape; None where the cube has none.
+        Their standard deviations, of that shape; None if the cube has no uncertainty.
     pixels : `numpy.ndarray` of `int`
         Number of valid pixels in the region.
 
@@ -46,17 +46,18 @@ def region_mean(cube, region):
     Mean over a region of each image of a cube.
 
     The variance of the mean of n pixels is :math:`\sum_{ij} \rho_{ij}\,\sigma_i \sigma_j / n^2`, with the uncertainties
-    of the pixels and the correlation of their noise, ``cube.noise_correlation``, without which they are taken for
-    independent. What all pixels share beyond that, as errors of the vignetting or of the normalization, is not in it.
+    of the pixels and the correlation of their noise, ``cube.noise_correlation``. Without this correlation, the pixels
+    count as independent. Errors that all pixels share, for example errors of the vignetting or of the normalization,
+    are not included.
 
     Parameters
     ----------
     cube : `~esis_ndcube.cube.ESISCube`
         The cube, with axes y and x.
     region : `numpy.ndarray` of `bool`, `~esis_ndcube.corrections.masks.PolygonMask` or `~regions.Region`
-        True where to take the mean, of the shape (y, x) or that of the cube; a polygon, for a cube of shape
-        (time, channel, y, x); or a region of `regions` in pixels or on the sky, to which the pixels belong whose
-        centers are inside. Masked pixels and those that are not finite do not count.
+        True where to take the mean, of the shape (y, x) or that of the cube; a polygon, for a cube of shape (time,
+        channel, y, x); or a region of `regions` in pixels or on the sky, which contains the pixels whose centers are
+        inside of it. Masked pixels and pixels that are not finite do not count.
 
     Returns
     -------
@@ -66,9 +67,9 @@ def region_mean(cube, region):
     Raises
     ------
     TypeError
-        If this is no cube, or no region.
+        If the arguments are not a cube and a region.
     ValueError
-        If the cube has no axes y and x, or the region another shape or no pixel.
+        If the cube has no axes y and x, or the region has another shape or no pixel.
 
     Examples
     --------
@@ -90,7 +91,7 @@ def region_mean(cube, region):
         msg = f"got a cube with axes {named_axes(cube)}, expected y and x at the end: slice with ranges"
         raise ValueError(msg)
     inside = _parse(cube, region)
-    # What is outside of the region is not looked at.
+    # Pixels outside of the region are not read.
     rows, columns = (
         np.flatnonzero(inside.any(axis=tuple(set(range(inside.ndim)) - {axis})))
         for axis in (-2 % inside.ndim, -1 % inside.ndim)
@@ -118,7 +119,7 @@ def region_mean(cube, region):
 
 
 def _parse(cube, region):
-    """True where the region is, of the shape (y, x) or that of the cube."""
+    """True inside of the region, of the shape (y, x) or that of the cube."""
     shape = cube.shape[-2:]
     if hasattr(region, "evaluate"):
         inside = region.evaluate(cube)
@@ -133,10 +134,10 @@ def _parse(cube, region):
             )
             raise TypeError(msg)
     if inside.shape not in (shape, cube.shape):
-        msg = f"got a region of shape {inside.shape}, expected {shape} or that of the cube, {cube.shape}"
+        msg = f"got a region of shape {inside.shape}, expected {shape} or the shape of the cube, {cube.shape}"
         raise ValueError(msg)
     if not inside.any():
-        msg = "got a region without a pixel of the cube, expected some: does it lie elsewhere on the Sun?"
+        msg = "got a region without a pixel of the cube, expected at least one: does it lie elsewhere on the Sun?"
         raise ValueError(msg)
     return inside
 
@@ -145,7 +146,7 @@ def _parse_astropy(cube, region, shape):
     if hasattr(region, "to_pixel"):
         wcs = cube.wcs
         if not getattr(wcs, "has_celestial", False):
-            msg = "got a region on the sky and a cube that has no place there, expected one in pixels"
+            msg = "got a region on the sky and a cube without coordinates on the sky, expected a region in pixels"
             raise ValueError(msg)
         region = region.to_pixel(wcs.celestial)
     image = region.to_mask(mode="center").to_image(shape)

@@ -59,7 +59,7 @@ def reproject_to(
     cube : `~esis_ndcube.cube.ESISCube`
         The cube, whose last axes are y and x of a celestial WCS.
     target_wcs : `~astropy.wcs.WCS` or `~astropy.io.fits.Header`
-        The grid. Of a WCS with more axes, such as that of another cube, the celestial pair is taken: times and
+        The grid. The celestial pair is taken from a WCS with more axes, such as that of another cube: times and
         channels stay those of the cube.
     algorithm : `str`, optional
         ``"interpolation"``, ``"adaptive"`` or ``"exact"``, for `reproject.reproject_interp`,
@@ -70,41 +70,41 @@ def reproject_to(
         Whether to return the footprint too.
     parallel : `bool`, `int` or ``"current-scheduler"``, optional
         Whether to do each image in blocks in parallel, on that number of threads, as for the function of that
-        algorithm. The result has the same bits.
+        algorithm. The bits of the result do not depend on this choice.
     **options
         As for the function of that algorithm, for example ``order``.
 
     Returns
     -------
     cube : `~esis_ndcube.cube.ESISCube`
-        A new cube, of the same unit, times, channels, metadata and class. It is seen by the target's observer, if the
-        target has one, and at the times of the cube: the rotation of the Sun between the two dates is left in.
+        A new cube, of the same unit, times, channels, metadata and class. Its observer is that of the target, if the
+        target has one, and its times are those of the cube: the rotation of the Sun between the two dates is left in.
     footprint : `numpy.ndarray`
-        Of the shape of the data, as `reproject` has it, and 0 where the result is not valid.
+        The footprint of `reproject`, of the shape of the data; it is 0 where the result is not valid.
 
     Raises
     ------
     ValueError
-        If the cube has no celestial pair at its end, the target is none that FITS can express without a distortion, or
-        the algorithm or the order is unknown.
+        If the cube has no celestial pair at its end, FITS cannot express the target without a distortion, or the
+        algorithm or the order is unknown.
     TypeError
         If the algorithm has no such option.
 
     Notes
     -----
-    What is masked or not finite is not interpolated: a pixel with less than half of its weight on valid pixels is
-    NaN, masked and, outside of the cube, flagged so. Values under the mask do not survive.
+    Pixels that are masked or not finite are not interpolated. A pixel with less than half of its weight on valid pixels
+    is NaN and masked; outside of the cube its flags say so. Values under the mask do not survive.
     Flags are those of the nearest pixel.
 
-    Each uncertainty is that of the pixel for itself, from the variance at its place and the sum of the squares of the
-    weights there. Where ``cube.noise_correlation`` is known, the uncertainties count what the pixels share, and the new
-    cube has a correlation of its own: both for the scale and the turn of the middle of the cube, in the mean over where
-    new pixels fall on the old ones. Where it is not known, that of the new cube is not either, though its neighboring
-    pixels share those that they are made of. Extra coordinates and metadata along
-    y and x are lost, and the history names them.
+    Each uncertainty is that of a single pixel, from the variance at its place and the sum of the squares of the weights
+    there. If ``cube.noise_correlation`` is known, the uncertainties include the noise that pixels share, and the new
+    cube has its own correlation. Both are for the scale and the turn of the middle of the cube, averaged over the
+    places of new pixels on the old ones. If the correlation is not known, the new cube has none, although its
+    neighboring pixels share the old pixels that they are made of. Extra coordinates and metadata along y and x are
+    lost, and the history names them.
 
-    Coordinates are transformed between two observers on the surface of the Sun, and beyond its limb on a sphere about
-    the cube's observer that goes through the center of the Sun, as `sunpy.coordinates.SphericalScreen` has it.
+    Coordinates are transformed between two observers on the surface of the Sun. Beyond its limb they are transformed on
+    a sphere about the cube's observer through the center of the Sun, as in `sunpy.coordinates.SphericalScreen`.
 
     Examples
     --------
@@ -175,7 +175,7 @@ def reproject_to(
 
 
 def _check_options(algorithm, options):
-    """Refuse at once what would be refused when a lazy cube is computed."""
+    """Refuse at once any input that would be refused when a lazy cube is computed."""
     inspect.signature(getattr(reproject, _ALGORITHMS[algorithm])).bind_partial(**options)
     if algorithm == "interpolation":
         parse_order(options.get("order", "bilinear"))
@@ -187,7 +187,7 @@ def _check_cube(cube):
         axes = ", ".join(map(str, cube.wcs.world_axis_physical_types))
         msg = (
             f"got a cube of {axes}, expected one with whole images on the sky: "
-            "frames of Level 1 go there by their alignment, with reproject_alignment"
+            "bring frames of Level 1 there with reproject_alignment"
         )
         raise ValueError(msg)
 
@@ -218,7 +218,7 @@ def _observer(target):
 
 
 def _resize_meta(cube, shape):
-    """Metadata of images of another shape, and the names of those that belong to their pixels and are lost."""
+    """Metadata of images of another shape, and the names of the lost ones, which belong to pixels."""
     meta = cube.meta
     if not isinstance(meta, NDMeta):
         return copy_meta(meta), []
@@ -230,7 +230,7 @@ def _resize_meta(cube, shape):
 
 @dataclass
 class _Grid:
-    """From one celestial WCS to another, by one of the functions of `reproject`; travels to other processes."""
+    """From one celestial WCS to another, by one of the functions of `reproject`; it travels to other processes."""
 
     source: WCS
     target: WCS
@@ -244,7 +244,7 @@ class _Grid:
         options = options or self.options
         source, target = self._own_wcs()
         if not self.same_frame:
-            # Each function looks for pixels in one direction, in which the observers are told apart.
+            # Each function looks for pixels in one direction; observers are told apart in this direction.
             screen = observer(source)
             if name == "reproject_exact":
                 source = HighLevelWCSWrapper(SeenWCS(source, target, screen=screen))
@@ -277,7 +277,7 @@ class _Grid:
         return self.call(np.ones(shape))[1]
 
     def weight(self, good):
-        """How much of the weight of each pixel is on good ones."""
+        """Part of the weight of each pixel that is on good pixels."""
         if self.algorithm == "interpolation":
             values, _ = self.call(good.astype(np.float32), order="bilinear")
         else:
@@ -285,7 +285,7 @@ class _Grid:
         return values
 
     def _own_wcs(self):
-        """Copies for one thread: a WCS of astropy is not safe to share, nor to be copied by two threads at once."""
+        """Copies for one thread: two threads must not share a WCS of astropy, nor copy one at once."""
         with SerializableLock("esis_ndcube.operations.reprojection"):
             return copy.deepcopy((self.source, self.target))
 
@@ -298,10 +298,10 @@ class _Values:
     def __call__(self, data, bad):
         good = ~bad
         values, footprint = self.grid.call(fill_invalid(np.asarray(data, dtype=self.dtype), good))
-        # Of an exact footprint, the part of the pixel that is covered.
+        # The part of an exact footprint's pixel that is covered.
         values = np.where(footprint >= _MIN_WEIGHT - 1e-6, values, np.nan)
         if self.grid.algorithm == "exact" and not self.grid.same_frame:
-            # This function goes the other way, and puts what is beyond the source's limb before the target's disk.
+            # This function goes the other way, and puts places beyond the source's limb before the target's disk.
             values = np.where(np.isfinite(self.grid.position()).all(axis=0), values, np.nan)
         if not good.all():
             weight = self.grid.weight(good)
@@ -318,7 +318,7 @@ class _Sigma:
         values = self._propagate(fill_invalid(np.asarray(sigma, dtype=float), ~bad & np.isfinite(sigma)))
         infinite = np.isinf(sigma) & ~bad
         if infinite.any():
-            # What has a part in it does not get the error of its neighbors.
+            # A pixel with a part in a pixel of infinite error does not get the error of its neighbors.
             values = np.where(self.grid.weight(~infinite) < 1 - 1e-6, np.inf, values)
         return values.astype(self.dtype)
 
@@ -332,11 +332,11 @@ class _Sigma:
         sums = _overlap_squares if self.grid.algorithm == "exact" else _kernel_squares
         squares = sums(self.grid, sigma.shape[-2:])
         variance, _ = self.grid.call(np.square(sigma), **self._of_variance())
-        # Where nothing but a constant has weight there is no mean variance.
+        # There is no mean variance where nothing but a constant has weight.
         return np.sqrt(np.where(squares == 0, 0, variance * squares))
 
     def _of_variance(self):
-        """Options for the mean variance: what is put in place of the surroundings has none."""
+        """Options for the mean variance: the values in place of the surroundings have no variance."""
         options = dict(self.grid.options)
         if self.grid.algorithm == "adaptive":
             options["conserve_flux"] = False

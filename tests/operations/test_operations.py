@@ -68,7 +68,7 @@ def test_sigma_of_arithmetic_is_that_of_many_trials():
 
 
 def test_operands_that_do_not_fit(cube):
-    with pytest.raises(u.UnitConversionError, match="multiply what has none by the unit"):
+    with pytest.raises(u.UnitConversionError, match="multiply one by a unit"):
         cube + 1
     with pytest.raises(TypeError, match="with coordinates"):
         cube + NDCube(cube.data, wcs=cube.wcs, unit=cube.unit)
@@ -80,7 +80,7 @@ def test_operands_that_do_not_fit(cube):
         with pytest.raises(TypeError, match=f"got a value of type {type(value).__name__}, expected numbers"):
             cube * value
     for shape in ((13,), (2, 4, 3, 12, 14)):
-        with pytest.raises(ValueError, match="expected one that fits into that of the cube"):
+        with pytest.raises(ValueError, match="expected one that fits the shape of the cube"):
             cube * np.ones(shape)
     with pytest.raises(ValueError, match="on the left"):
         cube[0, 0] - cube

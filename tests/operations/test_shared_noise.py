@@ -299,7 +299,7 @@ def test_regions_that_are_none(region, error, words):
 
 def test_region_on_the_sky_of_a_frame():
     frame = ESISLevel1Cube(np.ones((1, 1, 4, 5)), wcs=level1_wcs((4, 5), Time(["2019-09-30T18:08:00"]), [1]))
-    with pytest.raises(ValueError, match="no place there"):
+    with pytest.raises(ValueError, match="without coordinates on the sky"):
         region_mean(frame, regions.CircleSkyRegion(SkyCoord(0 * u.deg, 0 * u.deg), 1 * u.deg))
     result = region_mean(frame, np.ones((4, 5), bool))
     assert result.uncertainty is None

@@ -87,7 +87,7 @@ def test_to_by_the_name_of_ndcube(cube):
 
 def test_units_that_do_not_fit_are_errors_of_both_kinds(cube):
     for kind in (TypeError, u.UnitConversionError):
-        with pytest.raises(kind, match="multiply what has none"):
+        with pytest.raises(kind, match="multiply one by a unit"):
             cube + 10.0
         with pytest.raises(kind, match="expected units that fit"):
             cube - 1 * u.m
@@ -116,9 +116,9 @@ def test_power_of_an_array(cube):
     np.testing.assert_allclose(result.data, cube.data**exponent, rtol=1e-6)
     sigma = abs(exponent * cube.data ** (exponent - 1)) * cube.uncertainty.array
     np.testing.assert_allclose(result.uncertainty.array, sigma, rtol=1e-5)
-    with pytest.raises(TypeError, match="the unit would not be one"):
+    with pytest.raises(TypeError, match="units of pixels would differ"):
         cube**exponent
-    with pytest.raises(ValueError, match="fits into"):
+    with pytest.raises(ValueError, match="fits the shape"):
         plain ** np.ones(13)
     for value in (2 * u.s, NDData(exponent), "2"):
         with pytest.raises(TypeError, match="got a"):
@@ -187,7 +187,7 @@ def test_cubes_with_a_foreign_wcs():
     points = [[theirs[2].wcs.pixel_to_world(pixel)] for pixel in (2, 5)]
     np.testing.assert_array_equal(ours[2].crop(*points).data, theirs[2].crop(*points).data)
     with_unit = ESISCube(data, wcs=foreign(), unit="ct", mask=data < 15)
-    with pytest.warns(NDCubeUserWarning, match="without their unit, mask"):
+    with pytest.warns(NDCubeUserWarning, match="loses their unit, mask"):
         with_unit.reproject_to(target)
     np.testing.assert_array_equal(ours.rebin((2, 2)).data, theirs.rebin((2, 2)).data)
     with pytest.raises(TypeError, match="WCS is not of esis_ndcube"):
