@@ -1,4 +1,4 @@
-"""Keywords that say what the data are."""
+"""Keywords that describe the data."""
 
 import json
 from datetime import UTC, datetime
@@ -51,7 +51,7 @@ def exposure_header(cube):
     """
     check_cube(cube)
     if not isinstance(cube.wcs, ESISWCS) or cube.wcs.naxis != 2 or cube.wcs.array_axis_names != ["y", "x"]:
-        msg = f"got a cube of shape {cube.data.shape}, expected an image of one exposure, as cube[0, 0]"
+        msg = f"got a cube of shape {cube.data.shape}, expected an image of one exposure, for example cube[0, 0]"
         raise ValueError(msg)
     header = cube.wcs.to_header(relax=True)
     for axis in (1, 2):
@@ -65,7 +65,7 @@ def exposure_header(cube):
 
 
 def add_cards(header, cube):
-    """Add the keywords that say what the data of a cube are to a header; in place."""
+    """Add the keywords that describe the data of a cube to a header; in place."""
     flight, channel, frame_number = cube.flight, cube.channel, cube.frame_number
     cards = {
         "BUNIT": (None if cube.unit is None else unit_text(cube.unit), "unit of the data"),
@@ -101,14 +101,14 @@ def add_cards(header, cube):
     for key, (value, comment) in cards.items():
         if value is not None and value != "":
             value = escape(value) if isinstance(value, str) else value
-            # astropy warns of a comment that has no room.
+            # astropy warns of a comment that does not fit.
             header[key] = (value, comment) if len(str(value)) + len(comment) < 60 else value
             if len(str(value)) > _LINE:
                 header["LONGSTRN"] = ("OGIP 1.0", "text may go on in CONTINUE")
 
 
 def add_file_cards(header, name):
-    """Add what SOLARNET wants of the header of data in a file, beside what they are; in place."""
+    """Add the keywords of SOLARNET for data in a file, in addition to those that describe the data; in place."""
     header["FILENAME"] = escape(name)
     header["DATE"] = (datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S"), "when this file was written, UTC")
     header["OBS_HDU"] = (1, "whether this HDU holds observations")

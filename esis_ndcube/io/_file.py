@@ -24,8 +24,9 @@ def cube_file(cube, path, *, overwrite=False):
     """
     A new file for a cube, moved to its place when the block ends without an error, so that there never is half a file.
 
-    Of the cube's arrays only shape and type are looked at: write them to the `CubeFile`, and then `CubeFile.finish` it.
-    The file is compressed where its name ends in ``.gz``.
+    Only shape and type of the cube's arrays are read: write the arrays to the `CubeFile`, and then call
+    `CubeFile.finish`.
+    The file is compressed if its name ends in ``.gz``.
     """
     with temporary_output(path, overwrite=overwrite, size=cube_size(cube)) as temporary:
         packed = temporary.suffix == ".gz"
@@ -38,7 +39,7 @@ def cube_file(cube, path, *, overwrite=False):
 
 class CubeFile:
     """
-    A file of a cube that is being written, at a path, and what it will be called.
+    A file of a cube that is being written at a path, and the file's later name.
 
     Attributes
     ----------
@@ -54,10 +55,10 @@ class CubeFile:
             reserve(stream, end)
 
     def finish(self, cube=None):
-        """Write all but the arrays; of another cube, which may differ in metadata that are kept in tables."""
+        """Write all but the arrays; the cube may be another one, which differs in metadata that are kept in tables."""
         hdus, planes, end = self._begun if cube is None else self._arrange(cube)
         if any(planes[name].offset != plane.offset for name, plane in self.planes.items()):
-            msg = "got a cube whose headers have another length than those the file was begun with"
+            msg = "got a cube whose headers have another length than those with which the file was begun"
             raise ValueError(msg)
         others = [hdu for hdu in hdus if not isinstance(hdu, ImageHDU)]
         buffer = io.BytesIO()
@@ -75,13 +76,13 @@ class CubeFile:
             stream.write(content[length:])
 
     def _arrange(self, cube):
-        """The HDUs, the planes and where they end."""
+        """The HDUs, the planes and their ends."""
         hdus, arrays = cube_hdus(cube, self._name), cube_arrays(cube)
         hdus.verify("exception")
         hdus.update_extend()
         planes, offset = {}, 0
         for hdu in hdus[: len(arrays) + 1]:
-            # Makes room for the two cards; their values come last.
+            # This makes room for the two cards; their values come last.
             hdu.add_checksum()
             offset += _length(hdu)
             if isinstance(hdu, ImageHDU):
@@ -103,7 +104,7 @@ def write_arrays(cube, planes):
     indices = list(np.ndindex(cube.data.shape[:-2]))
     images = (tuple(array[index] for array in arrays.values()) for index in indices)
     if any(dask.is_dask_collection(array) for array in arrays.values()):
-        # Together, because they may be made together.
+        # They are written together, because they may be made together.
         images = stream(delayed(_arrays, *parts) for parts in images)
     else:
         images = contextlib.nullcontext(images)

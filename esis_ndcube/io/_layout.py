@@ -1,4 +1,4 @@
-"""What the writers and the readers agree on."""
+"""The common layout of the writers and the readers."""
 
 from astropy.nddata import InverseVariance, StdDevUncertainty, UnknownUncertainty, VarianceUncertainty
 
@@ -6,11 +6,11 @@ from esis_ndcube.corrections import CORRECTIONS
 from esis_ndcube.flight import Flight
 from esis_ndcube.utils.provenance import ProcessingStep
 
-# Raised when the layout changes so that older versions of the package would misread it; see
+# The number is raised when the layout changes so that older versions of the package would misread it; see
 # docs/fits_layout.rst.
 LAYOUT = 1
 
-# Metadata that stand as columns in EXPOSURE, one value for each frame or for each exposure.
+# Metadata that are columns of EXPOSURE, with one value for each frame or for each exposure.
 COLUMNS = {
     "frame_number": ("FRAME",),
     "file": ("FILE",),
@@ -23,7 +23,7 @@ COLUMNS = {
 TABLES = {kind.key: kind for kind in CORRECTIONS if kind.key and not kind.columns}
 # Extensions of the alignments, by their key in the metadata.
 ALIGNMENTS = {"alignment_final": "ALIGNMENT", "alignment_linear": "ALIGNMENT_LINEAR"}
-# Names that differ in files, swapped: a key of the user's own that is called as ours is in files is not taken for it.
+# Names that differ in files, swapped: a user's own key with the name that ours has in files is not mistaken for ours.
 _SWAPPED = {
     "frame_number": "frame",
     "frame": "frame_number",
@@ -44,12 +44,12 @@ OBSERVER = ("HGLN_OBS", "HGLT_OBS", "DSUN_OBS")
 
 
 def swap_name(name):
-    """The name in files of a name in Python, and the other way round."""
+    """The name in files of a name in Python, and the reverse."""
     return _SWAPPED.get(name, name)
 
 
 def kinds_of(meta):
-    """Yield each key of metadata, its value, and its kind where it has a form of its own in files, else None."""
+    """Yield each key of metadata, its value, and its kind if it has a form of its own in files, else None."""
     for key, value in meta.items():
         if not isinstance(key, str):
             msg = f"got metadata with the key {key!r}, expected text: rename it first"

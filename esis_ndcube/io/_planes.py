@@ -1,4 +1,4 @@
-"""Image arrays as they lie in a FITS file, read and written a part at a time."""
+"""Image arrays in a FITS file, which are read and written a part at a time."""
 
 import os
 import platform
@@ -12,7 +12,7 @@ _BLOCK = 2**24
 
 
 def stored_type(dtype, name):
-    """The native type of values that FITS can hold, for any byte order; a `TypeError` that names the array else."""
+    """The native type of values that FITS can hold, for any byte order; else a `TypeError` that names the array."""
     dtype = np.dtype(dtype).newbyteorder("=")
     if dtype.kind not in "biuf" or dtype.char in "eg":
         msg = f"got {name} of type {dtype}, expected bool, integers, float32 or float64: convert it with astype first"
@@ -21,7 +21,7 @@ def stored_type(dtype, name):
 
 
 def image_data(array, name="DATA"):
-    """A copy of an array as astropy writes it without a change: contiguous, of FITS's byte order, bool as uint8."""
+    """A copy of an array that astropy writes without a change: contiguous, FITS's byte order, bool as uint8."""
     dtype = stored_type(array.dtype, name)
     dtype = np.dtype(np.uint8) if dtype.kind == "b" else dtype
     return np.array(array, dtype=dtype.newbyteorder(">"), order="C")
@@ -29,7 +29,7 @@ def image_data(array, name="DATA"):
 
 @dataclass(frozen=True)
 class FileState:
-    """What tells a file from one that has taken its place: length, time, and number on one computer."""
+    """Marks that tell a file from another in its place: length, time, and number on one computer."""
 
     length: int
     time: int
@@ -38,13 +38,13 @@ class FileState:
 
     @classmethod
     def of(cls, path):
-        """That of a file as it is now."""
+        """The marks of a file as it is now."""
         found = path.stat()
         return cls(found.st_size, found.st_mtime_ns, found.st_ino, platform.node())
 
     def check(self, path, found):
         """Refuse a file that has been changed or replaced, by the result of `os.stat` or `os.fstat`."""
-        # Other computers may number the files of a shared disk otherwise.
+        # Other computers may number the files of a shared disk in another way.
         replaced = platform.node() == self.computer and found.st_ino != self.number
         if replaced or (found.st_size, found.st_mtime_ns) != (self.length, self.time):
             msg = f"{path} has been changed since it was read lazily: read it again"
@@ -55,18 +55,18 @@ class Plane:
     """
     The array of an image HDU that is not compressed.
 
-    An index reads a part of it from the file; assigning to the integer indices of the leading axes writes a part.
-    The file is open only meanwhile, and memory is used only for the part, so that it can be pickled and sent to other
-    processes.
+    An index reads a part of the array from the file; assigning to the integer indices of the leading axes writes a
+    part. The file is open only meanwhile, and memory is used only for the part, so that the object can be pickled and
+    sent to other processes.
 
     Parameters
     ----------
     path : path-like
         The file.
     offset : `int`
-        Where the array begins.
+        Position of the array in the file.
     shape : `tuple` of `int`
-        Its shape.
+        Shape of the array.
     dtype : `~numpy.dtype`
         Type of the values in memory, in any byte order; bool is kept as uint8.
     watch : `bool`
@@ -85,7 +85,7 @@ class Plane:
         return int(np.prod(self.shape)) * self.dtype.itemsize
 
     def __getitem__(self, item):
-        # The file that is looked at is the one that is read, also when another one takes its place meanwhile.
+        # The same file is checked and read, also when another file takes its place meanwhile.
         with self.path.open("rb") as stream:
             if self._state is not None:
                 self._state.check(self.path, os.fstat(stream.fileno()))
@@ -119,7 +119,7 @@ class Plane:
         return np.dtype(f"u{self.dtype.itemsize}")
 
     def _shift(self, bits):
-        """Turn the highest bit: integers of a kind that FITS has not are kept with an offset of half their range."""
+        """Turn the highest bit: integers of a kind that FITS lacks are kept with an offset of half their range."""
         size = self.dtype.itemsize
         if (self.dtype.kind == "u" and size > 1) or self.dtype == np.int8:
             return bits ^ self._bits.type(1 << (8 * size - 1))

@@ -83,7 +83,7 @@ def _native(array, dtype=None):
 
 
 def _type(header):
-    """The type that astropy gives the values of an image."""
+    """The type of the values of an image in astropy."""
     bits = header["BITPIX"]
     kind = "f" if bits < 0 else "u" if (bits == 8) != ("BZERO" in header) else "i"
     return np.dtype(f"{kind}{abs(bits) // 8}")

@@ -1,8 +1,8 @@
 """
-Read pickles of the ESIS team without running anything of them.
+Read pickles of the ESIS team without running any of their code.
 
-Unpickling calls what a pickle names. Here a name stands for a `Record`, which only keeps what it is given, so that
-no class or function of a pickle, nor of any foreign package, is ever imported or called.
+Unpickling calls the functions that a pickle names. Here a name stands for a `Record`, which only keeps its arguments,
+so that no class or function of a pickle, nor of any foreign package, is ever imported or called.
 """
 
 import math
@@ -18,7 +18,7 @@ from esis_ndcube.utils.whole import pass_scarcity
 
 _COALIGNMENT = "kgpy.img.coalignment.image_coalignment"
 _NUMPY = ("numpy.core", "numpy._core")  # before and from numpy 2
-# All that such files hold.
+# The types that such files hold.
 _NAMES = {
     "esis.data.level_3.Level_3",
     "ndcube.ndcube.NDCube",
@@ -36,7 +36,7 @@ _NAMES = {
     *(f"{core}.{name}" for core in _NUMPY for name in ("multiarray._reconstruct", "multiarray.scalar")),
     *(f"{core}.numeric._frombuffer" for core in _NUMPY),
 }
-# Of plain values, containers, and objects with a state: none that reaches objects of this process.
+# Opcodes of plain values, containers, and objects with a state: none of them reaches objects of this process.
 _OPCODES = {
     *("PROTO", "FRAME", "STOP", "MARK", "MEMOIZE", "BINGET", "LONG_BINGET", "NONE", "NEWTRUE", "NEWFALSE"),
     *("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "SHORT_BINUNICODE", "BINUNICODE"),
@@ -46,22 +46,22 @@ _OPCODES = {
 }
 
 
-# Parts of an object; those of a whole flight are some ten thousand.
+# Limit on the parts of an object; those of a whole flight have some ten thousand.
 _MOST = 10**6
 
 
 class Record:
     """
-    Stands for an object of a pickle.
+    Stand-in for an object of a pickle.
 
     Attributes
     ----------
     name : `str`
-        Module and name of the class or function that the pickle wants.
+        Module and name of the class or function that the pickle names.
     args : `tuple`
-        What it would be called with.
+        Arguments of its call.
     state : object
-        What the object would be filled with.
+        State of the object.
     """
 
     name = None
@@ -85,7 +85,7 @@ class _Unpickler(pickle.Unpickler):
         self._classes = {}
 
     def find_class(self, module, name):
-        # The dots of a name would lead on from an object to what belongs to it.
+        # The dots of a name would lead on from an object to its attributes.
         full = f"{module}.{name}"
         if "." in name or full not in _NAMES:
             msg = f"it asks for {full}, which no such file needs: a pickle can run any program, so it was not loaded"
@@ -103,7 +103,7 @@ def load(path, kind):
     path : `~pathlib.Path`
         The file.
     kind : `str`
-        Module and name of the class that it should hold.
+        Module and name of the class that the file should hold.
 
     Returns
     -------
@@ -113,11 +113,11 @@ def load(path, kind):
     Raises
     ------
     ~esis_ndcube.io.fits.CubeFileError
-        If the file is no whole pickle, asks for anything that such files do not need, or holds another object.
+        If the file is not a whole pickle, asks for anything that such files do not need, or holds another object.
     """
     with path.open("rb") as stream:
         try:
-            # Unlike a stream it sets no room aside for more bytes than there are.
+            # Unlike a stream, this object sets no room aside for more bytes than there are.
             with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
                 _check_opcodes(content)
                 content.seek(0)
@@ -138,10 +138,11 @@ def load(path, kind):
 
 def _check_opcodes(stream):
     """
-    Refuse a pickle that does more than such files need, or makes more of its bytes than anyone means.
+    Refuse a pickle that does more than such files need, or that makes an unreasonable number of objects of its bytes.
 
     The stack of the unpickler is followed, with lists of parts in place of values. Parts may be used again: a few bytes
-    can nest a tuple of twice the same in a tuple of twice the same, which is hashed and described as if it were whole.
+    can nest a tuple of twice the same tuple in a tuple of twice the same, and such a tuple is hashed and described in
+    full.
     """
     stack, marks, memo, nodes = [], [], [], []
     for opcode, argument, place in pickletools.genops(stream):
@@ -186,7 +187,7 @@ def _whole_size(nodes):
             if id(node) in sizes and sizes[id(node)]:
                 continue
             if id(node) not in sizes:
-                # Zero while it is looked at: what holds itself is counted once.
+                # Zero while its parts are counted: a part that holds itself is counted once.
                 sizes[id(node)] = 0
                 left.append(node)
                 left += [part for part in node if id(part) not in sizes]
@@ -243,7 +244,7 @@ def to_slice(record):
 
 
 def _to_dtype(record):
-    """The type; only those of plain numbers."""
+    """The type; only types of plain numbers."""
     if getattr(record, "name", None) == "numpy.dtype" and isinstance(record, Record):
         text, state = record.args[0], record.state
         if isinstance(text, str) and re.fullmatch(r"b1|[iu][1248]|f[48]", text):

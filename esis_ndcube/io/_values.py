@@ -1,4 +1,4 @@
-"""Small values and tables as files can hold them, and back without loss."""
+"""Small values and tables, in the forms that files can hold, and back without loss."""
 
 import base64
 import json
@@ -14,16 +14,16 @@ from astropy.utils.masked import Masked
 
 from esis_ndcube.registration.alignment_table import alignments_from_table, alignments_to_table, swap_columns
 
-# A value that JSON lacks is an object with this key, which says what it is.
+# A value that JSON lacks is an object with this key, which names its kind.
 _KIND = "@"
 
 
 def encode(value, *, arrays=False):
     """
-    Turn a value into what JSON can hold, or with ``arrays`` ASDF, which keeps arrays of numbers.
+    Turn a value into a form that JSON can hold, or with ``arrays`` ASDF, which keeps arrays of numbers.
 
     A value is a string, number, array, `~astropy.units.Quantity`, `~astropy.time.Time`, None, or tuples, lists and
-    dictionaries of them; of anything else a `TypeError` is raised.
+    dictionaries of them; anything else raises a `TypeError`.
 
     Examples
     --------
@@ -68,7 +68,7 @@ def encode(value, *, arrays=False):
 
 
 def decode(value):
-    """Turn what `encode` made back into the value."""
+    """Turn an encoded value back into the value."""
     if isinstance(value, list):
         return [decode(item) for item in value]
     if hasattr(value, "dtype"):
@@ -94,7 +94,7 @@ def decode(value):
 
 
 def encode_named(value, what, **options):
-    """As `encode`, with an error that says what the value is."""
+    """As `encode`, with an error that names the value."""
     try:
         return encode(value, **options)
     except TypeError as error:
@@ -104,7 +104,7 @@ def encode_named(value, what, **options):
 
 def pack_alignments(value):
     """The shape of alignments, one or an array of them, and their table."""
-    # Not np.shape: an alignment has a `shape` of its own, that of the detector.
+    # Not np.shape: an alignment has a `shape` of its own, which is that of the detector.
     array = np.empty(value.shape if isinstance(value, np.ndarray) else (), dtype=object)
     array[...] = value
     return list(array.shape), swap_columns(alignments_to_table(array.reshape(1, -1)))
@@ -138,14 +138,14 @@ def unit_text(unit):
 
 
 def exact_jd(time):
-    """The two numbers of days that a time is made of; NaN where it is masked."""
+    """The two numbers of days that make a time; NaN where it is masked."""
     mask = np.asarray(time.mask)
     parts = (getattr(part, "unmasked", part) for part in (time.jd1, time.jd2))
     return tuple(np.where(mask, np.nan, part) for part in parts)
 
 
 def time_from_jd(jd1, jd2, form):
-    """Put a time together of what `exact_jd` gave; ``form`` has its scale, format and precision."""
+    """Make a time from the output of `exact_jd`; ``form`` has its scale, format and precision."""
     jd1, jd2 = np.asarray(jd1), np.asarray(jd2)
     mask = np.isnan(jd1)
     if mask.any():
@@ -157,7 +157,7 @@ def time_from_jd(jd1, jd2, form):
 
 def escape(text):
     r"""
-    Make a string safe for FITS, which has ASCII only and no blanks at the end; nearly all strings stay as they are.
+    Make a string safe for FITS, which has only ASCII and no blanks at the end; nearly all strings stay as they are.
 
     Examples
     --------

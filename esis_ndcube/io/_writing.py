@@ -19,11 +19,11 @@ from esis_ndcube.wcs._coordinates import added_coordinates
 
 
 def cube_hdus(cube, filename):
-    """All that a cube holds but the values of its arrays, as an `~astropy.io.fits.HDUList`."""
+    """All parts of a cube except the values of its arrays, as an `~astropy.io.fits.HDUList`."""
     if isinstance(cube.wcs, SlicedESISWCS):
         msg = (
             f"got a cube with a {type(cube.wcs).__name__}, which FITS cannot express: "
-            f"keep a range of one row or column, as cube[..., 10:11, :]"
+            f"keep a range of one row or column, for example cube[..., 10:11, :]"
         )
         raise ValueError(msg)
     check_parts(cube, cube.wcs)
@@ -55,7 +55,7 @@ def cube_hdus(cube, filename):
 
 
 def check_parts(cube, wcs):
-    """Refuse what no file holds: extra coordinates, a PSF, and a WCS that would not be read again as it is."""
+    """Refuse parts that no file holds: extra coordinates, a PSF, and a WCS that would not be read again unchanged."""
     if not cube.extra_coords.is_empty or cube.psf is not None:
         msg = "got a cube with extra_coords or psf, which the file cannot hold: remove them first"
         raise TypeError(msg)
@@ -70,14 +70,14 @@ def check_parts(cube, wcs):
         f"the key {wcs.wcs.alt!r}": wcs.wcs.alt != " ",
         "preserve_units=True": getattr(wcs, "preserve_units", False),
         "tables of distortion": any(table is not None for table in tables),
-        "other tables than of time and channel": any(
+        "tables other than those of time and channel": any(
             ctype.endswith("-TAB") and ctype not in WCS_TABLES for ctype in wcs.wcs.ctype
         ),
     }
     if found := [what for what, there in problem.items() if there]:
         msg = (
             f"got a cube whose WCS has {' and '.join(found)}, which the file cannot hold: "
-            "give it a WCS in degrees and without, as level3_wcs makes it"
+            "give it a WCS in degrees and without these, for example from level3_wcs"
         )
         raise ValueError(msg)
 
@@ -102,7 +102,7 @@ def cube_arrays(cube):
 
 
 def cube_size(cube):
-    """Bytes of the arrays of a cube, in memory or lazy."""
+    """Size in bytes of the arrays of a cube, in memory or lazy."""
     arrays = cube.data, getattr(cube.uncertainty, "array", None), cube.mask, cube.flags
     return sum(getattr(array, "nbytes", 0) for array in arrays)
 
@@ -113,7 +113,7 @@ class ImageHDU(fits.ImageHDU):
     plane = None
 
     def _calculate_datasum(self):
-        # That of astropy needs all of the data in memory.
+        # astropy's method needs all of the data in memory.
         total = 0
         for block in () if self.plane is None else self.plane.blocks():
             total = self._compute_checksum(block, total)
@@ -184,7 +184,7 @@ def _meta_rows(cube):
 
 
 def _is_column(value, ndim):
-    """Whether a FITS table holds values of so many axes without loss; others are kept as text."""
+    """Whether a FITS table holds values with this number of axes without loss; others are kept as text."""
     if isinstance(value, (list, tuple, dict)):
         return False
     unit, array = getattr(value, "unit", None), np.asarray(getattr(value, "jd1", value))
@@ -231,7 +231,7 @@ def _exposure_table(cube, columns):
         parts = exact_jd(value) if key == "mid_time" else (getattr(value, "value", value),)
         parts = dict(zip(COLUMNS[key], parts, strict=True))
         if key == "mid_time":
-            # For people; the exact time is in the other two.
+            # For people; the exact time is in the other two columns.
             parts["DATE_AVG"] = np.ma.filled(np.ma.asarray(value.utc.isot), "").astype(str)
         for name, part in parts.items():
             table[name] = np.broadcast_to(np.reshape(part, sizes), shape).ravel()

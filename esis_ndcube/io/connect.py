@@ -1,4 +1,4 @@
-"""What connects the classes of cubes with the formats of their files: ``read``, ``write`` and the registry."""
+"""The connection of the classes of cubes with the formats of their files: ``read``, ``write`` and the registry."""
 
 from functools import partial
 from pathlib import Path
@@ -22,14 +22,15 @@ class CubeRead(NDDataRead):
     path : path-like
         The file.
     format : `str`, optional
-        Its format: ``"fits"``, ``"asdf"`` or, for a Level-3 cube, ``"legacy"``; by default as the name ends.
+        Its format: ``"fits"``, ``"asdf"`` or, for a Level-3 cube, ``"legacy"``; by default it follows from the end of
+        the name.
     **kwargs
         As `esis_ndcube.io.fits.read_fits`, `esis_ndcube.io.asdf.read_asdf` or `esis_ndcube.io.legacy.read_legacy`.
 
     Returns
     -------
     `~esis_ndcube.cube.ESISCube`
-        The cube, of the class whose ``read`` was called; for ASDF perhaps of a subclass, the one that was written.
+        The cube, of the class whose ``read`` was called; from ASDF it may be of a subclass, the class that was written.
 
     Examples
     --------
@@ -64,7 +65,7 @@ class CubeWrite(NDDataWrite):
     overwrite : `bool`, optional
         Whether to replace a file that exists.
     format : `str`, optional
-        Its format: ``"fits"`` or ``"asdf"``; by default as the name ends.
+        Its format: ``"fits"`` or ``"asdf"``; by default it follows from the end of the name.
 
     Examples
     --------
@@ -86,14 +87,14 @@ def register_formats(cls):
     """
     Let a class of cubes read and write files, through the registry of `astropy.io`.
 
-    Every class has readers of its own, so that it reads its kind of cube and no other.
+    Every class has readers of its own, which read its kind of cube and no other.
 
     Parameters
     ----------
     cls : `type`
         The class.
     """
-    # astropy writes its list of formats into the docstrings, once and not after each of these.
+    # astropy writes its list of formats into the docstrings, once and not after each of these calls.
     with registry.delay_doc_updates(cls):
         for name, read in (("fits", read_fits), ("asdf", read_asdf), ("legacy", read_legacy)):
             registry.register_reader(name, cls, partial(_read, read, cls), force=True)
@@ -106,5 +107,5 @@ def _read(read, cls, path, **options):
 
 
 def _format(path):
-    """The format of a file by the end of its name; FITS unless it is another's."""
+    """The format of a file by the end of its name; FITS unless the end belongs to another format."""
     return {".asdf": "asdf", ".pickle": "legacy", ".pkl": "legacy"}.get(Path(path).suffix.lower(), "fits")

@@ -1,4 +1,4 @@
-"""FITS files of cubes: everything that a cube holds, there and back to the last bit."""
+"""FITS files of cubes: they hold everything of a cube, to the last bit."""
 
 import contextlib
 import warnings
@@ -22,7 +22,7 @@ __all__ = ["CubeFileError", "check_output", "exposure_header", "read_fits", "wri
 
 class CubeFileError(OSError):
     """
-    A file that does not hold a cube, or holds it damaged.
+    A file that does not hold a cube, or holds a damaged one.
 
     Examples
     --------
@@ -45,9 +45,9 @@ def write_fits(cube, path, *, overwrite=False):
     Parameters
     ----------
     cube : `~esis_ndcube.cube.ESISCube`
-        A cube, or any part of one that has a FITS WCS.
+        A cube, or any part of a cube that has a FITS WCS.
     path : path-like
-        The file; compressed where the name ends in ``.gz``.
+        The file; compressed if the name ends in ``.gz``.
     overwrite : `bool`, optional
         Whether to replace a file that exists.
 
@@ -58,7 +58,7 @@ def write_fits(cube, path, *, overwrite=False):
     OSError
         If the file cannot be written.
     TypeError
-        If the metadata hold an object that FITS cannot.
+        If the metadata contain an object that FITS cannot hold.
     ValueError
         If the cube has no FITS WCS.
 
@@ -92,13 +92,14 @@ def read_fits(path, cls, *, lazy=False, verify=None, outline=False):
     cls : `type`
         Class of the cube; `~esis_ndcube.cube.ESISCube` reads any level.
     lazy : `bool`, optional
-        Whether to leave the arrays in the file until they are used: the cube then has Dask arrays with a chunk for
-        each image. The file must stay where and as it is.
+        Whether to leave the arrays in the file until they are used: the cube then has Dask arrays with a chunk for each
+        image. The file must stay in its place, unchanged.
     verify : `bool`, optional
-        Whether to verify the checksums, for which all of the file is read; by default unless ``lazy``.
+        Whether to verify the checksums, for which all of the file is read; by default true unless ``lazy``.
     outline : `bool`, optional
-        Whether to leave out the arrays, to see what a file holds: those of the cube are zeros and take no memory.
-        Of the checksums only those of the tables are verified.
+        Whether to leave out the arrays, to see the contents of a file: the arrays of the cube are zeros and take no
+        memory.
+        Only the checksums of the tables are verified then.
 
     Returns
     -------
@@ -112,9 +113,9 @@ def read_fits(path, cls, *, lazy=False, verify=None, outline=False):
     FileNotFoundError
         If there is no such file.
     MemoryError
-        If there is no memory for it.
+        If there is not enough memory for the cube.
     ValueError
-        If a compressed file is to be read lazily.
+        If ``lazy`` is true and the file is compressed.
 
     Examples
     --------
@@ -129,23 +130,23 @@ def read_fits(path, cls, *, lazy=False, verify=None, outline=False):
             f"got the compressed file {path}, expected an uncompressed one to read lazily: leave lazy out, or unpack it"
         )
         raise ValueError(msg)
-    # Damage can meet astropy anywhere; nothing of it may pass as a warning.
+    # Damage can meet astropy anywhere; none of it may pass as a warning.
     damage = (
         *(OSError, ValueError, TypeError, KeyError, IndexError, AttributeError),
         *(MemoryError, RecursionError, EOFError, zlib.error, fits.VerifyError, Warning),
     )
-    # All of it, because astropy too sets the filters of warnings aside while it reads.
+    # The lock covers all of this, because astropy too sets the filters of warnings aside while it reads.
     with own_warnings(), contextlib.ExitStack() as stack:
         try:
             with own_warnings():
                 warnings.simplefilter("error", AstropyUserWarning)
-                # Opened here, because astropy leaves a file open that it cannot read.
+                # The file is opened here, because astropy leaves a file open that it cannot read.
                 stream = stack.enter_context(path.open("rb"))
                 check_start(path)
                 hdulist = stack.enter_context(fits.open(stream, lazy_load_hdus=True))
                 for hdu in walk_hdus(hdulist):
                     if outline and not hdu.is_image:
-                        # In the order of the file, because going back in a compressed one is to begin anew.
+                        # In the order of the file, because a step back in a compressed file begins anew.
                         hdu.data  # noqa: B018
                 primary = hdulist[0].header
                 layout, count = primary.get("ESISFITS"), primary.get("NEXTEND")
@@ -155,7 +156,7 @@ def read_fits(path, cls, *, lazy=False, verify=None, outline=False):
             pass_scarcity(error, path)
             msg = f"{path} cannot be read as FITS: {error}; get it again"
             if kind := _other_format(path):
-                msg = f"{path} is no FITS file, it looks like another format: read it with format={kind!r}"
+                msg = f"{path} is not FITS, and looks like another format: read it with format={kind!r}"
             raise CubeFileError(msg) from error
         if layout is None:
             msg = f"{path} is not a cube of esis_ndcube: its primary header has no keyword ESISFITS"
@@ -189,7 +190,7 @@ def read_fits(path, cls, *, lazy=False, verify=None, outline=False):
 
 def can_read(cls, kind, level):
     """Whether a class reads cubes of a class, which is known by its name, and of a level, which may not be known."""
-    # ESISCube is the last, and takes all.
+    # ESISCube is the last class, and takes all cubes.
     *bases, most = [base for base in cls.__mro__ if hasattr(base, "_level")]
     if cls is most or (level is not None and level == cls._level):
         return True
@@ -202,7 +203,7 @@ def _descendants(cls):
 
 
 def _other_format(path):
-    """The format that a file which is no FITS begins like, or None."""
+    """The format that the beginning of a file shows, if the file is not FITS, or None."""
     with path.open("rb") as stream:
         start = stream.read(5)
     return "asdf" if start == b"#ASDF" else "legacy" if start[:1] == b"\x80" else None

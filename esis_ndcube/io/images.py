@@ -1,4 +1,4 @@
-"""One FITS file for each image, as the ESIS team's Level-3 processing wrote them, for IDL and everything else."""
+"""One FITS file for each image, as in the ESIS team's Level-3 processing, for IDL and all other programs."""
 
 import contextlib
 import re
@@ -29,29 +29,28 @@ def write_images(cube, directory, *, label=None, tar=None, overwrite=False):
     cube : `~esis_ndcube.ESISLevel3Cube`
         Images with axes (y, x) of single exposures and channels, in any number.
     directory : path-like
-        Folder, made if need be.
+        Folder, which is made if need be.
     label : `str`, optional
-        What the files' names begin with and their keyword ``LABEL`` says; by default the instrument and ``Level3``.
+        Beginning of the files' names, and value of their keyword ``LABEL``; by default the instrument and ``Level3``.
     tar : path-like, optional
-        An archive to put the files in as well; compressed where its name ends in ``.gz``.
+        An archive to put the files in as well; compressed if its name ends in ``.gz``.
     overwrite : `bool`, optional
         Whether files that exist may be replaced.
 
     Returns
     -------
     `list` of `pathlib.Path`
-        The files ``{label}_{sequence}_{date}_{channel}.fits``, not compressed: the image is the primary array, with
-        the header of `image_header`, and there is nothing else in the file: uncertainty and mask are in those of
-        ``cube.write``.
-        The sequence counts exposures from the flight's first light frame, or from the cube's first exposure where the
-        cube has no frame numbers; the date is that of mid-exposure.
+        The files ``{label}_{sequence}_{date}_{channel}.fits``, not compressed. The image is the primary array, with the
+        header of `image_header`, and the file holds nothing else: files of ``cube.write`` hold uncertainty and mask.
+        The sequence counts exposures from the flight's first light frame, or from the cube's first exposure if the cube
+        has no frame numbers. The date is that of mid-exposure.
 
     Raises
     ------
     OSError
         If a file exists and ``overwrite`` is not set, or cannot be written; none is written if any exists.
     ValueError
-        If the cube is not of such images, or is read lazily from a file that would be replaced.
+        If the cube is not made of such images, or is read lazily from a file that would be replaced.
 
     Examples
     --------
@@ -92,21 +91,21 @@ def write_image_files(images, make, *, tar=None, overwrite=False, inputs=()):
     """
     Write files, all or none: they are moved to their places together, when all are whole.
 
-    A folder that is new appears with all of them. In one that is there a process that is killed while it moves them
-    can leave some of them.
+    A new folder appears with all of the files. In an old folder, a process that is killed while it moves the files can
+    leave some of them.
 
     Parameters
     ----------
     images : `dict`
-        What each file is made of, by its path; all in one folder, which is made if need be.
+        Sources of the files, by their paths; all are in one folder, which is made if need be.
     make : callable
-        Makes the `~astropy.io.fits.PrimaryHDU`, or all HDUs, of what a file is made of, and of its name.
+        Function that makes the `~astropy.io.fits.PrimaryHDU`, or all HDUs, from the source of a file and its name.
     tar : path-like, optional
         An archive to put the files in as well.
     overwrite : `bool`, optional
         Whether files that exist may be replaced.
     inputs : iterable, optional
-        What the images come from, as for `~esis_ndcube.io.fits.check_output`.
+        Sources of the images, as for `~esis_ndcube.io.fits.check_output`.
 
     Returns
     -------
@@ -118,7 +117,7 @@ def write_image_files(images, make, *, tar=None, overwrite=False, inputs=()):
     OSError
         As `~esis_ndcube.io.fits.check_output`.
     ValueError
-        As there, or if the archive has the name of a file that it is to hold.
+        As `~esis_ndcube.io.fits.check_output`, or if the archive has the name of a file in it.
 
     Examples
     --------
@@ -141,7 +140,7 @@ def write_image_files(images, make, *, tar=None, overwrite=False, inputs=()):
     outputs = [*images, *([tar] if inside else [])] if there else [directory]
     for path in [*outputs, *([] if tar is None or inside else [tar])]:
         check_output(path, overwrite, inputs=inputs)
-    # In a folder that is there, because beside it may be another disk.
+    # In a folder that is there already, because a place beside it may be on another disk.
     place_of_parts = directory / directory.absolute().name if there else directory
     with full_disk_named(directory), part_folder(place_of_parts) as folder:
         made = folder / "images"
@@ -167,20 +166,21 @@ def _pack(path, files):
 
 def image_header(image, label):
     """
-    Make the header of an image's file: that of `~esis_ndcube.io.fits.exposure_header`, and what SolarSoft looks for.
+    Make the header of an image's file: that of `~esis_ndcube.io.fits.exposure_header`, and the keywords of SolarSoft.
 
     Parameters
     ----------
     image : `~esis_ndcube.cube.ESISCube`
         One exposure of one channel, or a part of it.
     label : `str`
-        What the images are.
+        Name of the images.
 
     Returns
     -------
     `~astropy.io.fits.Header`
-        With ``XCEN`` and ``YCEN`` (coordinates of the image's center, arcsec), ``DATE_OBS`` and ``EXPTIME`` beside the
-        WCS, in which ``CROTA2`` (degrees counter-clockwise) stands for ``PCi_j``, except on a sheared grid.
+        The header has ``XCEN`` and ``YCEN`` (coordinates of the image's center, arcsec), ``DATE_OBS`` and ``EXPTIME``
+        beside the WCS. In the WCS ``CROTA2`` (degrees counter-clockwise) stands for ``PCi_j``, except on a sheared
+        grid.
 
     Raises
     ------
@@ -211,7 +211,7 @@ def image_header(image, label):
     set_number(header, "YCEN", center[1], "[arcsec] center of the image, north")
     turn = image.wcs.pixel_scale_matrix / image.wcs.wcs.cdelt
     if np.allclose(turn @ turn.T, np.eye(2), rtol=0, atol=1e-12) and np.linalg.det(turn) > 0:
-        # FITS forbids to have it beside PCi_j, which say the same.
+        # FITS forbids this keyword beside PCi_j, which mean the same.
         for key in list(header["PC?_?"]):
             del header[key]
         set_number(header, "CROTA2", np.degrees(np.arctan2(turn[1, 0], turn[1, 1])), "[deg] counter-clockwise")
@@ -233,5 +233,5 @@ def _image_hdu(image, sequence, label, name):
 
 
 def file_stem(label):
-    """What names of files begin with, of a label that may hold anything."""
+    """The beginning of file names, from a label of any text."""
     return re.sub(r"[^\w.-]+", "_", label)

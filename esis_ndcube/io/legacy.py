@@ -1,4 +1,4 @@
-"""The ESIS team's pickles of Level-3 objects and of transforms, read without running anything of them."""
+"""The ESIS team's pickles of Level-3 objects and of transforms, which are read without running any of their code."""
 
 import io
 import re
@@ -30,7 +30,7 @@ _NDCUBE = "ndcube.ndcube.NDCube"
 _WCS = "astropy.wcs.wcs.__WCS_unpickle__"
 _COALIGNMENT = "kgpy.img.coalignment.image_coalignment"
 _AXES = ["HPLN-TAN", "HPLT-TAN", "CAMERA_ID", "UTC"]
-# What damage or another structure than expected ends in.
+# Errors that damage or an unexpected structure causes.
 _ERRORS = (ValueError, TypeError, KeyError, IndexError, AttributeError, OSError)
 
 
@@ -38,10 +38,10 @@ def read_legacy(path, cls, *, flight=ESIS_1, transforms=None, observer=None):
     r"""
     Read a Level-3 object that the ESIS team pickled; ``ESISLevel3Cube.read("ov_Level3_final.pickle")`` does the same.
 
-    The file is parsed and nothing of it is run; no package but this one's requirements is needed.
-    The images are as they stand in the file. The known faults of such files are repaired where they are found: channel
-    numbers and times that are one step late, an observer that is missing, and a mask that is 1 where the data are
-    good. Every repair is a step of ``cube.history``, and a warning names them all.
+    The file is parsed and none of it is run. No package except the requirements of this package is needed.
+    The images are as in the file. The known faults of such files are repaired: channel numbers and times that are one
+    step late, a missing observer, and a mask that is 1 where the data are good. Every repair is a step of
+    ``cube.history``, and a warning names them all.
 
     Parameters
     ----------
@@ -52,16 +52,16 @@ def read_legacy(path, cls, *, flight=ESIS_1, transforms=None, observer=None):
     flight : `~esis_ndcube.Flight`, optional
         The flight; the file's sequence 0 is its first light frame.
     transforms : path-like, optional
-        The pickle of the transforms that made the images; by default the file that the object names, if it lies in
-        the same folder.
+        The pickle of the transforms that made the images; by default the file that the object names, if it is in the
+        same folder.
     observer : `~astropy.coordinates.SkyCoord`, optional
-        The observer, one or one for each exposure; by default Earth.
+        The observer, one for all exposures or one for each; by default Earth.
 
     Returns
     -------
     `~esis_ndcube.ESISLevel3Cube`
-        Array axes (time, channel, y, x). The times are those of the file, that is the camera's stamps, extrapolated
-        from the first two; ``flight.mid_time(frame_number)`` is better.
+        Array axes (time, channel, y, x). The times are those of the file: the camera's stamps, extrapolated from the
+        first two. ``flight.mid_time(frame_number)`` is better.
 
     Raises
     ------
@@ -73,7 +73,7 @@ def read_legacy(path, cls, *, flight=ESIS_1, transforms=None, observer=None):
     Warns
     -----
     sunpy.util.exceptions.SunpyUserWarning
-        Which faults were repaired.
+        The warning names the repaired faults.
 
     Examples
     --------
@@ -118,16 +118,16 @@ def read_legacy_alignments(path, line, *, flight=ESIS_1):
     """
     Read the transforms that the ESIS team pickled for a whole flight, as alignments.
 
-    `read_legacy` does so for the cube that it reads.
+    `read_legacy` calls it for the cube that it reads.
 
     Parameters
     ----------
     path : path-like
         The pickle of a ``TransformCube``.
     line : `str`
-        The spectral line, which the file does not say.
+        The spectral line, which the file does not name.
     flight : `~esis_ndcube.Flight`, optional
-        The flight; the transforms are those of its exposures from the first light frame on, to its grid.
+        The flight; the transforms are from its grid to its exposures, from the first light frame on.
 
     Returns
     -------
@@ -160,7 +160,7 @@ def read_legacy_alignments(path, line, *, flight=ESIS_1):
 
 @dataclass(frozen=True)
 class _Images:
-    """What the file of transforms does not say of the images that they make."""
+    """Facts of the images that the file of transforms does not hold."""
 
     times: Time
     frame_numbers: np.ndarray
@@ -171,7 +171,7 @@ class _Images:
 
 
 def _read_transforms(path, images, *, part=False):
-    """Alignments of images, shape (time, channel); with ``part``, of as many exposures as there are transforms."""
+    """Alignments of images, shape (time, channel); with ``part``, of all exposures that have transforms."""
     state = _unpickle.load(path, f"{_COALIGNMENT}.TransformCube")
     try:
         rows = [[_parse_transform(item) for item in row] for row in state["transform_cube"]]
@@ -252,7 +252,7 @@ def _parse_level3(state, flight, observer):
         "description": str((observation.get("_meta") or {}).get("Description", "")),
     }
     named = state.get("transformation_objects")
-    # The path is that of another machine, perhaps in one piece.
+    # The path is from another machine, perhaps of another system.
     is_path = str(getattr(named, "name", "")).startswith("pathlib.") and named.args
     named = re.split(r"[/\\]", str(named.args[-1]))[-1] if is_path else None
     parts = {
@@ -265,13 +265,13 @@ def _parse_level3(state, flight, observer):
 
 
 def _parse_wcs(record):
-    """The WCS of a file, which is kept as a FITS file within the pickle."""
+    """The WCS of a file, which is a FITS file within the pickle."""
     if getattr(record, "name", None) != _WCS:
         msg = f"it has no WCS of FITS but {getattr(record, 'name', None) or type(record).__name__}"
         raise ValueError(msg)
     with fits.open(io.BytesIO(record.args[-1])) as hdulist:
         header = hdulist[0].header.copy()
-    # There is no image, of which astropy would warn.
+    # astropy would warn that there is no image.
     del header["NAXIS"]
     wcs = WCS(header, fix=False)
     if list(wcs.wcs.ctype) != _AXES:
@@ -281,7 +281,7 @@ def _parse_wcs(record):
 
 
 def _repair_axes(wcs, channels, count):
-    """The times of the exposures, and what was wrong with channels and times."""
+    """The times of the exposures, and the faults of channels and times."""
     repairs = {}
     pixels = np.zeros((max(count, channels.size), 4))
     pixels[:, 2] = pixels[:, 3] = np.arange(len(pixels))
@@ -322,7 +322,7 @@ def _vignetting(slopes, channels, flight, line):
 
 def _parse_transform(record):
     """
-    The map from the image's pixels to the detector's, the crop and the size that it is cut from, and the stage.
+    The map from the image's pixels to the detector's, the cropped and full size of the image, and the stage.
 
     The recipe takes the columns ``initial_crop`` of the frame, adds ``initial_pad``, maps the result (rows and columns
     about ``origin``), puts it in the corner of an image of ``post_transform_size``, rolls it by
@@ -340,15 +340,15 @@ def _parse_transform(record):
     move = np.array([_unpickle.to_number(n) for n in state["post_transform_translation"]])
     crop = tuple(_unpickle.to_slice(part) for part in state["post_transform_crop"])
     size = tuple(_unpickle.to_number(n) for n in state["post_transform_size"])
-    # Rows (0) and columns (1) of the padded frame as polynomials of rows X and columns Y of the image:
-    # 1, X, Y, XY, X2, Y2.
+    # Rows (0) and columns (1) of the padded frame as polynomials of rows X and columns Y of the image: 1, X, Y, XY, X2,
+    # Y2.
     terms = np.zeros((2, 6))
     if stage == "final":
         terms[:] = numbers.reshape(2, 6)
     else:
         terms[:, 1:3], terms[:, 0] = _affine_matrix(numbers), -numbers[4:6]
     terms[:, 0] += origin + start - pad
-    # The same of columns and rows, in the order of our polynomials: 1, X, Y, X2, XY, Y2.
+    # The same for columns and rows, in the order of our polynomials: 1, X, Y, X2, XY, Y2.
     terms = terms[::-1][:, [0, 2, 1, 5, 3, 4] if stage == "final" else [0, 2, 1]]
     place = origin + move - [part.start for part in crop]
     return PolynomialTransform(terms, origin=place[::-1]), crop, size, stage
@@ -365,11 +365,11 @@ def _affine_matrix(numbers):
 def _check_grid(grid, crop, size):
     """Make sure that transforms lead to the pixels of a grid."""
     rows, columns = (part.stop - part.start for part in crop)
-    # The Sun's center is in the middle of the image that is cut.
+    # The Sun's center is in the middle of the image before the cut.
     center = [(n + 1) / 2 - part.start for n, part in zip(size[::-1], crop[::-1], strict=True)]
     if (rows, columns) != tuple(grid.array_shape) or not np.allclose(grid.wcs.crpix, center, atol=0.5):
         msg = (
-            f"got transforms to {rows} x {columns} pixels around {center}, expected those to "
+            f"got transforms to {rows} x {columns} pixels around {center}, expected transforms to "
             f"{grid.array_shape[0]} x {grid.array_shape[1]} pixels around {grid.wcs.crpix.tolist()}"
         )
         raise ValueError(msg)

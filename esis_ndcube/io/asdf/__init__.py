@@ -1,4 +1,4 @@
-"""ASDF files of cubes: everything that a cube holds, there and back to the last bit."""
+"""ASDF files of cubes: they hold everything of a cube, to the last bit."""
 
 import itertools
 import warnings
@@ -16,7 +16,7 @@ from esis_ndcube.utils.whole import pass_scarcity
 
 __all__ = ["read_asdf", "write_asdf"]
 
-# Files of cubes have some thousand nodes, and hardly an alias.
+# Files of cubes have some thousand nodes, and hardly any aliases.
 _ALIASED = 10**5
 
 
@@ -29,7 +29,7 @@ def write_asdf(cube, path, *, overwrite=False):
     Parameters
     ----------
     cube : `~esis_ndcube.cube.ESISCube`
-        A cube, or any part of one, also those that FITS cannot express, as one row.
+        A cube, or any part of a cube, also parts that FITS cannot express, for example one row.
     path : path-like
         The file.
     overwrite : `bool`, optional
@@ -72,11 +72,12 @@ def read_asdf(path, cls, *, outline=False):
     Parameters
     ----------
     path : path-like
-        A file that `write_asdf` wrote, or any other with a cube under the key ``cube``.
+        A file that `write_asdf` wrote, or any other file with a cube under the key ``cube``.
     cls : `type`
         Class of the cube; `~esis_ndcube.cube.ESISCube` reads any.
     outline : `bool`, optional
-        Whether to leave out the arrays, to see what a file holds: those of the cube are zeros and take no memory.
+        Whether to leave out the arrays, to see the contents of a file: the arrays of the cube are zeros and take no
+        memory.
         Checksums are not verified.
 
     Returns
@@ -91,7 +92,7 @@ def read_asdf(path, cls, *, outline=False):
     FileNotFoundError
         If there is no such file.
     MemoryError
-        If there is no memory for it.
+        If there is not enough memory for the cube.
     ModuleNotFoundError
         If asdf is not installed.
 
@@ -104,7 +105,7 @@ def read_asdf(path, cls, *, outline=False):
     asdf = _asdf()
     path = Path(path)
     with own_warnings(), path.open("rb") as stream:
-        # Damage that asdf and the parsers of headers pass over would leave parts of a cube that are no parts.
+        # asdf and the parsers of headers pass over some damage, which would leave broken parts of a cube.
         for category in (asdf.exceptions.AsdfConversionWarning, AstropyWarning):
             warnings.simplefilter("error", category)
         try:
@@ -113,13 +114,13 @@ def read_asdf(path, cls, *, outline=False):
             if outline:
                 options["extensions"] = get_extensions(outline=True)
             with asdf.config_context() as config:
-                # By default only older versions of asdf compare what they read with the schemas.
+                # By default only older versions of asdf compare files with the schemas when they read.
                 config.validate_on_read = True
                 with asdf.open(stream, memmap=False, **options) as file:
                     cube = file.tree.get("cube")
         except Exception as error:  # damage can meet asdf, and the YAML parser under it, anywhere
             pass_scarcity(error, path)
-            # Schemas repeat all of what they refuse.
+            # Errors of schemas repeat the whole of what they refuse.
             msg = f"{path} is damaged or not ASDF: {error!s:.500}; get it again"
             raise CubeFileError(msg) from error
     if not is_cube(cube):
@@ -133,10 +134,10 @@ def read_asdf(path, cls, *, outline=False):
 
 
 def _check_aliases(path):
-    """Refuse a tree whose aliases of aliases stand for more than anyone means, before it is walked through."""
+    """Refuse a tree whose nested aliases stand for an unreasonable number of nodes, before it is walked through."""
     import yaml
 
-    # Not the stream that asdf reads, which asks the system for bytes that this would have taken. The tree ends with
+    # Not the stream that asdf reads: a read here would take bytes for which asdf asks the system. The tree ends with
     # this line; arrays follow.
     with path.open("rb") as stream:
         text = b"".join(itertools.takewhile(lambda line: line.rstrip() != b"...", stream))
@@ -149,7 +150,7 @@ def _check_aliases(path):
             sizes[anchor] = size
             open_nodes[-1][1] += size
         elif isinstance(event, yaml.NodeEvent):
-            # A node that holds itself has no size yet, and is no more than a node.
+            # A node that holds itself has no size yet, and counts as one node.
             open_nodes[-1][1] += sizes.get(event.anchor, 1) if isinstance(event, yaml.AliasEvent) else 1
         written, whole = written + isinstance(event, yaml.NodeEvent), open_nodes[0][1]
     if whole - written > _ALIASED:

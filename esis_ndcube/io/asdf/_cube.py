@@ -20,7 +20,7 @@ from esis_ndcube.wcs.fitswcs import from_header
 
 
 class CubeConverter(Converter):
-    """A cube with everything that it holds. ndcube's own converter takes nothing but its `~ndcube.NDCube`."""
+    """A cube with everything that it holds. ndcube's own converter only takes its `~ndcube.NDCube`."""
 
     tags = ("asdf://esis-ndcube/tags/cube-*",)
     types = (
@@ -65,7 +65,7 @@ class CubeConverter(Converter):
             parts["flags"] = self._read(node["flags"])
         if "meta" in node:
             parts["meta"] = _meta_from_tree(node["meta"], parts["data"].shape)
-        # Of the types above, which are classes of later rooms, and are there when a file is read.
+        # One of the types above, which are classes of later rooms, and are there when a file is read.
         (name,) = (name for name in self.types if name.rpartition(".")[2] == node["class"])
         cube = pkgutil.resolve_name(name)(**parts)
         for name, coord in node["global_coords"].items():
@@ -86,7 +86,7 @@ class OutlineConverter(CubeConverter):
 
 
 class WCSConverter(Converter):
-    """The WCS of a cube: a FITS header and its tables, and what a header alone does not tell exactly."""
+    """The WCS of a cube: a FITS header, its tables, and the facts that a header alone does not hold exactly."""
 
     tags = ("asdf://esis-ndcube/tags/wcs-*",)
     types = ("esis_ndcube.wcs.fitswcs.ESISWCS",)
@@ -145,13 +145,15 @@ def _array(array, name):
 
 def _unit(unit):
     if unit_text(unit) != unit.to_string() or not hasattr(unit, "bases"):
-        msg = f"got the unit {unit_text(unit)!r}, which ASDF cannot hold exactly: convert to another, or write FITS"
+        msg = (
+            f"got the unit {unit_text(unit)!r}, which ASDF cannot hold exactly: convert to another unit, or write FITS"
+        )
         raise TypeError(msg)
     return unit
 
 
 def _meta_tree(meta):
-    """Metadata as a tree; of those that know their axes, the axes too."""
+    """Metadata as a tree, with their axes if they know them."""
     values = []
     for key, value, kind in kinds_of(meta):
         if kind == "alignment":

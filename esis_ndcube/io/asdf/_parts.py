@@ -1,4 +1,4 @@
-"""Converters of what a cube's metadata hold."""
+"""Converters of the objects in a cube's metadata."""
 
 from dataclasses import asdict, fields
 
@@ -31,7 +31,7 @@ class FlightConverter(Converter):
 
 
 class ProcessingStepConverter(Converter):
-    """A processing step; its parameters are JSON and so are YAML."""
+    """A processing step; its parameters are JSON, and so they are YAML too."""
 
     tags = ("asdf://esis-ndcube/tags/processing_step-*",)
     types = ("esis_ndcube.utils.provenance.ProcessingStep",)
@@ -66,7 +66,7 @@ class AlignmentConverter(Converter):
         node = {}
         for field in fields(obj):
             value = getattr(obj, field.name)
-            # Fits leave numbers of numpy, which are no YAML.
+            # Fits leave numbers of numpy, which are not YAML.
             node[swap_name(field.name)] = value.item() if isinstance(value, np.generic) else value
         for name in ("reference_covariance", "misfit"):
             if node[name] is None:

@@ -1,4 +1,4 @@
-"""What asdf finds through the entry points of this package."""
+"""The objects that asdf finds through the entry points of this package."""
 
 from importlib.resources import files
 
@@ -33,7 +33,7 @@ def get_extensions(*, outline=False):
     Parameters
     ----------
     outline : `bool`, optional
-        Whether it leaves out the arrays of cubes, as `~esis_ndcube.io.asdf.read_asdf` explains.
+        Whether the extension leaves out the arrays of cubes, as `~esis_ndcube.io.asdf.read_asdf` explains.
 
     Returns
     -------
