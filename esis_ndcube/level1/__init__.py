@@ -1,4 +1,4 @@
-"""Level 1: from raw camera frames to calibrated ones, on their detectors."""
+"""Level 1: from raw camera frames to calibrated frames, on their detectors."""
 
 from esis_ndcube.level1.cube import ESISLevel1Cube
 

@@ -8,12 +8,12 @@ _HALF, _ZERO = np.float32(0.5), np.float32(0)
 
 @numba.njit(cache=True, nogil=True)
 def preselect(image, sigma, floor, slope, result):
-    """Mark the pixels of a float32 image that are at all above one of the pairs beside them; not those at its edges."""
+    """Mark the pixels of a float32 image that are at all above one of the pairs beside them, except at its edges."""
     rows, columns = image.shape
     for y in range(1, rows - 1):
         for x in range(1, columns - 1):
             low = (image[y, x + 1] + image[y, x - 1]) * _HALF
-            # A pair with NaN makes all NaN.
+            # A pair with NaN makes all values NaN.
             pair = (image[y + 1, x] + image[y - 1, x]) * _HALF
             low = low if low < pair or low != low else pair
             pair = (image[y + 1, x + 1] + image[y - 1, x - 1]) * _HALF

@@ -15,7 +15,7 @@ from esis_ndcube.utils.output import temporary_output
 
 _log = logging.getLogger(__name__)
 
-# Bytes of the disk that are left for others.
+# Bytes of the disk that are left for other programs.
 _FREE = 2**30
 _PLANES = "data", "sigma", "flags"
 
@@ -23,10 +23,10 @@ _PLANES = "data", "sigma", "flags"
 @dataclass(frozen=True)
 class Scratch:
     """
-    A folder for the planes of frames; another cube with the same folder has files of other names.
+    A folder for the planes of frames; in the same folder, files of another cube have other names.
 
     A file that cannot be written or read is not an error: its frame is calibrated again. ``reserved`` bytes of the disk
-    are left for the cube that is made of the frames.
+    are left for the cube that is made from the frames.
     """
 
     folder: Path
@@ -36,7 +36,7 @@ class Scratch:
     def read(self, frame):
         """The planes of a frame, or None."""
         try:
-            # Each part is read to its end, which is where its sum is compared; numpy may stop before.
+            # Each part is read to its end, where its checksum is compared; numpy may stop before.
             with zipfile.ZipFile(self._path(frame)) as kept:
                 return tuple(np.load(io.BytesIO(kept.read(f"{name}.npy"))) for name in _PLANES)
         except FileNotFoundError:

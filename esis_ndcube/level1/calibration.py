@@ -138,7 +138,7 @@ def orient(image, detector):
     image : `numpy.ndarray`
         Active area with its rows as in the raw frame.
     detector : `~esis_ndcube.flight.Detector`
-        Says whether there is a flip.
+        The detector, which says whether there is a flip.
 
     Returns
     -------
@@ -264,7 +264,7 @@ def measure_read_noise(darks, detector):
 @plain_arrays("image")
 def stray_light(image, rows):
     """
-    Level of stray light: what is seen where the Sun is not.
+    Level of stray light: the brightness where the detector does not see the Sun.
 
     Parameters
     ----------
@@ -276,8 +276,8 @@ def stray_light(image, rows):
     Returns
     -------
     `float`
-        The smaller of the trimmed means (30 % off either end) of both strips, because the field stop's image
-        may reach into one of them; 0 without strips, NaN where nothing is finite.
+        The smaller of the trimmed means (30 % off either end) of the two strips, because the field stop's image may
+        reach into one of them. 0 without strips, NaN if no value is finite.
 
     Examples
     --------
@@ -303,7 +303,7 @@ def calibrate(raw, dark, channel, detector):
     dark : `numpy.ndarray`
         Master dark in DN, active area with its rows as in the raw frame.
     channel : `~esis_ndcube.flight.Channel`
-        Says the gains.
+        The channel, with its gains.
     detector : `~esis_ndcube.flight.Detector`
         Layout.
 
@@ -339,13 +339,13 @@ def line_factors(flight):
     Parameters
     ----------
     flight : `~esis_ndcube.Flight`
-        Knows the lines and their columns.
+        The flight, with the lines and their columns.
 
     Returns
     -------
     `numpy.ndarray`
-        Shape (columns,), float32. A column counts for the brightest line that occupies it, and columns of no
-        line for the line nearest to them.
+        Shape (columns,), float32. A column counts for the brightest line that occupies it. A column of no line counts
+        for the nearest line.
 
     Examples
     --------
@@ -364,18 +364,18 @@ def line_factors(flight):
 @plain_arrays("electrons", "factors", "read_noise")
 def electron_variance(electrons, factors, read_noise, fano, *, collection=1.0, kernel=((1.0,),)):
     r"""
-    Variance of the electrons in a pixel that photons have freed.
+    Variance of the electrons that photons have freed in a pixel.
 
-    A photon frees e electrons, with a variance of e times the Fano factor F, and photons obey Poisson's law,
-    so N electrons vary by :math:`N m`, with :math:`m = c\,(e + F)` the mean square over the mean of the charge that a
-    photon leaves in the pixels; c is less than 1 where some of it is lost.
-    Where each of these electrons falls into another pixel with the probabilities h, pixels share the noise of the
-    photons and a single pixel has less of it, :math:`N [1 + (m - 1) \sum h^2]`. The read noise adds to that.
+    A photon frees e electrons, with a variance of e times the Fano factor F. Photons obey Poisson's law, so N electrons
+    vary by :math:`N m`. Here :math:`m = c\,(e + F)` is the mean square over the mean of the charge that a photon leaves
+    in the pixels; c is less than 1 if some charge is lost.
+    If each of these electrons falls into another pixel with the probabilities h, pixels share the noise of the photons,
+    and a single pixel has less of it: :math:`N [1 + (m - 1) \sum h^2]`. The read noise adds to this.
 
     Parameters
     ----------
     electrons : `numpy.ndarray`
-        Electrons, all that light has freed: stray light belongs to it. Less than 0 counts as 0.
+        All electrons that light has freed, including stray light. Values less than 0 count as 0.
     factors : `numpy.ndarray`
         Electrons per photon, of a shape that broadcasts.
     read_noise : `numpy.ndarray`
@@ -415,18 +415,18 @@ def noise_correlation(flight, channel, line=None):
     r"""
     Correlation of the noise of neighboring pixels of a camera.
 
-    As for `electron_variance`, the covariance of the electrons of two pixels at a distance d is
-    :math:`N (m - 1) \sum_i h_i h_{i + d}`. It is stated for the flight's typical signal: what share the read noise has,
-    which pixels have for themselves, depends on the brightness.
+    As for `electron_variance`, the covariance of the electrons of two pixels at a distance d is :math:`N (m - 1) \sum_i
+    h_i h_{i + d}`. It is stated for the flight's typical signal: the share of the read noise, which pixels do not
+    share, depends on the brightness.
 
     Parameters
     ----------
     flight : `~esis_ndcube.Flight`
-        Knows its detector.
+        The flight, with its detector.
     channel : `int`
         Channel number.
     line : `str`, optional
-        The line whose photons it is, by default the flight's pose line.
+        The line of the photons; by default the flight's pose line.
 
     Returns
     -------
@@ -455,7 +455,7 @@ def noise_correlation(flight, channel, line=None):
 
 
 def _trimmed_mean(values, cut):
-    """Of the finite values; NaN if there are none."""
+    """Trimmed mean of the finite values; NaN if there are none."""
     values = values[np.isfinite(values)]
     from scipy.stats import trim_mean
 

@@ -40,7 +40,7 @@ class ESISLevel1Cube(ESISCube):
 
     Array axes (time, channel, y, x); x and y are columns and rows of the detector's active area, 0-based
     centers, with the flip of the optics undone.
-    Make one with `from_raw`, `from_esis` or `from_images`, or read one.
+    Make a cube with `from_raw`, `from_esis` or `from_images`, or read one.
 
     Attributes of the metadata, by key: ``"frame_number"`` the raw frame numbers, shape (time,); ``"file"`` the raw
     files, shape (time, channel), empty where there is no frame; ``"mid_time"`` and ``"exposure_time"`` of every
@@ -81,29 +81,28 @@ class ESISLevel1Cube(ESISCube):
         Parameters
         ----------
         paths : path-like or iterable of path-like
-            Files, folders and glob patterns that hold light frames and darks, told apart by the flight's
-            time line.
+            Files, folders and glob patterns that hold light frames and darks; the flight's time line tells them apart.
         flight : `~esis_ndcube.Flight`, optional
             The flight.
         darks : path-like or iterable of path-like, optional
-            More files, folders and glob patterns to take darks from: all frames there, but for those that the
-            flight's time line knows as other than darks.
+            More files, folders and glob patterns to take darks from: all frames there, except frames that are no darks
+            by the flight's time line.
         despike : `bool` or `dict`, optional
             Whether to find and mend the marks of particles; a dictionary holds keyword arguments of
-            `~esis_ndcube.level1.despike.find_spikes`. They are marked with
-            `~esis_ndcube.flags.Flag.SPIKE`.
+            `~esis_ndcube.level1.despike.find_spikes`. Mended pixels are marked with `~esis_ndcube.flags.Flag.SPIKE`.
         frame_numbers, channels : iterable of `int`, optional
-            Raw frame numbers and channel numbers to take; all that are found by default.
+            Raw frame numbers and channel numbers to take; by default all that are found.
         on_error : {"raise", "skip"}, optional
-            What to do about a damaged file: stop, or go on without it, with a warning.
+            Reaction to a damaged file: stop, or leave it out, with a warning.
         lazy : `bool`, optional
             Whether to calibrate each frame only when it is used, every time anew, so that it need not stay in memory.
-            The cube then has Dask arrays with a chunk for each frame; its files must stay where they are, and damaged
-            and blank ones are met when they are used.
+            The cube then has Dask arrays with a chunk for each frame. Its files must stay where they are, and damaged
+            and blank files are only found when they are used.
         scratch : path-like, optional
             Folder to keep lazy frames in, so that each is calibrated only once: a file for each frame, of 21 MB for the
             flight of 2019. A frame is kept while the disk has free space for all frames once more and 1 GB, because the
-            cube that is made of them needs it; other frames are calibrated each time. Remove the folder after the cube.
+            cube that is made from them needs this space; other frames are calibrated each time. Remove the folder after
+            the cube.
         workers : `int`, optional
             Number of threads; by default Dask's active scheduler decides.
         progress : `bool`, optional
@@ -113,7 +112,7 @@ class ESISLevel1Cube(ESISCube):
         -------
         `ESISLevel1Cube`
             Electrons, float32, shape (time, channel, y, x), exposures in the order of their frame numbers.
-            Where a camera has no frame of an exposure, the data are NaN, masked, and marked with
+            If a camera has no frame of an exposure, the data are NaN, masked, and marked with
             `~esis_ndcube.flags.Flag.MISSING`.
 
         Raises
@@ -135,10 +134,10 @@ class ESISLevel1Cube(ESISCube):
         Notes
         -----
         The uncertainty is that of single pixels, by `~esis_ndcube.level1.calibration.electron_variance`; the noise of
-        the master dark adds to that. The electrons of a photon are those of the line in whose columns the pixel lies,
-        or of the nearest line.
-        Where charge spreads over several pixels, these share their noise: ``cube.noise_correlation`` says how much,
-        and `~esis_ndcube.operations.rebin` and `~esis_ndcube.operations.region_mean` count it.
+        the master dark adds to it. The electrons of a photon are those of the line in whose columns the pixel lies, or
+        of the nearest line.
+        If charge spreads over several pixels, these share their noise: ``cube.noise_correlation`` says how much, and
+        `~esis_ndcube.operations.rebin` and `~esis_ndcube.operations.region_mean` include it.
 
         Examples
         --------
@@ -170,7 +169,7 @@ class ESISLevel1Cube(ESISCube):
                 on_error=on_error,
                 used=lambda number, channel: (channels is None or channel in channels) and may_be_dark(number, flight),
             )
-            # A frame that is found twice, also as a copy, would halve the noise that is measured.
+            # A frame that is found twice, also as a copy, would halve the measured noise.
             known = {(f.frame_number, f.channel, f.stamp) for f in dark}
             new = [f for f in extra if (f.frame_number, f.channel, f.stamp) not in known]
             dark += [f for f in new if may_be_dark(f.frame_number, flight)]
@@ -235,17 +234,17 @@ class ESISLevel1Cube(ESISCube):
         Parameters
         ----------
         line : `str` or `~esis_ndcube.flight.Line`
-            The line, whatever the column: other lines' photons are counted as if they were of this one.
+            The line, for all columns: other lines' photons are counted as if they were of this line.
 
         Returns
         -------
         `ESISLevel1Cube`
-            Photons per pixel and exposure; the uncertainty scales along.
+            Photons per pixel and exposure; the uncertainty is scaled too.
 
         Raises
         ------
         ValueError
-            If the flight has no such line, or the cube is in photons already, or not to be had in electrons.
+            If the flight has no such line, or the cube is in photons already, or cannot be converted to electrons.
 
         Examples
         --------
@@ -271,9 +270,9 @@ class ESISLevel1Cube(ESISCube):
         Returns
         -------
         `ESISLevel1Cube`
-            Electrons per pixel and exposure; the cube itself where it is in electrons already.
-            Rates are multiplied by the exposure times, and photons by what one of the cube's line frees, which is
-            exact for a cube that `to_photons` made.
+            Electrons per pixel and exposure; the cube itself if it is in electrons already.
+            Rates are multiplied by the exposure times, and photons by the electrons that one photon of the cube's line
+            frees, which is exact for a cube that `to_photons` made.
 
         Raises
         ------
@@ -290,13 +289,13 @@ class ESISLevel1Cube(ESISCube):
         unit = self.unit
         if unit == u.electron:
             return self
-        # Per pixel, or not: a value is that of a pixel anyway.
+        # A value is that of a pixel, whether the unit says "per pixel" or not.
         wholes = [] if unit is None else [unit * pixel * time for pixel in (u.one, u.pix) for time in (u.one, u.s)]
         whole = next((w for w in wholes if w.is_equivalent(u.electron) or w.is_equivalent(u.photon)), None)
         if whole is None:
             msg = (
                 f"got a Level-1 cube {f'in {unit}' if unit else 'without unit'}, expected electrons: give it the unit, "
-                "or multiply it by a Quantity that makes electrons of it"
+                "or multiply it by a Quantity that converts it to electrons"
             )
             raise ValueError(msg)
         photons = whole.is_equivalent(u.photon)
@@ -340,26 +339,26 @@ class ESISLevel1Cube(ESISCube):
 
     @property
     def stray_light_subtracted(self):
-        """Whether the level of stray light is taken out of the images (`bool`), as far as the history says."""
+        """Whether the level of stray light is subtracted from the images (`bool`), as far as the history says."""
         done = {"level0", "subtract_stray_light"}
         return any(s.name in done or s.parameters.get("stray_light") == "subtracted" for s in self.history)
 
     def subtract_stray_light(self):
         """
-        Take the level of stray light out of every image, as `from_raw` does.
+        Subtract the level of stray light from every image, as `from_raw` does.
 
-        Level-1 data of the ESIS team keep it: 10 to 17 electrons in the 2019 flight.
+        Level-1 data of the ESIS team contain stray light: 10 to 17 electrons in the 2019 flight.
 
         Returns
         -------
         `ESISLevel1Cube`
-            Less `~esis_ndcube.level1.calibration.stray_light` of the valid pixels of each image, in the unit of the
-            cube; the history has the levels. The uncertainty stays, because stray light has noise too.
+            The cube without the `~esis_ndcube.level1.calibration.stray_light` of the valid pixels of each image, in its
+            unit; the history has the levels. The uncertainty stays, because stray light has noise too.
 
         Raises
         ------
         ValueError
-            If it is taken out already, or rows or columns of the detector are missing.
+            If it is subtracted already, or rows or columns of the detector are missing.
 
         Examples
         --------
@@ -388,28 +387,28 @@ class ESISLevel1Cube(ESISCube):
     @classmethod
     def from_esis(cls, obj, flight=ESIS_1, *, frame_numbers=None, subtract_stray_light=False):
         """
-        Take over a Level-1 object of the ESIS team's own ``esis`` package.
+        Convert a Level-1 object of the ESIS team's own ``esis`` package.
 
         Parameters
         ----------
         obj : object
             An ``esis.data.Level_1``: of the present package (``outputs``, ``inputs``), of its version 0.1
-            (``intensity``, ``time``, ``exposure_length``, ``channel``), or of the code before that
-            (``intensity``, ``start_time``, ``exposure_length``, ``cam_id``). Only these attributes are
-            looked at, so that the package need not be installed.
+            (``intensity``, ``time``, ``exposure_length``, ``channel``), or of the code before that (``intensity``,
+            ``start_time``, ``exposure_length``, ``cam_id``). Only these attributes are used, so that the package need
+            not be installed.
         flight : `~esis_ndcube.Flight`, optional
             The flight.
         frame_numbers : sequence of `int`, optional
-            Raw frame numbers, one per exposure, if the object does not know them; by default they are
-            counted in cadences from the flight's first light frame.
+            Raw frame numbers, one per exposure, if the object does not know them; by default they are counted in
+            cadences from the flight's first light frame.
         subtract_stray_light : `bool`, optional
-            Whether to take the stray light out, as `from_raw` does and the team does not; by default it is kept, and
+            Whether to subtract the stray light, as `from_raw` does and the team does not; by default it is kept, and
             history and log say so.
 
         Returns
         -------
         `ESISLevel1Cube`
-            In the object's unit: electrons, or photons per pixel; digital numbers become electrons.
+            A cube in the object's unit: electrons, or photons per pixel; digital numbers become electrons.
 
         Raises
         ------
@@ -420,8 +419,8 @@ class ESISLevel1Cube(ESISCube):
 
         Notes
         -----
-        The present package takes the camera's time stamp for the start of the exposure and calls it
-        ``time_start``; here it is what the flight says it is.
+        The present package takes the camera's time stamp for the start of the exposure and calls it ``time_start``;
+        here the flight says which time it is.
 
         Examples
         --------
@@ -435,7 +434,7 @@ class ESISLevel1Cube(ESISCube):
     @classmethod
     def from_images(cls, paths, flight=ESIS_1, *, unit=None, first_frame_number=None):
         """
-        Read per-image Level-1 files, as `write_images` and the ESIS team's ``Level_1.to_fits`` write them.
+        Read per-image Level-1 files of `write_images` or of the ESIS team's ``Level_1.to_fits``.
 
         Parameters
         ----------
@@ -444,11 +443,10 @@ class ESISLevel1Cube(ESISCube):
         flight : `~esis_ndcube.Flight`, optional
             The flight.
         unit : `~astropy.units.Unit`, optional
-            Unit of files without ``BUNIT``, as are those of the team.
+            Unit of files without ``BUNIT``, for example those of the team.
         first_frame_number : `int`, optional
-            Raw frame number of the earliest image, if the files do not say; others are counted in cadences
-            from it.
-            By default the flight's first light frame.
+            Raw frame number of the earliest image, if the files do not say it; other images are counted in cadences
+            from it. By default the flight's first light frame.
 
         Returns
         -------
@@ -480,14 +478,14 @@ class ESISLevel1Cube(ESISCube):
         Parameters
         ----------
         directory : path-like
-            Folder to write to; made if need be.
+            Folder, which is made if need be.
         overwrite : `bool`, optional
             Whether files that exist may be replaced.
 
         Returns
         -------
         `list` of `pathlib.Path`
-            The files ``ESIS_Level1_{stamp}_{channel}.fits``; missing frames have none.
+            The files ``ESIS_Level1_{stamp}_{channel}.fits``; missing frames have no file.
 
         Raises
         ------

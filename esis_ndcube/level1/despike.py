@@ -1,10 +1,10 @@
 """
 Find and mend the marks that particles leave in a frame.
 
-A particle lights up single pixels or thin tracks, while everything that came through the optics is as wide
-as their point spread.
-`find_spikes` therefore looks for what is *sharper* than the sharpest image the optics can make, not for what
-is bright or new: brightenings of the Sun that last for one frame stay.
+A particle lights up single pixels or thin tracks, while all light that comes through the optics is as wide as their
+point spread.
+So `find_spikes` looks for marks that are *sharper* than the sharpest image of the optics, not for bright or new ones:
+brightenings of the Sun that last for one frame stay.
 """
 
 import numpy as np
@@ -14,11 +14,11 @@ from esis_ndcube.utils.arrays import plain_arrays
 __all__ = ["estimate_noise", "find_spikes", "mend_spikes"]
 
 _HALF = 3  # windows are 7 x 7: wide enough for a level beside a track, narrow enough to follow the Sun
-# The level under a point source: a low one, because beside a bright ridge the median is on the ridge.
+# The level under a point source: a low one, because the median beside a bright ridge is on the ridge.
 _LOW = 0.25
 _STEPS = ((0, 1), (1, 0), (1, 1), (1, -1))
-# Means of pixels on opposite sides of a pixel: which of the four steps they take in. A track hides in the
-# pair along it and shows in the pair across it; single pixels show best in the mean of all.
+# Means of pixels on opposite sides of a pixel: the steps that each mean includes. A track hides in the pair along it
+# and shows in the pair across it; single pixels show best in the mean of all.
 _SIDES = ((0,), (1,), (2,), (3,), (0, 1), (0, 1, 2, 3))
 
 
@@ -29,8 +29,8 @@ def estimate_noise(image, *, bins=32):
 
     The scatter about the mean of the four nearest neighbors is taken in bins of the signal, from quartiles,
     so that neither spikes nor the sharpest parts of the Sun enter.
-    Where the spread of charge has blurred the photons, the noise per pixel is less than Poisson's law says;
-    this is the noise a pixel really has against its neighbors.
+    If the spread of charge has blurred the photons, the noise per pixel is less than in Poisson's law; the measured
+    noise is that of a pixel against its neighbors.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ def estimate_noise(image, *, bins=32):
     image = _floating(image)
     level = (_opposite(image, 0, 1) + _opposite(image, 1, 0)) / 2
     residual = image[1:-1, 1:-1] - level
-    # A few hundred thousand pixels say it as well as all of them.
+    # A few hundred thousand pixels give the same result as all pixels.
     thin = slice(None, None, max(1, residual.size // 400_000))
     level, residual = level.ravel()[thin], residual.ravel()[thin]
     good = np.isfinite(residual)
@@ -87,9 +87,9 @@ def find_spikes(image, sigma=4.5, *, fwhm=2.3, grow=3.0, iterations=8, noise=Non
 
     A pixel is a spike if it stands higher above the pixels on both sides of it, in any of four directions,
     than the peak of a point source of width ``fwhm`` would, by ``sigma`` times the noise of that comparison.
-    Then the surroundings of what was found are looked at again without it, so that thick tracks are found
-    from their rims inward, and neighbors of spikes are taken in that stand ``grow`` times the local scatter
-    above the level around.
+    Then the surroundings of the spikes are searched again without them, so that thick tracks are found from their rims
+    inward. Neighbors of spikes are also marked if they stand ``grow`` times the local scatter above the level around
+    them.
 
     Parameters
     ----------
@@ -102,7 +102,7 @@ def find_spikes(image, sigma=4.5, *, fwhm=2.3, grow=3.0, iterations=8, noise=Non
     grow : `float`, optional
         Significance for the neighbors of spikes.
     iterations : `int`, optional
-        Most passes.
+        Largest number of passes.
     noise : `tuple` of 2 `float`, optional
         Variance without signal and per unit of signal; by default measured by `estimate_noise`.
 
@@ -140,7 +140,7 @@ def find_spikes(image, sigma=4.5, *, fwhm=2.3, grow=3.0, iterations=8, noise=Non
     for _ in range(iterations):
         found = _choose(suspects, _are_sharp(work, suspects, sigma, fwhm, noise))
         spikes |= found
-        # Only of what is sharp: neighbors of neighbors would eat their way into the Sun.
+        # Only neighbors of sharp pixels: neighbors of neighbors would eat their way into the Sun.
         rim = _dilate(found, 1) & ~spikes & inside
         grown = _choose(rim, _stand_out(work, rim, spikes, grow, noise))
         spikes |= grown
@@ -155,7 +155,7 @@ def find_spikes(image, sigma=4.5, *, fwhm=2.3, grow=3.0, iterations=8, noise=Non
 @plain_arrays("image", "spikes")
 def mend_spikes(image, spikes):
     """
-    Replace pixels by what their good neighbors say.
+    Replace pixels by means of their good neighbors.
 
     Parameters
     ----------
@@ -167,13 +167,11 @@ def mend_spikes(image, spikes):
     Returns
     -------
     mended : `numpy.ndarray`
-        Frame with the Gaussian-weighted mean of the good pixels within 3 pixels in place of each spike; NaN
-        where there is none. Pixels that touch a spike hold some of its charge, and are used only if there are
-        no others.
+        Frame with the Gaussian-weighted mean of the good pixels within 3 pixels in place of each spike; NaN if there
+        are none. Pixels that touch a spike hold some of its charge, and are used only if there are no others.
     variance : `numpy.ndarray`
-        Variance of the replaced values about the truth, one for each spike in the order of
-        ``image[spikes]``: the scatter of the good pixels that were used, which holds their noise and the
-        structure of the Sun.
+        Variance of the replaced values about the truth, one for each spike in the order of ``image[spikes]``: the
+        scatter of the good pixels that were used, which includes their noise and the structure of the Sun.
 
     Examples
     --------
@@ -197,7 +195,7 @@ def mend_spikes(image, spikes):
 
 
 def _floating(image):
-    """Sums of integers would overflow, and there is no NaN among them."""
+    """A copy in floating-point numbers: sums of integers would overflow, and integers have no NaN."""
     return image.astype(np.result_type(image, np.float32), copy=False)
 
 
@@ -219,13 +217,13 @@ def _preselect(work, sigma, noise):
 
 
 def _are_sharp(work, suspects, sigma, fwhm, noise):
-    """Which of the suspects are sharper than a point source."""
+    """Suspects that are sharper than a point source."""
     floor, slope = noise
     windows = _windows(work, suspects)
     (level,), _ = _quantiles(windows, [_LOW])
     center = windows[:, _HALF, _HALF]
     pairs = [(windows[:, _HALF + dy, _HALF + dx] + windows[:, _HALF - dy, _HALF - dx]) / 2 for dy, dx in _STEPS]
-    # How high a point source is beside its peak, relative to the peak: 1 or sqrt(2) pixels away.
+    # Height of a point source beside its peak, relative to the peak: 1 or sqrt(2) pixels away.
     relative = [np.exp(-4 * np.log(2) * (dy**2 + dx**2) / fwhm**2) for dy, dx in _STEPS]
     sharp = np.zeros(len(windows), dtype=bool)
     for side in _SIDES:
@@ -241,7 +239,7 @@ def _are_sharp(work, suspects, sigma, fwhm, noise):
 
 
 def _stand_out(work, rim, spikes, grow, noise):
-    """Which neighbors of spikes stand above the level of their surroundings."""
+    """Neighbors of spikes that stand above the level of their surroundings."""
     floor, slope = noise
     windows = _windows(np.where(spikes | rim, np.nan, work), rim)
     (low, level, high), count = _quantiles(windows, [0.25, 0.5, 0.75])
@@ -269,7 +267,7 @@ def _interpolate(work, bad, *, width=1.0, only=None):
 
 
 def _quantiles(windows, fractions):
-    """Quantiles of the finite pixels of each window (NaN if there is none), and how many these are."""
+    """Quantiles of the finite pixels of each window (NaN if there are none), and the number of these pixels."""
     ordered = np.sort(windows.reshape(len(windows), (2 * _HALF + 1) ** 2), axis=1)
     count = np.isfinite(ordered).sum(axis=1)
     rows = np.arange(len(ordered))
@@ -277,7 +275,7 @@ def _quantiles(windows, fractions):
 
 
 def _dilate(mask, radius):
-    """Marked pixels and all within ``radius`` of them; faster than a morphological filter for few marks."""
+    """Marked pixels and all pixels within ``radius`` of them; faster than a morphological filter for few marks."""
     wide = np.zeros(mask.shape, dtype=bool)
     wide[_around(mask, radius)] = True
     return wide
@@ -288,7 +286,7 @@ def _inside(padded):
 
 
 def _windows(work, where):
-    """The 7 x 7 pixels around each marked one, shape (marked, 7, 7)."""
+    """The 7 x 7 pixels around each marked pixel, shape (marked, 7, 7)."""
     return work[_around(where, _HALF)]
 
 

@@ -1,4 +1,4 @@
-"""Level-1 data in the forms that the ESIS team gives them: per-image files, and objects of their package."""
+"""Level-1 data in the forms of the ESIS team: per-image files, and objects of their package."""
 
 from pathlib import Path
 
@@ -52,7 +52,7 @@ def write_images(cube, directory, *, overwrite=False):
 
 
 def read_images(paths, flight, unit=None, first_frame_number=None):
-    """What a cube is put together from, of files; see `esis_ndcube.level1.ESISLevel1Cube.from_images`."""
+    """Parts of a cube from files; see `esis_ndcube.level1.ESISLevel1Cube.from_images`."""
     found = [_read_image(path, flight, unit) for path in list_files(paths)]
     warn_unusual({image["path"]: (image["exposure_time"], image["middle"].isot) for image in found}, flight)
     start = min(image["middle"] for image in found)
@@ -87,7 +87,7 @@ def read_images(paths, flight, unit=None, first_frame_number=None):
     line = found[0]["line"]
     stray = {image["stray_light"] for image in found}
     if len(stray) > 1:
-        msg = "some files keep their stray light and others do not (STRAYLT): read them apart"
+        msg = "some files keep their stray light and others do not (STRAYLT): read them separately"
         raise ValueError(msg)
     files_read = sorted(image["path"].name for image in found)
     history = (ProcessingStep("from_images", {"files": files_read, "stray_light": stray.pop()}),)
@@ -96,7 +96,7 @@ def read_images(paths, flight, unit=None, first_frame_number=None):
 
 
 def unpack_esis(obj, flight, frame_numbers=None):
-    """What a cube is put together from, of an object; see `esis_ndcube.level1.ESISLevel1Cube.from_esis`."""
+    """Parts of a cube from an object; see `esis_ndcube.level1.ESISLevel1Cube.from_esis`."""
     if hasattr(obj, "outputs") and hasattr(obj, "inputs"):
         data, middle, exposure_time, channels, known = _unpack_named(obj, flight)
         flip = False
@@ -185,7 +185,7 @@ def _image_hdus(cube, i, j, channel, stamp):
 
 
 def _read_image(path, flight, unit):
-    """What one per-image file holds, as a dictionary."""
+    """The contents of one per-image file, as a dictionary."""
     keys = "CAM_ID", "DATE_OBS", "IMG_EXP", "FRAME", "DATE-AVG", "BUNIT", "LINE", "STRAYLT"
     try:
         with open_whole(path) as hdul:
@@ -193,9 +193,9 @@ def _read_image(path, flight, unit):
             shapes = {name: hdu.shape for name, hdu in hdus.items()}
             header = read_cards(hdul[0].header, keys)
             wrong = [f"{shape} of {name}" for name, shape in shapes.items() if shape != flight.detector.shape]
-            # Another image is not unpacked, because it may be of any size.
+            # An image of another shape is not unpacked, because it may be of any size.
             planes = {} if wrong else {name: hdu.data for name, hdu in hdus.items()}
-    except Exception as error:  # whatever astropy makes of a damaged file
+    except Exception as error:  # astropy raises many classes for a damaged file
         pass_scarcity(error, path)
         msg = f"{path} is damaged or not FITS: {type(error).__name__}: {error}; get it again"
         raise FrameError(msg) from error
@@ -240,7 +240,7 @@ def _read_image(path, flight, unit):
 
 
 def _put(planes, index, image, unit, flight):
-    """Fill one image in; uncertainty and flags are made if it does not bring them."""
+    """Fill one image in; uncertainty and flags are made if the image lacks them."""
     channel, detector = flight.channel(image["channel"]), flight.detector
     data = np.asarray(image["data"], dtype=np.float32)
     gain = orient(gain_image(channel.gain, detector), detector)
@@ -290,7 +290,7 @@ def _unpack_named(obj, flight):
 
 
 def _named(array, axes):
-    """A named array as a plain one, with the axes asked for; those it does not have are of length 1."""
+    """A named array as a plain one, with the requested axes; an axis that it lacks has length 1."""
     values, names = getattr(array, "ndarray", array), getattr(array, "axes", ())
     names = (names,) if isinstance(names, str) else tuple(names or ())
     if not hasattr(values, "transpose"):

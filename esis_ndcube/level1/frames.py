@@ -28,7 +28,7 @@ __all__ = [
 
 _SUFFIXES = tuple(f".{stem}{end}" for stem in ("fit", "fits", "fts") for end in ("", ".gz", ".fz"))
 _MEND = "get it again, or pass on_error='skip' (--skip-damaged)"
-# Longer exposures in s than any rocket makes, and how much an exposure may differ from a cadence.
+# Longest exposure in s of any rocket, and largest ratio of an exposure to a cadence.
 _LONGEST = 86400
 _UNUSUAL = 4
 
@@ -53,7 +53,7 @@ class FrameError(ValueError):
 @dataclass(frozen=True)
 class RawFrame:
     """
-    One raw frame: where it is and what its header says.
+    One raw frame: its place and the facts of its header.
 
     Attributes
     ----------
@@ -66,9 +66,9 @@ class RawFrame:
     frame_number : `int`
         Raw frame number.
     stamp : `str`
-        Time stamp as the header has it, UTC.
+        Time stamp of the header, UTC.
     exposure_time : `float`
-        Measured exposure in s, the commanded one where the header has no measured one; NaN where it cannot be read.
+        Measured exposure in s, or the commanded one if the header has no measured one; NaN if it cannot be read.
 
     Examples
     --------
@@ -91,7 +91,7 @@ class RawFrame:
         Parameters
         ----------
         flight : `~esis_ndcube.Flight`
-            Says what a time stamp means, and how far the clock was off.
+            The flight, with the meaning of a time stamp, and the error of the clock.
 
         Returns
         -------
@@ -120,7 +120,7 @@ def stamp_to_middle(stamps, exposure_time, flight):
     exposure_time : array-like of `float`
         Exposures in s, of the same shape.
     flight : `~esis_ndcube.Flight`
-        Says what a time stamp means, and how far the clock was off.
+        The flight, with the meaning of a time stamp, and the error of the clock.
 
     Returns
     -------
@@ -143,22 +143,21 @@ def find_frames(paths, flight, *, on_error="raise", used=None):
     """
     Find the raw frames of a flight and read their headers, but not yet their images.
 
-    Frames that are not going to be used are listed as they are: an exposure of 0, a wrong shape or a second file of
-    such a frame does no harm.
+    Frames that will not be used are listed unchecked: an exposure of 0, a wrong shape or a second file of such a frame
+    does no harm.
 
     Parameters
     ----------
     paths : path-like or iterable of path-like
         Files, folders, and glob patterns.
-        Of a folder the files ending in ``.fit``, ``.fits`` or ``.fts``, plain or with ``.gz`` or ``.fz``,
-        are taken.
+        A folder stands for its files that end in ``.fit``, ``.fits`` or ``.fts``, plain or with ``.gz`` or ``.fz``.
     flight : `~esis_ndcube.Flight`
-        Names the header keywords, the cameras, and the shape of a frame.
+        The flight, with the header keywords, the cameras, and the shape of a frame.
     on_error : {"raise", "skip"}, optional
-        What to do about a damaged file: stop, or leave it out with a warning.
+        Reaction to a damaged file: stop, or leave it out with a warning.
     used : callable, optional
-        Says of a frame number and a channel number whether that frame is going to be used, and so must be right; by
-        default light frames and darks are.
+        Function of a frame number and a channel number that says whether the frame will be used, and so must be right;
+        by default light frames and darks are used.
 
     Returns
     -------
@@ -168,8 +167,9 @@ def find_frames(paths, flight, *, on_error="raise", used=None):
     Raises
     ------
     FrameError
-        If nothing is found; a file is not FITS, or does not say which frame it is; of frames that are used, also if
-        one is cut short, has the wrong shape or no exposure, or lacks a keyword, or if two files hold the same one.
+        If nothing is found, or a file is not FITS or does not say which frame it is. For frames that are used, also if
+        a file is cut short, has the wrong shape or no exposure, or lacks a keyword, or if two files hold the same
+        frame.
 
     Warns
     -----
@@ -233,12 +233,12 @@ def sort_frames(frames, flight):
     frames : iterable of `RawFrame`
         Frames of the flight.
     flight : `~esis_ndcube.Flight`
-        Knows the frame numbers of both.
+        The flight, with the frame numbers of both.
 
     Returns
     -------
     light, dark : `list` of `RawFrame`
-        Frames that are neither are left out, with a log message.
+        Light frames and darks. Frames that are neither are left out, with a log message.
 
     Examples
     --------
@@ -267,7 +267,7 @@ def read_frame(frame, flight):
     frame : `RawFrame`
         The frame.
     flight : `~esis_ndcube.Flight`
-        Knows the shape of a frame.
+        The flight, with the shape of a frame.
 
     Returns
     -------
@@ -291,9 +291,9 @@ def read_frame(frame, flight):
     try:
         with open_whole(frame.path) as hdul:
             shape = hdul[frame.hdu].shape
-            # Not unpacked if it is another image, which may be of any size.
+            # An image of another shape is not unpacked, because it may be of any size.
             data = np.array(hdul[frame.hdu].data) if shape == flight.detector.raw_shape else None
-    except Exception as error:  # whatever astropy and the decompressors make of a damaged file
+    except Exception as error:  # astropy and the decompressors raise many classes for a damaged file
         pass_scarcity(error, frame.path)
         msg = f"{frame.path} is damaged: {_reason(error)}; {_MEND}"
         raise FrameError(msg) from error
@@ -301,13 +301,13 @@ def read_frame(frame, flight):
         msg = f"{frame.path} holds an image of shape {shape}, expected {flight.detector.raw_shape}; {_MEND}"
         raise FrameError(msg)
     if data.dtype.kind == "f" and not np.isfinite(data).any():
-        msg = f"{frame.path} holds no number, expected those of an image; {_MEND}"
+        msg = f"{frame.path} holds no number, expected an image of numbers; {_MEND}"
         raise FrameError(msg)
     return data.astype(data.dtype.newbyteorder("="), copy=False)
 
 
 def may_be_dark(number, flight):
-    """Whether a frame that is given as a dark may be one, by its number: frames of the flight only if they are."""
+    """Whether a frame that is given as a dark may be one, by its number: a frame of the flight must be a dark."""
     ranges = (*flight.light_frames, *flight.dark_frames, *(flight.archive.frames if flight.archive else ()))
     first, last = min(low for low, _ in ranges), max(high for _, high in ranges)
     return flight.is_dark(number) or not first <= number <= last
@@ -321,7 +321,7 @@ def check_on_error(on_error):
 
 
 def give_up_or_warn(error, on_error):
-    """Raise a `FrameError`, or turn it into a warning where damaged files are to be skipped."""
+    """Raise a `FrameError`, or turn it into a warning if damaged files are to be skipped."""
     if on_error == "raise":
         raise error
     warn_user(f"Skipped: {error}")
@@ -408,7 +408,7 @@ def _read_header(path, flight, used):
                 return None
             shape, info = hdu.shape, hdu.fileinfo()
             header = read_cards(hdu.header, wanted)
-    except Exception as error:  # whatever astropy and the decompressors make of a damaged file
+    except Exception as error:  # astropy and the decompressors raise many classes for a damaged file
         pass_scarcity(error, path)
         msg = f"{path} is not a readable FITS file: {_reason(error)}; {_MEND}"
         raise FrameError(msg) from error
@@ -431,7 +431,7 @@ def _read_header(path, flight, used):
     _check_length(path, info)
     if missing:
         msg = (
-            f"{path} has no header keyword {', '.join(missing)}, expected it of every raw frame of {flight.name}; "
+            f"{path} has no header keyword {', '.join(missing)}, expected it in every raw frame of {flight.name}; "
             f"{_MEND}"
         )
         raise FrameError(msg)
@@ -455,7 +455,7 @@ def _values(header, keys):
 
 
 def _exposure_time(header, keys):
-    """Measured exposure in s, the commanded one where there is no measured one (or it is 0)."""
+    """Measured exposure in s, or the commanded one if there is no measured one (or it is 0)."""
     measured = header.get(keys.measured_exposure)
     if measured:
         return float(measured) * keys.measured_exposure_unit.to_value("s")
@@ -464,7 +464,7 @@ def _exposure_time(header, keys):
 
 def read_cards(header, keys):
     """
-    The values of some keywords, those that are there.
+    The values of those keywords that are there.
 
     Parameters
     ----------
@@ -504,7 +504,7 @@ def whole_number(header, key):
 
 
 def read_time(text, key, **form):
-    """A time UTC; a `ValueError` if the text is none."""
+    """A time in UTC; a `ValueError` if the text is not a time."""
     try:
         return Time(text, scale="utc", **form)
     except ValueError as error:
@@ -522,14 +522,14 @@ def check_exposure(seconds):
 
 def warn_unusual(images, flight):
     """
-    Warn of exposures and times that are possible, but not like those of the flight.
+    Warn of exposures and times that are possible, but unlike those of the flight.
 
     Parameters
     ----------
     images : `dict`
-        Exposure in s and time (UTC, as ISO 8601 has it), by file.
+        Exposure in s and time (UTC, in ISO 8601), by file.
     flight : `~esis_ndcube.Flight`
-        Its cadence and its launch are what is usual.
+        The flight, with the usual cadence and launch.
     """
     if not images:
         return
@@ -554,7 +554,7 @@ def _check_length(path, info):
             with path.open("rb") as stream:
                 stream.seek(-4, os.SEEK_END)
                 size = int.from_bytes(stream.read(), "little")
-            # That is the length of what was packed, unless there are several parts, or the end is missing.
+            # This is the length of the unpacked content, unless there are several parts, or the end is missing.
             size = size if size == expected else len(read_unpacked(path))
     except ValueError as error:
         msg = f"{path} is damaged: {error}; {_MEND}"

@@ -1,4 +1,4 @@
-"""What a Level-1 cube is put together from."""
+"""The parts of which a Level-1 cube is made."""
 
 import numpy as np
 
@@ -15,7 +15,7 @@ PHOTONS = u.photon / u.pix
 
 class Planes:
     """
-    The arrays of a cube while they are being filled: at first all missing.
+    The arrays of a cube while they are filled: at first all are missing.
 
     Parameters
     ----------
@@ -44,16 +44,16 @@ class Planes:
 
 class Times:
     """
-    When each frame was taken, and where it comes from; all of shape (time, channel).
+    Times and sources of the frames; all of shape (time, channel).
 
     Parameters
     ----------
     middle : `~astropy.time.Time`
         Mid-exposure.
     exposure_time : `~astropy.units.Quantity`
-        Exposure times, NaN where there is no frame.
+        Exposure times, NaN without a frame.
     files : `numpy.ndarray` of `str`
-        File names, empty where there is no frame.
+        File names, empty without a frame.
     """
 
     def __init__(self, middle, exposure_time, files):
@@ -79,7 +79,7 @@ class Times:
 
     @classmethod
     def from_offsets(cls, start, offset, exposure_time, files, numbers, flight):
-        """Times given in s from ``start``, NaN where there is no frame."""
+        """Times given in s from ``start``, NaN without a frame."""
         mean = np.nanmean(offset, axis=1, keepdims=True)
         spread = np.nanmax(np.abs(offset - mean), axis=1)
         if (apart := spread > flight.cadence.to_value(u.s) / 2).any():

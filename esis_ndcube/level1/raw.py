@@ -37,7 +37,7 @@ _log = logging.getLogger(__name__)
 
 
 class _Calibration:
-    """What the darks of one camera say."""
+    """The facts that the darks of one camera give."""
 
     def __init__(self, frames, dark, weight, read_noise):
         self.frames, self.dark, self.weight, self.read_noise = frames, dark, weight, read_noise
@@ -93,7 +93,7 @@ def calibrate_darks(frames, channel, flight, on_error, workers):
         raise FrameError(msg)
     frames, images = zip(*good, strict=True)
     if len(images) < 3:
-        # Too few to tell a particle's mark by comparing them.
+        # Too few frames to tell a particle's mark by comparing them.
         images = [mend_spikes(image, find_spikes(image, fwhm=detector.psf_fwhm))[0] for image in images]
     if len(images) > 1:
         read_noise = measure_read_noise(images, detector)
@@ -140,14 +140,14 @@ class _Watched:
         return self.frame.path
 
     def checked(self):
-        """The frame, if its file is the one that was found; one that is gone is the reader's to tell of."""
+        """The frame, if its file is the one that was found; the reader reports a file that is gone."""
         with contextlib.suppress(FileNotFoundError):
             self.state.check(self.path, self.path.stat())
         return self.frame
 
 
 def lazy_planes(slots, numbers, channels, calibration, settings, *, on_error, scratch=None):
-    """The same as Dask arrays with a chunk for each frame, all three planes of which come from one task."""
+    """The same as Dask arrays with a chunk for each frame; one task makes all three planes of a frame."""
     frames, darks = np.empty((len(numbers), len(channels)), object), np.empty((1, len(channels)), object)
     for j, channel in enumerate(channels):
         darks[0, j] = calibration[channel]
@@ -240,7 +240,7 @@ def _calibrate_frame(frame, calibration, *, flight, despike):
     charge = {"collection": channel.charge_collection, "kernel": detector.charge_kernel}
     variance = electron_variance(image + stray, line_factors(flight), noise, detector.fano_factor, **charge)
     variance[mended] += extra
-    # Nothing to mend with: the middle of a very thick track.
+    # There is nothing to mend with in the middle of a very thick track.
     flags[~np.isfinite(image)] |= int(Flag.BAD_PIXEL)
     return (image, np.sqrt(variance), flags), None
 

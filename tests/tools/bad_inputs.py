@@ -192,8 +192,12 @@ RAW = [
             ("day that is not", _set(KEYS.time, "2021-02-30T03:00:00"), ("2021-02-30", "expected a time")),
         ]
     ),
-    _raw("no number in it", partial(_edited, ".fits", _fill(np.nan)), "holds no number", "expected those of an image"),
-    _raw("only infinities", partial(_edited, ".fits", _fill(np.inf)), "holds no number", "expected those of an image"),
+    _raw(
+        "no number in it", partial(_edited, ".fits", _fill(np.nan)), "holds no number", "expected an image of numbers"
+    ),
+    _raw(
+        "only infinities", partial(_edited, ".fits", _fill(np.inf)), "holds no number", "expected an image of numbers"
+    ),
     *(
         _raw(f"damaged card {key}", partial(_bytes, ".fits", _card(key, "'\xff")), "not a readable FITS file")
         for key in ("NAXIS", "BITPIX")
