@@ -6,7 +6,7 @@ import numba
 @numba.njit(cache=True, nogil=True)
 def bin_variance(sigma, correlation, rows, columns, result):
     """
-    Variance of the sums of bins of so many rows and columns, of which there is a whole number.
+    Variance of the sums of bins with given numbers of rows and columns; the image must have a whole number of bins.
 
     ``sigma``, shape (y, x), is 0 where a pixel does not count.
     """

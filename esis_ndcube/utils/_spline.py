@@ -1,4 +1,4 @@
-"""Splines through frames with invalid pixels, and what they do to noise."""
+"""Splines through frames with invalid pixels, and their effect on noise."""
 
 import functools
 from typing import NamedTuple
@@ -8,9 +8,9 @@ from scipy.ndimage import distance_transform_edt, map_coordinates, spline_filter
 
 # An output pixel is valid if at least this much of its bilinear weight falls on valid pixels.
 MIN_WEIGHT = 0.5
-# Fractions of a pixel in tables of weights, and pixels on either side that have any.
+# Fractions of a pixel in tables of weights, and pixels on either side that have weight.
 _STEPS, _HALF = 200, 12
-# Pixels after which the weights of two interpolated values have nothing in common.
+# Distance in pixels beyond which the weights of two interpolated values have nothing in common.
 SHARED_REACH = 6
 _ORDERS = {"nearest-neighbor": 0, "bilinear": 1, "biquadratic": 2, "bicubic": 3}
 
@@ -24,7 +24,7 @@ def parse_order(order):
 
 
 class Spline(NamedTuple):
-    """A frame made ready: coefficients of ``pad`` more pixels on each side, or None if nothing is valid."""
+    """A prepared frame: coefficients of ``pad`` more pixels on each side, or None if nothing is valid."""
 
     coefficients: np.ndarray | None
     pad: int
@@ -44,7 +44,7 @@ def prepare(frame, order, valid=None):
         good = np.empty((0, 0), dtype=bool)
     else:
         frame = _fill(frame, good)
-    # As scipy has it: the edge is continued so far that what is beyond does not matter.
+    # As in scipy: the edge is continued so far that places beyond do not matter.
     padded = np.pad(frame, pad, mode="edge")
     coefficients = spline_filter(padded, order, output=float, mode="nearest") if order > 1 else padded.astype(float)
     return Spline(coefficients, pad, order, good.astype(np.float32), dtype)
@@ -72,7 +72,7 @@ def result_type(frame):
 
 
 class Variance(NamedTuple):
-    """A frame's variance made ready, or None if nothing is known, and `variance_factors`."""
+    """A frame's prepared variance, or None if it is not known, and `variance_factors`."""
 
     variance: np.ndarray | None
     table: np.ndarray
@@ -115,7 +115,7 @@ def variance_factors(order, correlation=None):
     """
     Variance of an interpolated value over that of the pixels, at fractions 0, 1/_STEPS, ..., 1 of a pixel in v and u.
 
-    That is the sum of the products of the weights of all pairs of pixels and of the correlation of their noise.
+    The ratio is the sum of the products of the weights of all pairs of pixels and the correlation of their noise.
     """
     weights = _cardinal_weights(order)
     correlation = np.ones((1, 1)) if correlation is None else correlation
@@ -155,7 +155,8 @@ def response(frequency, order):
     """
     Fourier transform of the interpolation weights at frequencies in cycles per pixel.
 
-    That of a B-spline is sinc^(n+1); the filter that makes the spline go through the data divides by its samples'.
+    The transform of a B-spline is sinc^(n+1). The filter that makes the spline go through the data divides by that of
+    its samples.
     """
     samples = {2: (3 + np.cos(2 * np.pi * frequency)) / 4, 3: (2 + np.cos(2 * np.pi * frequency)) / 3}
     return np.sinc(frequency) ** (order + 1) / samples.get(order, 1.0)

@@ -1,4 +1,4 @@
-"""Compiled evaluation of splines at scattered positions, as `scipy.ndimage.map_coordinates` does it."""
+"""Compiled evaluation of splines at scattered positions, as in `scipy.ndimage.map_coordinates`."""
 
 import math
 
@@ -52,9 +52,9 @@ def evaluate(coefficients, pad, order, good, least, u, v, array, footprint):
     """
     Evaluate a spline where the detector is valid.
 
-    ``coefficients`` belong to a frame with ``pad`` more pixels on each side; ``good`` has the shape of the frame, or
-    is empty if all pixels are valid; ``u``, ``v``, ``array`` and ``footprint`` are flat, and the last two are filled:
-    where less than ``least`` of the bilinear weight is on good pixels with NaN and False.
+    ``coefficients`` belong to a frame with ``pad`` more pixels on each side. ``good`` has the shape of the frame, or is
+    empty if all pixels are valid. ``u``, ``v``, ``array`` and ``footprint`` are flat, and the last two are filled. They
+    are NaN and False where less than ``least`` of the bilinear weight is on good pixels.
     """
     rows = coefficients.shape[0] - 2 * pad
     columns = coefficients.shape[1] - 2 * pad
@@ -90,7 +90,7 @@ def evaluate(coefficients, pad, order, good, least, u, v, array, footprint):
 @numba.njit(cache=True, nogil=True)
 def deviations(variance, table, u, v, result):
     """
-    Standard deviation from the variance of the pixels and what interpolation makes of it.
+    Standard deviation, from the variance of the pixels and the factors of the interpolation.
 
     ``table`` holds the factors at fractions 0 to 1 of a pixel in v and u, both included; ``u``, ``v`` and ``result``
     are flat.
@@ -110,7 +110,7 @@ def nearest(image, u, v, result):
     """
     Value of the nearest pixel, with the edge continued.
 
-    ``u``, ``v`` and ``result`` are flat; nothing is put where a coordinate is not finite.
+    ``u``, ``v`` and ``result`` are flat; nothing is written where a coordinate is not finite.
     """
     rows, columns = image.shape
     for k in range(u.size):

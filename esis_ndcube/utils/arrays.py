@@ -1,4 +1,4 @@
-"""Arrays of any kind: the door through which they come to functions of plain ones, and what works on all of them."""
+"""Arrays of any kind: their way into functions of plain arrays, and functions for all kinds."""
 
 import functools
 import inspect
@@ -23,7 +23,7 @@ def split_mask(array):
     Returns
     -------
     array : array-like
-        What there is without the mask.
+        The data without the mask.
     mask : `numpy.ndarray` of `bool`
         The mask, or one value for all, or None.
 
@@ -42,24 +42,24 @@ def split_mask(array):
 
 def plain_array(values, name):
     """
-    The numbers that are meant: NaN where they are masked, computed if lazy, in the byte order of this machine.
+    The numbers of an array: NaN where they are masked, computed if lazy, in the byte order of this machine.
 
     Parameters
     ----------
     values : array-like
-        A number, numbers, or a plain, masked or lazy array of them; what has a unit only without dimension.
+        A number, numbers, or a plain, masked or lazy array of them; an array with a unit only if it is dimensionless.
     name : `str`
-        What errors call it.
+        Name of the array in errors.
 
     Returns
     -------
     `numpy.ndarray`
-        Not copied unless it must be.
+        The plain array, which is copied only if necessary.
 
     Raises
     ------
     TypeError
-        If it has a unit, or is no array.
+        If the values have a unit, or are no array.
     """
     values, mask = split_mask(values)
     if isinstance(values, u.Quantity):
@@ -76,14 +76,14 @@ def plain_array(values, name):
     if mask is None:
         return array
     if array.dtype.kind == "b":
-        # Of flags and choices: what is masked is not chosen.
+        # An array of flags or choices: masked elements are not chosen.
         return array & ~mask
     return np.where(mask, np.array(np.nan, dtype=np.result_type(array, np.float32)), array)
 
 
 def plain_arrays(*names):
     """
-    A decorator: the named arguments come as `plain_array` makes them, those that are None as they are.
+    A decorator: the named arguments pass through `plain_array`; those that are None stay None.
 
     Parameters
     ----------
@@ -125,9 +125,11 @@ def invalid_pixels(data, mask, item=...):
 
 def eroded(region, steps):
     """
-    Pixels of which all within so many steps along rows and columns are in a region, none of them beyond the image.
+    Pixels whose whole neighborhood is in a region, within a number of steps along rows and columns; none beyond the
+    image.
 
-    As `scipy.ndimage.binary_erosion` with so many ``iterations``, in a time that does not grow with them.
+    The result is that of `scipy.ndimage.binary_erosion` with this number of ``iterations``, in a time that does not
+    grow with it.
     """
     return distance_transform_cdt(np.pad(np.ascontiguousarray(region), 1), metric="taxicab")[1:-1, 1:-1] > steps
 
@@ -136,8 +138,9 @@ def wide_type(dtype):
     """
     A type that holds sums, differences and products of values of a type.
 
-    Whole numbers become 64 bits long, unsigned ones that are so already floating numbers, as numpy has it for
-    these together with signed ones; floating numbers of 16 bits become 32 bits long. Others stay, in native byte order.
+    Whole numbers become 64 bits long. Unsigned numbers of 64 bits become floating-point numbers, as in numpy for these
+    together with signed ones. Floating-point numbers of 16 bits become 32 bits long. Other types stay, in native byte
+    order.
     """
     if dtype.kind in "biu":
         return np.dtype(float if dtype == np.uint64 else np.int64)
@@ -153,7 +156,7 @@ def elementwise(function, *arrays):
     """
     Call a function of arrays that can be broadcast, lazily if one of them is lazy.
 
-    No warnings of what comes out infinite or unknown; None and numbers are passed on.
+    There are no warnings of infinite or unknown results; None and numbers are passed on.
     """
     if not is_lazy(*arrays):
         return _quietly(function, *arrays)
@@ -172,7 +175,7 @@ def _quietly(function, *arrays):
 
 def parse_mask(mask):
     """
-    Make a mask one of `bool`.
+    Make a mask of `bool`.
 
     Parameters
     ----------
@@ -182,7 +185,7 @@ def parse_mask(mask):
     Returns
     -------
     array-like of `bool`
-        The same array, if it is one of `bool`; of integers, where they are not 0.
+        The same array, if it is of `bool`; for integers, true where they are not 0.
 
     Raises
     ------

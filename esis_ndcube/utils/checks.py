@@ -1,4 +1,4 @@
-"""Whether a function was given the kind of cube that it is made for, and what of a cube is meant."""
+"""Checks that a function was given the right kind of cube, and the meaning of names and numbers in a cube."""
 
 import numpy as np
 
@@ -7,19 +7,20 @@ _MEND = {1: "ESISLevel1Cube.from_raw makes one of raw frames", 3: "form_level3 m
 
 def is_cube(value, *levels):
     """
-    Whether a value is a cube of this package, which is known by its level, because this room stands before theirs.
+    Whether a value is a cube of this package, which is known by its level, because this room stands before those of the
+    cubes.
 
     Parameters
     ----------
     value : object
-        What was given.
+        The value.
     *levels : `int`
-        The levels that are meant; none for any.
+        The possible levels; none for any level.
 
     Returns
     -------
     `bool`
-        Whether it is one.
+        Whether the value is such a cube.
 
     Examples
     --------
@@ -32,21 +33,21 @@ def is_cube(value, *levels):
 
 def check_cube(cube, *levels):
     """
-    Refuse what is no cube, or one of another level.
+    Refuse a value that is not a cube, or a cube of another level.
 
     Parameters
     ----------
     cube : object
-        What was given.
+        The value.
     *levels : `int`
-        The levels that are expected; none for any cube of this package.
+        The expected levels; none for any cube of this package.
 
     Raises
     ------
     TypeError
-        If it is no cube of this package.
+        If the value is not a cube of this package.
     ValueError
-        If it is of another level.
+        If the cube is of another level.
 
     Examples
     --------
@@ -69,7 +70,7 @@ def check_cube(cube, *levels):
 
 def is_plain_name(name):
     r"""
-    Whether a text is the name of a file, which leads out of no folder on any system.
+    Whether a text is the name of a file, and leads out of no folder on any system.
 
     Parameters
     ----------
@@ -79,7 +80,7 @@ def is_plain_name(name):
     Returns
     -------
     `bool`
-        Whether it is one.
+        Whether the text is a name.
 
     Examples
     --------
@@ -91,7 +92,7 @@ def is_plain_name(name):
 
 
 def check_axes(cube, *needed):
-    """Refuse a cube without all four axes, or without one of the attributes that are needed."""
+    """Refuse a cube without all four axes, or without one of the required attributes."""
     if cube.data.ndim != 4:
         msg = f"got a cube of shape {cube.data.shape}, expected (time, channel, y, x): slice with ranges"
         raise ValueError(msg)
@@ -102,7 +103,7 @@ def check_axes(cube, *needed):
 
 
 def split_images(cube):
-    """The images of a cube of several, of all channels or exposures, or the only one."""
+    """The images of a cube with several channels or exposures, of all or the only one."""
     return [cube] if cube.data.ndim == 2 else [cube[index] for index in range(len(cube.data))]
 
 
@@ -117,7 +118,7 @@ def find_number(name, number, numbers, of=""):
 
 def named_axes(cube):
     """
-    The names of a cube's array axes, or a refusal of one whose WCS does not tell them.
+    The names of a cube's array axes; a cube whose WCS does not have them is refused.
 
     Parameters
     ----------
@@ -127,12 +128,12 @@ def named_axes(cube):
     Returns
     -------
     `list` of `str`
-        Of ``"time"``, ``"channel"``, ``"y"`` and ``"x"``.
+        Some of ``"time"``, ``"channel"``, ``"y"`` and ``"x"``.
 
     Raises
     ------
     ValueError
-        If its WCS is of another class than those of this package.
+        If the WCS of the cube is of another class than those of this package.
 
     Examples
     --------

@@ -1,20 +1,20 @@
 """
 Correlation of the noise of neighboring pixels.
 
-It is an array of odd shape: how the errors of two pixels correlate that are so many rows and columns apart, 1 in the
-middle. It is the same for all pixels of an image.
+The correlation is an array of odd shape: the correlation of the errors of two pixels by their distance in rows and
+columns, 1 in the middle. It is the same for all pixels of an image.
 """
 
 import numpy as np
 from scipy.ndimage import convolve1d
 
-# What is left out at the edges of a correlation is less than this part of it.
+# The part beyond the edges of a correlation is less than this part of it.
 _LEFT_OUT = 0.005
 
 
 def autocorrelation(kernel):
     """Sums of products of a kernel and itself, shifted."""
-    # Not by Fourier transforms, which leave noise where there is nothing.
+    # Not by Fourier transforms, which leave noise where the result is zero.
     height, width = kernel.shape
     result = np.zeros((2 * height - 1, 2 * width - 1))
     for (row, column), value in np.ndenumerate(kernel):
@@ -23,7 +23,7 @@ def autocorrelation(kernel):
 
 
 def trim_correlation(correlation):
-    """Leave out the edges of which nearly nothing comes."""
+    """Leave out edges with nearly no contribution."""
     y, x = (abs(index - n // 2) for index, n in zip(np.indices(correlation.shape), correlation.shape, strict=True))
     ring = np.bincount(np.maximum(x, y).ravel(), np.abs(correlation).ravel())
     beyond = ring.sum() - np.cumsum(ring)
@@ -33,14 +33,14 @@ def trim_correlation(correlation):
 
 
 def stack_correlations(correlations):
-    """Several of them, each of its own size, as one array."""
+    """Several correlations, each of its own size, as one array."""
     shape = np.max([one.shape for one in correlations], axis=0)
     return np.stack([_pad(one, [(n - m) // 2 for n, m in zip(shape, one.shape, strict=True)]) for one in correlations])
 
 
 def bin_correlation(correlation, factors):
-    """Correlation of the sums of bins of so many pixels along y and x."""
-    # So far that bins reach each other.
+    """Correlation of the sums of bins with given numbers of pixels along y and x."""
+    # The distance up to which bins reach each other.
     sums = _pad(correlation, [2 * n for n in factors])
     for axis, n in enumerate(factors):
         pairs = n - abs(np.arange(1 - n, n))
@@ -64,9 +64,10 @@ def keep_axes(correlation, names):
 
 def bin_variance(sigma, correlation, factors):
     """
-    Variance of the sums of whole bins of so many pixels along each axis of the correlation, shape (y, x) or less.
+    Variance of the sums of whole bins, with given numbers of pixels along each axis of the correlation, shape (y, x) or
+    less.
 
-    ``sigma``, whose last axes these are, is 0 where a pixel does not count.
+    ``sigma``, whose last axes are these axes, is 0 where a pixel does not count.
     """
     from esis_ndcube.utils import _noise_kernel
 
@@ -78,7 +79,7 @@ def bin_variance(sigma, correlation, factors):
     correlation = np.ascontiguousarray(correlation, dtype=float).reshape(*more, *correlation.shape)
     rows, columns = (*more, *factors)
     result = np.empty((len(images), images.shape[1] // rows, images.shape[2] // columns))
-    # A bin with an infinite error has one, also where nothing is shared with it.
+    # A bin with an infinite error has an infinite variance, also if it shares nothing with that pixel.
     infinite = np.isinf(images)
     for one, sums in zip(np.where(infinite, 0, images), result, strict=True):
         _noise_kernel.bin_variance(one, correlation, rows, columns, sums)
@@ -91,11 +92,11 @@ def bin_variance(sigma, correlation, factors):
 
 def resample_correlation(correlation, jacobian, shared, reach):
     """
-    Correlation of the noise of pixels that are made from others.
+    Correlation of the noise of pixels that are made from other pixels.
 
-    ``jacobian`` are the derivatives of the position (x, y) on these by the new pixel, and ``shared`` gives the integral
-    of the product of the weights of two new pixels by their distances x and y there, which is 0 beyond ``reach``.
-    Returns it, and the variance of a new pixel.
+    ``jacobian`` are the derivatives of the position (x, y) on the other pixels by the new pixel. ``shared`` gives the
+    integral of the product of the weights of two new pixels by their distances x and y there, which is 0 beyond
+    ``reach``. Returns the correlation, and the variance of a new pixel.
     """
     rows, columns = (np.arange(n) - n // 2 for n in correlation.shape)
     narrow = np.linalg.svd(jacobian, compute_uv=False).min()
@@ -103,7 +104,7 @@ def resample_correlation(correlation, jacobian, shared, reach):
     lags = np.stack(np.meshgrid(*2 * [np.arange(-far, far + 1)]), axis=-1)
     covariance = np.zeros(lags.shape[:2])
     for line, places in zip(covariance, lags @ jacobian.T, strict=True):
-        # Weights that are products of those along x and y are looked up once for each row and column.
+        # Weights that are products of weights along x and y are looked up once for each row and column.
         x, y = places.T
         parts = correlation[..., None] * shared(x - columns[:, None], y - rows[:, None, None])
         line[:] = parts.reshape(-1, len(line)).sum(axis=0)

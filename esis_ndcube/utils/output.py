@@ -1,4 +1,4 @@
-"""Whether a file can be written, and files that are never half, whatever ends the process."""
+"""Checks that a file can be written, and output that is never half a file, whatever ends the process."""
 
 import contextlib
 import errno
@@ -30,12 +30,12 @@ def check_output(path, overwrite=False, *, inputs=(), size=0):
     path : path-like
         The file.
     overwrite : `bool`, optional
-        Whether it may exist.
+        Whether the file may exist.
     inputs : iterable, optional
-        What the file is made of, none of which it may replace: paths, and objects whose lazy arrays read files; others
-        are not looked at.
+        Sources of the file, none of which it may replace: paths, and objects whose lazy arrays read files; other
+        objects do not matter.
     size : `int`, optional
-        Bytes that the file will have, for which the disk must have space.
+        Size of the file in bytes, for which the disk must have space.
 
     Returns
     -------
@@ -49,7 +49,7 @@ def check_output(path, overwrite=False, *, inputs=(), size=0):
     OSError
         If its folder is missing or cannot be written to, a folder has its name, or the disk is full.
     ValueError
-        If it is one of the inputs, by whatever name.
+        If the file is one of the inputs, by whatever name.
 
     Examples
     --------
@@ -76,7 +76,7 @@ def check_output(path, overwrite=False, *, inputs=(), size=0):
         msg = f"cannot write {path.name}: no permission to write in the folder {folder.absolute()}"
         raise PermissionError(msg)
     try:
-        # Permission is not all it takes: disks are full, and some folders only look like ones.
+        # Permission is not enough: disks may be full, and some folders only look like folders.
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
@@ -89,7 +89,7 @@ def check_output(path, overwrite=False, *, inputs=(), size=0):
 
 
 def _target(path):
-    """Where the content of a file lies: a link stays one."""
+    """The place of a file's content: a link stays a link."""
     path = Path(path)
     return path.resolve() if path.is_symlink() else path
 
@@ -106,7 +106,7 @@ def _full(path, size, reason):
 
 
 def _check_inputs(path, inputs):
-    """Refuse to replace what is read, also where a link or another spelling of its name leads to it."""
+    """Refuse to replace an input, also if a link or another spelling of its name leads to it."""
     files = [file for item in inputs for file in (_files_of(item) if hasattr(item, "data") else [item])]
     for file in files:
         if isinstance(file, str | os.PathLike) and Path(file).exists() and path.samefile(file):
@@ -122,7 +122,7 @@ def _files_of(cube):
     files = set()
     for array in filter(is_dask_collection, arrays):
         for layer in array.dask.layers.values():
-            # What is read stands in the graph as it is; other layers only say what is done with it.
+            # The graph holds such a reader as it is; other layers only describe operations.
             for value in layer.mapping.values() if hasattr(layer, "mapping") else ():
                 listed = isinstance(value, np.ndarray) and value.dtype.kind == "O"
                 items = value.flat if listed else [getattr(value, "value", value)]
@@ -131,7 +131,7 @@ def _files_of(cube):
 
 
 def write_text(path, text, *, overwrite=False):
-    """Write a text file as UTF-8, under a temporary name and then moved."""
+    """Write a text file as UTF-8, under a temporary name, and move it to its place."""
     content = text.encode()
     with temporary_output(path, overwrite=overwrite, size=len(content)) as temporary:
         temporary.write_bytes(content)
@@ -141,11 +141,11 @@ def write_text(path, text, *, overwrite=False):
 @contextlib.contextmanager
 def temporary_output(path, *, overwrite=False, inputs=(), size=0, durable=True):
     """
-    Give a file a temporary name while it is written, and its own when that went well.
+    Give a file a temporary name while it is written, and its own name when that succeeds.
 
     The temporary name has the same ending, in a `part_folder` beside the file. Parameters and errors are those of
-    `check_output`; a file that is not ``durable`` may be lost when the power fails, which saves the time to wait for
-    the disk.
+    `check_output`. A file that is not ``durable`` may be lost when the power fails, but saves the time to wait for the
+    disk.
     """
     path = check_output(path, overwrite, inputs=inputs, size=size)
     with full_disk_named(path, size), part_folder(path) as folder:
@@ -156,7 +156,7 @@ def temporary_output(path, *, overwrite=False, inputs=(), size=0, durable=True):
 
 @contextlib.contextmanager
 def full_disk_named(path, size=0):
-    """Say which file it was, and the bytes that it needs, where a disk or a quota is full."""
+    """Name the file, and the bytes that it needs, when a disk or a quota is full."""
     try:
         yield
     except _FullDiskError:
@@ -174,10 +174,11 @@ def full_disk_named(path, size=0):
 @contextlib.contextmanager
 def part_folder(path):
     """
-    A folder ``NAME.part`` beside a file or folder NAME, for what is being made of it; removed when the block ends.
+    A folder ``NAME.part`` beside a file or folder NAME, for the unfinished content; removed when the block ends.
 
-    A process that is killed leaves it, and the next one that makes the same file removes it. While another process is
-    at work in it, or where the disk has no locks to tell, the folder has some more letters in its name.
+    A process that is killed leaves the folder, and the next process that makes the same file removes it. If another
+    process is at work in the folder, or the disk has no locks that would show it, the folder has some more letters in
+    its name.
     """
     path = _target(path)
     with contextlib.ExitStack() as stack:
@@ -187,7 +188,7 @@ def part_folder(path):
 
 
 def _take(folder, stack):
-    """Make a folder, locked until the stack ends, which removes it; or None if it is there and in use."""
+    """Make a folder, locked until the stack ends, which removes it; or None if the folder is there and in use."""
     _remove_dead(folder)
     try:
         folder.mkdir()
@@ -195,10 +196,10 @@ def _take(folder, stack):
         return None
     lock = None
     try:
-        # Kept open: the lock ends with the file, and the file with the process.
+        # The file stays open: the lock ends with the file, and the file with the process.
         lock = stack.enter_context((folder / _LOCK).open("xb"))
         locked = _lock(lock)
-        # Between these lines another process may have taken the folder for a dead one.
+        # Between these lines another process may have removed the folder as that of a dead process.
         if locked and not os.path.samestat(os.fstat(lock.fileno()), (folder / _LOCK).stat()):
             return None
     except (FileExistsError, FileNotFoundError, BlockingIOError):
@@ -215,9 +216,9 @@ def _take(folder, stack):
 
 
 def _remove_dead(folder):
-    """Remove a folder that a killed process left; others, which it did not make, stay."""
+    """Remove a folder that a killed process left; folders of another origin stay."""
     with contextlib.suppress(OSError):
-        # Killed before it had a lock.
+        # The process was killed before it had a lock.
         folder.rmdir()
     with contextlib.suppress(OSError), (folder / _LOCK).open("r+b") as lock:
         if _lock(lock):
@@ -225,7 +226,7 @@ def _remove_dead(folder):
 
 
 def _remove(folder):
-    """Remove a folder, its lock last: without one the next process would not know it."""
+    """Remove a folder, its lock last: without a lock the next process would not recognize the folder."""
     with contextlib.suppress(OSError):
         for item in folder.iterdir():
             if item.is_dir():
@@ -237,7 +238,7 @@ def _remove(folder):
 
 
 def _lock(stream):
-    """Lock an open file; whether the system and the disk have locks. A `BlockingIOError` if another process has it."""
+    """Lock an open file; whether system and disk have locks. A `BlockingIOError` if another process has the lock."""
     if fcntl is None:
         return False
     try:
@@ -250,7 +251,7 @@ def _lock(stream):
 
 
 def reserve(stream, size):
-    """Give an open file its size, and the space on the disk for it where the system can."""
+    """Give an open file its size, and the space on the disk for it if the system can."""
     try:
         os.posix_fallocate(stream.fileno(), 0, size)
     except (AttributeError, OSError) as error:
@@ -282,7 +283,7 @@ def place(parts, *, durable=True):
     """
     targets = {part: _target(path) for part, path in parts.items()}
     if durable:
-        # Else a file could have its name before its content when the power fails.
+        # Otherwise a file could have its name before its content when the power fails.
         for part in targets:
             for item in [*part.iterdir(), part] if part.is_dir() else [part]:
                 _sync(item)

@@ -18,7 +18,7 @@ from tqdm import tqdm
 __all__ = ["compute", "delayed", "own_warnings", "share", "stream"]
 
 _SERIAL = "sync", "synchronous", "single-threaded"
-# Seconds without any worker of a cluster after which none is expected to come again; a new one takes a few.
+# After this many seconds without any worker, a cluster is given up; a new worker takes a few seconds.
 _PATIENCE = 60
 _FILTERS = threading.RLock()
 if hasattr(os, "register_at_fork"):
@@ -29,9 +29,9 @@ if hasattr(os, "register_at_fork"):
 @contextlib.contextmanager
 def own_warnings():
     """
-    Set the filters of warnings aside, as `warnings.catch_warnings`, in one thread at a time.
+    Set the filters of warnings aside, as `warnings.catch_warnings` does, in one thread at a time.
 
-    The filters are those of all threads: two that set them aside at the same time would leave them so.
+    All threads share the filters: two threads that set them aside at the same time would leave them so.
 
     Examples
     --------
@@ -51,10 +51,10 @@ def delayed(function, *arguments):
     Parameters
     ----------
     function : callable
-        The function; use `functools.partial` to bind what Dask shall not look into.
+        The function; use `functools.partial` to bind arguments that Dask must not look into.
     *arguments : object
-        Its arguments. Dask collections among them are computed first, all together: what several of them are made from
-        is made once.
+        Its arguments. Dask collections among them are computed first, all together: their common sources are computed
+        once.
 
     Returns
     -------
@@ -67,7 +67,7 @@ def delayed(function, *arguments):
     >>> compute([delayed(abs, -1), delayed(divmod, 7, 4)])
     [1, (1, 3)]
     """
-    # In one list, because Dask optimizes single arguments one by one, and repeats what they have in common.
+    # In one list, because Dask optimizes single arguments one by one, and repeats their common parts.
     return dask.delayed(partial(_call, function), pure=False, traverse=False)(list(arguments))
 
 
@@ -110,35 +110,35 @@ def stream(tasks, *, workers=None, description=None, total=None):
     """
     Compute tasks, a few at a time, and give their results one by one, within a ``with`` block.
 
-    Not more than two tasks for each thread are started or waiting to be fetched, so that memory does not grow with
-    their number.
-    They run on threads of this process, or on the workers of the `distributed.Client` that is active; those are other
-    processes, so that tasks must be possible to pickle and must return what they make.
+    At most two tasks for each thread are started or waiting to be fetched, so that memory does not grow with the number
+    of tasks.
+    The tasks run on threads of this process, or on the workers of the active `distributed.Client`. These workers are
+    other processes, so that tasks must be possible to pickle, and must return their results.
 
     Parameters
     ----------
     tasks : iterable of `dask.delayed.Delayed`
-        The tasks; taken from the iterable only when they are to start.
+        The tasks; each is taken from the iterable only when it is to start.
     workers : `int`, optional
-        Number of threads of this process. By default the active client's workers, or else as many threads as Dask's
-        configuration says, by default one for each processor.
+        Number of threads of this process. By default the active client's workers do the work, or as many threads as
+        Dask's configuration says, which by default is one for each processor.
     description : `str`, optional
-        Title of a progress bar; without it there is none.
+        Title of a progress bar; without a title there is no bar.
     total : `int`, optional
         Number of tasks, for the progress bar; needed only for an iterable without a length.
 
     Yields
     ------
     iterator
-        The results, in the order of the tasks. When the block ends, even by an error, no other task starts, and none
+        The results, in the order of the tasks. When the block ends, even by an error, no other task starts, and no task
         runs on a thread of this process any more.
 
     Raises
     ------
     ConnectionError
-        If the workers of the client are all gone and none comes for a minute, if its scheduler is gone, or if as many
-        workers died in the same task as Dask's setting ``distributed.scheduler.allowed-failures`` allows. What a
-        single worker that dies had made is made again.
+        If the workers of the client are all gone and no worker comes for a minute, if its scheduler is gone, or if as
+        many workers died in the same task as Dask's setting ``distributed.scheduler.allowed-failures`` allows. The
+        results of a single worker that dies are computed again.
     ValueError
         If ``workers`` is not positive.
 
@@ -154,7 +154,7 @@ def stream(tasks, *, workers=None, description=None, total=None):
         msg = f"got {workers} workers, expected at least 1"
         raise ValueError(msg)
     client = None if workers else _client()
-    # A block and not a generator alone: one that is left unfinished may be collected in a thread of its own pool, which
+    # A block and not a generator alone: an unfinished generator may be collected in a thread of its own pool, which
     # cannot wait for itself.
     with contextlib.ExitStack() as stack:
         if client is not None:
@@ -166,7 +166,7 @@ def stream(tasks, *, workers=None, description=None, total=None):
                 threads = 1
             pool = ThreadPoolExecutor(threads)
             stack.callback(pool.shutdown, cancel_futures=True)
-            # What a task depends on is computed in its own thread, unless another scheduler is asked for.
+            # The inputs of a task are computed in its own thread, unless another scheduler is requested.
             options = {"scheduler": "sync"} if scheduler in (None, "threads", "threading", *_SERIAL) else {}
             submit = partial(_run_in_pool, pool, options)
         bar = None
@@ -175,7 +175,7 @@ def stream(tasks, *, workers=None, description=None, total=None):
             bar = stack.enter_context(tqdm(desc=description, total=total, unit="task", leave=False))
         window = deque()
         stack.callback(_cancel, window)
-        # Twice as many as run at once, so that no thread waits while a result is being used.
+        # Twice as many as run at once, so that no thread waits while a result is in use.
         result_of = Future.result if client is None else _waiting(client, had_workers=threads > 0)
         yield _results(map(submit, tasks), result_of, window, max(2 * threads, 2), bar)
 
@@ -194,7 +194,7 @@ def share(value, *, workers=None):
     Returns
     -------
     object
-        What to give to the tasks in its place, so that Dask does not look into it: a `dask.delayed.Delayed`, or where
+        A stand-in for the value, for the tasks, so that Dask does not look into it: a `dask.delayed.Delayed`, or, if
         the tasks run on a client's workers, its `distributed.Future` there, so that it is sent only once.
 
     Examples
@@ -209,7 +209,7 @@ def share(value, *, workers=None):
         return value
     if client is None:
         return dask.delayed(value, pure=False, traverse=False)
-    # Values that are scattered are lost with the worker that has them; those of a task come from the scheduler again.
+    # A worker that dies loses the values that were scattered to it; the scheduler can repeat those of a task.
     with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 PiB"}):
         return client.submit(_same, value, pure=False)
 
@@ -220,7 +220,7 @@ def _same(value):
 
 def _client():
     """The active client of distributed, or None."""
-    # Without the package being imported there is no client, and its import takes long.
+    # If the package is not imported there is no client, and an import takes long.
     distributed = sys.modules.get("distributed")
     if distributed is None or dask.config.get("scheduler", "distributed") not in ("distributed", "dask.distributed"):
         return None
@@ -239,12 +239,12 @@ def _results(futures, result_of, window, length, bar):
         if bar is not None:
             bar.update()
         yield result
-        # Not kept while waiting for the next one.
+        # The result is not kept while waiting for the next one.
         del result
 
 
 def _waiting(client, *, had_workers):
-    """A function that waits for the result of a task, and gives up where no worker is left to give it."""
+    """A function that waits for the result of a task, and gives up if no worker is left to give it."""
     from distributed import wait
 
     def wait_for(future):
@@ -255,7 +255,7 @@ def _waiting(client, *, had_workers):
                 wait(future, timeout=min(_PATIENCE / 4, 5))
             if client.nthreads():
                 had_workers, since = True, time.monotonic()
-            # A queue may take long to start the first ones.
+            # A queue may take long to start the first workers.
             elif had_workers and time.monotonic() - since > _PATIENCE:
                 msg = f"the cluster has had no worker for {_PATIENCE} s: start workers, and begin again"
                 raise ConnectionError(msg)
@@ -264,7 +264,7 @@ def _waiting(client, *, had_workers):
 
 
 def _result_from_cluster(wait_for, future):
-    """The result of a task, or a `ConnectionError` where the cluster cannot give it."""
+    """The result of a task, or a `ConnectionError` if the cluster cannot give it."""
     from distributed.scheduler import KilledWorker
 
     try:
@@ -280,7 +280,7 @@ def _result_from_cluster(wait_for, future):
         raise
     except (CancelledError, OSError) as error:
         if future.status == "error":
-            # The task's own.
+            # The error of the task itself.
             raise
         msg = f"the cluster lost the task {future.key}, its scheduler may be gone: start it, and begin again ({error})"
         raise ConnectionError(msg) from error

@@ -1,4 +1,4 @@
-"""What was done to a cube, in the order it was done."""
+"""The steps of the processing of a cube, in their order."""
 
 import functools
 import json
@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 __all__ = ["ProcessingStep", "package_version"]
 
 
-# To ask takes longer than all else that a step does.
+# The look-up takes longer than the rest of a step.
 @functools.cache
 def package_version():
     """
@@ -17,7 +17,7 @@ def package_version():
     Returns
     -------
     `str`
-        The version, or ``"unknown"`` where the package is not installed.
+        The version, or ``"unknown"`` if the package is not installed.
 
     Examples
     --------
@@ -39,11 +39,11 @@ class ProcessingStep:
     Attributes
     ----------
     name : `str`
-        What was done.
+        Name of the operation.
     parameters : `dict`
-        With what; strings, numbers, booleans, None, and lists and dictionaries of them.
+        Its parameters: strings, numbers, booleans, None, and lists and dictionaries of them.
     version : `str`
-        Version of this package that did it; by default the present one.
+        Version of this package that did the operation; by default the present version.
 
     Raises
     ------
@@ -63,7 +63,8 @@ class ProcessingStep:
 
     def __post_init__(self):
         try:
-            # What a file gives back: tuples become lists, so that a step read from a file equals the one written.
+            # The parameters that a file gives back: tuples become lists, so that a step read from a file equals the one
+            # written.
             parameters = json.loads(json.dumps(dict(self.parameters)))
         except (TypeError, ValueError) as error:
             msg = f"got parameters {self.parameters!r} of step {self.name!r}, expected JSON values ({error})"
@@ -98,7 +99,7 @@ class ProcessingStep:
         Parameters
         ----------
         text : `str`
-            As `to_json` writes it.
+            The text of `to_json`.
 
         Returns
         -------

@@ -1,4 +1,4 @@
-"""Which of several images was taken nearest to a time."""
+"""The image that was taken nearest to a time."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ def nearest_in_time(images, times, max_gap=None):
     """
     For each time the index of the first of the nearest images, or None if there is none within ``max_gap``.
 
-    And how many seconds later than each time its nearest image was taken.
+    The second result is the number of seconds from each time to its nearest image, positive if the image is later.
     """
     times = times.reshape(-1)
     if not len(images):

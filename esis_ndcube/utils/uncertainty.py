@@ -23,7 +23,7 @@ def _inverse_root(x):
     return 1 / np.sqrt(x)
 
 
-# From the standard deviation to what each kind of uncertainty holds, and back.
+# Functions from the standard deviation to the numbers of each kind of uncertainty, and back.
 _KINDS = {
     StdDevUncertainty: (_same, _same),
     VarianceUncertainty: (np.square, np.sqrt),
@@ -33,10 +33,10 @@ _KINDS = {
 
 def standard_deviation(nddata, unit=None):
     """
-    Standard deviations of the data, in ``unit`` if that is given, or None if there are none.
+    Standard deviations of the data, in ``unit`` if it is given, or None if there are none.
 
-    An uncertainty of unknown kind gives None too, with a warning. An inverse variance of 0 is an infinite error, and
-    that of a negative variance is not known, which is NaN.
+    An uncertainty of unknown kind also gives None, with a warning. An inverse variance of 0 is an infinite error. The
+    error from a negative variance is not known, and is NaN.
     """
     uncertainty = nddata.uncertainty
     if uncertainty is None or uncertainty.array is None:
@@ -57,7 +57,7 @@ def _unit_of(kind, unit):
 
 
 def make_uncertainty(like, sigma):
-    """An uncertainty of the kind of another one, or None."""
+    """An uncertainty of the same kind as another one, or None."""
     if sigma is None:
         return None
     kind = type(like) if type(like) in _KINDS else StdDevUncertainty
@@ -65,14 +65,14 @@ def make_uncertainty(like, sigma):
 
 
 def _floats(array):
-    """The array in floating numbers that its squares fit into."""
+    """The array in floating-point numbers that can hold its squares."""
     return array.astype(float) if array.dtype.kind in "biu" else wide(array)
 
 
 class LostUncertaintyWarning(NDCubeUserWarning, SunpyUserWarning):
-    """A result has no uncertainty: users of ndcube and of sunpy filter it as they filter theirs."""
+    """A result has no uncertainty: users filter this warning like those of ndcube and of sunpy."""
 
 
 def warn_without_uncertainty(why):
-    """Tell that a result has no uncertainty."""
+    """Warn that a result has no uncertainty."""
     warnings.warn(f"the result has no uncertainty: {why}", LostUncertaintyWarning, stacklevel=2)

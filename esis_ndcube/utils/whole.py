@@ -1,4 +1,4 @@
-"""Tell a file that is not as it was written from a machine that cannot read it."""
+"""Tell a damaged file from a machine that cannot read it."""
 
 import contextlib
 import errno
@@ -27,9 +27,9 @@ __all__ = [
 _GZIP = b"\x1f\x8b"
 _ONES = 0xFFFFFFFF
 _SUMS = "CHECKSUM", "DATASUM"
-# A header of more bytes is none; those of this package have some 10 kB.
+# Nothing with more bytes is a header; headers of this package have some 10 kB.
 _HEADER = 2**20
-# The largest images that come packed are of 4096 x 4096 numbers of 64 bits.
+# The largest packed images have 4096 x 4096 numbers of 64 bits.
 _UNPACKED = 2**28
 _SCARCE = {
     errno.ENOMEM: "no memory for all it holds, expected more: use fewer workers, or get it again if it is small",
@@ -40,12 +40,12 @@ _SCARCE = {
 
 def pass_scarcity(error, path):
     """
-    Raise an error that tells of this machine and not of the file: no memory, or no more open files.
+    Raise an error about this machine and not about the file: no memory, or no more open files.
 
     Parameters
     ----------
     error : `Exception`
-        What was raised while the file was read.
+        The error that was raised while the file was read.
     path : path-like
         The file.
 
@@ -54,7 +54,7 @@ def pass_scarcity(error, path):
     MemoryError
         If there was no memory.
     OSError
-        If there were too many open files.
+        If too many files were open.
 
     Examples
     --------
@@ -86,7 +86,7 @@ def is_packed(path):
     Returns
     -------
     `bool`
-        Whether it begins like one that is.
+        Whether it begins like a packed file.
 
     Examples
     --------
@@ -102,7 +102,7 @@ def is_packed(path):
 
 def read_unpacked(path):
     """
-    Read the bytes of a file, unpacked where it is packed by gzip, whose own checksum is then compared.
+    Read the bytes of a file; a file that is packed by gzip is unpacked, and its own checksum compared.
 
     Parameters
     ----------
@@ -141,12 +141,12 @@ def read_unpacked(path):
 
 
 def _unpack(content, limit):
-    """So many bytes at most of packed content, and whether that is all of it."""
+    """The first bytes of packed content, up to a limit, and whether that is all of it."""
     parts, whole = [], True
-    # Packed files may follow each other in one, and zeros the last of them.
+    # A file may consist of several packed files, with zeros after the last.
     while whole and (content := content.lstrip(b"\0")):
         member = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
-        # A limit of 0 would be none.
+        # A limit of 0 would be no limit.
         parts.append(member.decompress(content, max(limit, 1)))
         limit -= len(parts[-1])
         content, whole = member.unused_data, member.eof and limit >= 0
@@ -155,7 +155,8 @@ def _unpack(content, limit):
 
 def check_start(path):
     """
-    Refuse a file that has no header, or one that does not end, which takes long to find out in a packed file.
+    Refuse a file without a header, or with a header that does not end, which otherwise takes long to find out in a
+    packed file.
 
     Parameters
     ----------
@@ -165,14 +166,14 @@ def check_start(path):
     Returns
     -------
     `bytes`
-        The first megabyte of it, unpacked.
+        The first megabyte of the file, unpacked.
 
     Raises
     ------
     OSError
         If the file cannot be read.
     ValueError
-        If there is no end of a header where one must be, or it is packed and damaged.
+        If a header does not end where it must, or the file is packed and damaged.
 
     Examples
     --------
@@ -194,7 +195,7 @@ def check_start(path):
 
 
 def _check_end(content):
-    """Refuse content whose first header does not end where one must."""
+    """Refuse content whose first header does not end where it must."""
     if len(content) >= _HEADER and content.find(b"END     ", 0, _HEADER) < 0:
         msg = f"its header does not end within {_HEADER} bytes"
         raise ValueError(msg)
@@ -203,7 +204,7 @@ def _check_end(content):
 @contextlib.contextmanager
 def open_start(path):
     """
-    Open the beginning of a FITS file, which has its first headers, and nothing of a large image.
+    Open the beginning of a FITS file, which has its first headers, and no large image.
 
     Parameters
     ----------
@@ -213,7 +214,7 @@ def open_start(path):
     Yields
     ------
     `~astropy.io.fits.HDUList`
-        Its HDUs as far as they begin in the first megabyte.
+        Its HDUs, as far as they begin in the first megabyte.
 
     Raises
     ------
@@ -239,7 +240,7 @@ def open_start(path):
 
 def walk_hdus(hdulist):
     """
-    Go through the HDUs of a file, and refuse lengths that would lead back to where one was.
+    Go through the HDUs of a file, and refuse lengths that would lead back to an earlier place.
 
     Parameters
     ----------
@@ -249,12 +250,12 @@ def walk_hdus(hdulist):
     Yields
     ------
     HDU
-        Each of them.
+        Each HDU.
 
     Raises
     ------
     ValueError
-        If one has a negative length.
+        If an HDU has a negative length.
 
     Examples
     --------
@@ -269,7 +270,7 @@ def walk_hdus(hdulist):
         except IndexError:
             return
         header = hdu.header
-        # More axes than these are none.
+        # No array has more axes than these.
         axes = (f"NAXIS{n + 1}" for n in range(min(header.get("NAXIS", 0), 99)))
         lengths = {key: header.get(key, 0) for key in ("PCOUNT", "GCOUNT", *axes)}
         if wrong := [f"{key} = {length}" for key, length in lengths.items() if length < 0]:
@@ -281,7 +282,7 @@ def walk_hdus(hdulist):
 @contextlib.contextmanager
 def open_whole(path):
     """
-    Open a FITS file whose length and checksums agree, as far as it has any.
+    Open a FITS file whose length and checksums agree, as far as it has checksums.
 
     Parameters
     ----------
@@ -333,12 +334,12 @@ def check_hdus(hdulist, content):
     hdulist : `~astropy.io.fits.HDUList`
         The file, opened with ``disable_image_compression=True, lazy_load_hdus=True``.
     content : `bytes`
-        All of it.
+        All bytes of the file.
 
     Returns
     -------
     end : `int`
-        Where the last HDU ends.
+        Position of the end of the last HDU.
     summed : `bool`
         Whether every HDU has checksums; a file without them claims nothing.
 
@@ -366,10 +367,10 @@ def check_hdus(hdulist, content):
         if len(content) < end:
             msg = f"it is cut short: {len(content)} bytes, expected {end}"
             raise ValueError(msg)
-        # An empty text stands for a sum that is not known. By the bytes of the file, as the convention has it: astropy
-        # sums a header that it has read and written anew.
+        # An empty text stands for a sum that is not known. The bytes of the file are summed, as in the convention:
+        # astropy would sum a header that it has read and written anew.
         whole, data = (str(header.get(key, "")).strip() for key in _SUMS)
-        # Bytes that are lost move the cards behind them, whose keywords are then none.
+        # Lost bytes move the cards behind them, whose keywords are then wrong.
         cards = bytes(content[place["hdrLoc"] : place["datLoc"]])
         if moved := [key for key in _SUMS if key not in header and f"{key:8}=".encode() in cards]:
             msg = f"the cards of HDU {index} are not where they belong, {' and '.join(moved)} among them"
