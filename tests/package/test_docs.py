@@ -1,5 +1,7 @@
 """The documentation names what there is, and what it shows is tested."""
 
+import ast
+import functools
 import re
 import shlex
 import tomllib
@@ -8,6 +10,9 @@ from pathlib import Path
 import click
 import pytest
 
+import sunpy.map
+
+import esis_ndcube
 from esis_ndcube import ESIS_1
 from esis_ndcube.cli import main
 
@@ -111,3 +116,41 @@ def test_shell_of_other_tools_is_what_the_project_has():
             assert set(named.split(",")) <= extras.keys(), page
         for script in re.findall(r"\b(?:benchmarks|tests)/[\w.]+\.\w+", text):
             assert (DOCS.parent / script).exists(), f"{page}: {script}"
+
+
+VARIES = "\0"
+
+
+def quoted_messages():
+    """Messages that the page on troubleshooting quotes, each with the package that prints it."""
+    text = (DOCS / "troubleshooting.rst").read_text()
+    for message, cause in re.findall(r"^   \* - (``.+)\n     - (.+)$", text, re.MULTILINE):
+        printer = sunpy.map if "A warning of sunpy" in cause else esis_ndcube
+        for quote in re.findall(r"``(.+?)``", message):
+            yield Path(printer.__file__).parent, quote
+
+
+@functools.cache
+def strings(package):
+    """The strings of the modules in a folder, except docstrings, with a mark for each part that varies."""
+    found = []
+    for path in package.rglob("*.py"):
+        nodes = list(ast.walk(ast.parse(path.read_text())))
+        docstrings = {node.value for node in nodes if isinstance(node, ast.Expr)}
+        for node in nodes:
+            if isinstance(node, ast.JoinedStr):
+                found.append("".join(part.value if isinstance(part, ast.Constant) else VARIES for part in node.values))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in docstrings:
+                found.append(node.value)
+    return found
+
+
+def test_quoted_messages_are_those_that_the_package_prints():
+    messages = list(quoted_messages())
+    assert messages
+    unknown = []
+    for package, quote in messages:
+        pattern = re.compile(f".*{VARIES}.*".join(map(re.escape, quote.split("..."))))
+        if not any(map(pattern.search, strings(package))):
+            unknown.append(quote)
+    assert not unknown
