@@ -1,7 +1,7 @@
 """
-How accurate whole simulated flights are aligned: ``python benchmarks/accuracy.py``.
+Accuracy of the alignment of whole simulated flights: ``python benchmarks/accuracy.py``.
 
-See README.rst for what the columns mean.
+README.rst explains the columns.
 """
 
 import argparse
@@ -60,7 +60,7 @@ def perturbed(level1, shift, roll, scale, seed):
 
 @contextlib.contextmanager
 def unfiltered():
-    """The same fits on images as they are: the correlation that is maximized is the raw one."""
+    """The same fits on unfiltered images: they maximize the raw correlation."""
 
     def plain(image, fine, coarse, *, valid=None):
         valid = np.isfinite(image) if valid is None else valid
@@ -83,7 +83,8 @@ class Truth:
         self.y, self.x = (a.ravel() for a in np.mgrid[0:rows:step, 0:columns:step].astype(float))
 
     def at(self, alignment):
-        """Grid points in the field of view, and where they and the features that are seen there truly are."""
+        """Grid points in the field of view, and the true places of these points and of the features that are seen
+        there."""
         key = alignment.frame_number, alignment.channel
         if key not in self.points:
             truth, flight = self.simulated.truth, self.simulated.flight
@@ -95,19 +96,19 @@ class Truth:
         return self.points[key]
 
     def linear(self, alignment):
-        """From the affine map that is nearest to the truth."""
+        """Errors from the affine map that is nearest to the truth."""
         x, y, true, _ = self.at(alignment)
         terms = alignment.transform.terms(x, y)[:, :3]
         off = np.array(alignment.transform(x, y)) - true
         return self._rms(alignment, terms @ np.linalg.lstsq(terms, off.T, rcond=None)[0])
 
     def final(self, alignment):
-        """From the truth."""
+        """Errors from the truth."""
         x, y, true, _ = self.at(alignment)
         return self._rms(alignment, (np.array(alignment.transform(x, y)) - true).T)
 
     def internal(self, alignment, anchor, *, doppler=False):
-        """From where the truth says that what the reference channel sees lies in the other channel."""
+        """Errors from the true place in the other channel of points that the reference channel sees."""
         x, y, *both = self.at(alignment)
         on_grid = self._seen(alignment, anchor, x, y, doppler)
         return self._rms(alignment, (np.array(alignment.transform(*on_grid)) - both[int(doppler)]).T)
@@ -155,14 +156,14 @@ def measure(simulated, linear, final, reference_channel):
 def run(simulated, *, start=(20.0, 2.0, 0.02), raw=True, degree=2, workers=None):
     """Simulate, reduce and align a flight, and return a table of errors: median and worst, or the mean chi-square."""
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        # Of the missing, the blank and the failing frames.
+        # Warnings of the missing, the blank and the failing frames.
         warnings.simplefilter("ignore")
         files = simulated.write(folder)
         level1 = ESISLevel1Cube.from_raw(files.raw, simulated.flight, workers=workers)
         maps = [sunpy.map.Map(path) for path in files.reference]
         for item in maps:
             item.data  # noqa: B018 (read before the file is gone)
-        # Twice the field of view is no start.
+        # A start with twice the field of view is no start.
         share = min(1.0, min(simulated.flight.grid_shape) / min(ESIS_1.grid_shape))
         lost = perturbed(level1, start[0] * share, *start[1:], simulated.seed)
         rows = []
@@ -193,7 +194,7 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.strip().splitlines()[0])
     parser.add_argument("--flight", help="configuration file of another flight")
     parser.add_argument("--exposures", type=int, default=28, help="exposures (default: 28)")
-    parser.add_argument("--size", type=float, default=1.0, help="how many times smaller (default: 1)")
+    parser.add_argument("--size", type=float, default=1.0, help="factor by which the field is smaller (default: 1)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--start", nargs=3, type=float, default=(20.0, 2.0, 0.02), metavar=("PIXELS", "DEGREES", "SCALE"),

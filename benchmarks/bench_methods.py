@@ -24,7 +24,7 @@ class Method:
     package: str
     fits: str
     prepare: object
-    images: int | None = None  # run on so many images of each task only, where it is slow
+    images: int | None = None  # number of images of each task for a slow method
     quadratic: bool = False
     filtered: tuple = ()  # binning factors at which it needs filtered images
     tasks: tuple = ("sun", "channel")
@@ -81,7 +81,7 @@ def unbinned(transform, factor):
 
 
 _LEGACY_MARGIN = 400
-# Of scales, shears, displacements in pixels (each x and y) and roll in degrees.
+# Scales, shears, displacements in pixels (each x and y) and roll in degrees.
 _LEGACY_START = 1, 1, 0, 0, 0, 0, 0
 _LEGACY_BOUNDS = (0.98, 1.02), (0.98, 1.02), (0, 0.01), (0, 0.01), (0, 1), (0, 1), (-2, 2)
 
@@ -168,7 +168,7 @@ def ecc(*, filtered, blur, pyramid=False):
         stop = cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 100, 1e-4
 
         def fit():
-            # It works in place.
+            # OpenCV changes the array in place.
             warp = first.copy()
             if pyramid:
                 parameters = cv2.ECCParameters()

@@ -25,12 +25,12 @@ _FINE_SHARES = 0.3, 0.1, 0.5
 
 def table(size, limit):
     """
-    Processor time of one image and how good the result is, by task and package.
+    Processor time of one image and quality of the result, by task and package.
 
     Parameters
     ----------
     size : str or float
-        Of the simulated flight.
+        Number of the simulated flight's frame.
     limit : float
         Seconds after which the legacy alignment is stopped.
 

@@ -11,7 +11,7 @@ from esis_ndcube.registration._kernel import _FLAGS, _PIECE, _ZERO, N_SCALARS, _
 
 __all__ = ["framed", "moments"]
 
-# The first five as the kernel of now has them.
+# The first five as in the present kernel.
 _GU, _GV, _W, _R, _GOOD, _FU, _FV = range(7)
 _ONE = np.float32(1)
 
@@ -82,7 +82,7 @@ def _sample(flat, shape, curve, start, step, n, work, index, four):
         xx = start + k * step
         uu = ((u3 * xx + u2) * xx + u1) * xx + u0
         vv = ((v3 * xx + v2) * xx + v1) * xx + v0
-        # What falls outside falls on the border.
+        # Positions outside fall on the border.
         uu = uu if uu > 0.0 else 0.0
         vv = vv if vv > 0.0 else 0.0
         uu = uu if uu < last_u else last_u

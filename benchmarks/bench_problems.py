@@ -1,4 +1,4 @@
-"""The problems that every method is given: pairs of images of a simulated flight, and where things truly are."""
+"""The problems for every method: pairs of images of a simulated flight, and the true places."""
 
 import tempfile
 from dataclasses import dataclass, field
@@ -44,8 +44,8 @@ class Problem:
     start : PolynomialTransform
         The same for all methods, affine.
     true, shown : callable
-        Where grid points are in the image, and where the features that the reference shows there are: these are
-        displaced by the smooth velocity field of the simulation, which no registration can tell from distortion.
+        True places of grid points in the image, and of the features that the reference shows there: the smooth velocity
+        field of the simulation displaces these, and no registration can tell this from distortion.
     points : numpy.ndarray
         Grid points of the field of view at which errors are taken, shape (2, n).
     widths : astropy.units.Quantity

@@ -37,7 +37,7 @@ def run(method, problems, *, repeats=3):
                     method.prepare(problem), repeats, perf_counter if method.processes else process_time
                 )
             error = problem.error(solution)
-        # Whatever a tool throws is what there is to say about it.
+        # The message of any exception of a tool is its result.
         except Exception as problem_met:
             # OpenCV begins with its own file and line.
             text = str(problem_met).split("error: (")[-1].splitlines()
@@ -138,7 +138,7 @@ def _figure(value):
 
 def ratios(table, pass_seconds):
     """Ratios that the package promises; NaN where a method is missing."""
-    # A method that failed on some image is not one to compare with.
+    # A method that failed on some image is not a fair comparison.
     table = table[[not note or "stopped" in note for note in table["note"]]]
     seconds = dict(zip(table["method"], table["sun s"], strict=True))
     seconds2 = dict(zip(table["method"], table["channel s"], strict=True))

@@ -5,7 +5,7 @@ Compare two FITS files of cubes bit by bit: arrays, tables and headers.
 
     python benchmarks/compare_cubes.py OLD.fits NEW.fits
 
-What tells when and by which version a file was written is left out. It ends with 1 if anything differs.
+The time and the version of the writing are left out. The script ends with 1 if anything differs.
 """
 
 import re
@@ -29,7 +29,7 @@ def _bits(array):
 
 
 def differences(old, new):
-    """What differs between two HDUs, a line for each."""
+    """The differences between two HDUs, a line for each."""
     if cards(old.header) != cards(new.header):
         for one, other in zip(cards(old.header), cards(new.header), strict=False):
             if one != other:
@@ -51,7 +51,7 @@ def differences(old, new):
 
 
 def main(old, new):
-    """Print what differs, HDU by HDU."""
+    """Print the differences, HDU by HDU."""
     different = False
     with fits.open(old, memmap=True) as one, fits.open(new, memmap=True) as other:
         names = [hdu.name for hdu in one]

@@ -1,4 +1,4 @@
-"""How well the channels of the 2019 flight fit on each other, and how far the measures of that can be trusted."""
+"""How well the channels of the 2019 flight agree, and how far the measures of this can be trusted."""
 
 import argparse
 import time
@@ -243,7 +243,7 @@ def main():
     parser.add_argument("folder", type=Path, help="with esis_level0/ and esis_derived/" + REFERENCE)
     folder = parser.parse_args().folder
     warnings.filterwarnings("ignore", message="Missing metadata")
-    # Of frame 138, which is nearly extinct.
+    # A warning of frame 138, which is nearly extinct.
     warnings.filterwarnings("ignore", message="1 of 64 frames could not be aligned")
     began = time.process_time()
     reference = sunpy.map.Map(folder / "esis_derived" / REFERENCE)

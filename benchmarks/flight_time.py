@@ -49,7 +49,7 @@ class Watch:
 
     @property
     def total(self):
-        """Of all stages, in s."""
+        """Processor time of all stages, in s."""
         return sum(self.stages.values())
 
 

@@ -43,7 +43,7 @@ def expected_step(gain, border):
 
 
 def chi_square(steps, places):
-    """Of all steps, with the gain of each quadrant taken from another one's place."""
+    """Chi-square of all steps, with the gain of each quadrant taken from another one's place."""
     total = 0
     for (channel, border), (step, error) in steps.items():
         gain = ESIS_1.channel(channel).gain
@@ -68,7 +68,7 @@ def _image(frame):
 
 
 def _frame_steps(image):
-    """In the order of BORDERS."""
+    """The gains in the order of BORDERS."""
     row, column = (length // 2 for length in image.shape)
     near_row, near_column = image[row - NEAR : row + NEAR], image[:, column - NEAR : column + NEAR].T
     # Not where the borders cross.

@@ -1,5 +1,5 @@
 """
-Processor time of ``import esis_ndcube`` and of ``esis-ndcube --help``, beside that of what they rest on.
+Processor time of ``import esis_ndcube`` and of ``esis-ndcube --help``, beside that of the packages that they import.
 
 Run it alone on the machine::
 

@@ -65,7 +65,7 @@ def covariances(level1):
             weights = 1 / np.prod(np.subtract.outer(times, times) / np.ptp(times) + np.eye(ORDER + 1), axis=1)
             frames = np.where(chosen, level1.data[first : first + ORDER + 1, channel], 0)
             noise = np.tensordot(weights / np.sqrt(np.sum(weights**2)), frames, 1)
-            # Not what particles have left.
+            # Without the pixels next to particle hits.
             good = chosen & (np.abs(noise) < 4 * np.sqrt(stated))
             total, number = total + _lagged(np.where(good, noise, 0)), number + _lagged(good.astype(float))
         result.append((electrons[chosen].mean(), int(chosen.sum()), total / number))

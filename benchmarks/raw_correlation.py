@@ -1,7 +1,7 @@
 """
-What maximizing the raw correlation does to the real flight: ``python benchmarks/raw_correlation.py FOLDER``.
+The effect of maximizing the raw correlation on the real flight: ``python benchmarks/raw_correlation.py FOLDER``.
 
-The frames are aligned twice, with the filter and with images as they are, and the same is measured of both.
+The frames are aligned twice, with the filter and without it, and the same is measured for both alignments.
 """
 
 import argparse

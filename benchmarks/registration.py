@@ -1,7 +1,7 @@
 """
 Compare ways to register images of a simulated flight: ``python benchmarks/registration.py``.
 
-See README.rst for what the columns mean.
+README.rst explains the columns.
 """
 
 # ruff: noqa: E402

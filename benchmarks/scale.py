@@ -188,7 +188,7 @@ def measure(folder, *, exposures, size, scheduler, workers):
 
 
 def warm():
-    """What every process imports is not the flight's memory or time."""
+    """The imports of every process are not part of the flight's memory or time."""
     import esis_ndcube.level3.form  # noqa: F401
 
 
@@ -198,7 +198,7 @@ def peak():
 
 
 def data_sums(path):
-    """What tells whether two cubes have the same bits."""
+    """A checksum that tells whether two cubes have the same bits."""
     from astropy.io import fits
 
     with fits.open(path) as hdulist:

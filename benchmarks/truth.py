@@ -1,7 +1,7 @@
 """
 How far registration is from the truth of simulated images: ``python benchmarks/truth.py locking``, or another part.
 
-Runs against any version of the package that is on the path. See README.rst for what the columns mean.
+The script runs against any version of the package that is on the path. README.rst explains the columns.
 """
 
 import argparse
@@ -217,8 +217,8 @@ def solar_pair(seed, photons, *, smooth=1.5, size=256, shift=(0.3, 0.6), masked=
     """
     Two images of a solar scene with noise of their own; the first shows at x + shift what the second shows at x.
 
-    The scene has no structure that the pixels do not resolve, and is moved in Fourier space. What is masked is a
-    disk in the one and a strip in the other.
+    The scene has no structure that the pixels do not resolve, and is moved in Fourier space. The masks are a disk in
+    one image and a strip in the other.
     """
     scene, frequency = np.log(solar_scene(seed, size + 32, smooth=smooth)), np.fft.fftfreq(size + 32)
     spectrum = np.fft.fft2(scene) * np.exp(-2 * np.pi**2 * (frequency**2 + frequency[:, None] ** 2))

@@ -1,5 +1,5 @@
 """
-The architecture of the package: what it should be, from ``architecture.toml``, and what it is, from its source.
+The architecture of the package: the plan in ``architecture.toml``, and the facts of the source.
 
 Sphinx draws it by the directive ``architecture``, and ``tests/package/test_architecture.py`` compares the two.
 """
@@ -65,7 +65,7 @@ def _longest(name, modules):
 
 
 def find_faults(plan, package=PACKAGE):
-    """What of the source is not as planned, a sentence for each fault."""
+    """Deviations of the source from the plan, a sentence for each fault."""
     order = {room: place for place, room in enumerate(rooms_of(plan))}
     modules = find_modules(package)
     found = {room_of(module) for module in modules}
@@ -105,7 +105,7 @@ def find_circles(pairs):
 
 
 def find_slow(plan, imports):
-    """What may be imported in functions: packages of the plan, and modules that need one at their tops."""
+    """Modules that may be imported in functions: packages of the plan, and modules that need one at their tops."""
     names = tuple(plan["function_level"])
     slow = {other for _, other, _ in imports if other in names or other.startswith(tuple(f"{name}." for name in names))}
     inside = {(one, one.rpartition(".")[0]) for imported in imports for one in imported[:2] if "." in one}

@@ -99,7 +99,7 @@ def _reachable(url):
         return False
 
 
-# An inventory that cannot be had is a warning, and warnings are errors when we build.
+# An inventory that cannot be fetched is a warning, and warnings are errors in a build.
 # So without a network, or with ESIS_NDCUBE_DOCS_OFFLINE set, the links to other packages are left out.
 if os.environ.get("ESIS_NDCUBE_DOCS_OFFLINE"):
     intersphinx_mapping = {}
@@ -110,7 +110,7 @@ else:
         name: (url, None) for (name, url), ok in zip(inventories.items(), reached, strict=True) if ok
     }
 
-# Every name must be found, but those of other packages, which may be left out.
+# Every name must be found, except names of other packages, which may be left out.
 nitpicky = True
 nitpick_ignore_regex = [
     (

@@ -37,8 +37,8 @@ def _flight_data_folder():
 
 
 def pytest_collection_modifyitems(items):
-    """Mark what is slow without saying so, and skip what is marked ``flight_data`` where there is none."""
-    # What needs the cluster comes last, because it takes processor time as long as it is there.
+    """Mark slow tests that do not say so, and skip tests that are marked ``flight_data`` if there are no data."""
+    # Tests on the cluster come last, because the cluster takes processor time as long as it is there.
     items.sort(key=lambda item: "cluster" in getattr(item, "fixturenames", ()))
     missing = _flight_data_folder() is None
     for item in items:

@@ -1,4 +1,4 @@
-"""What both cubes share: slices keep everything, copies are whole."""
+"""The common part of both cubes: slices keep everything, copies are whole."""
 
 import copy
 import pickle

@@ -1,5 +1,5 @@
 """
-Run the installed tests of our parents on our classes, and tell what does not pass.
+Run the installed tests of our parents on our classes, and report the tests that do not pass.
 
 ``python tests/conformance/run.py`` runs all of them, or those that are named, and prints the table of results;
 with ``--write`` it also writes docs/conformance_table.inc.
@@ -34,7 +34,7 @@ def run(name, tests, *options, folder):
     tally, output = (Path(folder) / name for name in ("tally.json", "output.txt"))
     command = ["-p", "swap", f"--swap={name}", f"--tally={tally}"]
     command += ["-c", str(HERE / "parents.ini"), f"--rootdir={root}", "-p", "no:cacheprovider", "-n0", "-q", "-rfE"]
-    # Warnings of other packages under each other are not ours to mend.
+    # Warnings of other packages about each other are not ours to mend.
     command += ["--tb=short", "-W", "default", "--disable-warnings", *options]
     command += [*(f"--deselect={test}" for test in SUITES[name].without), "--pyargs", *tests]
     process = FORK.Process(target=_run, args=(command, folder, output))

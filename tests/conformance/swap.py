@@ -2,7 +2,7 @@
 Pytest plugin: put a class or function of ours in the place of its parent, and run the parent's own tests on it.
 
 ``python tests/conformance/run.py`` runs the installed suites with it.
-What does not pass must stand in reasons.toml, and what stands there must not pass.
+A test that does not pass must stand in reasons.toml, and a test that stands there must not pass.
 """
 
 import functools
@@ -30,7 +30,7 @@ KINDS = "ours is right", "documented deviation", "not applicable"
 
 @dataclass(frozen=True)
 class Suite:
-    """Tests of a parent, the short selection of them for every change, and what swaps the parent."""
+    """Tests of a parent, the short selection of them for every change, and the function that swaps the parent."""
 
     subject: str
     parent: str
@@ -201,7 +201,7 @@ def pytest_configure(config):
 
 
 class Judge:
-    """Expects what does not pass, and nothing else, to fail, and counts."""
+    """Expects the tests in reasons.toml, and no others, to fail, and counts."""
 
     def __init__(self, entries, tally):
         self.entries, self.tally = entries, tally

@@ -64,7 +64,7 @@ def test_is_what_the_simulated_flight_has():
             expected = simulated.truth.vignetting(channel, x, line=line)
             assert np.ptp(expected) > 0.1
             np.testing.assert_allclose(vignetting.evaluate(channel, x), expected, rtol=1e-12)
-    # And what its pictures show: a frame with vignetting over the same without.
+    # The pictures show the same: a frame with vignetting over the same frame without.
     plain = simulate_flight(size=6, vignetting=False)
     frame = simulated.frame_numbers[0]
     ratio = simulated.photons(frame, 4, line="O V") / np.maximum(plain.photons(frame, 4, line="O V"), 1e-6)
@@ -209,7 +209,7 @@ def test_what_the_pipeline_does(small_flight):
 
 
 def test_parts_of_a_cube(cube):
-    """What is cut out before the correction is what is cut out after it."""
+    """A cut before the correction gives the same as a cut after it."""
     slopes = {1: 0.4, 2: 0.3, 3: 0.2, 4: 0.1}
     whole = cube.correct_vignetting(slopes)
     for item in (
@@ -305,7 +305,7 @@ def test_field_on_a_grid_as_reproject_has_it(cube):
         np.testing.assert_allclose(ours[inner], theirs[inner], atol=1e-9)
         np.testing.assert_array_equal(footprint[1, channel - 1] > 0, seen > 0)
         assert np.isnan(ours[seen == 0]).all()
-    # It is what a cube is divided by.
+    # A cube is divided by it.
     corrected = cube.correct_vignetting(vignetting)
     good = ~cube.mask
     np.testing.assert_allclose((cube.data / corrected.data)[good], array[good], rtol=1e-6)

@@ -42,7 +42,7 @@ def errors(fit):
 
 @functools.cache
 def cube_with(*slopes):
-    """An exposure with these slopes, and without noise, by which little is left but the edges of features."""
+    """An exposure with these slopes and without noise, in which little is left except the edges of features."""
     flight = flight_with(dict(enumerate(slopes, 1)))
     return true_cube(simulate_flight(flight, size=4, n_exposures=1, other_lines=False, **QUIET))
 
@@ -92,7 +92,7 @@ def test_joint_fit_beside_a_second_line(contaminated):
 
 @pytest.mark.slow
 def test_published_method_takes_a_second_line_for_vignetting(small, six):
-    """What it states as its systematic error, for the 13 % that the flight has, covers that."""
+    """The stated systematic error, for a second line of 13 % as in the flight, covers the error of the fit."""
     fit = fit_vignetting(small, "difference-slopes")
     assert np.abs(errors(fit)).mean() > 0.05
     assert (np.abs(errors(fit)) < 2.5 * np.array(list(fit.errors.values()))).all()
@@ -195,7 +195,7 @@ def test_missing_image(small):
     part.mask[0, 2] = True
     fit, whole = (list(fit_vignetting(cube, "joint").slopes.values()) for cube in (part, small))
     np.testing.assert_allclose(fit, whole, atol=0.1)
-    # The published method is nearly blind to one combination of the slopes: what it minimizes hardly tells them apart.
+    # The published method is nearly blind to one combination of the slopes: its objective hardly tells them apart.
     fit, whole = (list(fit_vignetting(cube, "difference-slopes").slopes.values()) for cube in (part, small))
     present = np.ones((2, 4), dtype=bool)
     present[0, 2] = False
@@ -238,7 +238,7 @@ def test_trend_vanishes_by_the_true_slopes(small):
     assert np.sqrt(np.mean(after["tilt"] ** 2)) < 0.5 * np.sqrt(np.mean(before["tilt"] ** 2))
 
 
-# What cannot be fitted
+# Impossible fits
 
 
 def test_no_clean_region(small):
@@ -266,7 +266,7 @@ def test_channel_without_images(small):
 
 @pytest.mark.slow
 def test_antiparallel_channels_alone():
-    """What one of them has more, the other one has less: the Sun could have it as well."""
+    """A surplus in one of them is a deficit in the other: the Sun could have it as well."""
     cube = true_cube(simulate_flight(Flight.read(SECOND), size=1, n_exposures=1, other_lines=False))
     pair = [0, 4]
     kept = {key: cube.meta[key] for key in ("flight", "line", "frame_number", "stage")}

@@ -35,7 +35,7 @@ def normals(vertices):
 
 
 def frames(flight, images):
-    """What `find_edges` needs of a cube."""
+    """The part of a cube that `find_edges` needs."""
     data = np.asarray(images)
     numbers = [channel.number for channel in flight.channels][: data.shape[1]]
     times = Time("2019-09-30T18:08:00") + 10 * np.arange(len(data)) * u.s
@@ -93,7 +93,7 @@ def test_known_shifts(simulated):
 
 
 def test_placement(simulated):
-    """The regions of images come nearer to the true ones, and nothing is placed by what was not found."""
+    """The regions of images come nearer to the true ones, and a shift that was not found moves nothing."""
     rng, flight = np.random.default_rng(4), simulated.flight
     truth = rng.uniform(0.7, 2, (4, 1, 2)) * rng.choice([-1, 1], (4, 1, 2))
     images = [[draw(flight, 1, flight.pose_line, shift[0], rng)] for shift in truth]
@@ -113,7 +113,7 @@ def test_placement(simulated):
     for time in (0, 1, 3):
         np.testing.assert_array_equal(placed[time], edges.shift[time])
         assert wrong(placed[time, 0], time) < 0.3 * wrong((0, 0), time)
-    # What is not known well enough is not used, image by image.
+    # A shift that is not known well enough is not used, image by image.
     limit = np.sort(edges.error.max(axis=-1).ravel())[1]
     strict = edges.placement(largest_error=limit)
     known = edges.error.max(axis=-1) <= limit

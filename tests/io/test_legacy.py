@@ -38,7 +38,7 @@ def folder(request):
 
 @pytest.fixture(scope="module")
 def expected(folder):
-    """What the team's classes say of the files, from the run that made them."""
+    """The output of the team's classes for the files, from the run that made them."""
     with np.load(folder / "expected.npz") as file:
         return dict(file)
 

@@ -1,4 +1,4 @@
-"""What is written is read back equal, whatever arrays, units, masks and metadata a cube has, or it is refused."""
+"""Cubes are read back equal, whatever their arrays, units, masks and metadata, or they are refused."""
 
 import numpy as np
 import pytest

@@ -18,7 +18,7 @@ from esis_ndcube.level3.context import ContextCube
 
 FOLDER = Path(__file__).parents[1] / "data" / "written"
 CLASSES = {cls.__name__: cls for cls in (ESISLevel1Cube, ESISLevel3Cube, ContextCube)}
-# When, and by which version, a file was written; checksums are of headers with these.
+# Time and version of the writing of a file; checksums are of headers with these.
 EXEMPT = {"CHECKSUM", "DATASUM", "DATE", "CREATOR"}
 # Names of metadata then, and their names now; files keep those of then.
 # The stated error of an alignment follows from its covariance; its last bits are those of the processor.
@@ -30,7 +30,7 @@ def unpack(name):
     return lzma.decompress((FOLDER / f"{name}.xz").read_bytes())
 
 
-# What there was not then.
+# Entries that files did not have then.
 ADDED = {"misfit": None}
 
 
@@ -61,7 +61,7 @@ def test_every_value_is_read_as_then(old):
 
 
 def as_then(node):
-    """A description without what there was not then."""
+    """A description without the entries that files did not have then."""
     if isinstance(node, dict):
         return {name: as_then(part) for name, part in node.items() if (name, part) not in ADDED.items()}
     return [as_then(part) for part in node] if isinstance(node, list) else node

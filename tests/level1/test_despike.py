@@ -58,7 +58,7 @@ def test_spikes_of_ten_sigma_and_more_are_found(scene, length):
         hits += pixels
     spikes = find_spikes(image)
     assert np.mean([spikes[hit] for hit in hits]) >= 0.95
-    # What else is taken lies beside a hit.
+    # All other marked pixels lie beside a hit.
     near = np.zeros(image.shape, dtype=bool)
     for y, x in hits:
         near[y - 2 : y + 3, x - 2 : x + 3] = True
@@ -163,7 +163,8 @@ def test_impossible_parameters(wrong):
 @pytest.mark.flight_data
 @pytest.mark.parametrize("channel", [1, 2, 3, 4])
 def test_flight_frames_keep_the_sun(flight_data, channel):
-    """Injected one-frame brightenings of 3 arcsec stay; so does what the frames before and after show too."""
+    """Injected one-frame brightenings of 3 arcsec stay, and so do features that the frames before and after show
+    too."""
     folder = flight_data if list(flight_data.glob("ESIS*")) else flight_data / "esis_level0"
     detector = ESIS_1.detector
     light, dark = sort_frames(find_frames(str(folder / f"ESIS{channel}_*"), ESIS_1), ESIS_1)
@@ -177,11 +178,11 @@ def test_flight_frames_keep_the_sun(flight_data, channel):
     spikes = find_spikes(image)
     clean, _ = mend_spikes(image, spikes)
     assert 100 < spikes.sum() < 1000
-    # A spike is in one frame; what a real feature loses is in the others too.
+    # A spike is in one frame; the losses of a real feature are in the others too.
     for columns in ESIS_1.channel(channel).bad_columns:
         spikes[:, slice(*columns)] = False
     lost, there = (image - clean)[spikes], ((before + after) / 2 - clean)[spikes]
-    # Of what is bright, nothing: the explosive event keeps its core. In the dark some hot pixels go.
+    # Nothing bright is lost: the explosive event keeps its core. In the dark some hot pixels go.
     assert not ((there > lost / 2) & (clean[spikes] > 1000)).any()
     assert np.mean(there > lost / 2) < 0.08
     assert abs(there.sum()) < 0.05 * lost.sum()

@@ -83,7 +83,7 @@ def test_uncertainty_counts_the_noise_of_the_darks(tmp_path):
     """Where there is no light the scatter is that of the frame and of the three darks: 1.2 times that of the frame."""
     write_flight(tmp_path, FLIGHT, light=range(20, 24), channels=(1,), scene=np.zeros(SHAPE), stray=0.0)
     cube = ESISLevel1Cube.from_raw(tmp_path, FLIGHT)
-    # What noise makes look like light has a photon noise, which is none below zero.
+    # Noise that looks like light has a photon noise, which is zero for values below zero.
     pulls = (cube.data / cube.uncertainty.array)[cube.data < 0]
     assert np.mean(pulls**2) == pytest.approx(1, rel=0.1)
 
@@ -340,7 +340,7 @@ def test_only_frames_that_are_neither(folder):
 @pytest.mark.slow
 @two_channels
 def test_more_darks_from_the_folder_itself(folder, tmp_path):
-    """Of the flight's frames only its darks, each once; a frame of another number is the user's word."""
+    """Only the darks of the flight's frames are taken, each once; a frame of another number is the user's word."""
     expected = ESISLevel1Cube.from_raw(folder, FLIGHT)
     write_frame(folder / "after.fits", FLIGHT, 1, 30, np.full(FLIGHT.detector.raw_shape, 9000.0))
     copies = tmp_path / "copies"
@@ -441,7 +441,7 @@ def test_images_are_not_overwritten_unasked(cube, tmp_path):
 
 
 def team_file(path, image, channel, stamp, **cards):
-    """What Level_1.to_fits of the team's code writes."""
+    """A file like those of Level_1.to_fits of the team's code."""
     header = fits.Header({"CAM_ID": channel, "DATE_OBS": stamp, "IMG_EXP": 10.0, **cards})
     fits.HDUList([fits.PrimaryHDU(image, header)]).writeto(path)
 
@@ -551,7 +551,7 @@ def named_object(cube, images):
 
 
 def test_stray_light_of_the_team(cube, caplog):
-    """Theirs is kept and told, or taken out as that of raw frames is: each image's own level."""
+    """The team's stray light is kept and reported, or subtracted as from raw frames: each image's own level."""
     assert cube.stray_light_subtracted
     levels = 10.0 + np.arange(12).reshape(3, 4)
     obj = named_object(cube, cube.data + levels[..., None, None])
@@ -567,7 +567,7 @@ def test_stray_light_of_the_team(cube, caplog):
                                                own.history[-1].parameters["levels"]), levels, atol=0.01)  # fmt: skip
         assert [step.name for step in taken.history] == ["from_esis", "subtract_stray_light"]
         np.testing.assert_array_equal(taken.uncertainty.array, kept.uncertainty.array)
-        # What is left in the strips is nothing, but in the brighter one.
+        # Nothing is left in the strips, except in the brighter one.
         strips = taken.data[:, :, [*range(6), *range(ROWS - 6, ROWS)]].reshape(3, 4, 2, -1)
         np.testing.assert_allclose(np.median(strips, axis=-1).min(axis=-1), 0, atol=1.5)
         with pytest.raises(ValueError, match="is subtracted already"):

@@ -106,7 +106,7 @@ def test_vignetting_and_normalization_are_factors(flight, level1, cube, plain):
 
 @pytest.mark.slow
 def test_one_normalization(flight, level1, cube):
-    """That of a formed cube is that of the method, with its errors, to the last bit of the images."""
+    """The normalization of a formed cube is that of the method, with its errors, to the last bit of the images."""
     after = form_level3(level1, flight.aligned, normalize=False).normalize_intensities()
     assert_bits_equal(after.normalization, cube.normalization)
     assert_bits_equal(after.data, cube.data)
@@ -124,8 +124,8 @@ def test_linear_stage_is_the_first_fit(flight, level1, cube):
     for key in ("alignment_final", "alignment_linear"):
         assert_values_equal(linear.meta[key], cube.meta[key])
     assert not np.array_equal(linear.data, cube.data, equal_nan=True)
-    # Of the two the final cube shows the Sun where it is: the distortion is up to 1.5 pixels. The error of the pointing
-    # is the same in both.
+    # The final cube shows the Sun in its place, the linear one does not: the distortion is up to 1.5 pixels. The error
+    # of the pointing is the same in both.
     first, last = (
         np.median([np.hypot(*coordinate_error(a, flight.simulated)[2:]).mean() for a in alignments.flat])
         for alignments in (cube.alignment_linear, cube.alignment)
@@ -290,7 +290,7 @@ def test_an_exposure_is_as_long_as_the_longest_of_its_channels(flight, level1):
 
 
 def test_frames_that_do_not_know_what_their_pixels_share(flight, level1, cube):
-    """What resampling makes neighbors share is known nevertheless."""
+    """The noise that neighbors share by resampling is known nevertheless."""
     meta = {key: value for key, value in level1.meta.items() if key != "noise_correlation"}
     parts = {name: getattr(level1, name) for name in ("wcs", "uncertainty", "mask", "flags", "unit")}
     bare = ESISLevel1Cube(level1.data, meta=meta, **parts)

@@ -94,7 +94,7 @@ def test_reprojected_to_another_observer(esis_map):
 
 
 def test_a_flight_of_six_channels(tmp_path):
-    """Nothing of the first flight is built in: the header says what the image is."""
+    """Nothing of the first flight is built in: the header describes the image."""
     flight = Flight.read(Path(__file__).parents[1] / "data" / "second_flight.toml")
     channel, line = flight.channels[-1].number, flight.lines[0]
     wcs = level3_wcs(flight.grid, Time(["2027-07-01T18:00:00"]), [channel])[:, :, 100:130, 200:240]
@@ -194,7 +194,7 @@ def test_a_difference_shows_both_halves():
     assert picture.norm.vmax > 0.8 * high
     assert picture.cmap.name == "RdBu_r"
     assert one.name.startswith("ESIS 629.732 Angstrom 2019")
-    # What is chosen stays.
+    # A chosen scale stays.
     assert drawn(one, cmap="gray").cmap.name == "gray"
     one.plot_settings["cmap"] = "viridis"
     assert drawn(one).cmap.name == "viridis"

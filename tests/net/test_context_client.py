@@ -71,7 +71,7 @@ def impatient(serve, monkeypatch):
     """Give up soon what a server stalls at."""
     monkeypatch.setattr(ESISContextClient, "policy", dataclasses.replace(QUICK, timeout=0.5 * u.s))
     before = socket.getdefaulttimeout()
-    # That of drms, which has no setting of its own.
+    # The policy of drms, which has no setting of its own.
     socket.setdefaulttimeout(0.5)
     yield
     socket.setdefaulttimeout(before)
@@ -296,7 +296,7 @@ def test_files_without_checksum_or_keyword_are_reported(serve, tmp_path, lacking
     result = search(a.jsoc.Notify(EMAIL), times=EXPOSURES[:4])
     with pytest.warns(SunpyUserWarning, match=r"unverified, because they lack checksums or keywords.*\.fits"):
         check_files(fetch(result, tmp_path / "whole"), records, EXPOSURES[:4])
-    # What the length tells is still seen.
+    # A wrong length is still seen.
     server.faults["file"] = ["short, no length", "short"]
     with pytest.warns(SunpyUserWarning, match="unverified"):
         check_files(fetch(result, tmp_path / "cut"), records, EXPOSURES[:4])
@@ -412,12 +412,12 @@ def random_run(serve, records, folder, seed):
         try:
             files = fetch(search(a.jsoc.Notify(EMAIL), times=times), folder)
         except ArchiveError:
-            # Of the search, without which nothing is known.
+            # An error of the search, without which nothing is known.
             assert server.count("search") >= 3, seed
             assert server.count("address") == 0, seed
             return False
     there = {path.name for path in folder.iterdir()}
-    # What no checksum covers has been reported.
+    # Files without a checksum have been reported.
     unverified = " ".join(str(item.message) for item in caught)
     for name in there:
         assert name in unverified or (folder / name).read_bytes() == wanted[name].content, (seed, name)
@@ -511,7 +511,7 @@ def test_exposures_in_any_order(serve, records, tmp_path):
 
 @pytest.mark.slow
 def test_fetches_at_the_same_time(serve, records, tmp_path):
-    """What two sessions fetch into one folder is whole."""
+    """Files that two sessions fetch into one folder are whole."""
     serve(records)
     result = search(a.jsoc.Notify(EMAIL), times=FEW)
     with ThreadPoolExecutor(4) as pool:

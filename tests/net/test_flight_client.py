@@ -185,7 +185,7 @@ def test_frames_that_are_gone_are_named(server, contents, tmp_path):
     assert error.url == f"{server.url}frames/{gone}"
     check_files(files, {name: content for name, content in contents.items() if name != gone})
     assert {path.name for path in tmp_path.iterdir()} == contents.keys() - {gone}
-    # Whoever needs all of them says what is missing.
+    # The function that needs all of the frames names the missing one.
     flight = result[0].flight
     match = rf"1 of {len(contents)} files are missing: {gone}: HTTP status 404 after 3 tries\. The other files are kept"
     with pytest.raises(ArchiveError, match=match):
@@ -277,7 +277,7 @@ def test_whole_chain(network, small_flight, monkeypatch, tmp_path):
 def test_flight_without_an_address(
     network, simulated, simulated_files, reference_records, monkeypatch, tmp_path, folder
 ):
-    """What ``--vso`` fetches, into a folder of one's own or that of sunpy."""
+    """The files that ``--vso`` fetches, into a folder of one's own or that of sunpy."""
     import drms
 
     _, _, flight = network

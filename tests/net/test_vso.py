@@ -20,7 +20,7 @@ from esis_ndcube.net import RetryPolicy
 
 pytestmark = [
     pytest.mark.usefixtures("closed_loops"),
-    # What sunpy says of a mirror of the VSO that does not answer.
+    # The words of sunpy for a mirror of the VSO that does not answer.
     pytest.mark.filterwarnings("ignore:Connection to http"),
 ]
 

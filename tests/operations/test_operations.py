@@ -163,7 +163,7 @@ def test_exposures_are_joined(cube):
     for joined in (result, mean):
         np.testing.assert_allclose(joined.wcs.exposure_time, cube.wcs.exposure_time[::2] + cube.wcs.exposure_time[1::2])
     assert isinstance(result.wcs, ESISWCS)
-    # What is known of single exposures is gone, and said to be.
+    # Metadata of single exposures are gone, and the history says so.
     assert result.frame_number is None
     assert "frame_number" in result.history[-1].parameters["dropped"]
     assert result.alignment is None

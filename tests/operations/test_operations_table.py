@@ -1,4 +1,4 @@
-"""What the table of operations in the documentation says, cell by cell."""
+"""The table of operations in the documentation, cell by cell."""
 
 import itertools
 

@@ -76,7 +76,7 @@ def test_python_on_pages_is_run_or_says_why_not(page):
     assert not unmarked
     if re.search(r"doctest: \+(SKIP|REMOTE_DATA)|doctest-(skip|remote-data|requires)", text):
         assert NOT_RUN.search(text), "a page with examples that are not run has to say why: `.. not run: reason`"
-    # What is run is shown as Python.
+    # Examples that run are shown as Python.
     assert "::\n\n    >>>" not in text
 
 
@@ -97,7 +97,7 @@ def test_shell_on_pages_is_understood(page, line):
         return
     command = main.commands[name]
     with click.Context(command) as context:
-        # Raises for what the command does not know.
+        # Raises an error for options that the command does not know.
         values, left, _ = command.make_parser(context).parse_args(arguments)
     assert not left
     for parameter in command.params:

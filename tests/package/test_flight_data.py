@@ -203,7 +203,7 @@ def test_offset_of_the_channels_as_a_whole(cube):
         assert len(offsets) == 6
         size = np.hypot(offsets["dx"], offsets["dy"])
         assert size.max() <= 0.08
-        # Those that were aligned with each other.
+        # The channels that were aligned with each other.
         assert size[(offsets["first"] == 2) | (offsets["second"] == 2)].max() < 0.02
 
 
@@ -273,7 +273,7 @@ def test_sides_of_the_field_stop_are_found_where_predicted(edges):
     sides = np.abs(edges.sides)
     assert (np.isfinite(sides[:-1]).sum(axis=-1) >= 6).all()
     assert np.nanmax(sides[:-1]) <= 2
-    # What the shift of each exposure leaves.
+    # The residual after the shift of each exposure.
     assert np.nanmax(np.abs(edges.residual)) <= 1.5
     # Which every image is known well enough to be placed with.
     np.testing.assert_array_equal(edges.placement(), edges.shift)

@@ -1,4 +1,4 @@
-"""What importing the package does, in an interpreter that has not done so yet."""
+"""The effects of importing the package, in an interpreter that has not done so yet."""
 
 import json
 import subprocess
@@ -65,7 +65,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def imported(tmp_path_factory):
-    """What the interpreter says."""
+    """The output of the interpreter."""
     path = tmp_path_factory.mktemp("import") / "image.fits"
     make_cube((1, 1, 5, 6))[0, 0].to_map().save(path)
     command = [sys.executable, "-c", SCRIPT, str(path)]
@@ -75,7 +75,7 @@ def imported(tmp_path_factory):
 
 
 def test_import_is_cheap_and_silent(imported):
-    """What is slow to import, or of use to few, waits until it is used."""
+    """Modules that are slow to import, or of use to few, wait until they are used."""
     assert not imported["said"]
     new = imported["new"]
     assert "esis_ndcube.level3.form" in new

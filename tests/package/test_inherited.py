@@ -1,4 +1,4 @@
-"""What our classes inherit is called, and fails, as that of their parents."""
+"""Inherited methods of our classes are called, and fail, as those of their parents."""
 
 import inspect
 import operator
@@ -94,7 +94,7 @@ def test_units_that_do_not_fit_are_errors_of_both_kinds(cube):
 
 
 class Other:
-    """What knows itself how to go together with a cube."""
+    """Objects that know themselves how to go together with a cube."""
 
     def __radd__(self, cube):
         return "right"

@@ -1,4 +1,4 @@
-"""What other programs make of our files: astropy, sunpy and ndcube without this package, CFITSIO, SOLARNET, GDL."""
+"""Other programs read our files: astropy, sunpy and ndcube without this package, CFITSIO, SOLARNET, GDL."""
 
 import importlib.util
 import json
@@ -232,7 +232,7 @@ def test_astropy_finds_no_fault(files):
 
 
 def test_solarnet(files):
-    """Whoever wants to run it: ``pip install --no-deps solarnet_metadata``, whose pins are those of an old astropy."""
+    """To run it: ``pip install --no-deps solarnet_metadata``, whose pins are those of an old astropy."""
     validation = pytest.importorskip("solarnet_metadata.validation")
     whole = [files / f"{name}.fits" for name in ("l3", "uneven", "l1")]
     images = [*(files / "images").iterdir(), *(files / "rolled").iterdir()]
@@ -240,7 +240,7 @@ def test_solarnet(files):
         header = fits.getheader(path, 0 if path in images else "DATA")
         assert header["OBS_HDU"] == 1
         found = validation.validate_header(header, is_obs=True, warn_data_type=True, warn_empty_keyword=True)
-        # What is not in its list, as LINE, is not against it.
+        # A keyword that is not in its list, for example LINE, does not violate it.
         assert [text for text in found if "not found in the schema" not in text] == []
     header = fits.getheader(files / "l3.fits", 0)
     found = validation.validate_header(header, is_primary=True, warn_data_type=True)

@@ -1,8 +1,8 @@
 """
-Lazy cubes do what plain ones do.
+Lazy cubes give the same results as plain ones.
 
 Every public method, and every function that takes a cube, is called with a plain cube and with the same one as Dask
-arrays. What is not in the tables here fails `test_nothing_is_forgotten`.
+arrays. A function that is missing in the tables here fails `test_nothing_is_forgotten`.
 """
 
 import functools
@@ -106,7 +106,7 @@ def image_map(cube):
 
 
 def in_file(write, suffix, read=lambda path: path.read_bytes()):
-    """What a file or folder holds that is written of a cube."""
+    """The contents of a file or folder that was written of a cube."""
 
     def apply(cube, folder):
         path = folder / f"written{suffix}"
@@ -136,7 +136,7 @@ def pictures(path):
     return [image["src"] for image in page.images], page.tables
 
 
-# What is called of all cubes: a function of the cube, or of the cube and a folder.
+# Functions for all cubes: each takes the cube, or the cube and a folder.
 METHODS = {
     "animate": in_file(lambda cube, path: cube[:2, :1].animate(path, dpi=30), ".gif"),
     "axis_world_coords": lambda cube: cube[0].axis_world_coords(),
@@ -396,7 +396,7 @@ def test_on_real_images(name, real, tmp_path, monkeypatch):
     monkeypatch.setattr(
         _sections, "figure_picture", lambda draw, dark, **kw: ("", 1, 1) if dark else light(draw, dark, **kw)
     )
-    # Those that take long get parts of images only, or whole ones if they look at all of an image anyway.
+    # Slow functions get parts of images only, or whole images if they look at all of an image anyway.
     chunks = CHUNKS[:1] if name in FUNCTIONS else CHUNKS[1:2] if name in LONG else CHUNKS
     check(name, {**LEVEL3, **FUNCTIONS}[name], real, chunks, tmp_path)
 

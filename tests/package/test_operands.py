@@ -1,4 +1,4 @@
-"""What cubes and operands may be made of: masks of all kinds, whole numbers, uncertainties of all kinds."""
+"""The parts of which cubes and operands may be made: masks of all kinds, whole numbers, uncertainties of all kinds."""
 
 import functools
 import itertools
@@ -144,7 +144,7 @@ def test_plain_data_with_a_lazy_mask_and_the_reverse(cube):
         expected = do(cube)
         for mixed in (changed(cube, mask=lazy.mask), changed(lazy, mask=cube.mask), changed(cube, flags=lazy.flags)):
             got = do(mixed)
-            # What they share is computed once.
+            # Their common parts are computed once.
             arrays = dask.compute(got.data, got.mask, got.flags, got.uncertainty.array)
             for array, name in zip(arrays, ("data", "mask", "flags"), strict=False):
                 np.testing.assert_array_equal(array, getattr(expected, name))

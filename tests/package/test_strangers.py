@@ -140,7 +140,7 @@ class Data:
         return rebuild(one, data=filled, uncertainty=sigma, mask=one.mask, flags=np.zeros(one.shape, "u1"))
 
     def _map(self, cube):
-        """What another telescope sees of the field of view."""
+        """The view of another telescope of the field of view."""
         header = cube[0, 1].wcs.to_header()
         header.update(
             {"TELESCOP": "SDO/AIA", "INSTRUME": "AIA_4", "WAVELNTH": 304, "WAVEUNIT": "Angstrom", "BUNIT": "DN"}
@@ -811,7 +811,7 @@ NO_DATA = {
     "simulate.cube.true_cube",
 }
 
-# What is not tried here, and why.
+# Functions that are not tried here, with the reason.
 NOT_TRIED = {
     "report.page.write_report": "shows what quality measures, ten seconds for each call: test_lazy.py has a lazy one",
     "registration.sunkit.coalign_arrays": "is coalign_images, and needs sunkit-image",
@@ -858,7 +858,7 @@ def judge(entry, stranger, plain, known):
         if refusal is None and error is not None:
             raise error
         if refusal is not None:
-            # What means the same is refused in the same words.
+            # Inputs that mean the same are refused in the same words.
             assert isinstance(refusal, ValueError)
             assert (type(error), str(error)) == (type(refusal), str(refusal))
             return

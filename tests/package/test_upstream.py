@@ -1,5 +1,5 @@
 """
-What upstream packages get wrong and our cubes and WCS get right.
+Faults of upstream packages that our cubes and WCS do not have.
 
 Where the test of the plain class passes, upstream is fixed: take away ours, and the test.
 """

@@ -239,7 +239,7 @@ def test_tiles_beyond_the_reach_are_left_out(scene):
 
 @pytest.mark.slow
 def test_pair_offset_finds_shifts(scene):
-    """Whatever is outside of the field stop, and however it is moved."""
+    """The measures ignore everything outside of the field stop, and do not depend on how the image is moved."""
     data = np.array([[scene.image(240, *shift) for shift in SHIFTS.values()]] * 2)
     flags = np.zeros(data.shape, np.uint8)
     flags[..., :60] = Flag.OUTSIDE

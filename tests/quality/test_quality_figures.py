@@ -54,7 +54,7 @@ def draw(artist):
 
 
 def lines(axes):
-    """What is drawn, by its label."""
+    """The drawn lines, by their labels."""
     found = {}
     for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
         line = handle[0] if hasattr(handle, "lines") else handle

@@ -118,7 +118,7 @@ def test_gwcs_is_the_alignment(grid, degree):
     np.testing.assert_allclose(pixels, [column, row], rtol=0, atol=1e-6)
     np.testing.assert_allclose(alignment.world_to_detector(lon, lat), pixels, rtol=0, atol=1e-9)
     np.testing.assert_allclose(wcs.world_to_pixel(coordinate), [column, row], rtol=0, atol=1e-6)
-    # What the transform says of the grid's own pixels, by the grid's own WCS.
+    # The transform of the grid's own pixels, by the grid's own WCS.
     x, y = rng.uniform(300, 900, (2, 50))
     sky = alignment.grid.pixel_to_world(x, y)
     np.testing.assert_allclose(

@@ -134,7 +134,7 @@ def test_blocks_that_are_missing_do_not_matter():
     image[200:230, :90] = np.inf
     mask = np.zeros(reference.shape, dtype=bool)
     mask[120:180, 30:90] = True
-    # What is masked is bright garbage.
+    # Masked pixels are bright garbage.
     reference[mask] = 1e5
     for masked in (NDData(reference, mask=mask), np.ma.array(reference, mask=mask)):
         alignment = coalign(image, masked)
@@ -288,8 +288,8 @@ def test_observers_apart_are_left_out_of_the_correction():
     wrong = true.shift_reference_coord(-5 * u.arcsec, 3 * u.arcsec)
     alignment = coalign(wrong, paint)
     corrected = alignment.align_map(wrong)
-    # Of the parallax an affine map leaves the curvature over the field: it is near to the one that is nearest to the
-    # truth where the filter does not see the edge.
+    # An affine map leaves the curvature of the parallax over the field: it is near to the affine map that is nearest to
+    # the truth where the filter does not see the edge.
     y, x = (a.ravel().astype(float) for a in np.mgrid[0:500:7, 0:500:7])
     there = np.stack(pixel_to_pixel(paint.wcs, true.wcs, x, y), axis=1)
     inside = ((there > 5) & (there < 214)).all(axis=1)
@@ -636,7 +636,7 @@ def test_gaps_and_hot_pixels_of_the_detector_do_not_capture_fits():
 
 @pytest.mark.slow
 def test_large_images_with_nothing_fixed_are_taken_whole():
-    """What is dark or bright at the same place by chance is no matter of the detector: there is no warning."""
+    """Features that are dark or bright at the same place by chance are not fixed on the detector: no warning."""
     image, reference, true = benchmark("truth").solar_pair(0, 30, size=1200, shift=(4.3, -2.6))
     assert center_error(coalign(image, reference), true) < 0.005
 

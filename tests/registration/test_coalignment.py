@@ -1,4 +1,4 @@
-"""What coalign found is looked at, edited, written, read and used."""
+"""The result of coalign is looked at, edited, written, read and used."""
 
 from dataclasses import replace
 

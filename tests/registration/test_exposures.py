@@ -71,7 +71,7 @@ def test_no_good_alignment_is_called_weak(aligned):
 
 @pytest.mark.slow
 def test_channels_agree_better_than_with_the_reference(half, aligned):
-    """What the channels have in common does not matter for the difference of two of them."""
+    """Errors that the channels have in common do not matter for the difference of two of them."""
     simulated = half[0]
     rows, columns = simulated.flight.grid_shape
     y, x = np.mgrid[100 : rows - 100 : 20, 100 : columns - 100 : 20].astype(float)
@@ -304,7 +304,7 @@ def test_the_joint_model_of_a_flight(several, tmp_path):
     for a, b in zip(back.final.flat, joint.final.flat, strict=True):
         np.testing.assert_array_equal(a.transform.coefficients, b.transform.coefficients)
         np.testing.assert_array_equal(a.covariance, b.covariance)
-    # What it changes is of the size of the errors of the independent fits, and it makes them no larger.
+    # Its changes are of the size of the errors of the independent fits, and it makes them no larger.
     before = errors(alone.final, simulated)
     assert 0 < np.nanmax(joint.joint.residual) < np.max(before)
     assert np.median(errors(joint.final, simulated)) < 1.05 * np.median(before)
@@ -333,7 +333,7 @@ def test_error_bars_of_coordinates(half, aligned):
                 off = np.subtract(alignment.transform.inverse(*true), anchor.transform.inverse(*seen)) * 0.6
                 sigma = [q.to_value(u.arcsec) for q in alignment.coordinate_uncertainty(x, y, relative=True)]
                 relative.append(np.mean((off / sigma) ** 2))
-    # What all exposures and channels have in common with each other makes of these numbers few independent ones.
+    # Exposures and channels have features in common, which make few of these numbers independent.
     assert 0.4 < np.mean(sky) < 2.5
     assert 0.5 < np.mean(relative) < 2.0
 

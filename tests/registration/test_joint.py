@@ -51,7 +51,7 @@ def make(seed=0, sigma=SIGMA, common=COMMON):
             np.add(rng.uniform(-0.3, 0.3, (4, 2)), (drift[t], 0.2 * drift[t])),
         )
         error, covariance = wobble(rng, common)
-        # What the reference channel's error does to the grid, and with it to every channel.
+        # The effect of the reference channel's error on the grid, and with it on every channel.
         anchor = moved(static_map(2), *shifts[1], roll)
         seen = PolynomialTransform(anchor.coefficients + error, ORIGIN, SCALE)
         for channel in range(1, 5):
@@ -96,7 +96,7 @@ def test_without_noise_nothing_is_changed():
 
 
 def test_affine_maps_stay_affine():
-    """Of a reference channel that is known by affine maps; numbers that cannot err do not count as agreement."""
+    """A reference channel that is known by affine maps; numbers that cannot err do not count as agreement."""
     chi_square = []
     for seed in range(4):
         alignments, _ = make(seed)

@@ -135,7 +135,7 @@ def hostile(cube, tmp_path_factory):
 
 
 class Code(Page):
-    """What of a page may run, and its policy."""
+    """The parts of a page that may run, and its policy."""
 
     def __init__(self, text):
         self.code, self.policy, self.attributes, self._runs = [], None, [], False
@@ -208,7 +208,7 @@ def test_page_has_the_numbers(path, cube):
         expected.append([str(first), str(second), *values])
     found = medians(page)
     assert [row[:2] for row in found] == [row[:2] for row in expected]
-    # Of the normalized cube, whose correlations are the same but for rounding.
+    # From the normalized cube, whose correlations are the same except for rounding.
     np.testing.assert_allclose(np.array(found, float), np.array(expected, float), atol=2e-4)
     residual = f"{np.median(summary(cube)['residual']):.3f} pix"
     assert residual in page.text

@@ -368,7 +368,7 @@ def test_uncertainty_by_monte_carlo(alignment, order):
 
 
 def test_uncertainty_beside_invalid_pixels():
-    """What is not known of a pixel does not make its neighbors more certain."""
+    """A pixel with unknown noise does not make its neighbors more certain."""
     sigma = np.full((9, 9), 2.0)
     sigma[4, 4] = np.nan
     position = np.array([4.4]), np.array([4.4])
@@ -721,7 +721,7 @@ def on_the_sun(alignment):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("form", "order"),
-    # What a form is read as does not depend on the order.
+    # The kind that a form is read as does not depend on the order.
     [*((form, 1) for form in FORMS), *((form, order) for form in ("array", "NDData", "stack") for order in (0, 3))],
 )
 def test_invalid_pixels_of_an_image_on_the_sun(on_the_sun, tmp_path, form, order):

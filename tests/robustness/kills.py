@@ -37,7 +37,7 @@ def kill_writers(count, flight, folder, rng):
 
 
 def find_loss(name, path, old):
-    """What is wrong with what a killed process left, or with what the next one makes of it, or None."""
+    """A fault of the files that a killed process left, or of the next process's files, or None."""
     try:
         expect(path.exists() or not old, "the older file is gone")
         if path.exists() and not (old and path.read_bytes() == PRECIOUS):
@@ -84,7 +84,7 @@ def kill_level3(count, flight, folder, rng):
             code = process.wait()
             late = code == 0 or (code == -number != -signal.SIGKILL and has_ended(path))
         yield find_loss_of_level3(path, old, number, code, whole)
-    # What the killed ones left is removed by the next that ends well.
+    # The next command that ends well removes the folders that killed commands left.
     code = start_level3(flight, path).wait()
     if problem := find_loss_of_level3(path, False, 0, code, whole):
         yield problem
@@ -111,7 +111,7 @@ def start_level3(flight, path):
 
 
 def find_loss_of_level3(path, old, number, code, whole):
-    """What is wrong with what the command left when a signal ended it, or None."""
+    """A fault of the files that the command left when a signal ended it, or None."""
     try:
         killed = number == signal.SIGKILL
         expect(code == (-number if killed else number and 128 + number), f"its exit code is {code}")

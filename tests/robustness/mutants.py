@@ -153,7 +153,7 @@ def _alarm(*_):
 
 
 def _judge(read, path, expected, sums):
-    """What is wrong with the way that a reader takes a changed file, or None."""
+    """A fault in the way that a reader takes a changed file, or None."""
     signal.setitimer(signal.ITIMER_REAL, SECONDS)
     try:
         found = digest(read(path))

@@ -53,7 +53,7 @@ def _refuse(bad, place):
     return f"{bad.name}: it was believed"
 
 
-# What is tried, how often, and how.
+# The trials: name, number of tries, and function.
 TRIALS = {
     "level3": ("Kills of the command ``level3``", 50, kill_level3),
     "writers": ("Kills of other writers", 50, kill_writers),

@@ -11,7 +11,7 @@ from bad_inputs import BAD, BYTES, SECONDS
 
 
 def refusal(bad, path):
-    """What is wrong with how an input is refused; None if nothing is."""
+    """A fault in the way that an input is refused, or None."""
     with warnings.catch_warnings():
         # Some libraries warn before they give up.
         warnings.simplefilter("ignore")

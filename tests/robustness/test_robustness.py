@@ -15,7 +15,7 @@ from tally import TRIALS, render
 
 
 def losses(trial, count, folder):
-    """What was lost in so many tries or a few more."""
+    """Losses in this many tries, or in a few more."""
     ends = list(trial(count, None, folder, np.random.default_rng(0)))
     assert len(ends) >= count
     return [end for end in ends if end is not None]

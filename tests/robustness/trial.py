@@ -37,7 +37,7 @@ class Ending:
     code : `int`
         Exit code, the negative number of a signal where one ended it.
     error : `Exception` or None
-        What its function raised.
+        The error that its function raised.
     seconds : `float`
         How long the function took, or NaN.
     """

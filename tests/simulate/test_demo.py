@@ -256,7 +256,7 @@ def test_faulty_frames_of_the_second_flight_harm_no_other(second, second_truth):
         assert np.isnan(cube.data[index]).all()
         assert cube.mask[index].all()
         assert (cube.meta["file"][index] == "") == (number == 0)
-    # What is left of an exposure is one Sun of one brightness.
+    # The rest of an exposure is one Sun of one brightness.
     good = np.isfinite(cube.data).any((2, 3))
     assert good.sum(axis=1).tolist() == [5, 5]
     for index in (0, 1):

@@ -580,7 +580,7 @@ def test_files_are_in_the_format_of_the_flight(flight, tmp_path):
 
 @pytest.mark.slow
 def test_frames_that_are_neither(tmp_path):
-    """Those that the first flight has, and as its headers have them: exposures 0 and 11.235 s, one after the other."""
+    """The other frames of the first flight, as in its headers: exposures of 0 and 11.235 s, one after the other."""
     sim = simulate_flight(size=8, n_exposures=2, n_darks=2, missing=False, other_lines=False)
     assert sim.other_frame_numbers == (96, 97, 139, 153)
     files = sim.write(tmp_path).raw
@@ -693,7 +693,7 @@ def test_enlarged_flight_keeps_its_proportions():
     assert large.field_stop_width == 2 * SECOND.field_stop_width
     assert large.grid_shape == (1000, 940)
     assert large.detector.shape == (800, 1520)
-    # What was seen in the middle of the field stop still is.
+    # The features in the middle of the field stop are still there.
     for channel, other in zip(large.channels, SECOND.channels, strict=True):
         np.testing.assert_allclose((channel.center + 0.5) / 2, other.center + 0.5)
         np.testing.assert_allclose((channel.field_stop + 0.5) / 2, other.field_stop + 0.5, atol=0.1)

@@ -76,7 +76,7 @@ def _edited(kind, edit, folder, *, checksum=False):
     """A good file, whose HDUs are then changed."""
     path, packed = folder / f"bad{kind}", kind.endswith(".gz")
     path.write_bytes(gzip.decompress(_good(kind)) if packed else _good(kind))
-    # Of a packed image the header that stands in the file.
+    # The header of a packed image that stands in the file.
     with fits.open(path, mode="update", disable_image_compression=True) as hdus:
         edit(hdus[-1])
         if checksum:

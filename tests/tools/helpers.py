@@ -1,4 +1,4 @@
-"""What several tests share: small cubes, and what it means that two are equal."""
+"""Tools for several tests: small cubes, and comparisons of two of them."""
 
 import base64
 import importlib.util
@@ -310,7 +310,7 @@ def make_context(cube, unit="DN"):
 
 
 def view(scene, transform, shape, noise=None):
-    """What the transform shows of a scene: image(x, y) = scene(transform(x, y)), NaN outside of it."""
+    """The image that the transform makes of a scene: image(x, y) = scene(transform(x, y)), NaN outside of it."""
     y, x = np.indices(shape, dtype=float)
     values = map_coordinates(scene, np.stack(transform(x, y)[::-1]), order=3, cval=np.nan)
     return values if noise is None else noise.poisson(np.maximum(np.nan_to_num(values), 0)).astype(float)

@@ -50,7 +50,7 @@ class Operation:
     arrays: Callable
     source: Callable = lambda x, y: (x, y)
     unit: Callable = lambda unit: unit
-    # What it is done to: all of the cube, and a part of which time or channel was sliced away.
+    # The input: all of the cube, and a part of which time or channel was sliced away.
     start: Callable = lambda cube: cube
     part: Callable = lambda cube: cube[1, 2]
     # The steps that the history grows by.
@@ -59,7 +59,7 @@ class Operation:
     planes: Callable | None = lambda value: value
     # Whether it is for cubes on the sky only.
     celestial: bool = False
-    # What does not survive, and what the table says of it.
+    # Properties that do not survive, and their text in the table.
     lacks: dict = field(default_factory=dict)
     # The operation on a lazy cube, if it is not the same.
     lazy: Callable | None = None
@@ -178,7 +178,7 @@ def target(cube):
 
 
 def target_4d(cube):
-    """That of another cube, with other times."""
+    """The grid of another cube, with other times."""
     wcs = make_cube((2, 3, *cube.shape[-2:]), seed=5).wcs
     wcs.wcs.crpix = [*target(cube).wcs.crpix, *wcs.wcs.crpix[2:]]
     return wcs
@@ -245,7 +245,7 @@ def difference(data, sigma, bad):
 
 
 def lowest(data, sigma, bad):
-    """Of the channel with the lowest valid value."""
+    """The standard deviation of the channel with the lowest valid value."""
     values = np.where(bad, np.inf, data)
     results = np.full((3, *np.delete(data.shape, -3)), np.nan)
     for *plane, y, x in np.ndindex(results.shape[1:]):
@@ -419,7 +419,7 @@ def prove_unit(operation):
 
 
 def prove_mask(operation):
-    """What is masked or NaN is so in the result, and nothing else; flags of valid pixels go along."""
+    """Pixels that are masked or NaN are so in the result, and no others; flags of valid pixels go along."""
     cube, result = operation.example
     _, _, bad = truth(operation, cube)
     assert result.mask.dtype == bool
@@ -560,7 +560,7 @@ PROPERTIES = {
 
 
 def judge(operation, name):
-    """What the table says in a cell."""
+    """The text of a cell of the table."""
     try:
         PROPERTIES[name](operation)
     except Exception:

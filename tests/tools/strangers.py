@@ -221,7 +221,7 @@ def unsure(odd, plain):
 
 
 def piece(item):
-    """What is done to a part is done as to the whole."""
+    """An operation on a part gives the same as on the whole."""
 
     def relation(odd, plain):
         if isinstance(odd, Table):
@@ -324,7 +324,7 @@ def without(array, pixels):
 
 
 def garbage(array, pixels):
-    """What may stand under a mask: numbers that no result can miss."""
+    """Numbers under a mask that no result can miss."""
     return np.where(pixels, array.dtype.type(-3e4), array)
 
 
@@ -546,7 +546,7 @@ PLACES = only(
 SHARED = [one for one in CUBES if one.name != "other observer"]
 # Detector pixels have no observer.
 FRAMES = [one for one in CUBES if one.name not in ("other observer", "astropy WCS")]
-# What the constructor makes plain once and for all.
+# Differences that the constructor removes once and for all.
 CONTENTS = [
     *[
         Stranger(name, contained(kind), with_mask(block, old=False))

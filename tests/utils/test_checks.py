@@ -1,4 +1,4 @@
-"""What functions ask of the cubes and arrays that they are given."""
+"""The requirements of functions on their cubes and arrays."""
 
 from types import SimpleNamespace
 

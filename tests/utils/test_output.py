@@ -30,7 +30,7 @@ with output.temporary_output(sys.argv[2]) as temporary:
 
 @pytest.fixture
 def killed(tmp_path):
-    """What a process leaves that is killed while it writes a file."""
+    """The files that a process leaves that is killed while it writes."""
     module = sys.modules[temporary_output.__module__].__file__
     subprocess.run([sys.executable, "-c", KILLED, module, tmp_path / "a.txt"], check=False)
     return tmp_path

@@ -222,7 +222,7 @@ def test_progress_bar(capsys):
 
 
 def in_threads(function):
-    """What many calls give in threads that take turns often, and the filters of warnings that they leave."""
+    """The results of many calls in threads that take turns often, and the filters of warnings that they leave."""
     filters, interval = list(warnings.filters), sys.getswitchinterval()
     sys.setswitchinterval(1e-5)
     with ThreadPoolExecutor(4) as pool:

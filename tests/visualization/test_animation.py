@@ -24,7 +24,7 @@ def cube():
 
 @pytest.fixture
 def frames(monkeypatch):
-    """What each frame of a movie shows: title, panels, their images and scales."""
+    """The content of each frame of a movie: title, panels, their images and scales."""
     found, grab = [], PillowWriter.grab_frame
 
     def record(writer, **options):

@@ -1,4 +1,4 @@
-"""What cubes tell of themselves: in print, and in a notebook."""
+"""The descriptions of cubes: in print, and in a notebook."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -125,7 +125,7 @@ def test_weak_alignments_are_no_good_ones():
 
 
 def test_scales_are_those_of_the_good_images():
-    """A weak exposure, as a nearly extinct one that was normalized, is shown and does not count."""
+    """A weak exposure, for example a nearly extinct one that was normalized, is shown but does not count."""
     cube = weak(make_cube((3, 4, 12, 14), alignments=True))
     bright = np.array(cube.data)
     bright[2] *= 50

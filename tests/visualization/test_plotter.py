@@ -1,4 +1,4 @@
-"""What ``cube.plot`` draws: the data that are valid, on the right scale, with the right names."""
+"""The plots of ``cube.plot``: valid data, on the right scale, with the right names."""
 
 from pathlib import Path
 

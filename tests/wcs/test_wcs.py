@@ -348,7 +348,7 @@ OPTIONS = {
     "nothing": (None, {"naxis": 3}),
     "lookup": (TURNED, {}),
 }
-# What astropy before 7.1 does not know.
+# Cases that astropy before 7.1 does not know.
 OPTIONS = {name: x for name, x in OPTIONS.items() if hasattr(WCS, "preserve_units") or "preserve_units" not in x[1]}
 
 

@@ -74,7 +74,7 @@ def transform_cube():
 
 
 def make_quadratic(cube):
-    """What the second fit does to the transforms: a start from the first one, then other numbers."""
+    """Change the transforms as the second fit does: a start from the first one, then other numbers."""
     for sequence, row in enumerate(cube.transform_cube):
         for camera, transform in enumerate(row):
             transform.transform = coalignment.modified_affine_to_quadratic(transform.transform, transform.origin)
@@ -165,7 +165,7 @@ def main():
     final.correct_vignetting(np.array([0.436, 0.340, 0.382, 0.495])).normalize_intensities()
     final = save(final, "ov_Level3_final.pickle", path.name)
 
-    # What the packages themselves say of the files that were just written.
+    # The output of the packages themselves for the files that were just written.
     pixels = np.indices(first.shape)[::-1].reshape(4, -1)[:, ::37]
     np.savez_compressed(
         FOLDER / "expected.npz",
