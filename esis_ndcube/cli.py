@@ -396,9 +396,10 @@ def info(path, quality):
 @click.option("--reference", "-r", type=click.Path(), help="Image of the Sun to compare with, for example SDO/AIA 304.")
 @_OVERWRITE
 def report(path, output, reference, overwrite):
-    """Write an HTML page on the quality and the processing of a Level-3 file.
+    """Write a page on the quality and the processing of a Level-3 file.
 
-    The page has pictures with a slider through the exposures, figures and tables. It is one file and needs no network.
+    The page is one HTML file, which needs no network. It has pictures with a slider through the exposures, figures and
+    tables.
 
     \b
     Example:

@@ -155,7 +155,7 @@ def find_spikes(image, sigma=4.5, *, fwhm=2.3, grow=3.0, iterations=8, noise=Non
 @plain_arrays("image", "spikes")
 def mend_spikes(image, spikes):
     """
-    Replace pixels by means of their good neighbors.
+    Replace pixels by the mean of their good neighbors.
 
     Parameters
     ----------
