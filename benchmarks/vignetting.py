@@ -1,9 +1,9 @@
 """
 Accuracy of the vignetting fits on simulated flights, and their residuals on a real one.
 
-Run ``python benchmarks/vignetting.py``. Simulated cubes have the true geometry, because slopes do not depend on errors of the alignment of a fraction of a
-pixel. With ``--cube`` a Level-3 cube of the real flight, made without vignetting correction and normalization, is
-fitted in one half of its exposures and judged in the other.
+Run ``python benchmarks/vignetting.py``. Simulated cubes have the true geometry, because slopes do not depend on errors
+of the alignment of a fraction of a pixel. With ``--cube`` a Level-3 cube of the real flight, made without vignetting
+correction and normalization, is fitted in one half of its exposures and judged in the other.
 """
 
 # ruff: noqa: E402

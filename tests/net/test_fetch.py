@@ -1,4 +1,4 @@
-"""One ``Fido.fetch`` of several clients: the available files arrive, the others are errors, as with sunpy's own clients."""
+"""One ``Fido.fetch`` of several clients: available files arrive, others are errors, as with sunpy's own clients."""
 
 import os
 import signal
