@@ -63,12 +63,15 @@ def kill_level3(count, flight, folder, rng):
     """Kill and end the command ``level3`` in the midst of its work; yields what was lost of each, or None."""
     path = folder / "l3.fits"
     flight = flight.path
-    process = start_level3(flight, path)
-    begin = time.perf_counter()
-    while process.poll() is None and not has_ended(path):
-        time.sleep(0.005)
-    seconds = time.perf_counter() - begin
-    expect(process.wait() == 0, "it failed")
+    # Once for what is compiled at first use.
+    for _ in range(2):
+        path.unlink(missing_ok=True)
+        process = start_level3(flight, path)
+        begin = time.perf_counter()
+        while process.poll() is None and not has_ended(path):
+            time.sleep(0.005)
+        seconds = time.perf_counter() - begin
+        expect(process.wait() == 0, "it failed")
     whole = ESISLevel3Cube.read(path)
     for _ in range(count):
         number, old = SIGNALS[rng.integers(len(SIGNALS))], rng.random() < 0.5
