@@ -10,6 +10,7 @@ from esis_ndcube.level1 import ESISLevel1Cube
 from esis_ndcube.level3 import ESISLevel3Cube
 from esis_ndcube.level3.form import form_level3
 from esis_ndcube.level3.map import ESISMap
+from esis_ndcube.level3.velocity import ESISVelocityCube, velocity_map
 from esis_ndcube.registration._coalign import coalign
 from esis_ndcube.registration.alignment import Alignment
 from esis_ndcube.registration.coalignment import Coalignment
@@ -25,6 +26,7 @@ __all__ = [
     "ESISLevel1Cube",
     "ESISLevel3Cube",
     "ESISMap",
+    "ESISVelocityCube",
     "Flight",
     "FlightError",
     "Vignetting",
@@ -33,4 +35,5 @@ __all__ = [
     "form_level3",
     "reproject_alignment",
     "reproject_vignetting",
+    "velocity_map",
 ]

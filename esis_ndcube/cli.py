@@ -26,6 +26,7 @@ from esis_ndcube.level1 import ESISLevel1Cube
 from esis_ndcube.level1.frames import list_files
 from esis_ndcube.level3 import ESISLevel3Cube
 from esis_ndcube.level3.form import form_level3, level3_size
+from esis_ndcube.level3.velocity import velocity_map
 from esis_ndcube.quality import summary
 from esis_ndcube.registration import coalign
 from esis_ndcube.registration.transform import TERMS
@@ -413,6 +414,40 @@ def report(path, output, reference, overwrite):
     cube = ESISLevel3Cube.read(path)
     name = Path(path).name
     write_report(cube, output, reference=maps[0], source=name, overwrite=overwrite, progress=sys.stderr.isatty())
+    click.echo(f"Written to {output}")
+
+
+@_command()
+@click.argument("path", type=click.Path(exists=True, dir_okay=False))
+@click.option("--output", "-o", required=True, type=click.Path(dir_okay=False), help="FITS or ASDF file to write.")
+@click.option(
+    "--method",
+    default="field",
+    show_default=True,
+    type=click.Choice(["field", "window"]),
+    help="Fit a field that conserves the light, or one velocity in each window.",
+)
+@click.option(
+    "--fwhm",
+    default=7.0,
+    show_default=True,
+    type=click.FloatRange(min=0, min_open=True),
+    help="Width (FWHM) in arcsec of the Gaussian that smooths the maps.",
+)
+@_OVERWRITE
+def velocity(path, output, method, fwhm, overwrite):
+    """Make maps of the line-of-sight velocity from a Level-3 file.
+
+    \b
+    Example:
+        esis-ndcube velocity l3.fits --output velocity.fits
+    """
+    check_output(output, overwrite, inputs=[path])
+    cube = ESISLevel3Cube.read(path, lazy=Path(path).suffix == ".fits")
+    found = velocity_map(cube, method=method, fwhm=fwhm * u.arcsec, progress=sys.stderr.isatty())
+    found.write(output, overwrite=overwrite)
+    click.echo(str(found))
+    click.echo(f"  systematic error: {found.systematic:.1f}")
     click.echo(f"Written to {output}")
 
 

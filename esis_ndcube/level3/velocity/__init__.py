@@ -1,0 +1,7 @@
+"""Velocities along the line of sight: the forward model of the images, and maps by it."""
+
+from esis_ndcube.level3.velocity.cube import ESISVelocityCube
+from esis_ndcube.level3.velocity.maps import velocity_map
+from esis_ndcube.level3.velocity.projection import Projection, displacements, projection
+
+__all__ = ["ESISVelocityCube", "Projection", "displacements", "projection", "velocity_map"]

@@ -1,0 +1,170 @@
+"""The images of one exposure, as the estimators of velocity take them."""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import scipy.fft
+from scipy.ndimage import gaussian_filter
+
+import astropy.units as u
+from astropy.wcs.utils import proj_plane_pixel_scales
+
+from esis_ndcube.flags import Flag
+from esis_ndcube.level3.velocity.projection import Projection
+from esis_ndcube.utils.arrays import eroded, invalid_pixels
+from esis_ndcube.utils.uncertainty import standard_deviation
+
+_SPEED = u.km / u.s
+# The brightness of the channels is made equal in Gaussian windows of this width (sigma), in arcsec: what is left of
+# vignetting and throughput is smooth.
+_GAIN_WINDOW = 25.0
+_FAR = 1e-3
+# The stated variance is averaged over so many pixels (sigma), because that of a single pixel follows its own noise.
+_NOISE_WINDOW = 2.0
+# Light that is displaced over an edge is missed: the edges of images are left out as far as that goes, in km/s.
+_EDGE = 60.0
+# A velocity needs so many channels, and all but one of those that work.
+FEWEST = 3
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """
+    The images of one exposure, of equal brightness.
+
+    Attributes
+    ----------
+    images, weights : `numpy.ndarray`
+        Images and inverse variances, shape (channel, y, x); 0 where an image is not valid.
+    correlation : `numpy.ndarray`
+        Correlation of the noise of neighboring pixels, shape (channel, y, x).
+    displacement : `numpy.ndarray`
+        Displacement by a velocity in pixels per km/s, shape (channel, 2).
+    scale : `tuple` of `float`
+        Size of a pixel along y and x in arcsec.
+    line_width : `float`
+        Width (sigma) of the line in km/s.
+    """
+
+    images: np.ndarray
+    weights: np.ndarray
+    correlation: np.ndarray
+    displacement: np.ndarray
+    scale: tuple[float, float]
+    line_width: float
+
+    @cached_property
+    def projection(self):
+        """The operator from moments of a scene to the images."""
+        return Projection(
+            self.displacement * u.pix / _SPEED,
+            self.images.shape[1:],
+            line_width=self.line_width * _SPEED,
+            dtype=np.float32,
+        )
+
+    def smooth(self, image, sigma):
+        """Blur images by a Gaussian of a width in arcsec, with nothing beyond their edges."""
+        widths = [0] * (np.ndim(image) - 2) + [sigma / scale for scale in self.scale]
+        return gaussian_filter(np.asarray(image, dtype=np.float32), widths, mode="constant")
+
+    @cached_property
+    def mean(self):
+        """The weighted mean of the images, and the median of it where there is none."""
+        total = self.weights.sum(axis=0)
+        mean = (self.weights * self.images).sum(axis=0) / np.where(total > 0, total, 1)
+        return np.where(total > 0, mean, np.median(mean[total > 0]))
+
+    def information(self, pattern):
+        """
+        How well the images tell a displacement along a pattern, per (km/s)**2 and pixel, shape (y, x).
+
+        The inverse variance of a displacement by what is not common to the channels, at the brightness of the mean.
+        """
+        gradient = np.gradient(self.smooth(self.mean, self.scale[0]))
+        total = self.weights.sum(axis=0)
+        total[total == 0] = 1
+        common = np.tensordot(pattern.T, self.weights, 1) / total
+        parts = (pattern.T[:, :, None, None] - common[:, None]) * np.array(gradient[::-1])[:, None]
+        return (self.weights * parts.sum(axis=0) ** 2).sum(axis=0)
+
+    def seen(self, scene, velocity, variance, rng):
+        """The frame of a scene whose light has these velocities, and more variance of velocity, with new noise."""
+        moments = np.stack([scene, scene * velocity, scene * variance])
+        vector = np.append(moments.ravel(), np.zeros(len(self.images))).astype(np.float32)
+        images = self.projection.matvec(vector).reshape(self.images.shape)
+        valid = self.weights > 0
+        sigma = np.where(valid, 1 / np.sqrt(np.where(valid, self.weights, 1)), 0)
+        noise = np.stack([correlated_noise(one, sigma.shape[1:], rng) for one in self.correlation])
+        return replace(self, images=np.where(valid, images + sigma / self._growth[:, None, None] * noise, 0))
+
+    @cached_property
+    def _growth(self):
+        """How much larger errors count than those of single pixels, for each channel."""
+        return growth(self.correlation)
+
+
+def growth(correlation):
+    """How much larger the error of a mean over many pixels is than that of independent ones, for each channel."""
+    return np.sqrt(np.maximum(correlation.sum(axis=(1, 2)), 1))
+
+
+def correlated_noise(correlation, shape, rng):
+    """Noise of unit variance with a correlation of neighboring pixels."""
+    size = tuple(scipy.fft.next_fast_len(n + m, real=True) for n, m in zip(shape, correlation.shape, strict=True))
+    padded = np.zeros(size)
+    padded[: correlation.shape[0], : correlation.shape[1]] = correlation
+    padded = np.roll(padded, [-(n // 2) for n in correlation.shape], axis=(0, 1))
+    power = np.maximum(scipy.fft.rfft2(padded).real, 0)
+    white = scipy.fft.rfft2(rng.standard_normal(size, dtype=np.float32))
+    return scipy.fft.irfft2(white * np.sqrt(power), size)[: shape[0], : shape[1]].astype(np.float32)
+
+
+def make_frame(exposure, displacement, line_width):
+    """
+    The frame of the part of an exposure that enough channels see, and where that is in the exposure.
+
+    The exposure is a cube of shape (channel, y, x). Pixels that are not valid do not count, and near the edges of the
+    field stop and of the brightest other line none does. Returns None, None where too few channels see anything.
+    """
+    bad = np.array(invalid_pixels(exposure.data, exposure.mask))
+    edge = bad
+    if exposure.flags is not None:
+        edge = np.asarray(exposure.flags) & (Flag.OUTSIDE | Flag.OVERLAP | Flag.MISSING) != 0
+    steps = int(np.ceil(_EDGE * np.hypot(*displacement.T).max()))
+    sigma = np.array(standard_deviation(exposure, exposure.unit), dtype=np.float64)
+    valid = ~bad & np.stack([eroded(~one, steps) for one in edge]) & np.isfinite(sigma) & (sigma > 0)
+    valid &= valid.sum(axis=0) >= max(FEWEST, valid.any(axis=(1, 2)).sum() - 1)
+    if not valid.any():
+        return None, None
+    box = tuple(slice(found[0], found[-1] + 1) for found in map(np.flatnonzero, (valid.any((0, 2)), valid.any((0, 1)))))
+    valid, sigma = valid[:, *box], np.where(valid, sigma, 0)[:, *box]
+    images = np.where(valid, np.asarray(exposure.data)[:, *box], 0).astype(np.float64)
+    correlation = exposure.noise_correlation
+    correlation = np.ones((len(images), 1, 1)) if correlation is None else correlation
+    wcs = exposure.wcs.celestial
+    scale = tuple((proj_plane_pixel_scales(wcs) * u.Unit(wcs.wcs.cunit[0])).to_value(u.arcsec)[::-1])
+    frame = Frame(images, valid.astype(np.float64), correlation, displacement, scale, line_width)
+    near = [gaussian_filter(part, [0, _NOISE_WINDOW, _NOISE_WINDOW]) for part in (sigma**2, frame.weights)]
+    gains = _gains(frame)
+    factor = (gains * growth(correlation)[:, None, None]) ** 2
+    weights = np.where(valid, near[1] / np.where(valid, near[0] * factor, 1), 0)
+    return replace(frame, images=(images * gains).astype(np.float32), weights=weights.astype(np.float32)), box
+
+
+def _gains(frame):
+    """Factors that give all channels the same brightness in windows, over the pixels that all of them see."""
+    works = frame.weights.any(axis=(1, 2))
+    common = frame.weights[works].all(axis=0)
+    if not common.any():
+        return np.ones(frame.images.shape)
+    # Far from these pixels it is the ratio of the means over all of them.
+    means = np.array(
+        [
+            frame.smooth(np.where(common, one, 0), _GAIN_WINDOW) + _FAR * max(one[common].mean(), 0)
+            for one in frame.images
+        ]
+    )
+    positive = np.maximum(means, 1e-6 * means.max())
+    return np.where(works[:, None, None], means[works].mean(axis=0) / positive, 1)

@@ -1,0 +1,305 @@
+"""From the images of several channels to maps of the velocity along the line of sight."""
+
+from dataclasses import dataclass
+from functools import partial
+
+import dask.array as da
+import numpy as np
+import scipy.fft
+from tqdm import tqdm
+
+import astropy.units as u
+from astropy.nddata import StdDevUncertainty
+from astropy.table import QTable
+
+from esis_ndcube.flags import Flag
+from esis_ndcube.level3.velocity._field import draw_fields, fit_field
+from esis_ndcube.level3.velocity._frame import FEWEST, Frame, make_frame
+from esis_ndcube.level3.velocity._window import fit_window
+from esis_ndcube.level3.velocity.cube import ESISVelocityCube
+from esis_ndcube.level3.velocity.projection import displacements
+from esis_ndcube.operations import min_images, rebin
+from esis_ndcube.utils.checks import check_cube, named_axes
+from esis_ndcube.utils.provenance import ProcessingStep
+from esis_ndcube.wcs.meta import with_entries
+
+__all__ = ["velocity_map"]
+
+_SPEED = u.km / u.s
+# Velocities are found on pixels of about this size, in arcsec.
+_PIXEL = 1.2
+_FWHM = 2 * np.sqrt(2 * np.log(2))
+# A map is valid where this part of its window is seen by all but one of the channels.
+_COVERED = 0.5
+# Classes of pixels by what their windows tell of a velocity, for the errors.
+_CLASSES = 10
+# Waves for which the response is measured, in units of the map's FWHM.
+_WAVES = (1, 1.4, 2, 2.8, 4, 5.7, 8, 11, 16)
+
+
+def velocity_map(cube, *, method="field", fwhm=7 * u.arcsec, line_width=29 * u.km / u.s, seed=0, progress=False):
+    r"""
+    Maps of the velocity along the line of sight, from the differences between the channels.
+
+    A velocity displaces the light in each channel along its own dispersion, and only what differs between the channels
+    tells it. Two methods find it:
+
+    ``"field"``
+        The images are :math:`I - (e_k \cdot \nabla)(I v) + \frac{1}{2} (e_k \cdot \nabla)^2 (I w)`, which conserves the
+        light, with the scene I, the velocity v and its variance w about that of the line; all three are fitted at once
+        to all pixels, with Gaussian priors. It is the better one where velocities vary over a few arcseconds.
+    ``"window"``
+        One velocity in each Gaussian window, found from wide to narrow windows. It follows displacements of many
+        pixels, and is faster.
+
+    Velocities are relative to the mean of the field: what is uniform, or changes smoothly over the whole field of view
+    as polynomials of the degree of the alignments do, was taken for a displacement when the channels were aligned, and
+    is missing. That holds for the rotation of the Sun too.
+
+    Parameters
+    ----------
+    cube : `~esis_ndcube.ESISLevel3Cube`
+        Cube with axes (time, channel, y, x) or (channel, y, x), alignments, uncertainty and three channels or more. Its
+        vignetting should be corrected.
+    method : `str`, optional
+        ``"field"`` or ``"window"``.
+    fwhm : `~astropy.units.Quantity`, optional
+        Width (FWHM) of the Gaussian by which the map is smoothed, weighted with the brightness; for ``"window"`` that
+        of the windows.
+    line_width : `~astropy.units.Quantity`, optional
+        Width (sigma) of the line in velocity, thermal and not.
+    seed : `int`, optional
+        Seed of the simulated exposures that the errors come from; with the number of a frame it gives the same numbers,
+        whatever else is in the cube.
+    progress : `bool`, optional
+        Show a progress bar.
+
+    Returns
+    -------
+    `~esis_ndcube.level3.velocity.ESISVelocityCube`
+        Velocities in km/s, positive away from us, on pixels of about 1.2 arcsec, which are whole numbers of those of
+        the cube; masked where fewer than all but one of the channels see half of the window.
+
+        The uncertainty has two parts. The random one comes from a simulated exposure for each real one: the scene that
+        was found, with random velocities and noise put in, goes through the same estimator, and the deviations from
+        what the `~ESISVelocityCube.response` lets through are the error, by what the window tells. The systematic one
+        is what the exposure in the middle shows of displacements that no velocity makes, beyond what a simulated one
+        shows of them (`~ESISVelocityCube.nulls`).
+
+    Raises
+    ------
+    TypeError
+        If this is no cube.
+    ValueError
+        If the cube has other axes, no alignments, no uncertainty or too few channels, no exposure has images of three
+        channels, or an argument is wrong.
+
+    Notes
+    -----
+    The response says which part of a velocity the map shows: divide by it where an unbiased value for one scale is
+    needed, and compare models only after they went through it.
+
+    Examples
+    --------
+    >>> import astropy.units as u
+    >>> from esis_ndcube import velocity_map
+    >>> from esis_ndcube.simulate import simulate_flight, true_cube
+    >>> cube = true_cube(simulate_flight(size=8, n_exposures=1))
+    >>> velocities = velocity_map(cube, fwhm=10 * u.arcsec)
+    >>> velocities.shape, velocities.unit
+    ((1, 79, 79), Unit("km / s"))
+    """
+    check_cube(cube, 3)
+    names = named_axes(cube)
+    if names[-3:] != ["channel", "y", "x"]:
+        msg = f"got a cube with axes {names}, expected time, channel, y and x, or the last three: slice with ranges"
+        raise ValueError(msg)
+    if method not in ("field", "window"):
+        msg = f"got the method {method!r}, expected 'field' or 'window'"
+        raise ValueError(msg)
+    if cube.uncertainty is None:
+        msg = "got a cube without uncertainty, expected one that has it, as cubes of form_level3 have"
+        raise ValueError(msg)
+    if len(np.atleast_1d(cube.channel)) < FEWEST:
+        msg = f"got {len(np.atleast_1d(cube.channel))} channels, expected {FEWEST} or more"
+        raise ValueError(msg)
+    fwhm = _positive("fwhm", fwhm, u.arcsec)
+    line_width = _positive("line_width", line_width, _SPEED, zero=True)
+    scale = u.Quantity(cube.wcs.celestial.proj_plane_pixel_scales()).to_value(u.arcsec)[::-1]
+    bins = [max(1, min(round(_PIXEL / size), n)) for size, n in zip(scale, cube.shape[-2:], strict=True)]
+    cube = cube[(..., *(slice(0, n - n % b) for n, b in zip(cube.shape[-2:], bins, strict=True)))]
+    exposures = [cube[i] for i in range(len(cube.data))] if len(names) == 4 else [cube]
+    displacement = displacements(cube).to_value(u.pix / _SPEED) / bins[::-1]
+    sigma = fwhm / _FWHM
+    fit = fit_field if method == "field" else partial(fit_window, width=sigma)
+
+    # The exposure nearest to the middle that has a result stands for all in what is not measured for each.
+    order = sorted(range(len(exposures)), key=lambda i: abs(i - len(exposures) // 2))
+    velocity = error = checked = None
+    for index in tqdm(order, "Velocities", disable=not progress, leave=False):
+        binned = _bin(exposures[index], bins)
+        frame, box = make_frame(binned, displacement, line_width if method == "field" else 0.0)
+        if velocity is None:
+            velocity, error = np.full((2, len(exposures), *binned.shape[-2:]), np.nan, np.float32)
+        if frame is None:
+            continue
+        number = exposures[index].frame_number
+        result = _measure(frame, fit, sigma, [seed, index if number is None else number])
+        if checked is None:
+            checked = result.response, *_null_patterns(frame, fit, sigma, result)
+        velocity[index, *box] = result.velocity
+        error[index, *box] = result.error * np.sqrt(1 + checked[2] ** 2 / np.nanmean(result.error**2))
+    if checked is None:
+        msg = f"got no exposure with pixels that {FEWEST} channels see, expected some: are the images masked?"
+        raise ValueError(msg)
+    response, nulls, systematic = checked
+    if len(names) == 3:
+        velocity, error = velocity[0], error[0]
+    options = {"method": method, "fwhm": f"{fwhm} arcsec", "line_width": f"{line_width} km/s", "seed": seed}
+    return _make_cube(
+        cube,
+        bins,
+        velocity,
+        error,
+        {
+            "velocity_response": _plain(response),
+            "velocity_nulls": _plain(nulls),
+            "velocity_systematic": systematic * _SPEED,
+        },
+        ProcessingStep("velocity_map", options),
+    )
+
+
+def _positive(name, value, unit, zero=False):
+    try:
+        number = u.Quantity(value).to_value(unit)
+    except (u.UnitsError, TypeError) as error:
+        msg = f"got {name}={value!r}, expected a quantity in {unit}"
+        raise ValueError(msg) from error
+    if np.ndim(number) or not np.isfinite(number) or number < 0 or (number == 0 and not zero):
+        msg = f"got {name}={value}, expected one finite value above 0"
+        raise ValueError(msg)
+    return float(number)
+
+
+def _bin(exposure, bins):
+    """One exposure on larger pixels, without pixels that see another line."""
+    if exposure.flags is not None:
+        overlap = np.asarray(exposure.flags) & Flag.OVERLAP != 0
+        exposure = exposure.mask_pixels(overlap) if overlap.any() else exposure
+    return exposure if max(bins) == 1 else rebin(exposure, (1, *bins))
+
+
+@dataclass(frozen=True, eq=False)
+class _Result:
+    """What was found in a frame: velocity and random error in km/s, NaN where they are not valid, and the response."""
+
+    velocity: np.ndarray
+    error: np.ndarray
+    response: QTable
+    simulated: Frame
+
+
+def _measure(frame, fit, sigma, seed):
+    """The `_Result` of a frame."""
+    inside = frame.smooth(frame.weights.any(axis=0), sigma) > _COVERED
+    scene, velocity, _ = fit(frame)
+    velocity = _smooth(frame, scene, velocity, sigma)
+    # The same estimator sees what is known: the scene that was found, with other velocities.
+    rng = np.random.default_rng(seed)
+    truth, variance = draw_fields(frame, rng)
+    simulated = frame.seen(scene, truth, variance, rng)
+    truth = _smooth(frame, scene, truth, sigma)
+    again, found, _ = fit(simulated)
+    found = _smooth(frame, again, found, sigma)
+    response = _measure_response(frame, truth, found, inside, sigma)
+    deviation = found - _apply_response(frame, truth, response)
+    told = np.log(frame.smooth(frame.information(frame.displacement), sigma) + 1e-12)
+    error = np.interp(told, *_by_class(told[inside], deviation[inside]))
+    return _Result(*(np.where(inside, one, np.nan) for one in (velocity, error)), response, simulated)
+
+
+def _smooth(frame, scene, velocity, sigma):
+    weight = np.where(frame.weights.any(axis=0), scene, 0)
+    return frame.smooth(weight * velocity, sigma) / np.maximum(frame.smooth(weight, sigma), 1e-3 * scene.mean())
+
+
+def _spectrum(frame, image):
+    """Real transform of an image and the wavelength of each of its waves, in arcsec."""
+    rows, columns = image.shape
+    y, x = scipy.fft.fftfreq(rows, frame.scale[0]), scipy.fft.rfftfreq(columns, frame.scale[1])
+    with np.errstate(divide="ignore"):
+        return scipy.fft.rfft2(image), 1 / np.hypot(y[:, None], x)
+
+
+def _measure_response(frame, truth, found, inside, sigma):
+    window = frame.smooth(inside, sigma)
+    (one, wavelength), (other, _) = (
+        _spectrum(frame, window * (image - image[inside].mean())) for image in (truth, found)
+    )
+    edges = np.array(_WAVES) * sigma * _FWHM
+    ring = np.digitize(wavelength.ravel(), edges)
+    products = (one.conj() * other).real, np.abs(one) ** 2
+    both, own = (np.bincount(ring, part.ravel(), len(edges) + 1) for part in products)
+    kept = np.flatnonzero(own[1:-1] > 0) + 1
+    table = QTable()
+    table["wavelength"] = np.sqrt(edges[kept - 1] * edges[kept]) * u.arcsec
+    table["response"] = both[kept] / own[kept]
+    return table
+
+
+def _apply_response(frame, velocity, response):
+    spectrum, wavelength = _spectrum(frame, velocity)
+    if len(response):
+        known = np.log(response["wavelength"].to_value(u.arcsec))
+        spectrum = spectrum * np.interp(np.log(wavelength), known, response["response"])
+    return scipy.fft.irfft2(spectrum, velocity.shape)
+
+
+def _by_class(told, deviation):
+    """RMS deviation in classes of pixels, by the mean of what their windows tell."""
+    order = np.array_split(np.argsort(told), min(_CLASSES, told.size))
+    return [told[part].mean() for part in order], [np.sqrt(np.mean(deviation[part] ** 2)) for part in order]
+
+
+def _null_patterns(frame, fit, sigma, result):
+    """The table of displacements that no velocity makes, and the systematic error that they tell of, in km/s."""
+    inside = np.isfinite(result.velocity)
+    along = frame.displacement
+    across = np.stack([-along[:, 1], along[:, 0]], axis=-1)
+    signs = (-1.0) ** np.arange(len(along))[:, None]
+    rows, own = [], frame.information(along)[inside].mean()
+    for name, pattern in {"across": across, "alternating": along * signs, "across alternating": across * signs}.items():
+        rms = []
+        for each in (frame, result.simulated):
+            scene, amount, _ = fit(each, pattern=pattern)
+            rms.append(_smooth(each, scene, amount, sigma)[inside].std())
+        # What displaces images by chance displaces them more where less tells of it.
+        scale = np.sqrt(frame.information(pattern)[inside].mean() / own)
+        rows.append((name, *rms, scale * np.sqrt(max(rms[0] ** 2 - rms[1] ** 2, 0))))
+    table = QTable(rows=rows, names=["pattern", "measured", "expected", "systematic"])
+    for name in table.colnames[1:]:
+        table[name].unit = _SPEED
+    return table, float(np.sqrt(np.mean([row[3] ** 2 for row in rows])))
+
+
+def _plain(table):
+    """A table as metadata that every file can hold."""
+    return {name: table[name] if hasattr(table[name], "unit") else list(table[name]) for name in table.colnames}
+
+
+def _make_cube(cube, bins, velocity, error, values, step):
+    """The cube of maps, with the coordinates and the metadata of what all channels have in common."""
+    # Without pixels, which would be binned for nothing.
+    empty = type(cube)(da.zeros(cube.shape, chunks=cube.shape), wcs=cube.wcs, meta=cube.meta, unit=cube.unit)
+    frame = min_images(rebin(empty, (*[1] * (len(cube.shape) - 2), *bins)))
+    meta = with_entries(frame.meta, {key: (value, None) for key, value in values.items()})
+    meta = with_entries(meta, {"history": ((*cube.history, step), None), "noise_correlation": (None, None)})
+    return ESISVelocityCube(
+        velocity,
+        wcs=frame.wcs,
+        uncertainty=StdDevUncertainty(error),
+        mask=~np.isfinite(velocity),
+        meta=meta,
+        unit=_SPEED,
+    )
