@@ -210,10 +210,11 @@ def test_noise_of_the_flight_is_as_stated(flight_data, flight_frames, level):
     if level == 3:
         image = flight_data / "esis_derived" / "aia_304_20190930_1808_digitized.fits"
         # Two channels: all of them go the same way.
-        cube = form_level3(cube[:, 1:3], sunpy.map.Map(image))
-    table = noise_table(cube, boxes=(1, 2, 4, 8))
+        # A fifth of the field has 1000 boxes of 8 pixels, whose ratio has an error of 0.04.
+        cube = form_level3(cube[:, 1:3], sunpy.map.Map(image))[:, :, 400:900, 300:1000]
+    table = noise_table(cube, boxes=(1, 4, 8))
     third, fifth = (table[table["order"] == order] for order in (3, 5))
-    assert len(third) == len(fifth) == 4 * cube.shape[1]
+    assert len(third) == len(fifth) == 3 * cube.shape[1]
     small = third["box"] < 8
     np.testing.assert_allclose(third["ratio"][small], fifth["ratio"][small], rtol=0.05)
     for part in (third, fifth):
