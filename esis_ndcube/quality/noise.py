@@ -151,10 +151,16 @@ def _measure(cube, sigma, channel, correlation, weights, boxes, quiet):
         # The gradients are relative to the noise, so that dark and bright areas count alike.
         steep = ndimage.gaussian_gradient_magnitude(mean, _SMOOTH) / np.sqrt(np.where(lit, stated, 1))
         lit &= steep <= np.quantile(steep[lit], quiet)
-    rows = []
+    rows, mean = [], np.where(lit, mean, 0)
     for order, found in weights.items():
         parts = [(c, slice(first, first + order + 1)) for first, c in found]
-        differences = [(np.tensordot(c, frames[s], 1), np.tensordot(c**2, variances[s], 1)) for c, s in parts]
+        differences = [
+            (
+                np.where(lit, np.tensordot(c, frames[s], 1), 0),
+                np.sqrt(np.where(lit, np.tensordot(c**2, variances[s], 1), 0)),
+            )
+            for c, s in parts
+        ]
         rows += [(order, box, *_compare(differences, mean, lit, correlation, box)) for box in boxes]
     return rows
 
@@ -166,23 +172,19 @@ def _smooth(image, good):
 
 
 def _compare(differences, mean, lit, correlation, box):
-    """Ratio, its error, slope, intercept and count of boxes of one size."""
+    """Ratio, its error, slope, intercept and count of boxes of one size; images are 0 where not lit."""
     count = _sums(lit, box)
     full = count >= _FULL * box**2
     size = int(full.sum())
     if size < 2:
         return np.nan, np.nan, np.nan, np.nan, size
-    count, level = count[full], (_sums(np.where(lit, mean, 0), box)[full]) / count[full]
-    squares = np.array([_sums(np.where(lit, part, 0), box)[full] for part, _ in differences]) ** 2
+    count, level = count[full], _sums(mean, box)[full] / count[full]
+    squares = np.array([_sums(part, box)[full] for part, _ in differences]) ** 2
     whole = [slice(n // box * box) for n in lit.shape]
-    stated = np.array(
-        [
-            bin_variance(np.sqrt(np.where(lit, part, 0))[*whole], correlation, (box, box))[full]
-            for _, part in differences
-        ]
-    )
-    kept = _keep(squares / stated)
-    ratios, number = np.where(kept, squares / stated, 0) / _share(), kept.sum(axis=0)
+    stated = np.array([bin_variance(sigma[*whole], correlation, (box, box))[full] for _, sigma in differences])
+    ratios = squares / stated
+    kept = ratios <= np.quantile(ratios, _KEPT)
+    ratios, number = np.where(kept, ratios, 0) / _share(), kept.sum(axis=0)
     # Differences that overlap share frames: only the places are independent.
     places = ratios.sum(axis=0)[number > 0] / number[number > 0]
     error = places.std() / np.sqrt(len(places))
@@ -195,10 +197,6 @@ def _sums(image, box):
     rows, columns = (n // box for n in image.shape)
     image = image[: rows * box, : columns * box].reshape(rows, box, columns, box)
     return image.sum(axis=(1, 3), dtype=float)
-
-
-def _keep(ratios):
-    return ratios <= np.quantile(ratios, _KEPT)
 
 
 def _share():

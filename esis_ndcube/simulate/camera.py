@@ -199,17 +199,17 @@ def hits(truth, rng):
     length = np.where(rng.random(count) < 0.025, rng.uniform(8, 40, count), rng.integers(1, 4, count))
     angle = rng.uniform(0, 2 * np.pi, count)
     energy = rng.lognormal(np.log(600.0), 1.1, count)
-    pixels = []
-    for first, n, turn, total in zip(start, length, angle, energy, strict=True):
-        steps = np.arange(int(n))
-        row = np.floor(first[0] + steps * np.sin(turn)).astype(int)
-        column = np.floor(first[1] + steps * np.cos(turn)).astype(int)
-        # Never below 100 electrons in a pixel, so that all spikes in the list of the truth are visible.
-        pixels.append(np.column_stack([row, column, 100 + total * rng.dirichlet(np.ones(int(n)))]))
-    pixels = np.concatenate([*pixels, np.empty((0, 3))])
-    rows, columns = pixels[:, :2].astype(int).T
+    pixels = length.astype(int)
+    steps = np.concatenate([np.arange(n) for n in (0, *pixels)])
+    rows, columns = (
+        np.floor(np.repeat(first, pixels) + steps * np.repeat(turn, pixels)).astype(int)
+        for first, turn in zip(start.T, (np.sin(angle), np.cos(angle)), strict=True)
+    )
+    shares = np.concatenate([rng.dirichlet(np.ones(n)) for n in pixels] or [[]])
+    # Never below 100 electrons in a pixel, so that all spikes in the list of the truth are visible.
+    electrons = 100 + np.repeat(energy, pixels) * shares
     inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
-    return rows[inside], columns[inside], pixels[inside, 2]
+    return rows[inside], columns[inside], electrons[inside]
 
 
 class Quadrants:

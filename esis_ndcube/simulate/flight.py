@@ -425,11 +425,15 @@ class SimulatedFlight:
         step = 0.5 * flight.detector.pixel_scale.to_value(u.arcsec).min()
         return Sky(self.seed, float(size), float(step))
 
+    @cached_property
+    def _pose_time(self):
+        return self.mid_time(self.flight.pose_frame)
+
     def _scene(self, recipe, time):
         """A scene; scenes of the latest time are kept, because the channels share them."""
         seconds = 0.0
         if self.config.evolution:
-            seconds = (time - self.mid_time(self.flight.pose_frame)).to_value(u.s)
+            seconds = (time - self._pose_time).to_value(u.s)
         kept_at, kept = self.__dict__.get("_kept", (None, {}))
         if kept_at != seconds:
             kept = {}

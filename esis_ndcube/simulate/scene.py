@@ -118,7 +118,8 @@ class Sky:
         rng = self._rng("lanes")
         n = int(np.ceil(self.size / 1.2))
         points = rng.random((max(4, round((self.size / _CELL) ** 2)), 2)) * self.size
-        bend = [5.0 * _gaussian_field(rng, n, self.size, 12.0) for _ in range(2)]
+        spectrum = _spectrum(n, self.size, 12.0)
+        bend = [5.0 * _gaussian_field(rng, spectrum) for _ in range(2)]
         y, x = np.mgrid[:n, :n] * (self.size / n)
         where = np.stack([x + bend[0], y + bend[1]], axis=-1) % self.size
         distance, _ = cKDTree(points, boxsize=self.size).query(where.reshape(-1, 2), k=2)
@@ -133,11 +134,10 @@ class Sky:
 
     def _field(self, name, scale, angle):
         """A random field turned slowly into another one; cached by name."""
-        for part in (0, 1):
-            if (name, part) not in self._fields:
-                rng = self._rng(name, part)
-                self._fields[name, part] = _gaussian_field(rng, self.count, self.size, scale)
-        first, second = self._fields[name, 0], self._fields[name, 1]
+        if name not in self._fields:
+            spectrum = _spectrum(self.count, self.size, scale)
+            self._fields[name] = [_gaussian_field(self._rng(name, part), spectrum) for part in (0, 1)]
+        first, second = self._fields[name]
         return np.float32(np.cos(angle)) * first + np.float32(np.sin(angle)) * second
 
     def _rng(self, *name):
@@ -197,12 +197,18 @@ class Sky:
         return map_coordinates(scene, at, order=3, mode="grid-wrap", prefilter=False, output=np.float32)
 
 
-def _gaussian_field(rng, n, size, scale):
-    """A periodic random field of unit variance whose power falls as k**-4 beyond 1 / scale."""
-    white = scipy.fft.rfft2(rng.standard_normal((n, n), dtype=np.float32))
+def _spectrum(n, size, scale):
+    """Root of a power that falls as k**-4 beyond 1 / scale, of fields of n x n values."""
     k = np.hypot(scipy.fft.fftfreq(n, size / n)[:, None], scipy.fft.rfftfreq(n, size / n))
     blur = np.exp(-2 * (np.pi * _BLUR * k) ** 2)
-    white *= (blur / (1 + (2 * np.pi * scale * k) ** 2)).astype(np.float32)
+    return (blur / (1 + (2 * np.pi * scale * k) ** 2)).astype(np.float32)
+
+
+def _gaussian_field(rng, spectrum):
+    """A periodic random field of unit variance and of this spectrum."""
+    n = len(spectrum)
+    white = scipy.fft.rfft2(rng.standard_normal((n, n), dtype=np.float32))
+    white *= spectrum
     white[0, 0] = 0
     field = scipy.fft.irfft2(white, s=(n, n))
     return field / field.std()

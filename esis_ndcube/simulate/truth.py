@@ -317,9 +317,10 @@ class Truth:
         >>> bool(abs(simulated.truth.doppler_shift(80.0, 80.0)) < 0.3)
         True
         """
-        line = find_line(self.flight, line)
-        factor = (line.wavelength / const.c / self.flight.detector.dispersion).to_value(u.s / u.km)
-        return self._speed(x, y) * factor
+        return self._speed(x, y) * self._pixels_per_speed(find_line(self.flight, line))
+
+    def _pixels_per_speed(self, line):
+        return (line.wavelength / const.c / self.flight.detector.dispersion).to_value(u.s / u.km)
 
     @plain_arrays("x", "y")
     def to_detector(self, frame_number, channel, x, y, *, line=None, doppler=False):
@@ -357,29 +358,35 @@ class Truth:
         >>> float(column.round()), float(row.round())
         (194.0, 62.0)
         """
-        x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
+        return self._map(frame_number, channel, line, doppler)(np.asarray(x, dtype=float), np.asarray(y, dtype=float))
+
+    def _map(self, frame_number, channel, line, doppler):
+        """The function that `to_detector` is for one image of one line."""
         time, index = self._index(frame_number), channel - 1
         line = find_line(self.flight, line)
         pose = self.flight.pose(channel, line)
-        sx, sy = self._arcsec(x, y)
         cos, sin = np.cos(self.roll[time]), np.sin(self.roll[time])
         shift = self.shift[time, index]
-        sx, sy = cos * sx - sin * sy + shift[0], sin * sx + cos * sy + shift[1]
-        ix, iy = self._pixels(sx, sy)
         cx, cy = self._center[index]
         half = self.flight.field_stop_width.to_value(u.arcsec) / 2
-        s, t = (sx - cx) / half, (sy - cy) / half
-        terms = (s * s, s * t, t * t, s * s * s, s * s * t, s * t * t, t * t * t)
-        bent = [
-            pose[axis, 0] * ix
-            + pose[axis, 1] * iy
-            + pose[axis, 2]
-            + sum(factor * term for factor, term in zip(self.distortion[index, axis], terms, strict=True))
-            for axis in (0, 1)
-        ]
-        if doppler:
-            bent[0] = bent[0] + self.doppler_shift(x, y, line=line)
-        return bent[0], bent[1]
+        pixels_per_speed = self._pixels_per_speed(line) if doppler else None
+
+        def to_detector(x, y):
+            sx, sy = self._arcsec(x, y)
+            sx, sy = cos * sx - sin * sy + shift[0], sin * sx + cos * sy + shift[1]
+            ix, iy = self._pixels(sx, sy)
+            s, t = (sx - cx) / half, (sy - cy) / half
+            terms = (s * s, s * t, t * t, s * s * s, s * s * t, s * t * t, t * t * t)
+            column, row = (
+                pose[axis, 0] * ix
+                + pose[axis, 1] * iy
+                + pose[axis, 2]
+                + sum(factor * term for factor, term in zip(self.distortion[index, axis], terms, strict=True))
+                for axis in (0, 1)
+            )
+            return (column + self._speed(x, y) * pixels_per_speed if doppler else column), row
+
+        return to_detector
 
     @plain_arrays("column", "row")
     def to_grid(self, frame_number, channel, column, row, *, line=None, doppler=False):
@@ -417,12 +424,13 @@ class Truth:
         """
         column, row = np.broadcast_arrays(np.asarray(column, dtype=float), np.asarray(row, dtype=float))
         known = np.isfinite(column) & np.isfinite(row)
+        to_detector = self._map(frame_number, channel, line, doppler)
         pose = self.flight.pose(channel, find_line(self.flight, line))
         inverse = np.linalg.inv(pose[:, :2])
         x, y = np.tensordot(inverse, np.stack([column - pose[0, 2], row - pose[1, 2]]), axes=1)
         # The map is nearly its own linear part, so that steps with that part alone converge fast.
         for _ in range(60):
-            at = self.to_detector(frame_number, channel, x, y, line=line, doppler=doppler)
+            at = to_detector(x, y)
             dx, dy = np.tensordot(inverse, np.stack([column - at[0], row - at[1]]), axes=1)
             x, y = x + dx, y + dy
             if (np.maximum(np.abs(dx), np.abs(dy))[known] < 1e-10).all():

@@ -61,13 +61,16 @@ def path(cube, reference, tmp_path_factory):
 
 @pytest.fixture
 def sketches(monkeypatch):
-    """Figures are made, but not drawn, which takes most of the time: ``path`` and tests/visualization draw them."""
+    """Figures are made in light colors, but not drawn: ``path`` and tests/visualization draw them."""
+    sketch_figures(monkeypatch)
 
+
+def sketch_figures(monkeypatch):
     def sketch(draw, dark, *, lossless):
-        assert draw().get_figure().axes
+        assert dark or draw().get_figure().axes
         return encode(np.zeros((1, 1)), "gray"), 1, 1
 
-    monkeypatch.setattr("esis_ndcube.report._sections.figure_picture", sketch)
+    monkeypatch.setattr(_sections, "figure_picture", sketch)
 
 
 @pytest.mark.slow
@@ -128,8 +131,8 @@ def hostile(cube, tmp_path_factory):
     )
     folder = tmp_path_factory.mktemp("hostile")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("esis_ndcube.report._pictures._DPI", 40)
         # A title of a figure is no code.
+        sketch_figures(patch)
         patch.setattr("esis_ndcube.report.page._pictures", lambda *_: [])
         return write_report(taken, folder / "report.html", source=" ".join(HOSTILE))
 
