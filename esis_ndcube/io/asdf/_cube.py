@@ -28,6 +28,7 @@ class CubeConverter(Converter):
         "esis_ndcube.level1.cube.ESISLevel1Cube",
         "esis_ndcube.level3.cube.ESISLevel3Cube",
         "esis_ndcube.level3.context.ContextCube",
+        "esis_ndcube.level3.velocity.cube.ESISVelocityCube",
     )
 
     def to_yaml_tree(self, obj, tag, ctx):

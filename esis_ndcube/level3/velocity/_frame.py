@@ -126,15 +126,20 @@ def make_frame(exposure, displacement, line_width):
     The frame of the part of an exposure that enough channels see, and where that is in the exposure.
 
     The exposure is a cube of shape (channel, y, x). Pixels that are not valid do not count, and near the edges of the
-    field stop and of the brightest other line none does. Returns None, None where too few channels see anything.
+    field stop and of the brightest other line none does; nor does a channel whose displacement is not known. Returns
+    None, None where too few channels see anything.
     """
     bad = np.array(invalid_pixels(exposure.data, exposure.mask))
     edge = bad
     if exposure.flags is not None:
         edge = np.asarray(exposure.flags) & (Flag.OUTSIDE | Flag.OVERLAP | Flag.MISSING) != 0
+    known = np.isfinite(displacement).all(axis=1)
+    displacement = np.where(known[:, None], displacement, 0)
     steps = int(np.ceil(_EDGE * np.hypot(*displacement.T).max()))
     sigma = np.array(standard_deviation(exposure, exposure.unit), dtype=np.float64)
-    valid = ~bad & np.stack([eroded(~one, steps) for one in edge]) & np.isfinite(sigma) & (sigma > 0)
+    valid = (
+        known[:, None, None] & ~bad & np.stack([eroded(~one, steps) for one in edge]) & np.isfinite(sigma) & (sigma > 0)
+    )
     valid &= valid.sum(axis=0) >= max(FEWEST, valid.any(axis=(1, 2)).sum() - 1)
     if not valid.any():
         return None, None

@@ -32,7 +32,7 @@ class ESISVelocityCube(ESISCube):
         than in the velocity of the Sun, smoothed as the map is. It is measured on velocities that were put into the
         exposure's own scene.
         """
-        return self._get_table("velocity_response")
+        return self._get_table("velocity_response", ["wavelength", "response"])
 
     @property
     def nulls(self):
@@ -43,16 +43,16 @@ class ESISVelocityCube(ESISCube):
         simulated exposure with velocities and noise; and ``systematic``, the difference of their squares as an error
         of the velocity.
         """
-        return self._get_table("velocity_nulls")
+        return self._get_table("velocity_nulls", ["pattern", "measured", "expected", "systematic"])
 
     @property
     def systematic(self):
         """The systematic error that is part of the uncertainty, RMS (`~astropy.units.Quantity`), or None."""
         return self._get_meta("velocity_systematic")
 
-    def _get_table(self, key):
+    def _get_table(self, key, names):
         columns = self._get_meta(key)
-        return None if columns is None else QTable(columns)
+        return None if columns is None else QTable({name: columns[name] for name in names})
 
     def to_map(self):
         """

@@ -17,7 +17,7 @@ from esis_ndcube.level3.velocity._field import draw_fields, fit_field
 from esis_ndcube.level3.velocity._frame import FEWEST, Frame, make_frame
 from esis_ndcube.level3.velocity._window import fit_window
 from esis_ndcube.level3.velocity.cube import ESISVelocityCube
-from esis_ndcube.level3.velocity.projection import displacements
+from esis_ndcube.level3.velocity.projection import known_displacements
 from esis_ndcube.operations import min_images, rebin
 from esis_ndcube.utils.checks import check_cube, named_axes
 from esis_ndcube.utils.provenance import ProcessingStep
@@ -129,7 +129,6 @@ def velocity_map(cube, *, method="field", fwhm=7 * u.arcsec, line_width=29 * u.k
     bins = [max(1, min(round(_PIXEL / size), n)) for size, n in zip(scale, cube.shape[-2:], strict=True)]
     cube = cube[(..., *(slice(0, n - n % b) for n, b in zip(cube.shape[-2:], bins, strict=True)))]
     exposures = [cube[i] for i in range(len(cube.data))] if len(names) == 4 else [cube]
-    displacement = displacements(cube).to_value(u.pix / _SPEED) / bins[::-1]
     sigma = fwhm / _FWHM
     fit = fit_field if method == "field" else partial(fit_window, width=sigma)
 
@@ -138,6 +137,7 @@ def velocity_map(cube, *, method="field", fwhm=7 * u.arcsec, line_width=29 * u.k
     velocity = error = checked = None
     for index in tqdm(order, "Velocities", disable=not progress, leave=False):
         binned = _bin(exposures[index], bins)
+        displacement = known_displacements(exposures[index]).value / bins[::-1]
         frame, box = make_frame(binned, displacement, line_width if method == "field" else 0.0)
         if velocity is None:
             velocity, error = np.full((2, len(exposures), *binned.shape[-2:]), np.nan, np.float32)

@@ -13,6 +13,7 @@ from esis_ndcube.utils.checks import check_cube, named_axes
 
 __all__ = ["Projection", "displacements", "projection"]
 
+PER_SPEED = u.pix * u.s / u.km
 _SPEED = u.km / u.s
 # Pixels of empty space around the scene, beside those of the displacements, so that no edge meets its opposite.
 _MARGIN = 8
@@ -92,7 +93,7 @@ class Projection(LinearOperator):
         response=None,
         dtype=np.float64,
     ):
-        displacement = u.Quantity(displacement).to_value(u.pix / _SPEED)
+        displacement = u.Quantity(displacement).to_value(PER_SPEED)
         if displacement.ndim != 2 or displacement.shape[1] != 2 or not np.isfinite(displacement).all():
             msg = f"got displacements of shape {displacement.shape}, expected finite ones of shape (channel, 2)"
             raise ValueError(msg)
@@ -239,14 +240,19 @@ def displacements(cube):
     >>> displacements(ESISLevel3Cube.read("l3.fits")).shape  # doctest: +SKIP
     (4, 2)
     """
-    table = cube.dispersion()
-    found = np.stack([table["dx"], table["dy"]], axis=-1) / table["velocity"][:, None]
-    if lacking := [
-        int(number) for number, one in zip(table["channel"], found, strict=True) if not np.isfinite(one).all()
-    ]:
-        msg = f"got channels {lacking} without an alignment, expected one of each: slice the cube to the others"
+    found = known_displacements(cube)
+    lacking = ~np.isfinite(found.value).all(axis=1)
+    if lacking.any():
+        numbers = ", ".join(str(number) for number in np.atleast_1d(cube.channel)[lacking])
+        msg = f"got channels {numbers} without an alignment, expected one of each: slice the cube to the others"
         raise ValueError(msg)
     return found
+
+
+def known_displacements(cube):
+    """The same, with NaN for channels without an alignment."""
+    table = cube.dispersion()
+    return (np.stack([table["dx"], table["dy"]], axis=-1) / table["velocity"][:, None]).to(PER_SPEED)
 
 
 def projection(cube, *, velocities=None, line_width=0 * u.km / u.s, field_stop=None, response=None, dtype=np.float64):
