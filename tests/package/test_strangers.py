@@ -61,6 +61,7 @@ from esis_ndcube import (
     quality,
     registration,
     resample,
+    velocity_map,
     visualization,
 )
 from esis_ndcube.corrections import masks, normalize
@@ -130,6 +131,9 @@ class Data:
         meta = {key: value for key, value in self.sun.meta.items() if not key.startswith("alignment")}
         axes = {key: axis for key, axis in self.sun.meta.axes.items() if key in meta}
         self.unaligned = rebuild(self.sun, meta=NDMeta(meta, axes=axes))
+        four = true_cube(self.simulated)[:, :, 40:110, 40:110]
+        seen = np.isfinite(four.data)
+        self.four = rebuild(four, data=np.where(seen, four.data, 0).astype(np.float32), mask=four.mask | ~seen)
         self.map = self._map(self.sun)
         self.placed = replace(self.found, reference_wcs=self.map.wcs, image_shape=self.map.data.shape)
 
@@ -641,6 +645,7 @@ TABLE = {
     "level3.context.context_cube: map": arrays(
         lambda s, d: context_cube(d.sun[0, 0], Map(s(d.map.data), d.map.meta)), but={}, rows=LAYOUTS + TYPES
     ),
+    "level3.velocity.maps.velocity_map": cubes(lambda s, d: velocity_map(s(d.four), method="window"), rows=FEW),
     "field_stop.edges.find_edges": cubes(lambda s, d: field_stop.find_edges(s(d.sun)).shift, rows=FEW),
     "quality.throughput.throughput": cubes(lambda s, d: quality.throughput(s(d.unaligned)), rows=FEW),
     "quality.correlation.correlation_ratio": cubes(
@@ -817,6 +822,8 @@ NOT_TRIED = {
     "registration.sunkit.coalign_arrays": "is coalign_images, and needs sunkit-image",
     "registration.aia.point_map": "needs aiapy and its tables",
     "registration.aia.add_uncertainty": "needs aiapy and its tables",
+    "level3.velocity.cube.ESISVelocityCube": "is an ESISCube, and has no flags to be changed",
+    "level3.velocity.cube.ESISVelocityCube.to_map": "is that of ESISLevel3Cube",
     "level1.cube.ESISLevel1Cube.from_esis": "needs what esis makes",
 }
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from functools import partial
 
+import dask
 import dask.array as da
 import numpy as np
 import scipy.fft
@@ -19,6 +20,7 @@ from esis_ndcube.level3.velocity._window import fit_window
 from esis_ndcube.level3.velocity.cube import ESISVelocityCube
 from esis_ndcube.level3.velocity.projection import known_displacements
 from esis_ndcube.operations import min_images, rebin
+from esis_ndcube.operations._parts import rebuild
 from esis_ndcube.utils.checks import check_cube, named_axes
 from esis_ndcube.utils.provenance import ProcessingStep
 from esis_ndcube.wcs.meta import with_entries
@@ -183,7 +185,11 @@ def _positive(name, value, unit, zero=False):
 
 
 def _bin(exposure, bins):
-    """One exposure on larger pixels, without pixels that see another line."""
+    """One exposure on larger pixels, without pixels that see another line, in memory."""
+    uncertainty = exposure.uncertainty
+    parts = {"data": exposure.data, "mask": exposure.mask, "flags": exposure.flags}
+    parts, sigma = dask.compute(parts, uncertainty.array)
+    exposure = rebuild(exposure, **parts, uncertainty=type(uncertainty)(sigma, unit=uncertainty.unit, copy=False))
     if exposure.flags is not None:
         overlap = np.asarray(exposure.flags) & Flag.OVERLAP != 0
         exposure = exposure.mask_pixels(overlap) if overlap.any() else exposure
@@ -285,7 +291,10 @@ def _null_patterns(frame, fit, sigma, result):
 
 def _plain(table):
     """A table as metadata that every file can hold."""
-    return {name: table[name] if hasattr(table[name], "unit") else list(table[name]) for name in table.colnames}
+    columns = {name: table[name] for name in table.colnames}
+    return {
+        name: one.value * one.unit if hasattr(one, "unit") and one.unit else list(one) for name, one in columns.items()
+    }
 
 
 def _make_cube(cube, bins, velocity, error, values, step):
