@@ -12,75 +12,24 @@ from scipy.ndimage import gaussian_filter, shift
 
 import astropy.units as u
 from astropy.nddata import StdDevUncertainty
-from astropy.time import Time
 from ndcube.meta import NDMeta
 
-from esis_ndcube import ESIS_1, Alignment, ESISLevel3Cube, ESISMap, ESISVelocityCube, velocity_map
+from esis_ndcube import ESISLevel3Cube, ESISMap, ESISVelocityCube, velocity_map
 from esis_ndcube.flags import Flag
 from esis_ndcube.level3.velocity import Projection, displacements, projection
 from esis_ndcube.level3.velocity.maps import _apply_response
-from esis_ndcube.wcs import level3_wcs
 
-CHANNELS = [1, 2, 3, 4]
 SPEED = u.km / u.s
 PER_SPEED = u.pix / SPEED
 FAN = np.array([(np.cos(angle), np.sin(angle)) for angle in np.radians(22.5 + 45 * np.arange(4))]) / 14.4
-SIZE = 240
-FWHM = 7.0
-CORNER = 500
-
-
-def make_cube(images, sigma, *, frame_number=124, channels=CHANNELS, flags=True):
-    """A cube of exposures, shape (time, channel, y, x), in the middle of the first flight's grid."""
-    images = np.asarray(images, dtype=np.float32)
-    numbers = frame_number + np.arange(len(images))
-    times = Time("2019-09-30T18:08:36.6") + 10 * u.s * np.arange(len(images))
-    alignments = np.array(
-        [
-            [
-                Alignment.from_pose(ESIS_1, channel, frame_number=int(number), line="O V", time=time, grid=ESIS_1.grid)
-                for channel in channels
-            ]
-            for number, time in zip(numbers, times, strict=True)
-        ],
-        dtype=object,
-    )
-    values = {"flight": ESIS_1, "line": "O V", "frame_number": numbers, "alignment_final": alignments}
-    rows, columns = images.shape[2:]
-    wcs = level3_wcs(ESIS_1.grid, times, channels)[:, :, CORNER : CORNER + rows, CORNER : CORNER + columns]
-    return ESISLevel3Cube(
-        images,
-        wcs=wcs,
-        uncertainty=StdDevUncertainty(np.broadcast_to(np.float32(sigma), images.shape).copy()),
-        mask=np.zeros(images.shape, dtype=bool),
-        flags=np.zeros(images.shape, dtype=np.uint16) if flags else None,
-        meta=NDMeta(values, axes={"frame_number": 0, "alignment_final": (0, 1)}),
-        unit="ph / pix",
-    )
-
-
-class Truth:
-    """A cube of one scene, and its velocity on pixels of the scene."""
-
-    def __init__(self, width, rms, *, line=29.0, seed=0, size=SIZE, noise=True):
-        self.scene = velocities.make_scene(ESIS_1, (size, size), 0.6, seed=seed)
-        self.velocity = velocities.random_field((size, size), width, rms, seed=seed + 1)
-        empty = make_cube(np.zeros((1, 4, size, size)), 1)
-        images = velocities.move_light(self.scene, self.velocity, line, displacements(empty).value)
-        sigma = np.sqrt(1.5 * images.mean(axis=0) + 0.25)
-        rng = np.random.default_rng(seed + 2)
-        self.cube = make_cube([images + noise * sigma * rng.standard_normal(images.shape)], sigma)
-
-    def smoothed(self):
-        """The truth of a map, on its pixels."""
-        found = velocities.smooth_velocity(self.scene, self.velocity, FWHM / 0.6 / np.sqrt(8 * np.log(2)))
-        return velocities.bin_image(found)
+SIZE = velocities.SIZE
+FWHM = velocities.FWHM
 
 
 @pytest.fixture(scope="module")
 def small():
     """Velocities that vary over 5 pixels."""
-    return Truth(5, 6)
+    return velocities.Truth(5, 6)
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +117,7 @@ def test_field_stop_response_and_background():
 @pytest.mark.parametrize("channel", range(4))
 def test_what_moves_away_is_displaced_along_the_dispersion(channel):
     """As ``cube.dispersion()`` has it, which is tested against a detector."""
-    cube = make_cube(np.zeros((1, 4, 60, 70)), 1)
+    cube = velocities.make_cube(np.zeros((1, 4, 60, 70)), 1)
     row = cube.dispersion()[channel]
     image = project(projection(cube, velocities=[50] * SPEED), blob())[channel]
     y, x = np.indices(image.shape)
@@ -218,24 +167,22 @@ def through(response, velocity):
 
 def test_no_velocity_is_none():
     """Nulls are no larger than expected, and the map is noise of the stated size."""
-    quiet = velocity_map(Truth(5, 1e-6).cube)
+    quiet = velocity_map(velocities.Truth(5, 1e-6).cube)
     assert inner(quiet.data[0]).std() < 1.1 * np.sqrt(np.mean(inner(quiet.uncertainty.array[0]) ** 2))
     assert quiet.systematic < 1 * SPEED
 
 
 @pytest.mark.parametrize("method", ["field", "window"])
 def test_smooth_velocities_are_found_by_both(method):
-    truth = Truth(20, 6, line=5.0, noise=False)
+    truth = velocities.Truth(20, 6, line=5.0, noise=False)
     assert correlate(velocity_map(truth.cube, method=method, line_width=5 * SPEED).data[0], truth.smoothed()) > 0.95
 
 
 def test_windows_follow_large_displacements():
     """Of eight pixels, 115 km/s, where a field of small displacements cannot."""
-    truth = Truth(60, 60, line=1.0, noise=False)
+    truth = velocities.Truth(60, 60, line=1.0, noise=False)
     found = velocity_map(truth.cube, method="window", fwhm=14 * u.arcsec).data[0]
-    expected = velocities.bin_image(
-        velocities.smooth_velocity(truth.scene, truth.velocity, 14 / 0.6 / np.sqrt(8 * np.log(2)))
-    )
+    expected = truth.smoothed(14)
     assert np.abs(inner(expected)).max() > 90
     assert np.median(np.abs(inner(found, 20) - inner(expected, 20))) < 3
 
@@ -254,7 +201,7 @@ def test_a_pattern_that_no_velocity_makes_is_told(small):
         )
     ]
     cube = small.cube
-    told = velocity_map(make_cube([cube.data[0] + np.array(moved)], cube.uncertainty.array[0]))
+    told = velocity_map(velocities.make_cube([cube.data[0] + np.array(moved)], cube.uncertainty.array[0]))
     assert len(images) == 4
     row = told.nulls[list(told.nulls["pattern"]).index("across")]
     assert row["measured"] > 1.5 * row["expected"]
@@ -272,9 +219,9 @@ def test_sign_and_rest_position():
     velocity = np.zeros(scene.shape)
     for (row, column), speed in zip(grains, speeds, strict=True):
         velocity += speed * (np.hypot(y - row, x - column) < 24)
-    empty = make_cube(np.zeros((1, 4, SIZE, SIZE)), 1)
+    empty = velocities.make_cube(np.zeros((1, 4, SIZE, SIZE)), 1)
     images = velocities.move_light(scene, velocity, 1.0, displacements(empty).value)
-    found = velocity_map(make_cube([images], 0.3), line_width=1 * SPEED).data[0]
+    found = velocity_map(velocities.make_cube([images], 0.3), line_width=1 * SPEED).data[0]
     for (row, column), speed in zip(grains, speeds, strict=True):
         assert found[row // 4, column // 4] == pytest.approx(speed, rel=0.25)
 
@@ -317,7 +264,7 @@ def test_the_cube_of_velocities(small, found, tmp_path):
 def test_the_same_numbers_by_any_way(small):
     """Alone or among others, lazy, of other types and units, in threads, and the input as it was."""
     one = small.cube
-    other = make_cube([one.data[0][:, ::-1], one.data[0]], one.uncertainty.array[0], frame_number=123)
+    other = velocities.make_cube([one.data[0][:, ::-1], one.data[0]], one.uncertainty.array[0], frame_number=123)
     before = other.data.copy(), other.mask.copy(), other.flags.copy()
     both = velocity_map(other, method="window")
     alone = velocity_map(one, method="window")
@@ -332,11 +279,12 @@ def test_the_same_numbers_by_any_way(small):
     )
     big.uncertainty = StdDevUncertainty(one.uncertainty.array.astype(">f8"))
     np.testing.assert_allclose(velocity_map(big, method="window").data, alone.data, atol=1e-3)
-    per_second = ESISLevel3Cube(
-        one.data * 3, wcs=one.wcs, meta=one.meta, mask=one.mask, flags=one.flags, unit="electron / pix"
-    )
-    per_second.uncertainty = StdDevUncertainty(one.uncertainty.array * 3)
-    np.testing.assert_allclose(velocity_map(per_second, method="window").data, alone.data, atol=1e-2)
+    for factor in (3, 1e-20, 1e20):
+        scaled = ESISLevel3Cube(
+            one.data * factor, wcs=one.wcs, meta=one.meta, mask=one.mask, flags=one.flags, unit="electron / pix"
+        )
+        scaled.uncertainty = StdDevUncertainty(one.uncertainty.array * factor)
+        np.testing.assert_allclose(velocity_map(scaled, method="window").data, alone.data, atol=1e-2)
     for array in (one.data, one.mask, one.flags, one.uncertainty.array):
         array.flags.writeable = False
     with ThreadPoolExecutor(2) as pool:
@@ -385,8 +333,12 @@ def test_refusals(small):
         with pytest.raises(ValueError, match="fwhm"):
             velocity_map(cube, fwhm=wrong)
     masked = cube.mask_pixels(np.ones(cube.shape, dtype=bool))
-    with pytest.raises(ValueError, match="no exposure with pixels that 3 channels see"):
-        velocity_map(masked)
+    dark = velocities.make_cube(np.zeros(cube.shape), 1)
+    for nothing in (masked, dark, velocities.make_cube(-cube.data, 1), cube[..., 10:13, 10:40]):
+        with pytest.raises(ValueError, match="no exposure with light that 3 channels see over a window of 7 arcsec"):
+            velocity_map(nothing)
+    with pytest.raises(ValueError, match="over a window of 400 arcsec"):
+        velocity_map(cube, fwhm=400 * u.arcsec)
     bare = ESISLevel3Cube(cube.data, wcs=cube.wcs, meta=cube.meta, unit=cube.unit)
     with pytest.raises(ValueError, match="without uncertainty"):
         velocity_map(bare)

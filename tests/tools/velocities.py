@@ -3,7 +3,20 @@
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
+import astropy.units as u
+from astropy.nddata import StdDevUncertainty
+from astropy.time import Time
+from ndcube.meta import NDMeta
+
+from esis_ndcube import ESIS_1, Alignment, ESISLevel3Cube
+from esis_ndcube.level3.velocity import displacements
 from esis_ndcube.simulate.scene import Sky, recipe
+from esis_ndcube.wcs import level3_wcs
+
+SIZE = 240
+FWHM = 7.0
+_CHANNELS = [1, 2, 3, 4]
+_CORNER = 400
 
 # Points of the line's Gaussian, and their shares.
 _POINTS, _SHARES = np.polynomial.hermite_e.hermegauss(5)
@@ -52,3 +65,49 @@ def smooth_velocity(scene, velocity, sigma):
     """What a map shows at best: the velocity weighted with the light, in Gaussian windows of a width in pixels."""
     light, momentum = (gaussian_filter(bin_image(part), sigma, mode="constant") for part in (scene, scene * velocity))
     return momentum / light
+
+
+def make_cube(images, sigma, *, frame_number=124, channels=_CHANNELS, flags=True):
+    """A cube of exposures, shape (time, channel, y, x), in the middle of the first flight's grid."""
+    images = np.asarray(images, dtype=np.float32)
+    numbers = frame_number + np.arange(len(images))
+    times = Time("2019-09-30T18:08:36.6") + 10 * u.s * np.arange(len(images))
+    alignments = np.array(
+        [
+            [
+                Alignment.from_pose(ESIS_1, channel, frame_number=int(number), line="O V", time=time, grid=ESIS_1.grid)
+                for channel in channels
+            ]
+            for number, time in zip(numbers, times, strict=True)
+        ],
+        dtype=object,
+    )
+    values = {"flight": ESIS_1, "line": "O V", "frame_number": numbers, "alignment_final": alignments}
+    rows, columns = images.shape[2:]
+    wcs = level3_wcs(ESIS_1.grid, times, channels)[:, :, _CORNER : _CORNER + rows, _CORNER : _CORNER + columns]
+    return ESISLevel3Cube(
+        images,
+        wcs=wcs,
+        uncertainty=StdDevUncertainty(np.broadcast_to(np.float32(sigma), images.shape).copy()),
+        mask=np.zeros(images.shape, dtype=bool),
+        flags=np.zeros(images.shape, dtype=np.uint16) if flags else None,
+        meta=NDMeta(values, axes={"frame_number": 0, "alignment_final": (0, 1)}),
+        unit="ph / pix",
+    )
+
+
+class Truth:
+    """A cube of one scene, and its velocity on pixels of the scene."""
+
+    def __init__(self, width, rms, *, line=29.0, seed=0, size=SIZE, noise=True):
+        self.scene = make_scene(ESIS_1, (size, size), 0.6, seed=seed)
+        self.velocity = random_field((size, size), width, rms, seed=seed + 1)
+        empty = make_cube(np.zeros((1, 4, size, size)), 1)
+        images = move_light(self.scene, self.velocity, line, displacements(empty).value)
+        sigma = np.sqrt(1.5 * images.mean(axis=0) + 0.25)
+        rng = np.random.default_rng(seed + 2)
+        self.cube = make_cube([images + noise * sigma * rng.standard_normal(images.shape)], sigma)
+
+    def smoothed(self, fwhm=FWHM):
+        """The truth of a map, on its pixels."""
+        return bin_image(smooth_velocity(self.scene, self.velocity, fwhm / 0.6 / np.sqrt(8 * np.log(2))))

@@ -31,7 +31,7 @@ FEWEST = 3
 @dataclass(frozen=True, eq=False)
 class Frame:
     """
-    The images of one exposure, of equal brightness.
+    The images of one exposure, of equal brightness and a mean of 1.
 
     Attributes
     ----------
@@ -127,7 +127,7 @@ def make_frame(exposure, displacement, line_width):
 
     The exposure is a cube of shape (channel, y, x). Pixels that are not valid do not count, and near the edges of the
     field stop and of the brightest other line none does; nor does a channel whose displacement is not known. Returns
-    None, None where too few channels see anything.
+    None, None where too few channels see anything, or no light.
     """
     bad = np.array(invalid_pixels(exposure.data, exposure.mask))
     edge = bad
@@ -155,7 +155,13 @@ def make_frame(exposure, displacement, line_width):
     gains = _gains(frame)
     factor = (gains * growth(correlation)[:, None, None]) ** 2
     weights = np.where(valid, near[1] / np.where(valid, near[0] * factor, 1), 0)
-    return replace(frame, images=(images * gains).astype(np.float32), weights=weights.astype(np.float32)), box
+    images = images * gains
+    level = images[valid].mean()
+    if not level > 0:
+        return None, None
+    # Of a mean of 1, so that no unit is too large or too small.
+    images, weights = images / level, weights * level**2
+    return replace(frame, images=images.astype(np.float32), weights=weights.astype(np.float32)), box
 
 
 def _gains(frame):
@@ -171,5 +177,7 @@ def _gains(frame):
             for one in frame.images
         ]
     )
+    if not means.max() > 0:
+        return np.ones(frame.images.shape)
     positive = np.maximum(means, 1e-6 * means.max())
     return np.where(works[:, None, None], means[works].mean(axis=0) / positive, 1)

@@ -71,8 +71,7 @@ def velocity_map(cube, *, method="field", fwhm=7 * u.arcsec, line_width=29 * u.k
     line_width : `~astropy.units.Quantity`, optional
         Width (sigma) of the line in velocity, thermal and not.
     seed : `int`, optional
-        Seed of the simulated exposures that the errors come from; with the number of a frame it gives the same numbers,
-        whatever else is in the cube.
+        Seed of the simulated exposures that the errors come from.
     progress : `bool`, optional
         Show a progress bar.
 
@@ -84,7 +83,8 @@ def velocity_map(cube, *, method="field", fwhm=7 * u.arcsec, line_width=29 * u.k
 
         The uncertainty has two parts. The random one comes from a simulated exposure for each real one: the scene that
         was found, with random velocities and noise put in, goes through the same estimator, and the deviations from
-        what the `~ESISVelocityCube.response` lets through are the error, by what the window tells. The systematic one
+        what the `~ESISVelocityCube.response` lets through are the error, by what the window tells. The random
+        velocities are as large as those that are found. The systematic one
         is what the exposure in the middle shows of displacements that no velocity makes, beyond what a simulated one
         shows of them (`~ESISVelocityCube.nulls`).
 
@@ -143,16 +143,23 @@ def velocity_map(cube, *, method="field", fwhm=7 * u.arcsec, line_width=29 * u.k
         frame, box = make_frame(binned, displacement, line_width if method == "field" else 0.0)
         if velocity is None:
             velocity, error = np.full((2, len(exposures), *binned.shape[-2:]), np.nan, np.float32)
-        if frame is None:
+        if frame is None or not _inside(frame, sigma).any():
             continue
         number = exposures[index].frame_number
-        result = _measure(frame, fit, sigma, [seed, index if number is None else number])
+        seeds = [seed, index if number is None else number]
+        if checked is None:
+            # The simulated velocities become as large as those that are found.
+            sizes = _measure(frame, fit, sigma, seeds).sizes
+        result = _measure(frame, fit, sigma, seeds, sizes)
         if checked is None:
             checked = result.response, *_null_patterns(frame, fit, sigma, result)
         velocity[index, *box] = result.velocity
         error[index, *box] = result.error * np.sqrt(1 + checked[2] ** 2 / np.nanmean(result.error**2))
     if checked is None:
-        msg = f"got no exposure with pixels that {FEWEST} channels see, expected some: are the images masked?"
+        msg = (
+            f"got no exposure with light that {FEWEST} channels see over a window of {fwhm:g} arcsec, expected some: "
+            "are the images masked, or is the field smaller?"
+        )
         raise ValueError(msg)
     response, nulls, systematic = checked
     if len(names) == 3:
@@ -198,31 +205,55 @@ def _bin(exposure, bins):
 
 @dataclass(frozen=True, eq=False)
 class _Result:
-    """What was found in a frame: velocity and random error in km/s, NaN where they are not valid, and the response."""
+    """
+    What was found in a frame.
+
+    Velocity and random error in km/s, NaN where they are not valid; the response; the simulated frame; and how large
+    its velocity and variance would have to be, in units of their priors, to give what the frame gives.
+    """
 
     velocity: np.ndarray
     error: np.ndarray
     response: QTable
     simulated: Frame
+    sizes: list[float]
 
 
-def _measure(frame, fit, sigma, seed):
+def _measure(frame, fit, sigma, seeds, sizes=(1.0, 1.0)):
     """The `_Result` of a frame."""
-    inside = frame.smooth(frame.weights.any(axis=0), sigma) > _COVERED
-    scene, velocity, _ = fit(frame)
-    velocity = _smooth(frame, scene, velocity, sigma)
+    inside = _inside(frame, sigma)
+    scene, *fields = fit(frame)
+    velocity = _smooth(frame, scene, fields[0], sigma)
     # The same estimator sees what is known: the scene that was found, with other velocities.
-    rng = np.random.default_rng(seed)
-    truth, variance = draw_fields(frame, rng)
-    simulated = frame.seen(scene, truth, variance, rng)
-    truth = _smooth(frame, scene, truth, sigma)
-    again, found, _ = fit(simulated)
-    found = _smooth(frame, again, found, sigma)
+    rng = np.random.default_rng(seeds)
+    draws = [size * field for size, field in zip(sizes, draw_fields(frame, rng), strict=True)]
+    truth = _smooth(frame, scene, draws[0], sigma)
+    simulated = frame.seen(scene, *draws, rng)
+    again, *found = fit(simulated)
+    sizes = [
+        _size(*(one[inside] for one in each)) * size for *each, size in zip(fields, found, draws, sizes, strict=True)
+    ]
+    found = _smooth(frame, again, found[0], sigma)
     response = _measure_response(frame, truth, found, inside, sigma)
     deviation = found - _apply_response(frame, truth, response)
     told = np.log(frame.smooth(frame.information(frame.displacement), sigma) + 1e-12)
     error = np.interp(told, *_by_class(told[inside], deviation[inside]))
-    return _Result(*(np.where(inside, one, np.nan) for one in (velocity, error)), response, simulated)
+    return _Result(*(np.where(inside, one, np.nan) for one in (velocity, error)), response, simulated, sizes)
+
+
+def _inside(frame, sigma):
+    """Where enough of a window is seen."""
+    return frame.smooth(frame.weights.any(axis=0), sigma) > _COVERED
+
+
+def _size(field, found, drawn):
+    """How much larger what was drawn has to be, so that what is found of it is as large as a field."""
+    power = np.mean(drawn**2)
+    if not power > 0:
+        return 0.0
+    slope = np.mean(found * drawn) / power
+    noise = np.mean((found - slope * drawn) ** 2)
+    return float(np.sqrt(max(np.mean(field**2) - noise, 0) / power) / slope) if slope > 0 else 1.0
 
 
 def _smooth(frame, scene, velocity, sigma):
