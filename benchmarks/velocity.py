@@ -70,9 +70,8 @@ def print_cube(path, method, frames):
     print(found.nulls)
     rms = [np.sqrt(np.nanmean(part**2)) for part in (found.data, found.uncertainty.array)]
     print(f"RMS {rms[0]:.2f} km/s, error {rms[1]:.2f} km/s, systematic {found.systematic:.2f}")
-    first, second = (np.nanmean(found.data[start::2], axis=0) for start in (0, 1))
-    both = np.isfinite(first * second)
-    covariance = np.cov(first[both], second[both])
+    everywhere = np.isfinite(found.data).all(axis=0)
+    covariance = np.cov(*(found.data[start::2, everywhere].mean(axis=0) for start in (0, 1)))
     print(
         f"odd and even exposures: correlation {covariance[0, 1] / np.sqrt(covariance[0, 0] * covariance[1, 1]):.2f}, "
         f"in common {np.sqrt(max(covariance[0, 1], 0)):.2f} km/s"

@@ -11,12 +11,15 @@ from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter, shift
 
 import astropy.units as u
+from astropy.coordinates import SkyCoord
 from astropy.nddata import StdDevUncertainty
 from ndcube.meta import NDMeta
+from sunpy.coordinates import Heliocentric, HeliographicStonyhurst
+from sunpy.sun.models import differential_rotation
 
 from esis_ndcube import ESISLevel3Cube, ESISMap, ESISVelocityCube, velocity_map
 from esis_ndcube.flags import Flag
-from esis_ndcube.level3.velocity import Projection, displacements, projection
+from esis_ndcube.level3.velocity import Projection, displacements, projection, rotation_velocity
 from esis_ndcube.level3.velocity.maps import _apply_response
 
 SPEED = u.km / u.s
@@ -317,6 +320,27 @@ def test_what_is_not_valid_does_not_count(small, found):
     assert result.mask[0, 90:].all()
     assert not result.mask[0, 5:70, 5:-5].any()
     assert correlate(result.data[0, :60], found.data[0, :60]) > 0.95
+
+
+def test_rotation_of_the_sun(found):
+    """A place that is carried along for a minute has come nearer, or gone away, by as much."""
+    speed = rotation_velocity(found)
+    assert speed.shape == found.shape[1:]
+    image = found[0]
+    here = image.wcs.pixel_to_world([10, 110], [100, 20])
+    there = HeliographicStonyhurst(obstime=image.time)
+    place = here.transform_to(there)
+    day = differential_rotation(1 * u.day, place.lat, model="howard", frame_time="sidereal")
+    step = (day / (1 * u.day) * (1 * u.min)).to(u.deg)
+    later = SkyCoord(place.lon + step, place.lat, place.radius, frame=there)
+    frame = Heliocentric(observer=here.observer, obstime=image.time)
+    away = -(later.transform_to(frame).z - place.transform_to(frame).z) / (1 * u.min)
+    np.testing.assert_allclose(speed[[100, 20], [10, 110]].value, away.to_value(SPEED), atol=2e-3)
+    back = found + speed
+    assert isinstance(back, ESISVelocityCube)
+    np.testing.assert_allclose(back.data, found.data + speed.value.astype(np.float32), atol=1e-5)
+    with pytest.raises(ValueError, match="axes"):
+        rotation_velocity(found[0, 5])
 
 
 def test_refusals(small):
