@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 import astropy.units as u
 from astropy.nddata import StdDevUncertainty
+from astropy.stats import mad_std
 from astropy.table import QTable
 
 from esis_ndcube.flags import Flag
@@ -253,7 +254,9 @@ def _size(field, found, drawn):
         return 0.0
     slope = np.mean(found * drawn) / power
     noise = np.mean((found - slope * drawn) ** 2)
-    return float(np.sqrt(max(np.mean(field**2) - noise, 0) / power) / slope) if slope > 0 else 1.0
+    # Few places with large velocities do not decide.
+    large = mad_std(field) ** 2
+    return float(np.sqrt(max(large - noise, 0) / power) / slope) if slope > 0 else 1.0
 
 
 def _smooth(frame, scene, velocity, sigma):
