@@ -173,6 +173,8 @@ def test_no_velocity_is_none():
     quiet = velocity_map(velocities.Truth(5, 1e-6).cube)
     assert inner(quiet.data[0]).std() < 1.1 * np.sqrt(np.mean(inner(quiet.uncertainty.array[0]) ** 2))
     assert quiet.systematic < 1 * SPEED
+    assert len(quiet.response) > 3
+    assert np.isfinite(quiet.response["response"]).all()
 
 
 @pytest.mark.parametrize("method", ["field", "window"])

@@ -38,6 +38,8 @@ _COVERED = 0.5
 _CLASSES = 10
 # Waves for which the response is measured, in units of the map's FWHM.
 _WAVES = (1, 1.4, 2, 2.8, 4, 5.7, 8, 11, 16)
+# Of the prior's velocity, so much is put in where none is found, so that the response is known.
+_SMALLEST = 0.1
 
 
 def velocity_map(cube, *, method="field", fwhm=7 * u.arcsec, line_width=29 * u.km / u.s, seed=0, progress=False):
@@ -256,7 +258,7 @@ def _size(field, found, drawn):
     noise = np.mean((found - slope * drawn) ** 2)
     # Few places with large velocities do not decide.
     large = mad_std(field) ** 2
-    return float(np.sqrt(max(large - noise, 0) / power) / slope) if slope > 0 else 1.0
+    return max(float(np.sqrt(max(large - noise, 0) / power) / slope), _SMALLEST) if slope > 0 else 1.0
 
 
 def _smooth(frame, scene, velocity, sigma):
