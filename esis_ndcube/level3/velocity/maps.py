@@ -80,7 +80,7 @@ def velocity_map(cube, *, method="field", fwhm=7 * u.arcsec, line_width=29 * u.k
 
     Returns
     -------
-    `~esis_ndcube.level3.velocity.ESISVelocityCube`
+    `~esis_ndcube.ESISVelocityCube`
         Velocities in km/s, positive away from us, on pixels of about 1.2 arcsec, which are whole numbers of those of
         the cube; masked where fewer than all but one of the channels see half of the window.
 

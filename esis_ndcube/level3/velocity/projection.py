@@ -263,7 +263,7 @@ def projection(cube, *, velocities=None, line_width=0 * u.km / u.s, field_stop=N
     ----------
     cube : `~esis_ndcube.ESISLevel3Cube`
         A cube with axes channel, y and x, or time before them; its data are not looked at.
-    velocities, line_width, response, dtype
+    velocities, line_width, response, dtype : optional
         As `Projection`. A cube whose vignetting was corrected needs no response for it.
     field_stop : `numpy.ndarray`, optional
         As `Projection`; by default the pixels that any image of the cube sees, where the cube has flags.
