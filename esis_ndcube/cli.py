@@ -434,8 +434,9 @@ def report(path, output, reference, overwrite):
     type=click.FloatRange(min=0, min_open=True),
     help="Width (FWHM) in arcsec of the Gaussian that smooths the maps.",
 )
+@click.option("--overlap", is_flag=True, help="Also use pixels with light of the brightest other line.")
 @_OVERWRITE
-def velocity(path, output, method, fwhm, overwrite):
+def velocity(path, output, method, fwhm, overlap, overwrite):
     """Make maps of the line-of-sight velocity from a Level-3 file.
 
     \b
@@ -444,7 +445,8 @@ def velocity(path, output, method, fwhm, overwrite):
     """
     check_output(output, overwrite, inputs=[path])
     cube = ESISLevel3Cube.read(path, lazy=Path(path).suffix == ".fits")
-    found = velocity_map(cube, method=method, fwhm=fwhm * u.arcsec, progress=sys.stderr.isatty())
+    options = {"method": method, "fwhm": fwhm * u.arcsec, "overlap": overlap}
+    found = velocity_map(cube, **options, progress=sys.stderr.isatty())
     found.write(output, overwrite=overwrite)
     click.echo(str(found))
     click.echo(f"  systematic error: {found.systematic:.1f}")

@@ -15,8 +15,18 @@ from helpers import assert_cubes_equal
 import astropy.units as u
 from astropy.io import fits
 
-from esis_ndcube import ESIS_1, ESISLevel1Cube, ESISLevel3Cube, __version__, coalign, form_level3
+from esis_ndcube import (
+    ESIS_1,
+    ESISLevel1Cube,
+    ESISLevel3Cube,
+    ESISVelocityCube,
+    __version__,
+    coalign,
+    form_level3,
+    velocity_map,
+)
 from esis_ndcube.cli import main
+from esis_ndcube.simulate import simulate_flight, true_cube
 
 FIRST, SECOND = 123, 124
 TRUNCATED = "may have been truncated"
@@ -556,3 +566,16 @@ def test_verbose_shows_where_an_error_came_from(folder, tmp_path):
     result = run("level3", folder / "raw", "--line", "Fe XII", "-o", tmp_path / "l3.fits", "--verbose")
     assert isinstance(result.exception, ValueError)
     assert result.exit_code == 1
+
+
+def test_velocity(tmp_path):
+    """The command writes what the function finds."""
+    source, output = tmp_path / "l3.fits", tmp_path / "v.fits"
+    cube = true_cube(simulate_flight(size=8, n_exposures=1, missing=False, blank=False))
+    cube.write(source)
+    shown = run_well("velocity", source, "-o", output, "--method", "window", "--fwhm", 10, "--overlap").output
+    assert "systematic error" in shown
+    expected = velocity_map(ESISLevel3Cube.read(source), method="window", fwhm=10 * u.arcsec, overlap=True)
+    np.testing.assert_array_equal(ESISVelocityCube.read(output).data, expected.data)
+    assert "exists" in run("velocity", source, "-o", output).output
+    assert run("velocity", source, "-o", tmp_path / "no.fits", "--fwhm", 0).exit_code == 2

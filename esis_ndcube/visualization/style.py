@@ -20,6 +20,7 @@ _PERCENTILES = 0.5, 99.7
 # Values that reach below zero by at least this part of their reach above zero are differences, and not noisy
 # brightness.
 _SIGNED = 0.5
+_SPEED = u.km / u.s
 # Upper end of a scale of values that are all 0.
 _LEAST = 1e-6
 # Scales follow from at most about this many pixels of an image.
@@ -137,7 +138,8 @@ def scale(values, unit=None, *, vmin=None, vmax=None):
     Given limits are kept.
     """
     low, high = np.percentile(values, _PERCENTILES) if values.size else (0, 1)
-    if -low > _SIGNED * max(high, 0) or (unit is not None and unit.is_equivalent(u.T)):
+    signed = unit is not None and any(unit.is_equivalent(one) for one in (u.T, _SPEED))
+    if signed or -low > _SIGNED * max(high, 0):
         limit = difference_limit(values)
         return _norm((-limit, limit), (vmin, vmax)), DIVERGING
     return intensity_norm(values, vmin=vmin, vmax=vmax), COLORMAP
@@ -156,7 +158,13 @@ def _norm(limits, given, **options):
 
 def value_label(cube):
     """Name of the values, with their unit."""
-    what = _context_name(cube) or cube.line or (cube.flight and cube.flight.instrument) or "Data"
+    speed = cube.unit is not None and cube.unit.is_equivalent(_SPEED)
+    what = (
+        _context_name(cube)
+        or ("Velocity" if speed else cube.line)
+        or (cube.flight and cube.flight.instrument)
+        or "Data"
+    )
     return what if cube.unit is None else f"{what} [{cube.unit}]"
 
 

@@ -19,8 +19,9 @@ from sunpy.sun.models import differential_rotation
 
 from esis_ndcube import ESISLevel3Cube, ESISMap, ESISVelocityCube, velocity_map
 from esis_ndcube.flags import Flag
-from esis_ndcube.level3.velocity import Projection, displacements, projection, rotation_velocity
+from esis_ndcube.level3.velocity import Projection, projection, rotation_velocity
 from esis_ndcube.level3.velocity.maps import _apply_response
+from esis_ndcube.level3.velocity.projection import displacements
 
 SPEED = u.km / u.s
 PER_SPEED = u.pix / SPEED
@@ -322,6 +323,7 @@ def test_what_is_not_valid_does_not_count(small, found):
     assert result.mask[0, 90:].all()
     assert not result.mask[0, 5:70, 5:-5].any()
     assert correlate(result.data[0, :60], found.data[0, :60]) > 0.95
+    assert not velocity_map(again, overlap=True).mask[0, 5:-5, 5:-5].any()
 
 
 def test_rotation_of_the_sun(found):

@@ -34,6 +34,7 @@ from esis_ndcube.io.asdf import write_asdf
 from esis_ndcube.io.fits import exposure_header
 from esis_ndcube.io.images import image_header
 from esis_ndcube.level3.context import ContextCube
+from esis_ndcube.level3.velocity import projection, rotation_velocity
 from esis_ndcube.operations import clip_points, combine, raise_to, region_mean
 from esis_ndcube.quality import (
     correlation_ratio,
@@ -245,6 +246,8 @@ FUNCTIONS = {
     "plot_difference": lambda cube: drawn(plot_difference(cube, 1, 2)),
     "plot_with_reference": lambda cube: drawn(plot_with_reference(cube, image_map(cube))),
     "raise_to": lambda cube: [raise_to(cube, 2), raise_to(cube, -1)],
+    "projection": lambda cube: (operator := projection(cube)).rmatvec(np.ones(operator.shape[0])),
+    "rotation_velocity": lambda cube: rotation_velocity(cube),
     "summary": lambda cube: summary(cube),
     "throughput": lambda cube: throughput(cube),
     "tile_residual": lambda cube: tile_residual(cube),

@@ -645,7 +645,9 @@ TABLE = {
     "level3.context.context_cube: map": arrays(
         lambda s, d: context_cube(d.sun[0, 0], Map(s(d.map.data), d.map.meta)), but={}, rows=LAYOUTS + TYPES
     ),
-    "level3.velocity.maps.velocity_map": cubes(lambda s, d: velocity_map(s(d.four), method="window"), rows=FEW),
+    "level3.velocity.maps.velocity_map": cubes(
+        lambda s, d: velocity_map(s(d.four), method="window"), {"other unit": faintly}, rows=FEW
+    ),
     "field_stop.edges.find_edges": cubes(lambda s, d: field_stop.find_edges(s(d.sun)).shift, rows=FEW),
     "quality.throughput.throughput": cubes(lambda s, d: quality.throughput(s(d.unaligned)), rows=FEW),
     "quality.correlation.correlation_ratio": cubes(
@@ -701,6 +703,11 @@ NO_DATA_IN = (
     "simulate.demo.",
 )
 NO_DATA = {
+    "level3.velocity.projection.Projection",
+    "level3.velocity.projection.Projection.transfer",
+    "level3.velocity.projection.Projection.transfers",
+    "level3.velocity.projection.projection",
+    "level3.velocity.rotation.rotation_velocity",
     "level1.calibration.noise_correlation",
     "operations.region.RegionMean",
     "resample.alignment.resampled_correlation",

@@ -9,7 +9,7 @@ from astropy.time import Time
 from ndcube.meta import NDMeta
 
 from esis_ndcube import ESIS_1, Alignment, ESISLevel3Cube
-from esis_ndcube.level3.velocity import displacements
+from esis_ndcube.level3.velocity.projection import displacements
 from esis_ndcube.simulate.scene import Sky, recipe
 from esis_ndcube.wcs import level3_wcs
 

@@ -19,7 +19,7 @@ from esis_ndcube.level3.velocity._field import draw_fields, fit_field
 from esis_ndcube.level3.velocity._frame import FEWEST, Frame, make_frame
 from esis_ndcube.level3.velocity._window import fit_window
 from esis_ndcube.level3.velocity.cube import ESISVelocityCube
-from esis_ndcube.level3.velocity.projection import known_displacements
+from esis_ndcube.level3.velocity.projection import displacements
 from esis_ndcube.operations import min_images, rebin
 from esis_ndcube.operations._parts import rebuild
 from esis_ndcube.utils.checks import check_cube, named_axes
@@ -38,11 +38,20 @@ _COVERED = 0.5
 _CLASSES = 10
 # Waves for which the response is measured, in units of the map's FWHM.
 _WAVES = (1, 1.4, 2, 2.8, 4, 5.7, 8, 11, 16)
-# Of the prior's velocity, so much is put in where none is found, so that the response is known.
-_SMALLEST = 0.1
+# Of the prior's velocity, no more than this is put in.
+_LARGEST = 3.0
 
 
-def velocity_map(cube, *, method="field", fwhm=7 * u.arcsec, line_width=29 * u.km / u.s, seed=0, progress=False):
+def velocity_map(
+    cube,
+    *,
+    method="field",
+    fwhm=7 * u.arcsec,
+    line_width=29 * u.km / u.s,
+    overlap=False,
+    seed=0,
+    progress=False,
+):
     r"""
     Maps of the velocity along the line of sight, from the differences between the channels.
 
@@ -73,6 +82,9 @@ def velocity_map(cube, *, method="field", fwhm=7 * u.arcsec, line_width=29 * u.k
         of the windows.
     line_width : `~astropy.units.Quantity`, optional
         Width (sigma) of the line in velocity, thermal and not.
+    overlap : `bool`, optional
+        Whether pixels count that also see the brightest other line (`Flag.OVERLAP <esis_ndcube.flags.Flag>`). Its light
+        is taken for velocities there; only what is much brighter than it tells something.
     seed : `int`, optional
         Seed of the simulated exposures that the errors come from.
     progress : `bool`, optional
@@ -141,8 +153,8 @@ def velocity_map(cube, *, method="field", fwhm=7 * u.arcsec, line_width=29 * u.k
     order = sorted(range(len(exposures)), key=lambda i: abs(i - len(exposures) // 2))
     velocity = error = checked = None
     for index in tqdm(order, "Velocities", disable=not progress, leave=False):
-        binned = _bin(exposures[index], bins)
-        displacement = known_displacements(exposures[index]).value / bins[::-1]
+        binned = _bin(exposures[index], bins, overlap)
+        displacement = displacements(exposures[index]).value / bins[::-1]
         frame, box = make_frame(binned, displacement, line_width if method == "field" else 0.0)
         if velocity is None:
             velocity, error = np.full((2, len(exposures), *binned.shape[-2:]), np.nan, np.float32)
@@ -151,11 +163,11 @@ def velocity_map(cube, *, method="field", fwhm=7 * u.arcsec, line_width=29 * u.k
         number = exposures[index].frame_number
         seeds = [seed, index if number is None else number]
         if checked is None:
-            # The simulated velocities become as large as those that are found.
-            sizes = _measure(frame, fit, sigma, seeds).sizes
-        result = _measure(frame, fit, sigma, seeds, sizes)
+            # The response is that to the prior's velocities; then those that are simulated become as large as is found.
+            first = _measure(frame, fit, sigma, seeds)
+        result = _measure(frame, fit, sigma, seeds, first.sizes, first.response)
         if checked is None:
-            checked = result.response, *_null_patterns(frame, fit, sigma, result)
+            checked = first.response, *_null_patterns(frame, fit, sigma, result)
         velocity[index, *box] = result.velocity
         error[index, *box] = result.error * np.sqrt(1 + checked[2] ** 2 / np.nanmean(result.error**2))
     if checked is None:
@@ -167,7 +179,8 @@ def velocity_map(cube, *, method="field", fwhm=7 * u.arcsec, line_width=29 * u.k
     response, nulls, systematic = checked
     if len(names) == 3:
         velocity, error = velocity[0], error[0]
-    options = {"method": method, "fwhm": f"{fwhm} arcsec", "line_width": f"{line_width} km/s", "seed": seed}
+    options = {"method": method, "fwhm": f"{fwhm} arcsec", "line_width": f"{line_width} km/s"}
+    options |= {"overlap": bool(overlap), "seed": seed}
     return _make_cube(
         cube,
         bins,
@@ -194,15 +207,18 @@ def _positive(name, value, unit, zero=False):
     return float(number)
 
 
-def _bin(exposure, bins):
-    """One exposure on larger pixels, without pixels that see another line, in memory."""
+def _bin(exposure, bins, overlap):
+    """One exposure on larger pixels, in memory, without pixels that see another line or without their flag."""
     uncertainty = exposure.uncertainty
     parts = {"data": exposure.data, "mask": exposure.mask, "flags": exposure.flags}
     parts, sigma = dask.compute(parts, uncertainty.array)
     exposure = rebuild(exposure, **parts, uncertainty=type(uncertainty)(sigma, unit=uncertainty.unit, copy=False))
     if exposure.flags is not None:
-        overlap = np.asarray(exposure.flags) & Flag.OVERLAP != 0
-        exposure = exposure.mask_pixels(overlap) if overlap.any() else exposure
+        other = exposure.flags & exposure.flags.dtype.type(Flag.OVERLAP)
+        if overlap:
+            exposure = rebuild(exposure, flags=exposure.flags ^ other)
+        elif other.any():
+            exposure = exposure.mask_pixels(other != 0)
     return exposure if max(bins) == 1 else rebin(exposure, (1, *bins))
 
 
@@ -222,7 +238,7 @@ class _Result:
     sizes: list[float]
 
 
-def _measure(frame, fit, sigma, seeds, sizes=(1.0, 1.0)):
+def _measure(frame, fit, sigma, seeds, sizes=(1.0, 1.0), response=None):
     """The `_Result` of a frame."""
     inside = _inside(frame, sigma)
     scene, *fields = fit(frame)
@@ -237,7 +253,8 @@ def _measure(frame, fit, sigma, seeds, sizes=(1.0, 1.0)):
         _size(*(one[inside] for one in each)) * size for *each, size in zip(fields, found, draws, sizes, strict=True)
     ]
     found = _smooth(frame, again, found[0], sigma)
-    response = _measure_response(frame, truth, found, inside, sigma)
+    if response is None:
+        response = _measure_response(frame, truth, found, inside, sigma)
     deviation = found - _apply_response(frame, truth, response)
     told = np.log(frame.smooth(frame.information(frame.displacement), sigma) + 1e-12)
     error = np.interp(told, *_by_class(told[inside], deviation[inside]))
@@ -258,7 +275,7 @@ def _size(field, found, drawn):
     noise = np.mean((found - slope * drawn) ** 2)
     # Few places with large velocities do not decide.
     large = mad_std(field) ** 2
-    return max(float(np.sqrt(max(large - noise, 0) / power) / slope), _SMALLEST) if slope > 0 else 1.0
+    return min(float(np.sqrt(max(large - noise, 0) / power) / slope), _LARGEST) if slope > 0 else 1.0
 
 
 def _smooth(frame, scene, velocity, sigma):

@@ -11,7 +11,7 @@ import astropy.units as u
 from esis_ndcube.flags import Flag
 from esis_ndcube.utils.checks import check_cube, named_axes
 
-__all__ = ["Projection", "displacements", "projection"]
+__all__ = ["Projection", "projection"]
 
 PER_SPEED = u.pix * u.s / u.km
 _SPEED = u.km / u.s
@@ -216,41 +216,10 @@ class Projection(LinearOperator):
 
 def displacements(cube):
     """
-    Displacements of the images of a cube's channels by a velocity.
+    Displacements of the images of a cube's channels by a velocity, as ``cube.dispersion()`` has them.
 
-    Parameters
-    ----------
-    cube : `~esis_ndcube.ESISLevel3Cube`
-        The cube.
-
-    Returns
-    -------
-    `~astropy.units.Quantity`
-        In pixels of the cube per velocity, shape (channel, 2) for x and y, as ``cube.dispersion()`` has them.
-
-    Raises
-    ------
-    ValueError
-        If the cube has no dispersion, or not of each channel.
-
-    Examples
-    --------
-    >>> from esis_ndcube import ESISLevel3Cube
-    >>> from esis_ndcube.level3.velocity import displacements
-    >>> displacements(ESISLevel3Cube.read("l3.fits")).shape  # doctest: +SKIP
-    (4, 2)
+    In pixels of the cube per velocity, shape (channel, 2) for x and y; NaN for channels without an alignment.
     """
-    found = known_displacements(cube)
-    lacking = ~np.isfinite(found.value).all(axis=1)
-    if lacking.any():
-        numbers = ", ".join(str(number) for number in np.atleast_1d(cube.channel)[lacking])
-        msg = f"got channels {numbers} without an alignment, expected one of each: slice the cube to the others"
-        raise ValueError(msg)
-    return found
-
-
-def known_displacements(cube):
-    """The same, with NaN for channels without an alignment."""
     table = cube.dispersion()
     return (np.stack([table["dx"], table["dy"]], axis=-1) / table["velocity"][:, None]).to(PER_SPEED)
 
@@ -276,7 +245,7 @@ def projection(cube, *, velocities=None, line_width=0 * u.km / u.s, field_stop=N
     Raises
     ------
     TypeError, ValueError
-        If this is no cube of Level 3, it has other axes, or as `displacements` and `Projection`.
+        If this is no cube of Level 3, it has other axes or a channel without alignment, or as `Projection`.
 
     Examples
     --------
@@ -293,8 +262,14 @@ def projection(cube, *, velocities=None, line_width=0 * u.km / u.s, field_stop=N
     if field_stop is None and cube.flags is not None:
         outside = np.asarray(cube.flags) & Flag.OUTSIDE != 0
         field_stop = ~outside.all(axis=tuple(range(outside.ndim - 2)))
+    displacement = displacements(cube)
+    lacking = ~np.isfinite(displacement.value).all(axis=1)
+    if lacking.any():
+        numbers = ", ".join(str(number) for number in np.atleast_1d(cube.channel)[lacking])
+        msg = f"got channels {numbers} without an alignment, expected one of each: slice the cube to the others"
+        raise ValueError(msg)
     return Projection(
-        displacements(cube),
+        displacement,
         cube.shape[-2:],
         velocities=velocities,
         line_width=line_width,
