@@ -10,7 +10,7 @@ import numpy as np
 import astropy.units as u
 
 from esis_ndcube import ESISLevel3Cube, velocity_map
-from esis_ndcube.level3.velocity.maps import _apply_response
+from esis_ndcube.level3.velocity.maps import apply_response
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "tools"))
 
@@ -19,10 +19,7 @@ from velocities import Truth
 FIELDS = (5, 6.0), (20, 6.0)  # width in pixels, RMS in km/s
 WIDTHS = 7, 11  # arcsec
 MARGIN = 12
-
-
-class Pixels:
-    scale = 1.2, 1.2
+SCALE = 1.2, 1.2  # arcsec
 
 
 def inner(image):
@@ -33,7 +30,7 @@ def compare(truth, fwhm, method):
     """Correlation, slope, slope through the response, chi-square, and RMS of truth and error."""
     found = velocity_map(truth.cube, method=method, fwhm=fwhm * u.arcsec)
     expected = truth.smoothed(fwhm)
-    through = _apply_response(Pixels, expected, found.response)
+    through = apply_response(expected, found.response, SCALE)
     seen, true, passed = inner(found.data[0]), inner(expected), inner(through)
     error = inner(found.uncertainty.array[0])
     difference = seen - passed - np.mean(seen - passed)

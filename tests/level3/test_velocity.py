@@ -20,7 +20,7 @@ from sunpy.sun.models import differential_rotation
 from esis_ndcube import ESISLevel3Cube, ESISMap, ESISVelocityCube, velocity_map
 from esis_ndcube.flags import Flag
 from esis_ndcube.level3.velocity import Projection, projection, rotation_velocity
-from esis_ndcube.level3.velocity.maps import _apply_response
+from esis_ndcube.level3.velocity.maps import apply_response
 from esis_ndcube.level3.velocity.projection import displacements
 
 SPEED = u.km / u.s
@@ -163,10 +163,7 @@ def test_the_map_shows_what_the_response_lets_through(small, found):
 
 
 def through(response, velocity):
-    class Pixels:
-        scale = 1.2, 1.2
-
-    return _apply_response(Pixels, velocity, response)
+    return apply_response(velocity, response, (1.2, 1.2))
 
 
 def test_no_velocity_is_none():
@@ -197,7 +194,6 @@ def test_a_pattern_that_no_velocity_makes_is_told(small):
     """Channels that are misplaced across their dispersion, by half a pixel here and there."""
     across = displacements(small.cube).value @ np.array([[0, 1], [-1, 0]])
     wrong = velocities.random_field((SIZE, SIZE), 20, 10, seed=9)
-    images = velocities.move_light(small.scene, wrong, 29.0, displacements(small.cube).value)
     moved = [
         shifted - plain
         for shifted, plain in zip(
@@ -208,7 +204,6 @@ def test_a_pattern_that_no_velocity_makes_is_told(small):
     ]
     cube = small.cube
     told = velocity_map(velocities.make_cube([cube.data[0] + np.array(moved)], cube.uncertainty.array[0]))
-    assert len(images) == 4
     row = told.nulls[list(told.nulls["pattern"]).index("across")]
     assert row["measured"] > 1.5 * row["expected"]
     assert told.systematic > 1 * SPEED

@@ -62,7 +62,7 @@ def move_light(scene, velocity, width, displacement):
 
 
 def smooth_velocity(scene, velocity, sigma):
-    """What a map shows at best: the velocity weighted with the light, in Gaussian windows of a width in pixels."""
+    """The best that a map can show: the velocity weighted with the light, in Gaussian windows of a width in pixels."""
     light, momentum = (gaussian_filter(bin_image(part), sigma, mode="constant") for part in (scene, scene * velocity))
     return momentum / light
 

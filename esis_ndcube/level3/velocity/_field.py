@@ -3,11 +3,13 @@
 import numpy as np
 import scipy.fft
 
+from esis_ndcube.level3.velocity._frame import wavenumber
+
 # The velocity before any image is seen: Gaussian fields of these widths (sigma) in arcsec, each of so many km/s.
 _VELOCITY = {1.8: 3.6, 3.6: 3.6, 8.4: 3.6}
 # The variance of the velocity along the line of sight, about that of the line: the same, in (km/s)**2.
 _VARIANCE = {2.4: 300.0, 4.8: 300.0}
-# What one channel sees more than the others, as faint light of another line: the same, in parts of the mean brightness.
+# The light that only one channel sees, for example of a faint other line: the same, in parts of the mean brightness.
 _EXTRA = {8.0: 0.03, 20.0: 0.05}
 # The scene that the gradients are taken of is at least this part of its mean, so that a velocity is defined there.
 _LEAST = 0.1
@@ -15,7 +17,7 @@ _FIRST_BLUR = 0.9  # arcsec
 _ROUNDS = 2
 # Iterations end at this part of the first residual, in the norm of the preconditioner.
 _ENOUGH, _MOST = 1e-3, 80
-# Of the mean weight, so much counts in the preconditioner: gaps make the worst waves weaker than the mean tells.
+# The preconditioner counts this part of the mean weight, because waves in gaps have less weight than the mean.
 _PART = 0.1
 
 
@@ -43,7 +45,7 @@ class _Model:
     The linear model about a scene.
 
     Its unknowns are Fourier transforms of real fields, divided by the square root of their prior's power: the scene
-    less its mean, velocity, variance, and what each channel sees more than the others.
+    less its mean, velocity, variance, and the light that only one channel sees.
     """
 
     def __init__(self, frame, scene, pattern):
@@ -130,27 +132,21 @@ class _Model:
         )
 
 
-def _wavenumber(frame):
-    """Cycles per arcsec, of a real transform."""
-    rows, columns = frame.projection.fft_shape
-    y, x = scipy.fft.fftfreq(rows, frame.scale[0]), scipy.fft.rfftfreq(columns, frame.scale[1])
-    return np.hypot(y[:, None], x)
-
-
 def _amplitudes(frame):
     """Square roots of the power spectra of the velocity and of the variance, for white noise of unit variance."""
     return [_amplitude(frame, scales) for scales in (_VELOCITY, _VARIANCE)]
 
 
 def _amplitude(frame, scales):
-    wave = _wavenumber(frame)
+    wave = wavenumber(frame.projection.fft_shape, frame.scale)
     parts = [(sigma * width) ** 2 * np.exp(-((2 * np.pi * width * wave) ** 2)) for width, sigma in scales.items()]
     return np.sqrt(4 * np.pi * sum(parts) / np.prod(frame.scale))
 
 
 def _scene_amplitude(frame):
     """The same of the scene, isotropic: from the mean image, without its noise."""
-    size, wave = frame.projection.fft_shape, _wavenumber(frame)
+    size = frame.projection.fft_shape
+    wave = wavenumber(size, frame.scale)
     seen = frame.weights.any(axis=0)
     departures = np.where(seen, frame.mean - frame.mean[seen].mean(), 0)
     power = np.abs(scipy.fft.rfft2(departures, size)) ** 2 / seen.sum()

@@ -8,10 +8,9 @@ import scipy.fft
 from scipy.ndimage import gaussian_filter
 
 import astropy.units as u
-from astropy.wcs.utils import proj_plane_pixel_scales
 
 from esis_ndcube.flags import Flag
-from esis_ndcube.level3.velocity.projection import Projection
+from esis_ndcube.level3.velocity.projection import PER_SPEED, Projection
 from esis_ndcube.utils.arrays import eroded, invalid_pixels
 from esis_ndcube.utils.uncertainty import standard_deviation
 
@@ -58,7 +57,7 @@ class Frame:
     def projection(self):
         """The operator from moments of a scene to the images."""
         return Projection(
-            self.displacement * u.pix / _SPEED,
+            self.displacement * PER_SPEED,
             self.images.shape[1:],
             line_width=self.line_width * _SPEED,
             dtype=np.float32,
@@ -97,12 +96,20 @@ class Frame:
         valid = self.weights > 0
         sigma = np.where(valid, 1 / np.sqrt(np.where(valid, self.weights, 1)), 0)
         noise = np.stack([correlated_noise(one, sigma.shape[1:], rng) for one in self.correlation])
-        return replace(self, images=np.where(valid, images + sigma / self._growth[:, None, None] * noise, 0))
+        return replace(
+            self, images=np.where(valid, images + sigma / growth(self.correlation)[:, None, None] * noise, 0)
+        )
 
-    @cached_property
-    def _growth(self):
-        """How much larger errors count than those of single pixels, for each channel."""
-        return growth(self.correlation)
+
+def pixel_scale(wcs):
+    """Size of a pixel along y and x in arcsec."""
+    return tuple(u.Quantity(wcs.celestial.proj_plane_pixel_scales()).to_value(u.arcsec)[::-1])
+
+
+def wavenumber(shape, scale):
+    """Cycles per arcsec of the waves of a real transform of a shape, on pixels of a scale (y, x)."""
+    y, x = scipy.fft.fftfreq(shape[0], scale[0]), scipy.fft.rfftfreq(shape[1], scale[1])
+    return np.hypot(y[:, None], x)
 
 
 def growth(correlation):
@@ -148,8 +155,7 @@ def make_frame(exposure, displacement, line_width):
     images = np.where(valid, np.asarray(exposure.data)[:, *box], 0).astype(np.float64)
     correlation = exposure.noise_correlation
     correlation = np.ones((len(images), 1, 1)) if correlation is None else correlation
-    wcs = exposure.wcs.celestial
-    scale = tuple((proj_plane_pixel_scales(wcs) * u.Unit(wcs.wcs.cunit[0])).to_value(u.arcsec)[::-1])
+    scale = pixel_scale(exposure.wcs)
     frame = Frame(images, valid.astype(np.float64), correlation, displacement, scale, line_width)
     near = [gaussian_filter(part, [0, _NOISE_WINDOW, _NOISE_WINDOW]) for part in (sigma**2, frame.weights)]
     gains = _gains(frame)

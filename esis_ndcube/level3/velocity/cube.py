@@ -37,7 +37,7 @@ class ESISVelocityCube(ESISCube):
     @property
     def nulls(self):
         """
-        What displacements come out that no velocity makes (`~astropy.table.QTable`), or None.
+        Displacements that no velocity makes, as they are found all the same (`~astropy.table.QTable`), or None.
 
         Columns ``pattern``; ``measured``, the RMS in the exposure that was looked at; ``expected``, the same of a
         simulated exposure with velocities and noise; and ``systematic``, the difference of their squares as an error

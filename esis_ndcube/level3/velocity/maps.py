@@ -11,12 +11,11 @@ from tqdm import tqdm
 
 import astropy.units as u
 from astropy.nddata import StdDevUncertainty
-from astropy.stats import mad_std
-from astropy.table import QTable
+from astropy.stats import gaussian_sigma_to_fwhm, mad_std
 
 from esis_ndcube.flags import Flag
 from esis_ndcube.level3.velocity._field import draw_fields, fit_field
-from esis_ndcube.level3.velocity._frame import FEWEST, Frame, make_frame
+from esis_ndcube.level3.velocity._frame import FEWEST, Frame, make_frame, pixel_scale, wavenumber
 from esis_ndcube.level3.velocity._window import fit_window
 from esis_ndcube.level3.velocity.cube import ESISVelocityCube
 from esis_ndcube.level3.velocity.projection import displacements
@@ -31,7 +30,6 @@ __all__ = ["velocity_map"]
 _SPEED = u.km / u.s
 # Velocities are found on pixels of about this size, in arcsec.
 _PIXEL = 1.2
-_FWHM = 2 * np.sqrt(2 * np.log(2))
 # A map is valid where this part of its window is seen by all but one of the channels.
 _COVERED = 0.5
 # Classes of pixels by what their windows tell of a velocity, for the errors.
@@ -142,11 +140,12 @@ def velocity_map(
         raise ValueError(msg)
     fwhm = _positive("fwhm", fwhm, u.arcsec)
     line_width = _positive("line_width", line_width, _SPEED, zero=True)
-    scale = u.Quantity(cube.wcs.celestial.proj_plane_pixel_scales()).to_value(u.arcsec)[::-1]
-    bins = [max(1, min(round(_PIXEL / size), n)) for size, n in zip(scale, cube.shape[-2:], strict=True)]
+    bins = [
+        max(1, min(round(_PIXEL / size), n)) for size, n in zip(pixel_scale(cube.wcs), cube.shape[-2:], strict=True)
+    ]
     cube = cube[(..., *(slice(0, n - n % b) for n, b in zip(cube.shape[-2:], bins, strict=True)))]
     exposures = [cube[i] for i in range(len(cube.data))] if len(names) == 4 else [cube]
-    sigma = fwhm / _FWHM
+    sigma = fwhm / gaussian_sigma_to_fwhm
     fit = fit_field if method == "field" else partial(fit_window, width=sigma)
 
     # The exposure nearest to the middle that has a result stands for all in what is not measured for each.
@@ -162,10 +161,11 @@ def velocity_map(
             continue
         number = exposures[index].frame_number
         seeds = [seed, index if number is None else number]
+        fitted = fit(frame)
         if checked is None:
             # The response is that to the prior's velocities; then those that are simulated become as large as is found.
-            first = _measure(frame, fit, sigma, seeds)
-        result = _measure(frame, fit, sigma, seeds, first.sizes, first.response)
+            first = _measure(frame, fitted, fit, sigma, seeds)
+        result = _measure(frame, fitted, fit, sigma, seeds, first.sizes, first.response)
         if checked is None:
             checked = first.response, *_null_patterns(frame, fit, sigma, result)
         velocity[index, *box] = result.velocity
@@ -187,8 +187,8 @@ def velocity_map(
         velocity,
         error,
         {
-            "velocity_response": _plain(response),
-            "velocity_nulls": _plain(nulls),
+            "velocity_response": response,
+            "velocity_nulls": nulls,
             "velocity_systematic": systematic * _SPEED,
         },
         ProcessingStep("velocity_map", options),
@@ -225,7 +225,7 @@ def _bin(exposure, bins, overlap):
 @dataclass(frozen=True, eq=False)
 class _Result:
     """
-    What was found in a frame.
+    The velocities of a frame.
 
     Velocity and random error in km/s, NaN where they are not valid; the response; the simulated frame; and how large
     its velocity and variance would have to be, in units of their priors, to give what the frame gives.
@@ -233,15 +233,15 @@ class _Result:
 
     velocity: np.ndarray
     error: np.ndarray
-    response: QTable
+    response: dict
     simulated: Frame
     sizes: list[float]
 
 
-def _measure(frame, fit, sigma, seeds, sizes=(1.0, 1.0), response=None):
-    """The `_Result` of a frame."""
+def _measure(frame, fitted, fit, sigma, seeds, sizes=(1.0, 1.0), response=None):
+    """The `_Result` of a frame, to which a scene was fitted."""
     inside = _inside(frame, sigma)
-    scene, *fields = fit(frame)
+    scene, *fields = fitted
     velocity = _smooth(frame, scene, fields[0], sigma)
     # The same estimator sees what is known: the scene that was found, with other velocities.
     rng = np.random.default_rng(seeds)
@@ -255,7 +255,7 @@ def _measure(frame, fit, sigma, seeds, sizes=(1.0, 1.0), response=None):
     found = _smooth(frame, again, found[0], sigma)
     if response is None:
         response = _measure_response(frame, truth, found, inside, sigma)
-    deviation = found - _apply_response(frame, truth, response)
+    deviation = found - apply_response(truth, response, frame.scale)
     told = np.log(frame.smooth(frame.information(frame.displacement), sigma) + 1e-12)
     error = np.interp(told, *_by_class(told[inside], deviation[inside]))
     return _Result(*(np.where(inside, one, np.nan) for one in (velocity, error)), response, simulated, sizes)
@@ -283,35 +283,32 @@ def _smooth(frame, scene, velocity, sigma):
     return frame.smooth(weight * velocity, sigma) / np.maximum(frame.smooth(weight, sigma), 1e-3 * scene.mean())
 
 
-def _spectrum(frame, image):
-    """Real transform of an image and the wavelength of each of its waves, in arcsec."""
-    rows, columns = image.shape
-    y, x = scipy.fft.fftfreq(rows, frame.scale[0]), scipy.fft.rfftfreq(columns, frame.scale[1])
+def _wavelength(shape, scale):
+    """Lengths in arcsec of the waves of a real transform."""
     with np.errstate(divide="ignore"):
-        return scipy.fft.rfft2(image), 1 / np.hypot(y[:, None], x)
+        return 1 / wavenumber(shape, scale)
 
 
 def _measure_response(frame, truth, found, inside, sigma):
     window = frame.smooth(inside, sigma)
-    (one, wavelength), (other, _) = (
-        _spectrum(frame, window * (image - image[inside].mean())) for image in (truth, found)
-    )
-    edges = np.array(_WAVES) * sigma * _FWHM
-    ring = np.digitize(wavelength.ravel(), edges)
+    one, other = (scipy.fft.rfft2(window * (image - image[inside].mean())) for image in (truth, found))
+    edges = np.array(_WAVES) * sigma * gaussian_sigma_to_fwhm
+    ring = np.digitize(_wavelength(truth.shape, frame.scale).ravel(), edges)
     products = (one.conj() * other).real, np.abs(one) ** 2
     both, own = (np.bincount(ring, part.ravel(), len(edges) + 1) for part in products)
     kept = np.flatnonzero(own[1:-1] > 0) + 1
-    table = QTable()
-    table["wavelength"] = np.sqrt(edges[kept - 1] * edges[kept]) * u.arcsec
-    table["response"] = both[kept] / own[kept]
-    return table
+    return {
+        "wavelength": np.sqrt(edges[kept - 1] * edges[kept]) * u.arcsec,
+        "response": (both[kept] / own[kept]).tolist(),
+    }
 
 
-def _apply_response(frame, velocity, response):
-    spectrum, wavelength = _spectrum(frame, velocity)
-    if len(response):
+def apply_response(velocity, response, scale):
+    """The part of a velocity, shape (y, x) on pixels of a scale (y, x) in arcsec, that a response lets through."""
+    spectrum = scipy.fft.rfft2(velocity)
+    if len(response["response"]):
         known = np.log(response["wavelength"].to_value(u.arcsec))
-        spectrum = spectrum * np.interp(np.log(wavelength), known, response["response"])
+        spectrum = spectrum * np.interp(np.log(_wavelength(velocity.shape, scale)), known, response["response"])
     return scipy.fft.irfft2(spectrum, velocity.shape)
 
 
@@ -322,7 +319,7 @@ def _by_class(told, deviation):
 
 
 def _null_patterns(frame, fit, sigma, result):
-    """The table of displacements that no velocity makes, and the systematic error that they tell of, in km/s."""
+    """Displacements that no velocity makes, as columns, and the systematic error that they tell of, in km/s."""
     inside = np.isfinite(result.velocity)
     along = frame.displacement
     across = np.stack([-along[:, 1], along[:, 0]], axis=-1)
@@ -333,21 +330,13 @@ def _null_patterns(frame, fit, sigma, result):
         for each in (frame, result.simulated):
             scene, amount, _ = fit(each, pattern=pattern)
             rms.append(_smooth(each, scene, amount, sigma)[inside].std())
-        # What displaces images by chance displaces them more where less tells of it.
+        # A chance displacement comes out larger where the images tell less of it.
         scale = np.sqrt(frame.information(pattern)[inside].mean() / own)
         rows.append((name, *rms, scale * np.sqrt(max(rms[0] ** 2 - rms[1] ** 2, 0))))
-    table = QTable(rows=rows, names=["pattern", "measured", "expected", "systematic"])
-    for name in table.colnames[1:]:
-        table[name].unit = _SPEED
-    return table, float(np.sqrt(np.mean([row[3] ** 2 for row in rows])))
-
-
-def _plain(table):
-    """A table as metadata that every file can hold."""
-    columns = {name: table[name] for name in table.colnames}
-    return {
-        name: one.value * one.unit if hasattr(one, "unit") and one.unit else list(one) for name, one in columns.items()
-    }
+    names, *columns = zip(*rows, strict=True)
+    columns = (np.array(column, dtype=float) * _SPEED for column in columns)
+    nulls = {"pattern": list(names)} | dict(zip(("measured", "expected", "systematic"), columns, strict=True))
+    return nulls, float(np.sqrt(np.mean([row[3] ** 2 for row in rows])))
 
 
 def _make_cube(cube, bins, velocity, error, values, step):

@@ -1,4 +1,4 @@
-"""What each channel sees of a scene with velocities."""
+"""The images of all channels, of a scene with velocities."""
 
 from math import factorial
 
@@ -128,7 +128,7 @@ class Projection(LinearOperator):
 
     def transfer(self, component, channel):
         """
-        What becomes of the Fourier transform of a component in the image of a channel.
+        Factors by which the Fourier transform of a component enters that of a channel's image.
 
         Parameters
         ----------
@@ -150,7 +150,7 @@ class Projection(LinearOperator):
         """
         dx, dy = self.displacement[channel]
         y, x = self._waves
-        along = (y * dy)[:, None] + x * dx
+        along = self._along(dx, dy)
         if self.velocities is None:
             factor = (-1j * along) ** component / factorial(component)
         else:
@@ -184,10 +184,14 @@ class Projection(LinearOperator):
             [[self.transfer(i, k) for k in range(self.images_shape[0])] for i in range(self.scene_shape[0])]
         )
         if pattern is not None:
-            y, x = self._waves
-            for k, (dx, dy) in enumerate(pattern):
-                factors[1, k] = -1j * ((y * dy)[:, None] + x * dx) * factors[0, k]
+            for k, displacement in enumerate(pattern):
+                factors[1, k] = -1j * self._along(*displacement) * factors[0, k]
         return factors
+
+    def _along(self, dx, dy):
+        """Phase of each wave after a displacement."""
+        y, x = self._waves
+        return (y * dy)[:, None] + x * dx
 
     def _matvec(self, vector):
         vector = np.ravel(vector)
