@@ -58,21 +58,25 @@ def estimate_noise(image, *, bins=32):
     (True, True)
     """
     image = _floating(image)
-    level = (_opposite(image, 0, 1) + _opposite(image, 1, 0)) / 2
-    residual = image[1:-1, 1:-1] - level
+    rows, columns = (max(length - 2, 0) for length in image.shape)
     # A few hundred thousand pixels give the same result as all pixels.
-    thin = slice(None, None, max(1, residual.size // 400_000))
-    level, residual = level.ravel()[thin], residual.ravel()[thin]
+    y, x = np.divmod(np.arange(0, rows * columns, max(1, rows * columns // 400_000)), max(columns, 1))
+    at = (y + 1) * image.shape[1] + x + 1
+    flat = image.ravel()
+    beside, above = ((flat[at + step] + flat[at - step]) / 2 for step in (1, image.shape[1]))
+    level = (beside + above) / 2
+    residual = flat[at] - level
     good = np.isfinite(residual)
     level, residual = level[good], residual[good]
     if len(level) < bins:
         return 0.0, 0.0
-    chunks = np.array_split(np.argsort(level), bins)
-    signal = np.array([max(level[chunk].mean(), 0) for chunk in chunks])
+    count = len(level) // bins
+    order = np.argsort(_coarse(level), kind="stable")[: count * bins].reshape(bins, count)
+    signal = np.maximum(level[order].mean(axis=1), 0)
     # The quartiles of normal values are 1.349 sigma apart; the mean of four neighbors adds a quarter of
     # variance.
-    width = np.array([np.subtract(*np.percentile(residual[chunk], [75, 25])) for chunk in chunks])
-    variance = np.square(width / 1.349) / 1.25
+    low, high = np.percentile(residual[order], [25, 75], axis=1, overwrite_input=True)
+    variance = np.square((high - low) / 1.349) / 1.25
     if not variance.any() or np.ptp(signal) == 0:
         return float(variance.mean()), 0.0
     weight = 1 / np.maximum(variance, 1e-3 * variance.max())
@@ -199,12 +203,12 @@ def _floating(image):
     return image.astype(np.result_type(image, np.float32), copy=False)
 
 
-def _opposite(image, dy, dx):
-    """Mean of the two pixels at (dy, dx) and (-dy, -dx) from each inner pixel."""
-    rows, columns = image.shape
-    first = image[1 + dy : rows - 1 + dy, 1 + dx : columns - 1 + dx]
-    second = image[1 - dy : rows - 1 - dy, 1 - dx : columns - 1 - dx]
-    return (first + second) / 2
+def _coarse(values):
+    """Integers in the order of values to within 1 %: 16 bits are sorted ten times as fast as 32."""
+    with np.errstate(over="ignore"):
+        bits = values.astype(np.float32).view(np.int32) >> 16
+    # All but the sign counts backwards in negative numbers.
+    return (bits ^ ((bits >> 31) & 0x7FFF)).astype(np.int16)
 
 
 def _preselect(work, sigma, noise):

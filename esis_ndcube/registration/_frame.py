@@ -1,7 +1,7 @@
 """One Level-1 frame in the form that the registration takes: the line's part of it, binned and filtered."""
 
 import numpy as np
-from scipy.ndimage import binary_erosion, map_coordinates
+from scipy.ndimage import binary_erosion
 
 import astropy.units as u
 
@@ -9,11 +9,14 @@ from esis_ndcube.field_stop.region import line_region, lit_region
 from esis_ndcube.registration.prefilter import log_difference_of_gaussians
 from esis_ndcube.registration.reference import bin_image
 from esis_ndcube.registration.transform import binned, unbinned
+from esis_ndcube.utils._spline import evaluate, prepare
 
 __all__ = ["Frame", "on_grid"]
 
 # Pixels this close to the edge of the field stop are not used: the filter sees the edge there.
 _MARGIN = 3.0
+# Share of the bilinear weight on valid pixels that counts as all of it.
+_COVERED = 0.999
 
 
 class Frame:
@@ -68,8 +71,9 @@ def on_grid(frame, transform):
     widths = frame.flight.registration_widths
     image, valid = frame.filtered(1, widths)
     rows, columns = frame.pose.grid.array_shape
-    y, x = np.meshgrid(np.arange(rows), np.arange(columns), indexing="ij")
-    coordinates = np.stack(frame.to_binned(transform, 1)(x, y)[::-1])
-    target = map_coordinates(image, coordinates, order=3, mode="constant")
-    covered = map_coordinates(valid.astype(np.float32), coordinates, order=1, mode="constant") > 0.999
+    x, y = frame.to_binned(transform, 1)(np.arange(columns)[None, :], np.arange(rows)[:, None])
+    spline = prepare(image, 3)._replace(good=valid.astype(np.float32))
+    target, covered = evaluate(spline, x, y, least=_COVERED)
+    # The filter knows nothing beyond the middles of the outermost pixels.
+    covered &= (x >= 0) & (x <= image.shape[1] - 1) & (y >= 0) & (y <= image.shape[0] - 1)
     return target, binary_erosion(covered, iterations=2)

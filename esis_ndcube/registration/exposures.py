@@ -172,8 +172,8 @@ class _Exposure:
     """The part of the cube that the alignment of one exposure needs."""
 
     poses: list
-    images: np.ndarray
-    bad: np.ndarray
+    images: tuple
+    bad: tuple
     flight: object
     reference: object
 
@@ -201,16 +201,18 @@ def _tasks(level1, line, references, functions, workers):
         bad = level1._mask_part(index)
         if level1.flags is not None:
             bad = bad | (level1.flags[index] & int(Flag.INVALID) != 0)
-        images, bad = (share(part, workers=workers) for part in (level1.data[index], bad))
+        # Image by image: Dask would copy lazy ones into one array.
+        images, bad = ([share(part[c], workers=workers) for c in range(len(poses))] for part in (level1.data[index], bad))
         # Exposures that follow each other and have the same reference share it, also in other processes.
         image = references.images[index]
         if last is None or image is not last[0]:
             last = image, share(None if image is None else Once(image), workers=workers)
-        yield delayed(partial(_call, function, poses, flight), images, bad, last[1])
+        yield delayed(partial(_call, function, poses, flight), last[1], *images, *bad)
 
 
-def _call(function, poses, flight, images, bad, reference):
-    return function(_Exposure(poses, images, bad, flight, reference))
+def _call(function, poses, flight, reference, *images):
+    number = len(poses)
+    return function(_Exposure(poses, images[:number], images[number:], flight, reference))
 
 
 def _with_grid(row, grid):

@@ -50,15 +50,15 @@ def prepare(frame, order, valid=None):
     return Spline(coefficients, pad, order, good.astype(np.float32), dtype)
 
 
-def evaluate(spline, u, v):
-    """Values and footprint."""
+def evaluate(spline, u, v, *, least=MIN_WEIGHT):
+    """Values and footprint: where at least this much of the bilinear weight falls on valid pixels."""
     from esis_ndcube.utils import _spline_kernel
 
     shape, (u, v) = np.broadcast(u, v).shape, _flat(u, v)
     array, footprint = np.full(u.size, np.nan, dtype=spline.dtype), np.zeros(u.size, dtype=bool)
     if spline.coefficients is not None:
         _spline_kernel.evaluate(
-            spline.coefficients, spline.pad, spline.order, spline.good, MIN_WEIGHT, u, v, array, footprint
+            spline.coefficients, spline.pad, spline.order, spline.good, least, u, v, array, footprint
         )
     return array.reshape(shape), footprint.reshape(shape)
 
