@@ -1,7 +1,8 @@
 """One velocity in each window, for large displacements."""
 
 import numpy as np
-from scipy.ndimage import map_coordinates
+
+from esis_ndcube.utils._spline import evaluate, prepare
 
 # Windows are these times as wide as the one that is asked for, one after the other.
 _STAGES = (4, 2, 1)
@@ -10,6 +11,8 @@ _STEPS = 3
 _BLUR = 1.2
 # Standard deviation of the velocity before any image is seen, in km/s.
 _EXPECTED = 30.0
+# Pixels with a gap among their neighbors do not count.
+_COVERED = 0.999
 
 
 def fit_window(frame, width, pattern=None):
@@ -20,19 +23,22 @@ def fit_window(frame, width, pattern=None):
     further velocity, by least squares in Gaussian windows of the ``width`` (sigma in arcsec), first in wider ones.
     """
     pattern = frame.displacement if pattern is None else pattern
-    places = np.indices(frame.mean.shape, dtype=np.float32)
+    rows, columns = np.indices(frame.mean.shape, sparse=True)
     # Gaps count little after the blur.
     blurred = frame.smooth(frame.weights, _BLUR)
     images = frame.smooth(frame.weights * frame.images, _BLUR) / np.where(blurred > 0, blurred, 1)
     valid = (frame.weights > 0).astype(np.float32)
+    splines = [prepare(one, 3)._replace(good=good) for one, good in zip(images, valid, strict=True)]
     velocity = np.zeros(frame.mean.shape, dtype=np.float32)
     for stage in _STAGES:
         for _ in range(_STEPS):
-            moved = [places + velocity * np.array([dy, dx], np.float32)[:, None, None] for dx, dy in pattern]
-            seen = np.stack([map_coordinates(one, at, order=3) for one, at in zip(images, moved, strict=True)])
-            weights = np.stack([map_coordinates(one, at, order=1) for one, at in zip(valid, moved, strict=True)])
-            # Pixels with a gap among their neighbors do not count.
-            weights = np.where(weights > 0.999, frame.weights.max(axis=(1, 2))[:, None, None], 0)
+            moved = (
+                evaluate(one, columns + velocity * dx, rows + velocity * dy, least=_COVERED)
+                for one, (dx, dy) in zip(splines, pattern, strict=True)
+            )
+            seen, covered = (np.stack(parts) for parts in zip(*moved, strict=True))
+            seen[~covered] = 0
+            weights = np.where(covered, frame.weights.max(axis=(1, 2))[:, None, None], 0)
             total = weights.sum(axis=0)
             total[total == 0] = 1
             mean = (weights * seen).sum(axis=0) / total
