@@ -8,7 +8,7 @@ from astropy.table import QTable
 
 from esis_ndcube.registration.pointing import by_channel
 from esis_ndcube.utils.checks import named_axes
-from esis_ndcube.wcs._sun import high_level, seen_pixels
+from esis_ndcube.wcs._sun import high_level, same_directions, seen_pixels
 
 __all__ = ["cube_dispersion"]
 
@@ -68,7 +68,11 @@ def _steps(alignment, flight, celestial):
     u_pixel, v_pixel = flight.field_stop(alignment.channel, alignment.line).mean(axis=0)
     ends = u_pixel + np.array([-_HALF, _HALF]), np.full(2, v_pixel)
     longitude, latitude = alignment.detector_to_world(*ends)
-    there = seen_pixels(alignment.to_gwcs(), high_level(celestial), *ends)
+    if same_directions(celestial, alignment.grid, dates=False):
+        # Meanwhile the Sun turns, but both ends alike.
+        there = celestial.world_to_pixel_values(longitude.to_value(u.deg), latitude.to_value(u.deg))
+    else:
+        there = seen_pixels(alignment.to_gwcs(), high_level(celestial), *ends)
     return [
         np.ravel([np.diff(np.asarray(values)) / (2 * _HALF) for values in pair])
         for pair in ((longitude.to_value(u.arcsec), latitude.to_value(u.arcsec)), there)

@@ -202,7 +202,9 @@ def _tasks(level1, line, references, functions, workers):
         if level1.flags is not None:
             bad = bad | (level1.flags[index] & int(Flag.INVALID) != 0)
         # Image by image: Dask would copy lazy ones into one array.
-        images, bad = ([share(part[c], workers=workers) for c in range(len(poses))] for part in (level1.data[index], bad))
+        images, bad = (
+            [share(part[c], workers=workers) for c in range(len(poses))] for part in (level1.data[index], bad)
+        )
         # Exposures that follow each other and have the same reference share it, also in other processes.
         image = references.images[index]
         if last is None or image is not last[0]:

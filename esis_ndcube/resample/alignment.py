@@ -6,8 +6,6 @@ import dask.array as da
 import numpy as np
 from reproject import reproject_interp
 
-from astropy.wcs import WCS
-
 from esis_ndcube.registration.alignment import Alignment
 from esis_ndcube.resample._reproject import (
     parse_blocks,
@@ -31,7 +29,7 @@ from esis_ndcube.utils._spline import (
 )
 from esis_ndcube.utils.arrays import plain_arrays
 from esis_ndcube.utils.noise import resample_correlation
-from esis_ndcube.wcs._sun import seen_pixels
+from esis_ndcube.wcs._sun import same_directions, seen_pixels
 
 __all__ = [
     "correlation_factor",
@@ -297,30 +295,14 @@ def _positions(alignment, wcs, x, y):
     if _same_pixels(wcs, grid):
         return alignment.transform(x, y)
     x, y = np.broadcast_arrays(x, y)
-    if _same_frame(wcs, grid):
+    if same_directions(wcs, grid):
         return alignment.transform(*grid.world_to_pixel_values(*wcs.pixel_to_world_values(x, y)))
     return seen_pixels(wcs, alignment.to_gwcs(), x, y)
 
 
 def _same_pixels(a, b):
     # The comparison leaves out dates and observer.
-    return a is b or (_same_frame(a, b) and not a.has_distortion and a.wcs.compare(b.wcs, 1))
-
-
-def _same_frame(a, b):
-    """Whether world values mean the same; nearly always the observer and time are the same."""
-    if not isinstance(a, WCS) or a.naxis != 2:
-        return False
-    if a.world_axis_physical_types != b.world_axis_physical_types or a.world_axis_units != b.world_axis_units:
-        return False
-    observation = _observation(a)
-    return observation == _observation(b) or all(value in (None, "") for value in observation)
-
-
-def _observation(wcs):
-    """Observer and time as a WCS states them."""
-    aux, prm = wcs.wcs.aux, wcs.wcs
-    return aux.hgln_obs, aux.crln_obs, aux.hglt_obs, aux.dsun_obs, prm.dateavg, prm.dateobs
+    return a is b or (same_directions(a, b) and not a.has_distortion and a.wcs.compare(b.wcs, 1))
 
 
 @plain_arrays("frame", "u", "v", "valid")

@@ -10,6 +10,7 @@ from astropy.coordinates import (
     SphericalRepresentation,
     UnitSphericalRepresentation,
 )
+from astropy.wcs import WCS
 from astropy.wcs.wcsapi import BaseHighLevelWCS, BaseWCSWrapper, HighLevelWCSWrapper
 from astropy.wcs.wcsapi.high_level_api import high_level_objects_to_values, values_to_high_level_objects
 from sunpy.coordinates import HeliographicStonyhurst, Helioprojective, SphericalScreen, get_earth
@@ -92,6 +93,25 @@ def seen_pixels(first, second, x, y, *, screen=None):
     """Pixels of the second WCS with the same places as pixels of the first, NaN for none; as `seen`."""
     first, second = high_level(first), high_level(second)
     return second.world_to_pixel(seen(first.pixel_to_world(x, y), celestial_frame(second), screen=screen))
+
+
+def same_directions(first, second, *, dates=True):
+    """Whether world values of two WCS mean the same directions: of one observer, and with ``dates`` of one time."""
+    if not isinstance(first, WCS) or first.naxis != 2:
+        return False
+    for name in ("world_axis_physical_types", "world_axis_units"):
+        if getattr(first, name) != getattr(second, name):
+            return False
+    observation = _observation(first, dates)
+    # Nothing is said by a WCS without observer and time.
+    return observation == _observation(second, dates) or all(value in (None, "") for value in observation)
+
+
+def _observation(wcs, dates):
+    """Observer and time as a WCS states them."""
+    aux, prm = wcs.wcs.aux, wcs.wcs
+    place = aux.hgln_obs, aux.crln_obs, aux.hglt_obs, aux.dsun_obs
+    return (*place, prm.dateavg, prm.dateobs) if dates else place
 
 
 def observer(wcs):
