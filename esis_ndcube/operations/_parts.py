@@ -44,11 +44,12 @@ def apply_to_blocks(function, arrays, chunks, new_chunks, dtype):
 
 
 def by_bin(array, factors):
-    """The array by bins of some pixels along each axis; one more axis at the end holds the pixels of a bin."""
+    """The array by bins of some pixels along each axis; one more axis at the front holds the pixels of a bin."""
     shape = [n for length, f in zip(array.shape, factors, strict=True) for n in (length // f, f)]
-    order = [*range(0, len(shape), 2), *range(1, len(shape), 2)]
+    # At the front: numpy adds up long rows much faster than many short ones.
+    order = [*range(1, len(shape), 2), *range(0, len(shape), 2)]
     array = array.reshape(shape).transpose(order)
-    return array.reshape(*array.shape[: len(factors)], -1)
+    return array.reshape(-1, *array.shape[len(factors) :])
 
 
 def join_values(key, values, bins, *, total=False):
@@ -59,19 +60,19 @@ def join_values(key, values, bins, *, total=False):
     """
     if key == "exposure_time":
         parts = by_bin(values, bins)
-        return parts.sum(-1) if total else parts.mean(-1)
+        return parts.sum(0) if total else parts.mean(0)
     if key == "mid_time":
         start = np.min(values)
         seconds = (values - start).to_value("s")
         seconds = np.ma.filled(np.ma.array(seconds, mask=values.mask | np.ma.getmaskarray(seconds)), np.nan)
         unknown = np.isnan(seconds)
-        count = by_bin(~unknown, bins).sum(-1)
-        mean = by_bin(np.where(unknown, 0, seconds), bins).sum(-1) / np.maximum(count, 1)
+        count = by_bin(~unknown, bins).sum(0)
+        mean = by_bin(np.where(unknown, 0, seconds), bins).sum(0) / np.maximum(count, 1)
         times = start + mean * u.s
         if not count.all():
             times[count == 0] = np.ma.masked
         return times
     parts = by_bin(np.asanyarray(values), bins)
-    first = parts[..., :1]
+    first = parts[:1]
     same = np.array([a is b for a, b in np.broadcast(parts, first)]) if parts.dtype == object else parts == first
-    return parts[..., 0] if np.all(same) else None
+    return parts[0] if np.all(same) else None

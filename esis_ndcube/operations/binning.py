@@ -178,17 +178,17 @@ class _Values:
     def __call__(self, data, bad):
         dtype = _result_type(data.dtype, self.operation)
         data, bad = by_bin(data, self.factors), by_bin(bad, self.factors)
-        good = (~bad).sum(-1)
+        good = (~bad).sum(0)
         if self.operation in (*_MEANS, *_SUMS):
-            values = np.where(bad, 0, data).sum(-1, dtype=float if dtype.kind == "f" else dtype)
+            values = np.where(bad, 0, data).sum(0, dtype=float if dtype.kind == "f" else dtype)
             values = values / np.maximum(good, 1) if self.operation in _MEANS else values
         elif self.operation in (*_LOWEST, *_HIGHEST):
-            values = np.take_along_axis(data, _extreme(data, bad, self.operation)[..., None], -1)[..., 0]
+            values = np.take_along_axis(data, _extreme(data, bad, self.operation)[None], 0)[0]
         elif self.operation in _MEDIANS:
             # numpy would warn of bins without valid pixels.
-            values = np.nanmedian(np.where(bad & (good > 0)[..., None], np.nan, np.where(bad, 0, data)), -1)
+            values = np.nanmedian(np.where(bad & (good > 0), np.nan, np.where(bad, 0, data)), 0)
         else:
-            values = np.ma.filled(self.operation(np.ma.array(data, mask=bad), axis=-1).astype(dtype), 0)
+            values = np.ma.filled(self.operation(np.ma.array(data, mask=bad), axis=0).astype(dtype), 0)
         if dtype.kind == "f":
             values = np.where(good, values, np.nan)
         return values.astype(dtype)
@@ -203,8 +203,8 @@ def _extreme(data, bad, operation):
         data = data.astype(np.uint64 if data.dtype.kind == "u" else np.int64)
         least, most = np.iinfo(data.dtype).min, np.iinfo(data.dtype).max
     if operation in _LOWEST:
-        return np.where(bad, most, data).argmin(-1)
-    return np.where(bad, least, data).argmax(-1)
+        return np.where(bad, most, data).argmin(0)
+    return np.where(bad, least, data).argmax(0)
 
 
 def _bin_sigma(cube, factors, operation, factor, arrays):
@@ -240,18 +240,18 @@ class _Sigma:
         bins = [by_bin(array, self.factors) for array in (data, bad)]
         if self.operation in (*_LOWEST, *_HIGHEST):
             sigma = by_bin(sigma, self.factors)
-            values = np.take_along_axis(sigma, _extreme(*bins, self.operation)[..., None], -1)[..., 0]
+            values = np.take_along_axis(sigma, _extreme(*bins, self.operation)[None], 0)[0]
         else:
             values = self.factor * np.sqrt(self._variance(np.where(bad, 0, sigma)))
-            values = values / np.maximum((~bins[1]).sum(-1), 1) if self.operation in _MEANS else values
-        return np.where(bins[1].all(-1), np.nan, values).astype(dtype)
+            values = values / np.maximum((~bins[1]).sum(0), 1) if self.operation in _MEANS else values
+        return np.where(bins[1].all(0), np.nan, values).astype(dtype)
 
     def _variance(self, sigma):
         """Standard deviations of the sums of the bins."""
         image = sigma.ndim - self.correlation.ndim
         sums = bin_variance(sigma, self.correlation, self.factors[image:])
         # Exposures are independent.
-        return by_bin(sums, (*self.factors[:image], *(1,) * self.correlation.ndim)).sum(-1)
+        return by_bin(sums, (*self.factors[:image], *(1,) * self.correlation.ndim)).sum(0)
 
 
 class _Mask:
@@ -262,7 +262,7 @@ class _Mask:
 
     def __call__(self, bad, invalid):
         bad, invalid = (by_bin(array, self.factors) for array in (bad, invalid))
-        return bad.all(-1) | self.handle_mask(invalid, axis=-1)
+        return bad.all(0) | self.handle_mask(invalid, axis=0)
 
 
 class _Flags:
@@ -273,8 +273,8 @@ class _Flags:
 
     def __call__(self, flags, bad):
         flags, bad = (by_bin(array, self.factors) for array in (flags, bad))
-        ignored = bad & ~bad.all(-1, keepdims=True)
-        return np.bitwise_or.reduce(np.where(ignored, 0, flags).astype(flags.dtype), axis=-1)
+        ignored = bad & ~bad.all(0)
+        return np.bitwise_or.reduce(np.where(ignored, 0, flags).astype(flags.dtype), axis=0)
 
 
 def _bin_wcs(wcs, factors):
