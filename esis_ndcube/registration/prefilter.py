@@ -86,11 +86,11 @@ def filtered_everywhere(image, finite, fine, coarse):
         above = np.zeros(image[rows].shape)
         np.subtract(image[rows], level, out=above, where=finite[rows], dtype=np.float64)
         relative[rows] = above / base
-    logarithm = _blur(relative, fine)
+    logarithm = blur(relative, fine)
     logarithm /= _weight(finite, fine)
     np.maximum(logarithm, np.float32(-level / base), out=logarithm)
     np.log1p(logarithm, out=logarithm)
-    background = _blur(np.where(finite, logarithm, 0), coarse)
+    background = blur(np.where(finite, logarithm, 0), coarse)
     background /= _weight(finite, coarse)
     logarithm -= background
     return logarithm
@@ -106,15 +106,17 @@ def _pair(sigma):
     return tuple(np.broadcast_to(sigma, 2).tolist())
 
 
-def _blur(image, sigma):
+def blur(image, sigma, truncate=_TRUNCATE):
+    """Blur an image, which is 0 outside, by a Gaussian of one width in pixels or two (y, x); in float32."""
     from esis_ndcube.registration._blur import separable
 
-    return separable(np.ascontiguousarray(image, dtype=np.float32), *map(_gaussian, _pair(sigma)))
+    kernels = (_gaussian(width, truncate) for width in _pair(sigma))
+    return separable(np.ascontiguousarray(image, dtype=np.float32), *kernels)
 
 
-def _gaussian(sigma):
+def _gaussian(sigma, truncate):
     """A Gaussian of sum 1, cut off as scipy does it."""
-    half = int(_TRUNCATE * sigma + 0.5)
+    half = int(truncate * sigma + 0.5)
     kernel = np.exp(-0.5 * (np.arange(-half, half + 1) / max(sigma, 1e-9)) ** 2)
     return (kernel / kernel.sum()).astype(np.float32)
 
@@ -137,6 +139,6 @@ def _kept_weight(key, shape, sigma):
 
 
 def _blurred(finite, sigma):
-    weight = _blur(finite.astype(np.float32), sigma)
+    weight = blur(finite.astype(np.float32), sigma)
     weight[weight < _LEAST_WEIGHT] = 1
     return weight

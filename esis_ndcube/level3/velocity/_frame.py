@@ -11,6 +11,7 @@ import astropy.units as u
 
 from esis_ndcube.flags import Flag
 from esis_ndcube.level3.velocity.projection import PER_SPEED, Projection
+from esis_ndcube.registration.prefilter import blur
 from esis_ndcube.utils.arrays import eroded, invalid_pixels
 from esis_ndcube.utils.uncertainty import standard_deviation
 
@@ -19,6 +20,8 @@ _SPEED = u.km / u.s
 # vignetting and throughput is smooth.
 _GAIN_WINDOW = 25.0
 _FAR = 1e-3
+# Gaussians end at this many sigma.
+_TRUNCATE = 4.0
 # The stated variance is averaged over so many pixels (sigma), because that of a single pixel follows its own noise.
 _NOISE_WINDOW = 2.0
 # Light that is displaced over an edge is missed: the edges of images are left out as far as that goes, in km/s.
@@ -65,8 +68,10 @@ class Frame:
 
     def smooth(self, image, sigma):
         """Blur images by a Gaussian of a width in arcsec, with nothing beyond their edges."""
-        widths = [0] * (np.ndim(image) - 2) + [sigma / scale for scale in self.scale]
-        return gaussian_filter(np.asarray(image, dtype=np.float32), widths, mode="constant")
+        widths = [sigma / scale for scale in self.scale]
+        if np.ndim(image) > 2:
+            return np.stack([blur(one, widths, _TRUNCATE) for one in image])
+        return blur(image, widths, _TRUNCATE)
 
     @cached_property
     def mean(self):
