@@ -71,8 +71,7 @@ class _Model:
         curvature[3:] = mean[:, None, None]
         self.inverse = 1 / (1 + _PART * self.prior**2 * curvature)
         # A real transform has one half of the waves, but those of the first column, and of the last of an even number.
-        self.double = np.full(self.prior.shape[2], 2, np.float32)
-        self.double[[0] if self.size[1] % 2 else [0, -1]] = 1
+        self.single = [0] if self.size[1] % 2 else [0, -1]
 
     def parts(self, unknowns):
         """The scene, the velocity and the variance."""
@@ -127,9 +126,8 @@ class _Model:
         return scipy.fft.irfft2(spectra, self.size, norm="ortho")
 
     def _dot(self, one, other):
-        return float(
-            np.sum((one.real * other.real + one.imag * other.imag).sum(axis=(0, 1), dtype=np.float64) * self.double)
-        )
+        once = sum(np.vdot(one[..., column], other[..., column]).real for column in self.single)
+        return float(2 * np.vdot(one, other).real - once)
 
 
 def _amplitudes(frame):
