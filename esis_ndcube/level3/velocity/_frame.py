@@ -155,7 +155,11 @@ def make_frame(exposure, displacement, line_width):
     valid &= valid.sum(axis=0) >= max(FEWEST, valid.any(axis=(1, 2)).sum() - 1)
     if not valid.any():
         return None, None
-    box = tuple(slice(found[0], found[-1] + 1) for found in map(np.flatnonzero, (valid.any((0, 2)), valid.any((0, 1)))))
+    # With the surroundings that light comes from.
+    box = tuple(
+        slice(max(found[0] - steps, 0), found[-1] + 1 + steps)
+        for found in map(np.flatnonzero, (valid.any((0, 2)), valid.any((0, 1))))
+    )
     valid, sigma = valid[:, *box], np.where(valid, sigma, 0)[:, *box]
     images = np.where(valid, np.asarray(exposure.data)[:, *box], 0).astype(np.float64)
     correlation = exposure.noise_correlation

@@ -36,6 +36,10 @@ _COVERED = 0.5
 _CLASSES = 10
 # Waves for which the response is measured, in units of the map's FWHM.
 _WAVES = (1, 1.4, 2, 2.8, 4, 5.7, 8, 11, 16)
+# Shorter ones, which count for the size of velocities if this part of them is found.
+_FINE, _SEEN = (0.5, 0.7), 0.2
+# A larger velocity, in units of the scatter, is an event.
+_EVENTS = 4
 # Of the prior's velocity, no more than this is put in.
 _LARGEST = 3.0
 
@@ -228,30 +232,33 @@ class _Result:
     The velocities of a frame.
 
     Velocity and random error in km/s, NaN where they are not valid; the response; the simulated frame; and how large
-    its velocity and variance would have to be, in units of their priors, to give what the frame gives.
+    its velocity, by wavelength, and its variance would have to be, in units of their priors, to give what the frame
+    gives.
     """
 
     velocity: np.ndarray
     error: np.ndarray
     response: dict
     simulated: Frame
-    sizes: list[float]
+    sizes: tuple[dict, float]
 
 
-def _measure(frame, fitted, fit, sigma, seeds, sizes=(1.0, 1.0), response=None):
+def _measure(frame, fitted, fit, sigma, seeds, sizes=None, response=None):
     """The `_Result` of a frame, to which a scene was fitted."""
     inside = _inside(frame, sigma)
     scene, *fields = fitted
     velocity = _smooth(frame, scene, fields[0], sigma)
     # The same estimator sees what is known: the scene that was found, with other velocities.
     rng = np.random.default_rng(seeds)
-    draws = [size * field for size, field in zip(sizes, draw_fields(frame, rng), strict=True)]
+    draws = list(draw_fields(frame, rng))
+    if sizes is not None:
+        draws = [apply_response(draws[0], sizes[0], frame.scale), sizes[1] * draws[1]]
     truth = _smooth(frame, scene, draws[0], sigma)
     simulated = frame.seen(scene, *draws, rng)
     again, *found = fit(simulated)
-    sizes = [
-        _size(*(one[inside] for one in each)) * size for *each, size in zip(fields, found, draws, sizes, strict=True)
-    ]
+    if sizes is None:
+        known = list(zip(fields, found, draws, strict=True))
+        sizes = _sizes_by_wave(frame, *known[0], inside, sigma), _size(*(one[inside] for one in known[1]))
     found = _smooth(frame, again, found[0], sigma)
     if response is None:
         response = _measure_response(frame, truth, found, inside, sigma)
@@ -289,18 +296,49 @@ def _wavelength(shape, scale):
         return 1 / wavenumber(shape, scale)
 
 
+def _sizes_by_wave(frame, field, found, drawn, inside, sigma):
+    """The same by wavelength, as `apply_response` has it; waves of which too little is found are as their neighbors."""
+    limit = _EVENTS * mad_std(field[inside])
+    # Few places with large velocities do not decide.
+    images = *(np.clip(one, -limit, limit) for one in (field, found)), drawn
+    spectra = _spectra(images, frame.smooth(inside, sigma), inside)
+    ring, waves = _rings(frame, inside.shape, _FINE + _WAVES, sigma)
+    own, both, large, again = (
+        np.bincount(ring, part.ravel(), len(waves) + 2)[1:-1]
+        for part in (
+            np.abs(spectra[2]) ** 2,
+            (spectra[2].conj() * spectra[1]).real,
+            np.abs(spectra[0]) ** 2,
+            np.abs(spectra[1]) ** 2,
+        )
+    )
+    slope = both / np.where(own > 0, own, 1)
+    kept = slope > _SEEN
+    if not kept.any():
+        return {"wavelength": waves[:1], "response": [_size(*(one[inside] for one in (field, found, drawn)))]}
+    slope, own, both, large, again = (one[kept] for one in (slope, own, both, large, again))
+    sizes = np.sqrt(np.maximum(large - (again - slope * both), 0) / own) / slope
+    return {"wavelength": waves[kept], "response": np.minimum(sizes, _LARGEST).tolist()}
+
+
+def _spectra(images, window, inside):
+    """Fourier transforms of images about their means, where they are valid."""
+    return [scipy.fft.rfft2(window * (image - image[inside].mean())) for image in images]
+
+
+def _rings(frame, shape, factors, sigma):
+    """The class of each wave by its wavelength, 0 for shorter ones, and the wavelength of each class in arcsec."""
+    edges = np.array(factors) * sigma * gaussian_sigma_to_fwhm
+    return np.digitize(_wavelength(shape, frame.scale).ravel(), edges), np.sqrt(edges[:-1] * edges[1:]) * u.arcsec
+
+
 def _measure_response(frame, truth, found, inside, sigma):
-    window = frame.smooth(inside, sigma)
-    one, other = (scipy.fft.rfft2(window * (image - image[inside].mean())) for image in (truth, found))
-    edges = np.array(_WAVES) * sigma * gaussian_sigma_to_fwhm
-    ring = np.digitize(_wavelength(truth.shape, frame.scale).ravel(), edges)
+    one, other = _spectra((truth, found), frame.smooth(inside, sigma), inside)
+    ring, waves = _rings(frame, truth.shape, _WAVES, sigma)
     products = (one.conj() * other).real, np.abs(one) ** 2
-    both, own = (np.bincount(ring, part.ravel(), len(edges) + 1) for part in products)
-    kept = np.flatnonzero(own[1:-1] > 0) + 1
-    return {
-        "wavelength": np.sqrt(edges[kept - 1] * edges[kept]) * u.arcsec,
-        "response": (both[kept] / own[kept]).tolist(),
-    }
+    both, own = (np.bincount(ring, part.ravel(), len(waves) + 2)[1:-1] for part in products)
+    kept = own > 0
+    return {"wavelength": waves[kept], "response": (both[kept] / own[kept]).tolist()}
 
 
 def apply_response(velocity, response, scale):
