@@ -57,13 +57,13 @@ def estimate_noise(image, *, bins=32):
     >>> bool(abs(floor - 36) < 9), bool(abs(slope - 2) < 0.1)
     (True, True)
     """
-    image = _floating(image)
     rows, columns = (max(length - 2, 0) for length in image.shape)
     # A few hundred thousand pixels give the same result as all pixels.
     y, x = np.divmod(np.arange(0, rows * columns, max(1, rows * columns // 400_000)), max(columns, 1))
     at = (y + 1) * image.shape[1] + x + 1
     flat = image.ravel()
-    beside, above = ((flat[at + step] + flat[at - step]) / 2 for step in (1, image.shape[1]))
+    # In double precision, so that the type of the image does not matter.
+    beside, above = (np.add(flat[at + step], flat[at - step], dtype=float) / 2 for step in (1, image.shape[1]))
     level = (beside + above) / 2
     residual = flat[at] - level
     good = np.isfinite(residual)
@@ -71,7 +71,7 @@ def estimate_noise(image, *, bins=32):
     if len(level) < bins:
         return 0.0, 0.0
     count = len(level) // bins
-    order = np.argsort(_coarse(level), kind="stable")[: count * bins].reshape(bins, count)
+    order = np.argsort(_coarse(level - np.median(level)), kind="stable")[: count * bins].reshape(bins, count)
     signal = np.maximum(level[order].mean(axis=1), 0)
     # The quartiles of normal values are 1.349 sigma apart; the mean of four neighbors adds a quarter of
     # variance.
@@ -204,7 +204,7 @@ def _floating(image):
 
 
 def _coarse(values):
-    """Integers in the order of values to within 1 %: 16 bits are sorted ten times as fast as 32."""
+    """Integers in the order of values to within 1 % of each: 16 bits are sorted ten times as fast as 32."""
     with np.errstate(over="ignore"):
         bits = values.astype(np.float32).view(np.int32) >> 16
     # All but the sign counts backwards in negative numbers.

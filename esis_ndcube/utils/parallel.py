@@ -12,6 +12,7 @@ from functools import partial
 from itertools import islice
 
 import dask
+from dask.delayed import Delayed
 from dask.system import CPU_COUNT
 from tqdm import tqdm
 
@@ -67,12 +68,17 @@ def delayed(function, *arguments):
     >>> compute([delayed(abs, -1), delayed(divmod, 7, 4)])
     [1, (1, 3)]
     """
-    # In one list, because Dask optimizes single arguments one by one, and repeats their common parts.
-    return dask.delayed(partial(_call, function), pure=False, traverse=False)(list(arguments))
+    # In one list, because Dask optimizes single arguments one by one, and repeats their common parts. Tasks are in a
+    # list of their own, because Dask takes one argument for another in a list where collections of two kinds alternate.
+    lazy = [dask.is_dask_collection(argument) and not isinstance(argument, Delayed) for argument in arguments]
+    arrays = [argument for argument, is_lazy in zip(arguments, lazy, strict=True) if is_lazy]
+    others = [argument for argument, is_lazy in zip(arguments, lazy, strict=True) if not is_lazy]
+    return dask.delayed(partial(_call, function, lazy), pure=False, traverse=False)(arrays, others)
 
 
-def _call(function, arguments):
-    return function(*arguments)
+def _call(function, lazy, arrays, others):
+    arrays, others = iter(arrays), iter(others)
+    return function(*(next(arrays if is_lazy else others) for is_lazy in lazy))
 
 
 def compute(tasks, *, workers=None, description=None):

@@ -156,6 +156,13 @@ def _raise(error):
     raise error
 
 
+def test_arguments_of_several_kinds_keep_their_places():
+    lazy = [da.full((4, 4), value, chunks=2) for value in (1, 3, 5)]
+    arguments = [share(0), lazy[0], share(2), lazy[1], 4, lazy[2]]
+    (found,) = compute([delayed(lambda *values: [int(np.max(value)) for value in values], *arguments)], workers=1)
+    assert found == [0, 1, 2, 3, 4, 5]
+
+
 def test_what_arguments_have_in_common_is_made_once():
     calls = []
     images = da.ones((3, 4, 4), chunks=(1, 4, 4)).map_blocks(lambda x: calls.append(x.shape) or x, meta=np.ones(0))
