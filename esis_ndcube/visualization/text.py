@@ -78,7 +78,7 @@ def _durations(exposure_time):
 def _alignment(cube):
     """The stage of the alignment, and how good it is."""
     stage, alignments = cube._get_meta("stage"), getattr(cube, "alignment", None)
-    if made_of_channels(cube)[0]:
+    if cube.channel is None:
         # No single alignment stands for all of them.
         return stage
     if alignments is None:

@@ -175,6 +175,17 @@ def test_no_velocity_is_none():
     assert np.isfinite(quiet.response["response"]).all()
 
 
+@pytest.mark.slow
+def test_random_errors_are_those_of_the_velocities_that_are_there():
+    """And not those of the prior's, which vary over a few pixels."""
+    truth = velocities.Truth(20, 6, size=480)
+    found = velocity_map(truth.cube)
+    difference = inner(found.data[0] - through(found.response, truth.smoothed()))
+    random = np.mean(inner(found.uncertainty.array[0]) ** 2) - found.systematic.value**2
+    # About 400 windows are independent.
+    assert difference.var() / random == pytest.approx(1, abs=0.25)
+
+
 @pytest.mark.parametrize("method", ["field", "window"])
 def test_smooth_velocities_are_found_by_both(method):
     truth = velocities.Truth(20, 6, line=5.0, noise=False)
