@@ -130,7 +130,9 @@ class _Table:
         self._known[key] = None
         value = self._values.get(key, default)
         if value is None:
-            self.fail(key, f"missing, expected {'a table' if kind is dict else kind.__name__}")
+            near = difflib.get_close_matches(key, self._values.keys() - self._known, n=1)
+            misspelt = f"; the key {near[0]} may be a misspelling of it" if near else ""
+            self.fail(key, f"missing, expected {'a table' if kind is dict else kind.__name__}{misspelt}")
         if kind is float and type(value) is int and abs(value) < _EXACT:
             value = float(value)
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):

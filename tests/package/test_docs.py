@@ -96,6 +96,9 @@ def test_shell_on_pages_is_understood(page, line):
     if name == "--help":
         return
     command = main.commands[name]
+    while isinstance(command, click.Group):
+        name, *arguments = arguments
+        command = command.commands[name]
     with click.Context(command) as context:
         # Raises an error for options that the command does not know.
         values, left, _ = command.make_parser(context).parse_args(arguments)
