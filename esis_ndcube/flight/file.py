@@ -12,6 +12,7 @@ from astropy.coordinates import Angle
 from astropy.time import Time
 
 from esis_ndcube.flight.instrument import (
+    NOT_MEASURED,
     Archive,
     ByQuadrant,
     Channel,
@@ -285,6 +286,7 @@ def _build(table, toml):
         "pose_pivot": tuple(pose.array("pivot", (2,)).tolist()),
         "lines": lines,
         "channels": channels,
+        "not_measured": _not_measured(table),
         "archive": _build_archive(table.table("archive")) if table.has("archive") else None,
         "toml": toml,
     }
@@ -295,6 +297,13 @@ def _name(table):
     if not re.fullmatch(r"[A-Za-z]\w*", name):
         table.fail("name", f"got {name!r}, expected letters, digits and underscores")
     return name
+
+
+def _not_measured(table):
+    names = table.get("not_measured", list, default=[])
+    if any(name not in list(NOT_MEASURED) for name in names):
+        table.fail("not_measured", f"got {names}, expected some of {', '.join(NOT_MEASURED)}")
+    return tuple(names)
 
 
 def _build_files(table):

@@ -15,7 +15,7 @@ from astropy.wcs import WCS
 from esis_ndcube.flight.file import in_ranges, parse_flight
 from esis_ndcube.flight.instrument import Archive, Channel, Detector, FlightError, FrameFiles, Line, LinePose, line_key
 
-__all__ = ["ESIS_1", "Flight", "FlightError"]
+__all__ = ["ESIS_1", "ESIS_2", "Flight", "FlightError"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +23,8 @@ class Flight:
     """
     Frozen facts of one flight.
 
-    Use `Flight.read` to make a flight from a configuration file, or take the ready-made `~esis_ndcube.ESIS_1`.
+    Use `Flight.read` to make a flight from a configuration file, or take the ready-made `~esis_ndcube.ESIS_1`
+    or `~esis_ndcube.ESIS_2`.
 
     Attributes
     ----------
@@ -71,6 +72,8 @@ class Flight:
         Lines of the passband.
     channels : `tuple` of `~esis_ndcube.flight.Channel`
         Channels, by number.
+    not_measured : `tuple` of `str`
+        Entries whose values are nominal, because they were not measured yet.
     archive : `~esis_ndcube.flight.Archive` or None
         Address of the public raw frames.
     toml : `str`
@@ -117,6 +120,7 @@ class Flight:
     pose_pivot: tuple[float, float]
     lines: tuple[Line, ...]
     channels: tuple[Channel, ...]
+    not_measured: tuple[str, ...]
     archive: Archive | None
     toml: str
 
@@ -530,3 +534,6 @@ class Flight:
 
 ESIS_1 = Flight.read(resources.files("esis_ndcube.flight") / "esis_1.toml")
 """The first flight of ESIS, 2019-09-30, NASA sounding rocket 36.320."""
+
+ESIS_2 = Flight.read(resources.files("esis_ndcube.flight") / "esis_2.toml")
+"""The second flight of ESIS, planned for 2027, by its design: nothing was measured yet."""

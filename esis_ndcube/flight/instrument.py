@@ -12,6 +12,17 @@ from astropy.time import Time
 
 __all__ = ["Archive", "ByQuadrant", "Channel", "Detector", "FlightError", "FrameFiles", "Line", "LinePose"]
 
+# The entries of a flight file that may be nominal, and what follows for the data.
+NOT_MEASURED = {
+    "launch": "dates and the place of the Earth are those of another day",
+    "files": "frames may have other names and header keywords, so they may not be found",
+    "timeline": "darks and light frames may have other numbers, and times may be off by an exposure",
+    "gain": "photons and their errors are wrong by as much as the gain, and steps at borders of quadrants stay",
+    "read_noise": "errors are wrong where few darks were taken and the Sun is faint",
+    "psf_fwhm": "particle hits may stay, or sharp structures may be taken for hits",
+    "vignetting_slope": "channels keep a trend of brightness across the field until fit_vignetting has measured it",
+    "pose": "without a reference image the pointing is that of the design",
+}
 # Charge is followed out to this many widths of its Gaussians.
 _REACH = 3
 

@@ -9,6 +9,7 @@ from astropy.coordinates import Angle
 
 from esis_ndcube.field_stop import distance_inside, overlapping_lines
 from esis_ndcube.flight import Flight, FlightError
+from esis_ndcube.flight.instrument import NOT_MEASURED
 from esis_ndcube.level3.form import image_size
 
 __all__ = ["FlightCheck", "check_flight"]
@@ -298,6 +299,12 @@ def _effort(flight):
     )
 
 
+def _measured(flight):
+    if not flight.not_measured:
+        return "ok", "no entry is said to be nominal"
+    return "not known", "; ".join(f"{name}: {NOT_MEASURED[name]}" for name in flight.not_measured)
+
+
 def _sky(flight):
     return "not known", (
         "only frames show whether each number belongs to that channel, camera and gain, and whether x grows to the west"
@@ -329,5 +336,6 @@ _CHECKS = {
     "counts": _counts,
     "data volume": _volume,
     "time and memory": _effort,
+    "not measured": _measured,
     "sky": _sky,
 }

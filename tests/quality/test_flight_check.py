@@ -8,7 +8,7 @@ import pytest
 import tomli_w
 from click.testing import CliRunner
 
-from esis_ndcube import ESIS_1, Flight
+from esis_ndcube import ESIS_1, ESIS_2, Flight
 from esis_ndcube.cli import main
 from esis_ndcube.quality import check_flight
 
@@ -28,12 +28,19 @@ def faults(text, tmp_path):
     return {check.name: check.text for check in check_flight(path) if check.status == "fault"}
 
 
-@pytest.mark.parametrize("flight", [ESIS_1, SECOND], ids=["first", "second"])
+@pytest.mark.parametrize("flight", [ESIS_1, ESIS_2, SECOND], ids=["2019", "2027", "invented"])
 def test_right_files_pass(flight, tmp_path):
     assert faults(flight.toml, tmp_path) == {}
     checks = check_flight(flight)
-    assert len({check.name for check in checks}) == len(checks) == 13
+    assert len({check.name for check in checks}) == len(checks) == 14
     assert {check.status for check in checks} == {"ok", "not known"}
+
+
+def test_entries_that_were_not_measured_are_named_with_the_consequence():
+    (found,) = (check for check in check_flight(ESIS_2) if check.name == "not measured")
+    assert found.status == "not known"
+    for name in ESIS_2.not_measured:
+        assert f"{name}: " in found.text
 
 
 def mirror(table):
