@@ -10,6 +10,7 @@ from esis_ndcube.flight.instrument import (
     FrameFiles,
     Line,
     LinePose,
+    Passband,
 )
 
 __all__ = [
@@ -24,4 +25,5 @@ __all__ = [
     "FrameFiles",
     "Line",
     "LinePose",
+    "Passband",
 ]

@@ -21,6 +21,7 @@ from esis_ndcube.flight.instrument import (
     FrameFiles,
     Line,
     LinePose,
+    Passband,
 )
 from esis_ndcube.utils.checks import is_plain_name
 
@@ -273,9 +274,7 @@ def _build(table, toml):
         "vignetting_zero": vignetting.quantity("zero", "arcsec"),
         "vignetting_width": vignetting.quantity("width", "arcsec"),
         "vignetting_margin": vignetting.quantity("margin", "arcsec"),
-        "reference_name": reference.get("name", str),
-        "reference_instrument": reference.get("instrument", str),
-        "reference_wavelength": reference.quantity("wavelength", "Angstrom"),
+        "reference": _build_passband(reference),
         "registration_widths": u.Quantity(widths),
         "grid_shape": tuple(shape.tolist()),
         "grid_crpix": tuple(grid.array("crpix", (2,)).tolist()),
@@ -401,6 +400,15 @@ def _build_line(table, detector):
         wavelength=table.quantity("wavelength", "Angstrom"),
         intensity=table.get("intensity", float, positive=True),
         columns=columns,
+        reference=_build_passband(table.table("reference")) if table.has("reference") else None,
+    )
+
+
+def _build_passband(table):
+    return Passband(
+        name=table.get("name", str),
+        instrument=table.get("instrument", str),
+        wavelength=table.quantity("wavelength", "Angstrom"),
     )
 
 

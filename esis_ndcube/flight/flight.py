@@ -13,7 +13,17 @@ from astropy.time import Time
 from astropy.wcs import WCS
 
 from esis_ndcube.flight.file import in_ranges, parse_flight
-from esis_ndcube.flight.instrument import Archive, Channel, Detector, FlightError, FrameFiles, Line, LinePose, line_key
+from esis_ndcube.flight.instrument import (
+    Archive,
+    Channel,
+    Detector,
+    FlightError,
+    FrameFiles,
+    Line,
+    LinePose,
+    Passband,
+    line_key,
+)
 
 __all__ = ["ESIS_1", "ESIS_2", "Flight", "FlightError"]
 
@@ -52,10 +62,8 @@ class Flight:
         Distances of the vignetting formula.
     vignetting_margin : `~astropy.units.Quantity`
         Columns at either side of the output grid that straight lines through differences of channels leave out.
-    reference_name, reference_instrument : `str`
-        The reference passband and the instrument that images it.
-    reference_wavelength : `~astropy.units.Quantity`
-        Wavelength of the reference passband.
+    reference : `~esis_ndcube.flight.Passband`
+        The images that lines are aligned with, except lines that have their own.
     registration_widths : `~astropy.units.Quantity`
         Fine and coarse Gaussian width of the registration filter.
     grid_shape : `tuple` of `int`
@@ -107,9 +115,7 @@ class Flight:
     vignetting_zero: u.Quantity
     vignetting_width: u.Quantity
     vignetting_margin: u.Quantity
-    reference_name: str
-    reference_instrument: str
-    reference_wavelength: u.Quantity
+    reference: Passband
     registration_widths: u.Quantity
     grid_shape: tuple[int, int]
     grid_crpix: tuple[float, float]
@@ -243,6 +249,28 @@ class Flight:
                 return line
         msg = f"unknown line {name!r}: flight {self.name} forms cubes of {', '.join(self.formable_lines)}"
         raise ValueError(msg)
+
+    def line_reference(self, name):
+        """
+        Look up the images of the Sun that a line is aligned with.
+
+        Parameters
+        ----------
+        name : `str` or `~esis_ndcube.flight.Line`
+            The line.
+
+        Returns
+        -------
+        `~esis_ndcube.flight.Passband`
+            The line's own images, or those of the flight.
+
+        Examples
+        --------
+        >>> from esis_ndcube import ESIS_2
+        >>> [ESIS_2.line_reference(line).name for line in ESIS_2.formable_lines]
+        ['AIA 171', 'AIA 211']
+        """
+        return self.line(name).reference or self.reference
 
     def channel(self, number):
         """

@@ -70,6 +70,21 @@ def test_second_flight_of_esis_is_its_design():
     assert not ESIS_1.not_measured
 
 
+def test_lines_have_their_own_reference_or_that_of_the_flight():
+    assert {name: ESIS_2.line_reference(name).name for name in ESIS_2.formable_lines} == {
+        "Ne VII": "AIA 171",
+        "Si XII": "AIA 211",
+    }
+    assert ESIS_2.line_reference("Si XII").wavelength == 211 * u.AA
+    assert {ESIS_1.line_reference(name).name for name in ESIS_1.formable_lines} == {"AIA 304"}
+
+
+def test_an_incomplete_reference_of_a_line_is_named():
+    text = ESIS_2.toml.replace('instrument = "AIA", wavelength = "211 Angstrom"', 'wavelength = "211 Angstrom"')
+    with pytest.raises(FlightError, match=r"lines\[1\]\.reference\.instrument: missing"):
+        Flight.from_toml(text)
+
+
 def test_the_matrices_point_along_the_dispersion():
     for flight in (ESIS_1, ESIS_2, SECOND):
         for channel in flight.channels:
