@@ -225,15 +225,17 @@ def _stop_in_grid(flight):
 def _lines(flight):
     faults, mixed = [], []
     formable = [flight.line(name) for name in flight.formable_lines]
-    for line in formable:
+    for index, line in enumerate(formable):
+        # Each pair is told once.
+        later = {other.name for other in formable[index + 1 :]}
         others = overlapping_lines(flight, line)
-        both = [other.name for other in others if other.columns]
+        both = [other.name for other in others if other.name in later]
         if both:
             faults.append(
                 f"the field stops of {line.name} and {', '.join(both)} overlap on the detector, expected lines with "
                 "columns apart: correct wavelength, dispersion or the width of the field stop"
             )
-        both = [o.name for o in formable if o is not line and _share(o.columns, line.columns)]
+        both = [other.name for other in formable[index + 1 :] if _share(other.columns, line.columns)]
         if both:
             faults.append(f"the columns of {line.name} and {', '.join(both)} overlap, expected ranges apart")
         contaminants = [other.name for other in others if not other.columns]

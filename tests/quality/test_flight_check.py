@@ -173,3 +173,8 @@ def test_command_ends_with_1_for_a_fault(tmp_path):
     result = CliRunner().invoke(main, ["flight", "check", str(wrong)])
     assert result.exit_code == 1
     assert "fault      parity: every pose is mirrored" in result.output
+
+
+def test_lines_that_overlap_are_told_once(tmp_path):
+    text = ESIS_2.toml.replace('width = "431 arcsec"', 'width = "460 arcsec"', 1)
+    assert faults(text, tmp_path)["lines"].count("the field stops of") == 1
