@@ -5,7 +5,7 @@
 import sunpy.map as _sunpy_map  # noqa: F401
 
 from esis_ndcube.corrections.vignetting import Vignetting, fit_vignetting, reproject_vignetting
-from esis_ndcube.flight import ESIS_1, Flight, FlightError
+from esis_ndcube.flight import ESIS_1, ESIS_2, Flight, FlightError
 from esis_ndcube.level1 import ESISLevel1Cube
 from esis_ndcube.level3 import ESISLevel3Cube
 from esis_ndcube.level3.form import form_level3
@@ -21,6 +21,7 @@ __version__ = _package_version()
 
 __all__ = [
     "ESIS_1",
+    "ESIS_2",
     "Alignment",
     "Coalignment",
     "ESISLevel1Cube",

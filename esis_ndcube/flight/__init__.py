@@ -1,6 +1,6 @@
 """The facts of a flight that are known before there are data, and the flights that come with the package."""
 
-from esis_ndcube.flight.flight import ESIS_1, Flight
+from esis_ndcube.flight.flight import ESIS_1, ESIS_2, Flight
 from esis_ndcube.flight.instrument import (
     Archive,
     ByQuadrant,
@@ -10,10 +10,12 @@ from esis_ndcube.flight.instrument import (
     FrameFiles,
     Line,
     LinePose,
+    Passband,
 )
 
 __all__ = [
     "ESIS_1",
+    "ESIS_2",
     "Archive",
     "ByQuadrant",
     "Channel",
@@ -23,4 +25,5 @@ __all__ = [
     "FrameFiles",
     "Line",
     "LinePose",
+    "Passband",
 ]

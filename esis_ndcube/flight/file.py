@@ -12,6 +12,7 @@ from astropy.coordinates import Angle
 from astropy.time import Time
 
 from esis_ndcube.flight.instrument import (
+    NOT_MEASURED,
     Archive,
     ByQuadrant,
     Channel,
@@ -20,6 +21,7 @@ from esis_ndcube.flight.instrument import (
     FrameFiles,
     Line,
     LinePose,
+    Passband,
 )
 from esis_ndcube.utils.checks import is_plain_name
 
@@ -130,7 +132,9 @@ class _Table:
         self._known[key] = None
         value = self._values.get(key, default)
         if value is None:
-            self.fail(key, f"missing, expected {'a table' if kind is dict else kind.__name__}")
+            near = difflib.get_close_matches(key, self._values.keys() - self._known, n=1)
+            misspelt = f"; the key {near[0]} may be a misspelling of it" if near else ""
+            self.fail(key, f"missing, expected {'a table' if kind is dict else kind.__name__}{misspelt}")
         if kind is float and type(value) is int and abs(value) < _EXACT:
             value = float(value)
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
@@ -270,9 +274,7 @@ def _build(table, toml):
         "vignetting_zero": vignetting.quantity("zero", "arcsec"),
         "vignetting_width": vignetting.quantity("width", "arcsec"),
         "vignetting_margin": vignetting.quantity("margin", "arcsec"),
-        "reference_name": reference.get("name", str),
-        "reference_instrument": reference.get("instrument", str),
-        "reference_wavelength": reference.quantity("wavelength", "Angstrom"),
+        "reference": _build_passband(reference),
         "registration_widths": u.Quantity(widths),
         "grid_shape": tuple(shape.tolist()),
         "grid_crpix": tuple(grid.array("crpix", (2,)).tolist()),
@@ -283,6 +285,7 @@ def _build(table, toml):
         "pose_pivot": tuple(pose.array("pivot", (2,)).tolist()),
         "lines": lines,
         "channels": channels,
+        "not_measured": _not_measured(table),
         "archive": _build_archive(table.table("archive")) if table.has("archive") else None,
         "toml": toml,
     }
@@ -293,6 +296,13 @@ def _name(table):
     if not re.fullmatch(r"[A-Za-z]\w*", name):
         table.fail("name", f"got {name!r}, expected letters, digits and underscores")
     return name
+
+
+def _not_measured(table):
+    names = table.get("not_measured", list, default=[])
+    if any(name not in list(NOT_MEASURED) for name in names):
+        table.fail("not_measured", f"got {names}, expected some of {', '.join(NOT_MEASURED)}")
+    return tuple(names)
 
 
 def _build_files(table):
@@ -390,6 +400,15 @@ def _build_line(table, detector):
         wavelength=table.quantity("wavelength", "Angstrom"),
         intensity=table.get("intensity", float, positive=True),
         columns=columns,
+        reference=_build_passband(table.table("reference")) if table.has("reference") else None,
+    )
+
+
+def _build_passband(table):
+    return Passband(
+        name=table.get("name", str),
+        instrument=table.get("instrument", str),
+        wavelength=table.quantity("wavelength", "Angstrom"),
     )
 
 

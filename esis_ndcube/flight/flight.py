@@ -13,9 +13,19 @@ from astropy.time import Time
 from astropy.wcs import WCS
 
 from esis_ndcube.flight.file import in_ranges, parse_flight
-from esis_ndcube.flight.instrument import Archive, Channel, Detector, FlightError, FrameFiles, Line, LinePose, line_key
+from esis_ndcube.flight.instrument import (
+    Archive,
+    Channel,
+    Detector,
+    FlightError,
+    FrameFiles,
+    Line,
+    LinePose,
+    Passband,
+    line_key,
+)
 
-__all__ = ["ESIS_1", "Flight", "FlightError"]
+__all__ = ["ESIS_1", "ESIS_2", "Flight", "FlightError"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +33,8 @@ class Flight:
     """
     Frozen facts of one flight.
 
-    Use `Flight.read` to make a flight from a configuration file, or take the ready-made `~esis_ndcube.ESIS_1`.
+    Use `Flight.read` to make a flight from a configuration file, or take the ready-made `~esis_ndcube.ESIS_1`
+    or `~esis_ndcube.ESIS_2`.
 
     Attributes
     ----------
@@ -51,10 +62,8 @@ class Flight:
         Distances of the vignetting formula.
     vignetting_margin : `~astropy.units.Quantity`
         Columns at either side of the output grid that straight lines through differences of channels leave out.
-    reference_name, reference_instrument : `str`
-        The reference passband and the instrument that images it.
-    reference_wavelength : `~astropy.units.Quantity`
-        Wavelength of the reference passband.
+    reference : `~esis_ndcube.flight.Passband`
+        The images that lines are aligned with, except lines that have their own.
     registration_widths : `~astropy.units.Quantity`
         Fine and coarse Gaussian width of the registration filter.
     grid_shape : `tuple` of `int`
@@ -71,6 +80,8 @@ class Flight:
         Lines of the passband.
     channels : `tuple` of `~esis_ndcube.flight.Channel`
         Channels, by number.
+    not_measured : `tuple` of `str`
+        Entries whose values are nominal, because they were not measured yet.
     archive : `~esis_ndcube.flight.Archive` or None
         Address of the public raw frames.
     toml : `str`
@@ -104,9 +115,7 @@ class Flight:
     vignetting_zero: u.Quantity
     vignetting_width: u.Quantity
     vignetting_margin: u.Quantity
-    reference_name: str
-    reference_instrument: str
-    reference_wavelength: u.Quantity
+    reference: Passband
     registration_widths: u.Quantity
     grid_shape: tuple[int, int]
     grid_crpix: tuple[float, float]
@@ -117,6 +126,7 @@ class Flight:
     pose_pivot: tuple[float, float]
     lines: tuple[Line, ...]
     channels: tuple[Channel, ...]
+    not_measured: tuple[str, ...]
     archive: Archive | None
     toml: str
 
@@ -239,6 +249,28 @@ class Flight:
                 return line
         msg = f"unknown line {name!r}: flight {self.name} forms cubes of {', '.join(self.formable_lines)}"
         raise ValueError(msg)
+
+    def line_reference(self, name):
+        """
+        Look up the images of the Sun that a line is aligned with.
+
+        Parameters
+        ----------
+        name : `str` or `~esis_ndcube.flight.Line`
+            The line.
+
+        Returns
+        -------
+        `~esis_ndcube.flight.Passband`
+            The line's own images, or those of the flight.
+
+        Examples
+        --------
+        >>> from esis_ndcube import ESIS_2
+        >>> [ESIS_2.line_reference(line).name for line in ESIS_2.formable_lines]
+        ['AIA 171', 'AIA 211']
+        """
+        return self.line(name).reference or self.reference
 
     def channel(self, number):
         """
@@ -530,3 +562,6 @@ class Flight:
 
 ESIS_1 = Flight.read(resources.files("esis_ndcube.flight") / "esis_1.toml")
 """The first flight of ESIS, 2019-09-30, NASA sounding rocket 36.320."""
+
+ESIS_2 = Flight.read(resources.files("esis_ndcube.flight") / "esis_2.toml")
+"""The second flight of ESIS, planned for 2027, by its design: nothing was measured yet."""

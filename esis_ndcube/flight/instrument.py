@@ -10,8 +10,19 @@ from scipy.special import ndtr
 import astropy.units as u
 from astropy.time import Time
 
-__all__ = ["Archive", "ByQuadrant", "Channel", "Detector", "FlightError", "FrameFiles", "Line", "LinePose"]
+__all__ = ["Archive", "ByQuadrant", "Channel", "Detector", "FlightError", "FrameFiles", "Line", "LinePose", "Passband"]
 
+# The entries of a flight file that may be nominal, and what follows for the data.
+NOT_MEASURED = {
+    "launch": "dates and the place of the Earth are those of another day",
+    "files": "frames may have other names and header keywords, so they may not be found",
+    "timeline": "darks and light frames may have other numbers, and times may be off by an exposure",
+    "gain": "photons and their errors are wrong by as much as the gain, and steps at borders of quadrants stay",
+    "read_noise": "errors are wrong where few darks were taken and the Sun is faint",
+    "psf_fwhm": "particle hits may stay, or sharp structures may be taken for hits",
+    "vignetting_slope": "channels keep a trend of brightness across the field until fit_vignetting has measured it",
+    "pose": "without a reference image the pointing is that of the design",
+}
 # Charge is followed out to this many widths of its Gaussians.
 _REACH = 3
 
@@ -54,6 +65,30 @@ class ByQuadrant(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Passband:
+    """
+    The images of the Sun that a line is aligned with.
+
+    Attributes
+    ----------
+    name, instrument : `str`
+        Name of the passband, and the instrument that takes the images.
+    wavelength : `~astropy.units.Quantity`
+        Wavelength of the passband.
+
+    Examples
+    --------
+    >>> from esis_ndcube import ESIS_2
+    >>> ESIS_2.line_reference("Si XII").name
+    'AIA 211'
+    """
+
+    name: str
+    instrument: str
+    wavelength: u.Quantity
+
+
+@dataclass(frozen=True)
 class Line:
     """
     One spectral line of the passband.
@@ -69,6 +104,8 @@ class Line:
     columns : `tuple` of `int`, optional
         First and last + 1 column of the active detector area that the line's field of view occupies.
         A line without columns is known only as a contaminant: no Level-3 cube can be formed of it.
+    reference : `Passband`, optional
+        The images that the line is aligned with, if they are not those of the flight.
 
     Examples
     --------
@@ -81,6 +118,7 @@ class Line:
     wavelength: u.Quantity
     intensity: float
     columns: tuple[int, int] | None = None
+    reference: Passband | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -163,9 +163,13 @@ def form_level3(
 
 def level3_size(level1):
     """Size in bytes of the arrays of the cube that is formed from frames."""
-    names = [name for name in _TYPES if name != "UNCERT" or level1.uncertainty is not None]
-    pixels = int(np.prod([*level1.shape[:2], *level1.flight.grid_shape]))
-    return pixels * sum(np.dtype(_TYPES[name]).itemsize for name in names)
+    return int(np.prod(level1.shape[:2])) * image_size(level1.flight, uncertainty=level1.uncertainty is not None)
+
+
+def image_size(flight, *, uncertainty=True):
+    """Size in bytes of the arrays of one image of a cube."""
+    names = [name for name in _TYPES if name != "UNCERT" or uncertainty]
+    return int(np.prod(flight.grid_shape)) * sum(np.dtype(_TYPES[name]).itemsize for name in names)
 
 
 @dataclass(frozen=True, eq=False)

@@ -124,7 +124,7 @@ def fetch_flight(flight, folder, *, provider="jsoc", reference=True, progress=Fa
     folder = Path(config.get("downloads", "download_dir"), flight.name) if folder is None else Path(folder)
     frames = Fido.search(FlightAttr(flight), a.Level(0))[0]
     if reference:
-        context = Context(flight.reference_name)
+        context = Context(flight.reference.name)
         if provider == "jsoc":
             # These errors would otherwise only come to light after the raw frames.
             jsoc.find_email()
@@ -149,7 +149,7 @@ def nearest_images(cube, name=None, *, max_gap=None):
     cube : `~esis_ndcube.ESISLevel3Cube`
         The cube.
     name : `str`, optional
-        Name of the images, as `~esis_ndcube.net.attrs.Context`; by default those of the flight's reference.
+        Name of the images, as `~esis_ndcube.net.attrs.Context`; by default those that the cube's line is aligned with.
     max_gap : `~astropy.units.Quantity`, optional
         As `~esis_ndcube.net.attrs.MaxGap`.
 
@@ -183,7 +183,9 @@ def nearest_images(cube, name=None, *, max_gap=None):
     if name is None and cube.flight is None:
         msg = "got a cube without flight, whose reference is not known: name the images, for example 'AIA 304'"
         raise ValueError(msg)
-    query = Exposures(cube.time) & Context(cube.flight.reference_name if name is None else name)
+    if name is None:
+        name = (cube.flight.reference if cube.line is None else cube.flight.line_reference(cube.line)).name
+    query = Exposures(cube.time) & Context(name)
     return query if max_gap is None else query & MaxGap(max_gap)
 
 

@@ -12,6 +12,7 @@ from astropy.time import Time
 from ndcube import NDCube
 from sunpy.coordinates import Helioprojective, get_earth
 from sunpy.map import GenericMap
+from sunpy.util.exceptions import warn_user
 
 from esis_ndcube.field_stop.region import line_region
 from esis_ndcube.flags import Flag, frame_flags
@@ -42,7 +43,8 @@ class Source:
     An image of the Sun in its original form.
 
     ``image`` is a Map or a cube with axes (y, x), ``wcs`` its celestial WCS, ``time`` the time of the image,
-    ``observer`` the place of the observer, and ``resolution`` the size of its pixels in arcsec.
+    ``observer`` the place of the observer, ``resolution`` the size of its pixels in arcsec, and ``wavelength`` that of
+    its passband if it is known.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Source:
     image: object
     wcs: object
     detailed: bool = True
+    wavelength: u.Quantity | None = None
 
     def resample(self, longitude, latitude, pixel):
         """The image at helioprojective coordinates (deg) of its own observer; ``pixel`` is their step."""
@@ -119,7 +122,20 @@ def reference_sources(level1, reference, *, line, reference_channel):
         kind = "empty list of references" if isinstance(reference, (list, tuple)) else "empty reference"
         msg = f"got an {kind}, expected {_ACCEPTED}"
         raise ValueError(msg)
+    sources = _of_passband(sources, level1.flight.line_reference(line))
     return sorted(sources, key=lambda source: source.time)
+
+
+def _of_passband(sources, passband):
+    """Of images of several passbands, those of the passband; other images are all the user's choice."""
+    own = [source for source in sources if source.wavelength is not None and source.wavelength == passband.wavelength]
+    others = {str(source.wavelength) for source in sources if source.wavelength != passband.wavelength}
+    if len(others) > 1 and not own:
+        warn_user(
+            f"the reference images are of {', '.join(sorted(others))}, and none is of {passband.name}: each exposure "
+            "uses the nearest in time; give images of one passband"
+        )
+    return own or sources
 
 
 def _flatten(reference):
@@ -145,7 +161,8 @@ def _map_source(item):
     time = item.reference_date
     resolution = _resolution(item.wcs.low_level_wcs, item.data.shape)
     name = ", ".join(filter(None, [f"{label} {time.isot}", item.meta.get(POINTING_KEYWORD)]))
-    return Source(name, time, item.observer_coordinate, resolution, item, item.wcs)
+    wavelength = item.wavelength if isinstance(item.wavelength, u.Quantity) else None
+    return Source(name, time, item.observer_coordinate, resolution, item, item.wcs, wavelength=wavelength)
 
 
 def _cube_sources(cube):

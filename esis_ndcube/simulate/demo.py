@@ -138,7 +138,9 @@ def run_demo(
     quality["error"] = np.ma.masked_invalid(errors).mean(axis=1).filled(np.nan)
     quality["error"].unit = "pix"
     quality["error"].info.format = ".4f"
-    pictures = _draw(cube, maps, simulated, directory)
+    passband = simulated.flight.line_reference(cube.line)
+    own = [item for item in maps if item.wavelength == passband.wavelength]
+    pictures = _draw(cube, own, simulated, directory)
     return Demo(cube, simulated, path, flight_file, pictures, quality)
 
 

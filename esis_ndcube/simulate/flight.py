@@ -15,7 +15,7 @@ from esis_ndcube.flight import ESIS_1, Flight
 from esis_ndcube.simulate import camera, reference
 from esis_ndcube.simulate.config import SimulationConfig
 from esis_ndcube.simulate.files import write_image
-from esis_ndcube.simulate.scene import REFERENCE, Sky, recipe
+from esis_ndcube.simulate.scene import Sky, recipe, reference_recipe
 from esis_ndcube.simulate.shrink import shrink
 from esis_ndcube.simulate.truth import Truth, find_line
 
@@ -329,7 +329,7 @@ class SimulatedFlight:
         count = int(np.ceil(((last - first) / cadence).to_value(u.one))) + 2
         return first + (np.arange(count) - 0.6) * cadence
 
-    def reference(self, index):
+    def reference(self, index, line=None):
         """
         A reference image.
 
@@ -337,6 +337,8 @@ class SimulatedFlight:
         ----------
         index : `int`
             Index into `reference_times`.
+        line : `str`, optional
+            The line that is aligned with the image; by default the flight's pose line.
 
         Returns
         -------
@@ -354,8 +356,11 @@ class SimulatedFlight:
         'HPLN-TAN'
         """
         time = self.reference_times[index]
-        scene = self._scene(REFERENCE, time)
-        return reference.image(self.truth, self._sky, scene, time, self._rng("reference", index))
+        line = self.flight.line(line or self.flight.pose_line)
+        chosen = reference_recipe(self.flight, line)
+        passband = self.flight.line_reference(line)
+        scene = self._scene(chosen, time)
+        return reference.image(self.truth, self._sky, scene, time, self._rng(chosen.name, index), passband)
 
     def write(self, directory, *, overwrite=False):
         """
@@ -393,9 +398,12 @@ class SimulatedFlight:
             for channel in flight.channels
             if (frame_number, channel.number) != self.missing
         }
-        slug = re.sub(r"\W+", "_", flight.reference_name.lower())
         stamps = [re.sub(r"\W", "", time.isot[:19]) for time in self.reference_times]
-        images = [directory / "reference" / f"{slug}_{stamp}.fits" for stamp in stamps]
+        images = {}
+        for line in dict.fromkeys([flight.pose_line, *flight.formable_lines]):
+            slug = re.sub(r"\W+", "_", flight.line_reference(line).name.lower())
+            for index, stamp in enumerate(stamps):
+                images.setdefault(directory / "reference" / f"{slug}_{stamp}.fits", (index, line))
         if not overwrite:
             for path in [*raw.values(), *images]:
                 if path.exists():
@@ -405,8 +413,9 @@ class SimulatedFlight:
             path.parent.mkdir(parents=True, exist_ok=True)
         for (frame_number, channel), path in raw.items():
             write_image(path, self.raw(frame_number, channel), self.header(frame_number, channel))
-        for index, path in enumerate(images):
-            write_image(path, *self.reference(index))
+        # The scenes of one time are made once.
+        for path, (index, line) in sorted(images.items(), key=lambda item: item[1][0]):
+            write_image(path, *self.reference(index, line))
         return SimulatedFiles(tuple(raw.values()), tuple(images))
 
     @property

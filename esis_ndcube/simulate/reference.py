@@ -16,7 +16,7 @@ _DN_PER_PHOTON = 4.0
 _TELESCOPES = {"AIA": "SDO/AIA"}
 
 
-def image(truth, sky, scene, time, rng):
+def image(truth, sky, scene, time, rng, passband):
     """
     Take a reference image.
 
@@ -32,6 +32,8 @@ def image(truth, sky, scene, time, rng):
         When.
     rng : `numpy.random.Generator`
         Random numbers.
+    passband : `~esis_ndcube.flight.Passband`
+        The reference passband.
 
     Returns
     -------
@@ -56,7 +58,7 @@ def image(truth, sky, scene, time, rng):
     photons = truth.config.reference_brightness * scene.reshape(shape)
     if truth.config.noise:
         photons = rng.poisson(photons) + rng.normal(0, 1, photons.shape)
-    return (_DN_PER_PHOTON * photons).astype(np.float32), _header(flight, time, wcs)
+    return (_DN_PER_PHOTON * photons).astype(np.float32), _header(passband, time, wcs)
 
 
 def _wcs(shape, step, center):
@@ -71,13 +73,13 @@ def _wcs(shape, step, center):
     return wcs
 
 
-def _header(flight, time, wcs):
+def _header(passband, time, wcs):
     # Importing sunpy.coordinates is slow, and only images need it.
     earth = get_earth(time)
     header = fits.Header()
-    header["TELESCOP"] = _TELESCOPES.get(flight.reference_instrument, flight.reference_instrument)
-    header["INSTRUME"] = flight.reference_instrument
-    header["WAVELNTH"] = round(flight.reference_wavelength.to_value("Angstrom"))
+    header["TELESCOP"] = _TELESCOPES.get(passband.instrument, passband.instrument)
+    header["INSTRUME"] = passband.instrument
+    header["WAVELNTH"] = round(passband.wavelength.to_value("Angstrom"))
     header["WAVEUNIT"] = "angstrom"
     header["DATE-OBS"] = time.isot
     header["T_OBS"] = time.isot + "Z"

@@ -1,7 +1,7 @@
 """A quiet Sun for simulations: random scenes of network and grains that evolve slowly."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -9,7 +9,7 @@ import scipy.fft
 from scipy.ndimage import map_coordinates
 from scipy.spatial import cKDTree
 
-__all__ = ["REFERENCE", "Recipe", "Sky", "recipe"]
+__all__ = ["Recipe", "Sky", "recipe", "reference_recipe"]
 
 _CELL = 30.0  # arcsec, a supergranule
 _BLUR = 0.7  # arcsec, Gaussian width (sigma) of the telescope
@@ -30,11 +30,13 @@ class Recipe:
     lanes, patches, grains : `float`
         Weights of the supergranular network, of patches of some 10 arcsec, and of grains of a few arcsec.
     kinship : `float`
-        Correlation of the scene's patches with those of the main scene.
+        Correlation of the scene's patches with those of the parent.
     grain_kinship : `float`
         The same for grains.
     patch_scale, grain_scale : `float`
         Correlation lengths in arcsec.
+    parent : `Recipe`, optional
+        The scene that this scene is akin to; by default the main scene.
     """
 
     name: str
@@ -46,10 +48,13 @@ class Recipe:
     grain_kinship: float
     patch_scale: float = 6.0
     grain_scale: float = 2.2
+    parent: "Recipe | None" = None
 
 
 _MAIN = Recipe("main", 0.70, 0.42, 0.82, 0.30, 1.0, 1.0)
-REFERENCE = Recipe("reference", 0.60, 0.40, 0.80, 0.38, 0.48, 0.48)
+_REFERENCE = Recipe("reference", 0.60, 0.40, 0.80, 0.38, 0.48, 0.48)
+# Names of the kinship and the scale of each kind of field.
+_KINDS = {"patches": ("kinship", "patch_scale"), "grains": ("grain_kinship", "grain_scale")}
 _RECIPES = {
     "chromosphere": Recipe("chromosphere", 0.58, 0.45, 0.82, 0.30, 0.82, 0.82),
     "transition": Recipe("transition", 0.65, 0.42, 0.80, 0.32, 0.9, 0.9),
@@ -78,6 +83,38 @@ def recipe(flight, line):
     match = re.search(r"\b([IVX]+)\b", line.name)
     stage = _stage(match.group(1)) if match else 4
     return _RECIPES["chromosphere" if stage < 3 else "corona" if stage > 8 else "transition"]
+
+
+def reference_recipe(flight, line):
+    """
+    The recipe of the scene of a line's reference, which is akin to the scene of the line.
+
+    Parameters
+    ----------
+    flight : `~esis_ndcube.Flight`
+        The flight.
+    line : `~esis_ndcube.flight.Line`
+        The line; all lines without a reference of their own share that of the pose line.
+
+    Returns
+    -------
+    `Recipe`
+        The scene.
+    """
+    if line.reference is None or line.name == flight.pose_line:
+        return _REFERENCE
+    parent = recipe(flight, line)
+    alike = {name: getattr(parent, name) for name in ("lanes", "patch_scale", "grain_scale")}
+    return replace(_REFERENCE, name=f"reference {line.reference.name}", parent=parent, **alike)
+
+
+def _terms(recipe, kind):
+    """Weights, names and scales of the random fields of one kind that a scene is made of."""
+    if recipe is None or recipe == _MAIN:
+        return [(1.0, f"main {kind}", getattr(_MAIN, _KINDS[kind][1]))]
+    kinship, scale = (getattr(recipe, name) for name in _KINDS[kind])
+    kin = [(kinship * weight, name, size) for weight, name, size in _terms(recipe.parent, kind)]
+    return [*kin, (np.sqrt(1 - kinship**2), f"{recipe.name} {kind}", scale)]
 
 
 def _stage(numeral):
@@ -162,15 +199,11 @@ class Sky:
         # Correlation of real O V frames: 0.99 after 10 s, 0.97 after 30 s, 0.92 after 90 s.
         turns = {"patches": time / 260.0, "grains": time / 75.0}
         total = np.float32(recipe.lanes) * self._lanes
-        for kind, weight, scale, main_scale, kinship in (
-            ("patches", recipe.patches, recipe.patch_scale, _MAIN.patch_scale, recipe.kinship),
-            ("grains", recipe.grains, recipe.grain_scale, _MAIN.grain_scale, recipe.grain_kinship),
-        ):
-            if kinship:
-                total += np.float32(weight * kinship) * self._field(f"main {kind}", main_scale, turns[kind])
-            if kinship < 1:
-                own = weight * np.sqrt(1 - kinship**2)
-                total += np.float32(own) * self._field(f"{recipe.name} {kind}", scale, turns[kind])
+        for kind in _KINDS:
+            for part, name, scale in _terms(recipe, kind):
+                if part:
+                    weight = np.float32(getattr(recipe, kind) * part)
+                    total += weight * self._field(name, scale, turns[kind])
         total *= np.float32(recipe.contrast / np.sqrt(recipe.lanes**2 + recipe.patches**2 + recipe.grains**2))
         scene = np.exp(total, out=total)
         scene /= scene.mean(dtype=np.float64)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import astropy.units as u
 from astropy.time import Time
 
-from esis_ndcube import ESIS_1, Flight, FlightError
+from esis_ndcube import ESIS_1, ESIS_2, Flight, FlightError
 from esis_ndcube.flight.instrument import ByQuadrant, Line
 
 SECOND_FILE = Path(__file__).parents[1] / "data" / "second_flight.toml"
@@ -56,8 +56,37 @@ def test_second_flight_has_other_numbers():
     assert angles == [-22.5 + 45 * j for j in range(6)]
 
 
+def test_second_flight_of_esis_is_its_design():
+    assert [channel.dispersion_angle.value for channel in ESIS_2.channels] == [-22.5 + 45 * j for j in range(6)]
+    assert ESIS_2.formable_lines == ["Ne VII", "Si XII"]
+    assert ESIS_2.field_stop_width == 431 * u.arcsec
+    assert ESIS_2.detector.shape == (1040, 2048)
+    np.testing.assert_allclose(1 / ESIS_2.detector.pixel_scale.value, [2.155, 2.083], rtol=1e-3)
+    np.testing.assert_allclose(ESIS_2.line_offset("Si XII"), 1513.1 - 533.3, atol=0.1)
+    for channel in ESIS_2.channels:
+        np.testing.assert_allclose(ESIS_2.line_pose(channel.number, "Ne VII").center, [533.3, 519.5])
+        np.testing.assert_allclose(ESIS_2.line_pose(channel.number, "Si XII").center, [1513.1, 519.5])
+    assert {"gain", "vignetting_slope", "pose"} <= set(ESIS_2.not_measured)
+    assert not ESIS_1.not_measured
+
+
+def test_lines_have_their_own_reference_or_that_of_the_flight():
+    assert {name: ESIS_2.line_reference(name).name for name in ESIS_2.formable_lines} == {
+        "Ne VII": "AIA 171",
+        "Si XII": "AIA 211",
+    }
+    assert ESIS_2.line_reference("Si XII").wavelength == 211 * u.AA
+    assert {ESIS_1.line_reference(name).name for name in ESIS_1.formable_lines} == {"AIA 304"}
+
+
+def test_an_incomplete_reference_of_a_line_is_named():
+    text = ESIS_2.toml.replace('instrument = "AIA", wavelength = "211 Angstrom"', 'wavelength = "211 Angstrom"')
+    with pytest.raises(FlightError, match=r"lines\[1\]\.reference\.instrument: missing"):
+        Flight.from_toml(text)
+
+
 def test_the_matrices_point_along_the_dispersion():
-    for flight in (ESIS_1, SECOND):
+    for flight in (ESIS_1, ESIS_2, SECOND):
         for channel in flight.channels:
             # The direction on the sky of +u: the row of the matrix, with square pixels on the grid.
             found = np.degrees(np.arctan2(channel.matrix[0, 1], channel.matrix[0, 0]))
@@ -148,6 +177,8 @@ def test_a_missing_table_is_named(name):
 
 
 BROKEN = [
+    ("reference_channel = 4", 'reference_channel = 4\nnot_measured = ["gian"]', "not_measured: got ['gian'], expected"),
+    ("reference_channel = 4", "reference_channel = 4\nnot_measured = [[1]]", "not_measured: got [[1]], expected some"),
     ('name = "SECOND"', 'name = "2nd"', "name: got '2nd', expected letters"),
     ('name = "SECOND"', "name = 3", "name: got 3, expected str"),
     ("launch = 2027-08-14T17:30:00Z", 'launch = "noon"', "launch: got 'noon', expected a date"),
@@ -406,7 +437,7 @@ def test_flights_are_equal_by_their_configuration():
     assert {ESIS_1: "first", SECOND: "second"}[again] == "first"
 
 
-@pytest.mark.parametrize("flight", [ESIS_1, SECOND], ids=["first", "second"])
+@pytest.mark.parametrize("flight", [ESIS_1, ESIS_2, SECOND], ids=["2019", "2027", "invented"])
 def test_flights_are_copied_and_pickled(flight):
     # With the cached grid and without.
     for _ in range(2):
