@@ -8,11 +8,9 @@ from matplotlib.figure import Figure
 
 import astropy.units as u
 
-from esis_ndcube.visualization.style import image_data, panel_title, value_label
+from esis_ndcube.visualization.style import NO_DATA, image_data, panel_title, value_label
 from esis_ndcube.wcs import ESISWCS, SlicedESISWCS
 
-# Gray, a color that neither color map has.
-NO_DATA = "0.5"
 # Pixels are colored as they are. By default matplotlib colors all of a large image at once, which takes 100 bytes a
 # pixel.
 PIXELS = {"origin": "lower", "interpolation": "nearest", "interpolation_stage": "data"}

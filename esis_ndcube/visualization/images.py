@@ -9,10 +9,11 @@ from esis_ndcube.flags import Flag
 from esis_ndcube.registration._reference_sources import map_name
 from esis_ndcube.utils.arrays import invalid_pixels
 from esis_ndcube.utils.checks import check_cube, find_number, split_images
-from esis_ndcube.visualization._panels import NO_DATA, PIXELS, draw_panels, label_axes, new_figure
+from esis_ndcube.visualization._panels import PIXELS, draw_panels, label_axes, new_figure
 from esis_ndcube.visualization.style import (
     COLORMAP,
     DIVERGING,
+    NO_DATA,
     axis_names,
     difference_limit,
     flagged,

@@ -16,6 +16,8 @@ from esis_ndcube.utils.arrays import invalid_pixels, is_lazy
 
 COLORMAP = "inferno"
 DIVERGING = "RdBu_r"
+# Gray, a color that neither color map has.
+NO_DATA = "0.5"
 _PERCENTILES = 0.5, 99.7
 # Values that reach below zero by at least this part of their reach above zero are differences, and not noisy
 # brightness.
