@@ -116,7 +116,10 @@ def valid_values(cube):
     flags = getattr(cube, "flags", None)
     if flags is not None:
         bad = bad | (flags[every] & Flag.SPIKE != 0)
-    bad = bad | ~good_images(cube)[..., None, None]
+    # The axes of a slice may be time and y, of which one is an axis of images.
+    good = good_images(cube)
+    good = good.reshape(*good.shape, *[1] * (cube.data.ndim - good.ndim))
+    bad = bad | ~np.broadcast_to(good, cube.data.shape)[every]
     return cube.data[every][~bad]
 
 
