@@ -5,6 +5,7 @@ import hashlib
 from datetime import UTC, datetime
 
 import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from tqdm import tqdm
 
 import astropy.units as u
@@ -58,8 +59,6 @@ def write_report(cube, path, *, reference=None, source=None, overwrite=False, pr
 
     Raises
     ------
-    ModuleNotFoundError
-        If jinja2 is not installed.
     ValueError
         If the cube does not have all four axes, or no flight, line or frame numbers, or the output is the file from
         which the cube is read lazily.
@@ -77,17 +76,11 @@ def write_report(cube, path, *, reference=None, source=None, overwrite=False, pr
     """
     check_cube(cube, 3)
     path = check_output(path, overwrite, inputs=[cube, reference])
-    template = _template()
     check_axes(cube, "flight", "line", "frame_number")
-    return write_text(path, template.render(_content(cube, reference, source, progress)), overwrite=overwrite)
+    return write_text(path, _template().render(_content(cube, reference, source, progress)), overwrite=overwrite)
 
 
 def _template():
-    try:
-        from jinja2 import Environment, PackageLoader, StrictUndefined
-    except ModuleNotFoundError as error:
-        msg = "the report needs jinja2, which is not installed: pip install 'esis_ndcube[report]'"
-        raise ModuleNotFoundError(msg) from error
     environment = Environment(
         loader=PackageLoader("esis_ndcube.report", "."),
         autoescape=True,

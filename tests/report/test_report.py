@@ -1,7 +1,6 @@
 """The report: what stands on the page, and how it works in a browser."""
 
 import base64
-import builtins
 import hashlib
 import io
 import json
@@ -393,19 +392,6 @@ def test_wrong_input(cube, tmp_path):
     assert path.read_text() == "mine"
     with pytest.raises(FileNotFoundError, match="no folder"):
         write_report(cube, tmp_path / "no" / "report.html")
-
-
-def test_without_jinja2(cube, tmp_path, monkeypatch):
-    true_import = builtins.__import__
-
-    def blocked(name, *arguments, **options):
-        if name == "jinja2":
-            raise ModuleNotFoundError(name)
-        return true_import(name, *arguments, **options)
-
-    monkeypatch.setattr(builtins, "__import__", blocked)
-    with pytest.raises(ModuleNotFoundError, match=r"pip install 'esis_ndcube\[report\]'"):
-        write_report(cube, tmp_path / "report.html")
 
 
 @pytest.mark.slow
