@@ -4,7 +4,8 @@ Figures as a whole, pixel by pixel, as hashes: so that no change of the style go
 Pixels depend on the versions of all packages that draw: ``tox -e py311-figures`` pins them, and elsewhere these tests
 are skipped. After a change that is meant, look at the figures, which
 ``tox -e py311-figures -- --mpl-generate-summary=html --mpl-results-path=results`` leaves in a folder. Then write the
-new hashes: ``tox -e py311-figures -- --mpl-generate-hash-library=tests/visualization/figures.json``.
+new hashes: ``tox -e py311-figures -- --mpl-generate-hash-library=tests/visualization/figures.json``. That run draws
+each figure twice and may fail; the next run must not.
 """
 
 import matplotlib.pyplot as plt
