@@ -73,7 +73,7 @@ def main():
 
     save(plot_channels(cube, FRAME, figure=figure(8.4, 7.4)), "channels.png", COLORMAP)
     save(plot_difference(cube, 2, 3, FRAME, figure=figure(7.6, 6.4)), "difference.png", DIVERGING)
-    save(plot_with_reference(cube, reference, FRAME, figure=figure(10, 4.8)), "aia.png", COLORMAP)
+    save(plot_with_reference(cube, reference, FRAME, figure=figure(10, 4.8)), "aia.png", COLORMAP, reference.cmap)
     exposure = cube[list(cube.frame_number).index(FRAME)]
     save(plot_velocity(exposure, figure(10, 4.4)), "velocity.png", COLORMAP, DIVERGING)
 

@@ -225,6 +225,7 @@ def level3(
         maps = point_maps(maps)
     progress = sys.stderr.isatty()
     with temporary_output(output, overwrite=overwrite, inputs=inputs) as temporary:
+        _name_step("Reading the raw frames")
         level1 = ESISLevel1Cube.from_raw(
             list(paths),
             flight,
@@ -241,6 +242,7 @@ def level3(
         size = level3_size(level1)
         check_output(output, overwrite, size=size)
         with hold_space(temporary, size):
+            _name_step(f"Calibrating and aligning {level1.shape[0]} exposures")
             found = coalign(
                 level1,
                 maps,
@@ -253,6 +255,7 @@ def level3(
                 workers=workers,
                 progress=progress,
             )
+        _name_step(f"Resampling {level1.shape[0]} exposures")
         cube = form_level3(
             level1,
             found,
@@ -279,9 +282,8 @@ def info(path, quality):
     """
     # Only the measurement needs the images.
     cube = ESISLevel3Cube.read(path, outline=not quality)
-    click.echo(str(cube))
-    click.echo(f"  stage: {cube.stage}")
-    click.echo(f"  pointing: {cube.reference}")
+    # The steps follow with their parameters.
+    click.echo("\n".join(line for line in str(cube).splitlines() if not line.startswith("  steps: ")))
     click.echo("\nProcessing:")
     for step in cube.history:
         parameters = ", ".join(f"{key}={_brief(value)}" for key, value in step.parameters.items())
@@ -314,6 +316,7 @@ def report(path, output, reference, overwrite):
         raise ValueError(msg)
     cube = ESISLevel3Cube.read(path)
     name = Path(path).name
+    _name_step(f"Measuring and drawing {cube.shape[0]} exposures")
     write_report(cube, output, reference=maps[0], source=name, overwrite=overwrite, progress=sys.stderr.isatty())
     click.echo(f"Written to {output}")
 
@@ -347,6 +350,7 @@ def velocity(path, output, method, fwhm, overlap, overwrite):
     check_output(output, overwrite, inputs=[path])
     cube = ESISLevel3Cube.read(path, lazy=Path(path).suffix == ".fits")
     options = {"method": method, "fwhm": fwhm * u.arcsec, "overlap": overlap}
+    _name_step("Finding velocities")
     found = velocity_map(cube, **options, progress=sys.stderr.isatty())
     found.write(output, overwrite=overwrite)
     click.echo(str(found))
@@ -404,6 +408,12 @@ def demo(directory, exposures, size, seed, flight_file, workers, overwrite):
     click.echo(f"  {shlex.join(map(str, command))}")
 
 
+def _name_step(text):
+    """Name a step where no progress bar shows it, for example in the log of a batch queue."""
+    if not sys.stderr.isatty():
+        click.echo(f"{text} ...", err=True)
+
+
 def _read_flight(path):
     return ESIS_1 if path is None else Flight.read(path)
 
@@ -428,6 +438,7 @@ def _fetch(name, flight, paths, references, folder, vso):
         raise ValueError(msg)
     flight = named_flight(name, flight)
     progress = sys.stderr.isatty()
+    _name_step(f"Fetching {name}")
     provider = "vso" if vso else "jsoc"
     files = fetch_flight(flight, folder, provider=provider, reference=not references, progress=progress)
     return flight, files.raw, references or files.reference

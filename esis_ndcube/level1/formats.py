@@ -205,7 +205,7 @@ def _read_image(path, flight, unit):
             f"{path} is no Level-1 image of {flight.name}: expected CAM_ID, DATE_OBS, IMG_EXP and shape "
             f"{flight.detector.shape}, got shape {', '.join(wrong) or flight.detector.shape}"
             + (f", without {missing}" if missing else "")
-            + "; leave it out"
+            + "; leave it out, or name its flight with flight="
         )
         raise FrameError(msg)
     unit = header.get("BUNIT", unit)

@@ -298,7 +298,10 @@ def read_frame(frame, flight):
         msg = f"{frame.path} is damaged: {_reason(error)}; {_MEND}"
         raise FrameError(msg) from error
     if data is None:
-        msg = f"{frame.path} holds an image of shape {shape}, expected {flight.detector.raw_shape}; {_MEND}"
+        msg = (
+            f"{frame.path} holds an image of shape {shape}, expected {flight.detector.raw_shape} for {flight.name}: "
+            f"{_MEND}, or name its flight with flight= (--flight)"
+        )
         raise FrameError(msg)
     if data.dtype.kind == "f" and not np.isfinite(data).any():
         msg = f"{frame.path} holds no number, expected an image of numbers; {_MEND}"

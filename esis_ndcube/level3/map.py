@@ -3,7 +3,7 @@
 from sunpy.map import GenericMap, Map
 
 from esis_ndcube.io.fits import exposure_header
-from esis_ndcube.visualization.style import DIVERGING, in_memory, scale, valid_values
+from esis_ndcube.visualization.style import DIVERGING, NO_DATA, in_memory, scale, valid_values
 
 __all__ = ["ESISMap"]
 
@@ -75,12 +75,16 @@ class ESISMap(GenericMap):
         """
         return str(header.get("instrume", "")).startswith("ESIS")
 
-    def plot(self, *, clip_interval=None, **kwargs):
+    def plot(self, *, annotate=True, clip_interval=None, **kwargs):
         """
         Plot the map, as `sunpy.map.GenericMap.plot`, with a range that spikes and masked pixels do not affect.
 
+        Masked pixels are gray.
+
         Parameters
         ----------
+        annotate : `bool`, optional
+            Whether to label the axes.
         clip_interval : `~astropy.units.Quantity`, optional
             Two percentiles, as for `sunpy.map.GenericMap.plot`.
         **kwargs
@@ -105,7 +109,12 @@ class ESISMap(GenericMap):
             cmap = self.plot_settings.get("cmap")
             if colormap == DIVERGING and getattr(cmap, "name", cmap) == _COLORMAP:
                 kwargs.setdefault("cmap", colormap)
-        return super().plot(clip_interval=clip_interval, **kwargs)
+        shown = super().plot(clip_interval=clip_interval, annotate=annotate, **kwargs)
+        shown.axes.set_facecolor(NO_DATA)
+        if annotate:
+            for coordinate, name in zip(shown.axes.coords, "XY", strict=True):
+                coordinate.set_axislabel(f"Solar {name} [{coordinate.get_format_unit()}]")
+        return shown
 
     @property
     def nickname(self):

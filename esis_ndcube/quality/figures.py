@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.ticker import MaxNLocator
 
-from esis_ndcube.visualization._panels import new_figure
+from esis_ndcube.visualization._panels import explain_arrows, new_figure
 
 __all__ = [
     "plot_correlation",
@@ -261,10 +261,9 @@ def plot_tiles(tiles, frame_number=None, *, figure=None):
         rms = np.sqrt(np.mean(here["dx"] ** 2 + here["dy"] ** 2))
         axis.set_title(f"{first}-{second}: {rms:.3f} px RMS", fontsize="medium")
         axis.set(xlim=edges[0], ylim=edges[1], aspect="equal")
-    size = float(f"{longest:.1g}")
-    corner = panels.flat[0]
-    color = corner.xaxis.label.get_color()
-    corner.quiverkey(arrows[corner], 0.1, 0.06, size, f"{size:g} px", labelpos="E", color=color, labelcolor=color)
+    explain_arrows(
+        figure, arrows[panels.flat[0]], longest, f"Offsets of the second channel from the first in tiles, {title}"
+    )
     for axis in panels.flat[: len(pairs)]:
         place = axis.get_subplotspec()
         if place.is_first_col():
@@ -272,7 +271,6 @@ def plot_tiles(tiles, frame_number=None, *, figure=None):
         if place.rowspan.start * columns + place.colspan.start + columns >= len(pairs):
             axis.set_xlabel("x [pixel]")
             axis.tick_params(labelbottom=True)
-    figure.suptitle(f"Offsets of the second channel from the first in tiles, {title}")
     return figure
 
 

@@ -52,7 +52,7 @@ def offset_to_map(cube, reference, *, frame_number=None):
     check(cube, flags=True)
     if frame_number is None:
         (time,), seconds = nearest_in_time(cube.time, reference.reference_date)
-        warn_of_gap("images", abs(seconds[0]) * u.s, "frame_number=")
+        warn_of_gap("images", abs(seconds[0]) * u.s, "frame_number")
     else:
         time = find_number("frame", frame_number, cube.frame_number, "the cube's: ")
     # The images are compared on the coarser of the two grids. The cube may be a part of the flight's grid.

@@ -4,6 +4,7 @@ from itertools import combinations
 
 import numpy as np
 
+import astropy.units as u
 from astropy.table import Table
 
 from esis_ndcube.quality._cube import check, compiled_type, field_stop, filtered
@@ -94,7 +95,7 @@ def tile_residual(cube, reference=None):
 
 
 def _tile_table(rows, names=_PAIR_NAMES):
-    return Table(rows=rows or None, names=(*names, *_TILE_NAMES))
+    return _in_pixels(Table(rows=rows or None, names=(*names, *_TILE_NAMES)), _TILE_NAMES)
 
 
 def _tile_rows(head, first, second, inside):
@@ -149,7 +150,13 @@ def pair_offset(cube):
 
 
 def _offset_table(rows):
-    return Table(rows=rows or None, names=(*_PAIR_NAMES, "dx", "dy"))
+    return _in_pixels(Table(rows=rows or None, names=(*_PAIR_NAMES, "dx", "dy")), ("dx", "dy"))
+
+
+def _in_pixels(table, names):
+    for name in names:
+        table[name].unit = u.pix
+    return table
 
 
 def _offset_row(head, first, second, inside):

@@ -252,7 +252,7 @@ def _nearest(sources, times, max_gap):
     return chosen
 
 
-def warn_of_gap(images, gap, argument=None):
+def warn_of_gap(images, gap, argument="max_gap"):
     """
     Warn of images that were taken long before or after the exposures.
 
@@ -263,15 +263,16 @@ def warn_of_gap(images, gap, argument=None):
     gap : `~astropy.units.Quantity`
         Largest time between an exposure and its image.
     argument : `str`, optional
-        The argument that allows the gap; by default ``max_gap``.
+        The argument that allows the gap; None if there is none.
     """
     if gap > _LONG_GAP:
         unit, name = (u.min, "minutes") if gap < 2 * u.day else (u.day, "days")
         number = gap.to_value(unit)
-        argument = argument or f"max_gap={np.ceil(number):.0f} * u.{unit}"
+        value = f"{np.ceil(number):.0f} * u.{unit}" if argument == "max_gap" else ""
+        advice = "" if argument is None else f" If this is wanted, give {argument}={value}"
         warn_user(
             f"the {images} are up to {number:.0f} {name} away from the exposures, in which the Sun turns and "
-            f"changes: is the date right? If this is wanted, give {argument}"
+            f"changes: is the date right?{advice}"
         )
 
 

@@ -39,7 +39,7 @@ def image_pictures(cube, pair):
     Yields
     ------
     `list` of `str`
-        For each exposure, a picture per channel and the difference.
+        For each exposure, a picture per channel and the difference; empty if there are no data.
     """
     # Exposures are read one by one: several copies of the cube at once would fill the memory.
     good = good_images(cube)
@@ -53,10 +53,12 @@ def image_pictures(cube, pair):
         sparse = [_difference(cube, time, indices)[::_SPARSE, ::_SPARSE] for time in times]
         limit = difference_limit(np.concatenate([a[np.isfinite(a)] for a in sparse]))
     for time in range(cube.shape[0]):
-        pictures = [encode(norm(shrink(_values(cube, time, c), _SIDE)), COLORMAP) for c in range(cube.shape[1])]
+        images = [shrink(_values(cube, time, c), _SIDE) for c in range(cube.shape[1])]
+        pictures = [encode(norm(image), COLORMAP) if np.isfinite(image).any() else "" for image in images]
         if indices:
             difference = shrink(_difference(cube, time, indices), _SIDE)
-            pictures.append(encode((difference / limit + 1) / 2, DIVERGING))
+            seen = np.isfinite(difference).any()
+            pictures.append(encode((difference / limit + 1) / 2, DIVERGING) if seen else "")
         yield pictures
 
 
@@ -86,8 +88,10 @@ def figure_picture(draw, dark, *, lossless):
         for axes in figure.axes:
             if not axes.get_images():
                 axes.set_facecolor("none")
-        # Saving a figure would draw it twice.
         canvas = FigureCanvasAgg(figure)
+        # Axes of the sky draw themselves when their layout is made, which would leave labels at other places.
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
         canvas.draw()
     image = Image.fromarray(np.asarray(canvas.buffer_rgba()))
     return source(image, **({"lossless": True} if lossless else {"quality": 85})), *image.size

@@ -15,9 +15,11 @@ from esis_ndcube.quality.shifts import shift_tables
 from esis_ndcube.report._pictures import figure_picture
 from esis_ndcube.report._tables import PageTable, cell
 from esis_ndcube.utils.provenance import package_version
+from esis_ndcube.visualization.style import good_images
 
 _PACKAGES = "numpy", "scipy", "astropy", "sunpy", "ndcube", "reproject"
 _EVERY = "Every exposure"
+_WEAK = "The figures leave out weakly aligned images, which are mostly noise; the tables have them."
 
 
 @dataclass(frozen=True)
@@ -125,9 +127,11 @@ def page_figure(title, text, draw, *, lossless=True):
     return {"title": title, "text": text, "light": light, "dark": dark, "width": width, "height": height}
 
 
-def quality_section(measure, table):
+def quality_section(measure, table, cube):
     """
     The section of one measure.
+
+    Figures of pairs of channels leave out pairs with a weakly aligned image, whose values would decide the scales.
 
     Parameters
     ----------
@@ -135,6 +139,8 @@ def quality_section(measure, table):
         The measure.
     table : `~astropy.table.Table` or `str`
         Result of the measure, or the reason why there is none.
+    cube : `~esis_ndcube.ESISLevel3Cube`
+        Shape (time, channel, y, x).
 
     Returns
     -------
@@ -146,13 +152,28 @@ def quality_section(measure, table):
         return section | {"missing": table}
     if not len(table):
         return section | {"missing": "no image gives this measure"}
+    drawn = table[_good_pairs(table, cube)] if measure.pairs else table
+    if len(drawn) < len(table):
+        section["text"] += f" {_WEAK}"
     for title, draw in measure.figures.items():
-        section["figures"].append(page_figure(title, measure.title, lambda draw=draw: draw(table)))
+        section["figures"].append(page_figure(title, measure.title, lambda draw=draw: draw(drawn)))
     if measure.medians:
         section["tables"].append(PageTable.of(_pair_medians(table), "Median over the exposures"))
     if measure.rows:
         section["tables"].append(PageTable.of(table, f"{measure.title}, all values"))
     return section
+
+
+def _good_pairs(table, cube):
+    """Rows of pairs of good images; all rows if there are none."""
+    places = [{int(number): index for index, number in enumerate(n)} for n in (cube.frame_number, cube.channel)]
+    time, first, second = (
+        [place[int(number)] for number in table[name]]
+        for place, name in zip((places[0], places[1], places[1]), ("frame_number", "first", "second"), strict=True)
+    )
+    good = good_images(cube)
+    good = good[time, first] & good[time, second]
+    return good if good.any() else ~good
 
 
 def _pair_medians(table):
@@ -201,11 +222,11 @@ def provenance_tables(cube):
             "Stage",
             "Score",
             "Rotation [deg]",
-            "Scale x",
-            "Scale y",
-            "u",
-            "v",
-            "Error",
+            "Scale x [pix / pix]",
+            "Scale y [pix / pix]",
+            "u [pix]",
+            "v [pix]",
+            "Error [arcsec]",
             "Status",
             "Fit",
         ]

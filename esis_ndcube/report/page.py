@@ -5,12 +5,16 @@ import hashlib
 from datetime import UTC, datetime
 
 import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from tqdm import tqdm
+
+import astropy.units as u
 
 from esis_ndcube.corrections import CORRECTIONS
 from esis_ndcube.corrections.normalize import NOT_NORMALIZED
 from esis_ndcube.quality.tables import summarize
 from esis_ndcube.registration._status import image_status
+from esis_ndcube.registration.reference import warn_of_gap
 from esis_ndcube.report._pictures import image_pictures
 from esis_ndcube.report._sections import MEASURES, median, page_figure, provenance_tables, quality_section
 from esis_ndcube.report._tables import cell
@@ -19,7 +23,7 @@ from esis_ndcube.utils.checks import check_axes, check_cube
 from esis_ndcube.utils.output import check_output, write_text
 from esis_ndcube.utils.times import nearest_in_time
 from esis_ndcube.visualization import plot_channels, plot_difference, plot_with_reference
-from esis_ndcube.visualization.style import compares_unnormalized
+from esis_ndcube.visualization.style import compares_unnormalized, good_images
 
 __all__ = ["write_report"]
 
@@ -55,8 +59,6 @@ def write_report(cube, path, *, reference=None, source=None, overwrite=False, pr
 
     Raises
     ------
-    ModuleNotFoundError
-        If jinja2 is not installed.
     ValueError
         If the cube does not have all four axes, or no flight, line or frame numbers, or the output is the file from
         which the cube is read lazily.
@@ -74,17 +76,11 @@ def write_report(cube, path, *, reference=None, source=None, overwrite=False, pr
     """
     check_cube(cube, 3)
     path = check_output(path, overwrite, inputs=[cube, reference])
-    template = _template()
     check_axes(cube, "flight", "line", "frame_number")
-    return write_text(path, template.render(_content(cube, reference, source, progress)), overwrite=overwrite)
+    return write_text(path, _template().render(_content(cube, reference, source, progress)), overwrite=overwrite)
 
 
 def _template():
-    try:
-        from jinja2 import Environment, PackageLoader, StrictUndefined
-    except ModuleNotFoundError as error:
-        msg = "the report needs jinja2, which is not installed: pip install 'esis_ndcube[report]'"
-        raise ModuleNotFoundError(msg) from error
     environment = Environment(
         loader=PackageLoader("esis_ndcube.report", "."),
         autoescape=True,
@@ -103,18 +99,21 @@ def _digest(text):
 
 def _content(cube, reference, source, progress):
     """All entries of the template."""
-    measured = _measure(cube, reference, progress)
+    seen = _seen(cube)
+    start = _start(cube, reference, seen)
+    frame_number = int(cube.frame_number[start])
+    measured = _measure(cube, reference, frame_number, progress)
     tables = {name: table for name, table in measured.items() if not isinstance(table, str)}
     if "correlations" in tables and "tiles" in tables:
         tables["summary"] = summarize(cube, tables["correlations"], tables["tiles"])
-    start = _start(cube, reference)
-    pair = _pair(cube, start)
-    shots = tqdm(image_pictures(cube, pair), desc="Drawing", total=cube.shape[0], disable=not progress)
+    pair = _pair(cube, seen[start])
+    shots = tqdm(image_pictures(cube, pair), desc="Drawing exposures", total=cube.shape[0], disable=not progress)
     panels = [f"Channel {number}" for number in cube.channel]
     note = f", {NOT_NORMALIZED}" if compares_unnormalized(cube) else ""
     panels += [] if pair is None else [f"Channel {pair[0]} minus channel {pair[1]}{note}"]
-    pictures = _pictures(cube, reference, int(cube.frame_number[start]), pair)
-    quality = [quality_section(MEASURES[name], table) for name, table in measured.items()]
+    pictures = _pictures(cube, reference, frame_number, pair)
+    sections = tqdm(measured.items(), desc="Drawing figures", disable=not progress)
+    quality = [quality_section(MEASURES[name], table, cube) for name, table in sections]
     drawn = [*pictures, *(figure for section in quality for figure in section["figures"])]
     return {
         "title": f"{cube.flight.instrument} {cube.line}, Level 3",
@@ -122,7 +121,7 @@ def _content(cube, reference, source, progress):
         "facts": _facts(cube, source),
         "headlines": _headlines(cube, tables),
         "exposures": [
-            {"label": _label(cube, index), "note": _note(cube, tables, index), "pictures": sources}
+            {"label": _label(cube, index), "note": _note(cube, tables, index, seen[index]), "pictures": sources}
             for index, sources in enumerate(shots)
         ],
         "panels": panels,
@@ -139,7 +138,7 @@ def _content(cube, reference, source, progress):
     }
 
 
-def _measure(cube, reference, progress):
+def _measure(cube, reference, frame_number, progress):
     """The table of every measure, or the reason why there is none."""
     measured = {}
     for name, item in tqdm(MEASURES.items(), desc="Measuring", disable=not progress):
@@ -149,25 +148,28 @@ def _measure(cube, reference, progress):
             measured[name] = "the cube has one channel only"
             continue
         try:
-            found = item.measure(cube, *([reference] if name == "reference" else []))
+            compared = {"reference": reference, "frame_number": frame_number} if name == "reference" else {}
+            found = item.measure(cube, **compared)
             measured |= found if isinstance(found, dict) else {name: found}
         except ValueError as error:
             measured[name] = str(error)
     return measured
 
 
-def _start(cube, reference):
-    """The first exposure to show: nearest to the reference, or else the middle one of those with most images."""
-    if reference is not None:
-        return nearest_in_time(cube.time, reference.reference_date)[0][0]
-    count = np.array([len(_seen(cube, time)) for time in range(cube.shape[0])])
+def _start(cube, reference, seen):
+    """The first exposure to show, of those with most good images: nearest to the reference, or else the middle one."""
+    count = (seen & good_images(cube)).sum(axis=1)
     best = np.flatnonzero(count == count.max())
-    return int(best[len(best) // 2])
+    if reference is None:
+        return int(best[len(best) // 2])
+    (nearest,), seconds = nearest_in_time(cube.time[best], reference.reference_date)
+    warn_of_gap("images", abs(seconds[0]) * u.s, None)
+    return int(best[nearest])
 
 
-def _pair(cube, time):
-    """The reference channel and another one that have data in an exposure."""
-    seen = _seen(cube, time)
+def _pair(cube, seen):
+    """The reference channel and another one of those that have data in an exposure."""
+    seen = cube.channel[seen].tolist()
     if len(seen) < 2:
         return None
     first = cube.flight.reference_channel if cube.flight.reference_channel in seen else seen[0]
@@ -175,23 +177,25 @@ def _pair(cube, time):
     return tuple(sorted((first, later[0] if later else seen[seen.index(first) - 1])))
 
 
-def _seen(cube, time):
-    """Channels that have data in an exposure."""
-    bad = invalid_pixels(cube.data, cube.mask, time)
-    return [int(number) for number, image in zip(cube.channel, bad, strict=True) if not np.all(image)]
+def _seen(cube):
+    """Whether each image has data, shape (time, channel)."""
+    return np.array(
+        [~np.asarray(invalid_pixels(cube.data, cube.mask, time)).all(axis=(1, 2)) for time in range(cube.shape[0])]
+    )
 
 
 def _label(cube, index):
     return f"Frame {int(cube.frame_number[index])}, {cube.time[index].isot[:19].replace('T', ' ')} UTC"
 
 
-def _note(cube, tables, index):
+def _note(cube, tables, index, seen):
     """The measures of one exposure, in words."""
-    parts = []
+    missing = ", ".join(map(str, cube.channel[~seen]))
+    parts = [f"no data of channel {missing}"] if missing else []
     if "summary" in tables:
         row = tables["summary"][index]
         parts.append(f"correlation {cell(row['correlation full'])} (octagon {cell(row['correlation octagon'])})")
-        parts.append(f"residual in tiles {cell(row['residual'], '.3f')} px")
+        parts.append(f"residual in tiles {cell(row['residual'], '.3f')} pix")
         if cube.alignment is not None:
             weak = f", {row['weak']} weak" if row["weak"] else ""
             parts.append(f"{row['aligned']} of {len(cube.channel)} channels aligned{weak}")

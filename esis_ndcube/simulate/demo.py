@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from matplotlib.figure import Figure
 
 import sunpy.map
 from astropy.table import Table
@@ -19,12 +18,15 @@ from esis_ndcube.simulate import simulate_flight
 from esis_ndcube.utils.output import check_output, temporary_output, write_text
 from esis_ndcube.utils.times import nearest_in_time
 from esis_ndcube.visualization import plot_channels, plot_difference, plot_with_reference
+from esis_ndcube.visualization._panels import explain_arrows, new_figure
 
 __all__ = ["Demo", "coordinate_error", "run_demo"]
 
 log = logging.getLogger(__name__)
 
 _STEP = 8
+# Upper end of a scale of errors that are all 0, in pixels.
+_LEAST = 1e-6
 _PICTURES = ("channels.png", "reference.png", "difference.png", "coordinate_error.png")
 
 
@@ -208,16 +210,21 @@ def _draw(cube, maps, simulated, directory):
 
 def _plot_error(cube, simulated, index):
     alignments = [a for a in cube.alignment[index] if a is not None and a.converged]
-    figure = Figure(figsize=(1 + 4 * len(alignments), 4.6), layout="constrained")
+    errors = [coordinate_error(alignment, simulated) for alignment in alignments]
+    sizes = [np.hypot(dx, dy) for _, _, dx, dy in errors]
+    # One scale for all panels: the longest arrow of a typical field is as long as the step from arrow to arrow.
+    limit = max(np.percentile(np.concatenate(sizes), 99), _LEAST)
+    step = 8 * _STEP
+    figure = new_figure(None, 1 + 4 * len(alignments), 4.8)
     axes = figure.subplots(1, len(alignments), sharex=True, sharey=True, squeeze=False)[0]
-    for axis, alignment in zip(axes, alignments, strict=True):
-        x, y, dx, dy = coordinate_error(alignment, simulated)
-        arrows = (x % (8 * _STEP) == 0) & (y % (8 * _STEP) == 0)
-        artist = axis.scatter(x, y, c=np.hypot(dx, dy), s=4, vmin=0, vmax=0.3, cmap="viridis")
-        axis.quiver(x[arrows], y[arrows], dx[arrows], dy[arrows], angles="xy", scale_units="xy", scale=0.005)
+    for axis, alignment, (x, y, dx, dy), size in zip(axes, alignments, errors, sizes, strict=True):
+        some = (x % step == 0) & (y % step == 0)
+        artist = axis.scatter(x, y, c=size, s=4, vmin=0, vmax=limit, cmap="viridis")
+        parts = (part[some] for part in (x, y, dx, dy))
+        arrows = axis.quiver(*parts, angles="xy", scale_units="xy", scale=limit / step)
         axis.set(title=f"Channel {alignment.channel}: {_rms(dx, dy):.3f} px RMS", aspect="equal")
         axis.set_xlabel("x [pixel]")
     axes[0].set_ylabel("y [pixel]")
     figure.colorbar(artist, ax=axes, label="Recovered minus true position [pixel]", shrink=0.8)
-    figure.suptitle(f"Error of the coordinates, frame {int(cube.frame_number[index])} (arrows 200 times enlarged)")
+    explain_arrows(figure, arrows, limit, f"Error of the coordinates, frame {int(cube.frame_number[index])}")
     return figure

@@ -8,18 +8,16 @@ from matplotlib.figure import Figure
 
 import astropy.units as u
 
-from esis_ndcube.visualization.style import image_data, panel_title, value_label
+from esis_ndcube.visualization.style import NO_DATA, image_data, panel_title, value_label
 from esis_ndcube.wcs import ESISWCS, SlicedESISWCS
 
-# Gray, a color that neither color map has.
-NO_DATA = "0.5"
 # Pixels are colored as they are. By default matplotlib colors all of a large image at once, which takes 100 bytes a
 # pixel.
 PIXELS = {"origin": "lower", "interpolation": "nearest", "interpolation_stage": "data"}
 
 _LABELS = {
-    "custom:pos.helioprojective.lon": ("Helioprojective longitude", u.arcsec),
-    "custom:pos.helioprojective.lat": ("Helioprojective latitude", u.arcsec),
+    "custom:pos.helioprojective.lon": ("Solar X", u.arcsec),
+    "custom:pos.helioprojective.lat": ("Solar Y", u.arcsec),
     "custom:pos.detector.x": ("Detector x", u.pix),
     "custom:pos.detector.y": ("Detector y", u.pix),
     "custom:instrument.channel": ("Channel", None),
@@ -63,6 +61,7 @@ def draw_panels(groups, heading, *, figure=None, values=None):
     figure = new_figure(figure, 1 + 4.4 * columns, 4.2 * rows)
     heading = figure.suptitle(heading)
     axes, artists = [], []
+    arrows = False
     for images, norm, colormap in groups:
         first = len(axes)
         for image in images:
@@ -75,8 +74,11 @@ def draw_panels(groups, heading, *, figure=None, values=None):
             label_axes(axis, image.wcs, x=index + columns >= count, y=index % columns == 0)
             if image.flight is not None and image.channel is not None:
                 _draw_arrow(axis, image)
+                arrows = True
             axes.append(axis)
         figure.colorbar(artists[-1], ax=axes[first:], label=value_label(images[0]), shrink=0.8)
+    if arrows:
+        figure.supxlabel("Arrows point to longer wavelengths", fontsize="small")
     return Panels(figure, heading, axes, artists)
 
 
@@ -88,6 +90,30 @@ def name_panel(image, data):
 def new_figure(figure, width, height):
     """A figure of a size in inches, if none is given."""
     return Figure(figsize=(width, height), layout="constrained") if figure is None else figure
+
+
+def explain_arrows(figure, arrows, length, heading):
+    """
+    Write a heading, and below it an arrow of a round length in pixels.
+
+    Parameters
+    ----------
+    figure : `~matplotlib.figure.Figure`
+        The figure.
+    arrows : `~matplotlib.quiver.Quiver`
+        The arrows of one of its panels.
+    length : `float`
+        About the length of the arrow.
+    heading : `str`
+        The heading.
+    """
+    # The second line, which is empty, keeps the place of the arrow free.
+    heading = figure.suptitle(f"{heading}\n ")
+    length = float(f"{length:.1g}")
+    y = 1 - (3 + 1.8 * heading.get_fontsize()) / 72 / figure.get_figheight()
+    color = heading.get_color()
+    style = {"coordinates": "figure", "labelpos": "E", "color": color, "labelcolor": color}
+    arrows.axes.quiverkey(arrows, 0.5, y, length, f"{length:g} pix", **style)
 
 
 def label_axes(axes, wcs, *, x=True, y=True, units=None):

@@ -4,15 +4,17 @@ import numpy as np
 from reproject import reproject_interp
 
 from astropy.visualization import ImageNormalize
+from sunpy.map import GenericMap
 
 from esis_ndcube.flags import Flag
 from esis_ndcube.registration._reference_sources import map_name
 from esis_ndcube.utils.arrays import invalid_pixels
 from esis_ndcube.utils.checks import check_cube, find_number, split_images
-from esis_ndcube.visualization._panels import NO_DATA, PIXELS, draw_panels, label_axes, new_figure
+from esis_ndcube.visualization._panels import PIXELS, draw_panels, label_axes, new_figure
 from esis_ndcube.visualization.style import (
     COLORMAP,
     DIVERGING,
+    NO_DATA,
     axis_names,
     difference_limit,
     flagged,
@@ -21,6 +23,7 @@ from esis_ndcube.visualization.style import (
     in_memory,
     intensity_norm,
     title,
+    value_label,
 )
 
 __all__ = ["plot_channels", "plot_difference", "plot_with_reference"]
@@ -150,13 +153,22 @@ def plot_with_reference(cube, reference, frame_number=None, *, figure=None):
     values = reference.data if reference.mask is None else np.where(reference.mask, np.nan, reference.data)
     other, _ = reproject_interp((values, reference.wcs), image.wcs, shape_out=data.shape)
     figure = new_figure(figure, 12.5, 5.5)
-    names = "Minimum of the channels", f"{map_name(reference)} {reference.date.strftime('%Y-%m-%d %H:%M:%S')}"
-    for panel, (values, name) in enumerate(zip((data, np.where(bad, np.nan, other)), names, strict=True), 1):
+    name = map_name(reference)
+    unit = "" if reference.unit is None else f" [{reference.unit}]"
+    heading = f"{name} {reference.date.strftime('%Y-%m-%d %H:%M:%S')}"
+    # A Map of no known telescope has a gray palette, whose middle is the color of no data.
+    palette = COLORMAP if type(reference) is GenericMap else reference.cmap
+    panels = [
+        (data, "Minimum of the channels", COLORMAP, value_label(image)),
+        (np.where(bad, np.nan, other), heading, palette, name + unit),
+    ]
+    for panel, (values, heading, palette, label) in enumerate(panels, 1):
         axis = figure.add_subplot(1, 2, panel, projection=image.wcs)
-        axis.imshow(values, norm=intensity_norm(values), cmap=COLORMAP, **PIXELS)
-        axis.set_title(name, fontsize="medium")
+        artist = axis.imshow(values, norm=intensity_norm(values), cmap=palette, **PIXELS)
+        axis.set_title(heading if np.isfinite(values).any() else f"{heading}, no data", fontsize="medium")
         axis.set_facecolor(NO_DATA)
         label_axes(axis, image.wcs, y=panel == 1)
+        figure.colorbar(artist, ax=axis, label=label, shrink=0.8)
     figure.suptitle(title(exposure))
     return figure
 

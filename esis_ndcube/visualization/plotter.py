@@ -7,8 +7,9 @@ from ndcube.visualization.mpl_plotter import MatplotlibPlotter
 from ndcube.visualization.plotting_utils import prep_plot_kwargs
 
 from esis_ndcube.utils.arrays import invalid_pixels
-from esis_ndcube.visualization._panels import NO_DATA, PIXELS, coordinate_style, label_axes
+from esis_ndcube.visualization._panels import PIXELS, coordinate_style, label_axes
 from esis_ndcube.visualization.style import (
+    NO_DATA,
     axis_names,
     good_images,
     heading,

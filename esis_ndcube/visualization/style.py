@@ -16,6 +16,8 @@ from esis_ndcube.utils.arrays import invalid_pixels, is_lazy
 
 COLORMAP = "inferno"
 DIVERGING = "RdBu_r"
+# Gray, a color that neither color map has.
+NO_DATA = "0.5"
 _PERCENTILES = 0.5, 99.7
 # Values that reach below zero by at least this part of their reach above zero are differences, and not noisy
 # brightness.
@@ -114,7 +116,10 @@ def valid_values(cube):
     flags = getattr(cube, "flags", None)
     if flags is not None:
         bad = bad | (flags[every] & Flag.SPIKE != 0)
-    bad = bad | ~good_images(cube)[..., None, None]
+    # The axes of a slice may be time and y, of which one is an axis of images.
+    good = good_images(cube)
+    good = good.reshape(*good.shape, *[1] * (cube.data.ndim - good.ndim))
+    bad = bad | ~np.broadcast_to(good, cube.data.shape)[every]
     return cube.data[every][~bad]
 
 

@@ -8,6 +8,7 @@ from matplotlib import colormaps
 from PIL import Image
 
 from esis_ndcube.registration.reference import bin_image
+from esis_ndcube.visualization.style import NO_DATA
 
 _QUALITY = 80
 # A quick one of 6 methods; files are some per cent larger.
@@ -23,11 +24,10 @@ def shrink(image, side):
 
 
 def encode(image, colormap):
-    """A picture of values from 0 to 1 as the source of an HTML image, north up, transparent where there are no data."""
+    """A picture of values from 0 to 1 as the source of an HTML image, north up, gray where there are no data."""
     image = np.ma.filled(np.ma.asarray(image, dtype=float), np.nan)
-    colors = colormaps[colormap](np.nan_to_num(image), bytes=True)
-    colors[~np.isfinite(image)] = 0
-    return source(Image.fromarray(np.ascontiguousarray(colors[::-1])), quality=_QUALITY)
+    colors = colormaps[colormap].with_extremes(bad=NO_DATA)(np.ma.masked_invalid(image), bytes=True)
+    return source(Image.fromarray(np.ascontiguousarray(colors[::-1, :, :3])), quality=_QUALITY)
 
 
 def source(image, **options):

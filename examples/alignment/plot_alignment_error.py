@@ -69,4 +69,4 @@ right.contour(sigma_map, levels=np.linspace(0, limit, 7)[1:-1], colors="white", 
 right.set_title("Stated standard deviation")
 for axes in (left, right):
     axes.set(xlabel="x [pixel]", ylabel="y [pixel]", aspect="equal")
-figure.colorbar(artist, ax=[left, right], label="[arcsec]")
+figure.colorbar(artist, ax=[left, right], label="Error [arcsec]")

@@ -62,10 +62,11 @@ outside = ~np.isfinite(esis.data) | esis.mask
 aligned, _ = alignment.apply(spoiled)
 for panel, (title, image) in enumerate({"ESIS O V": esis.data, "AIA 304, aligned": aligned}.items(), 1):
     axes = figure.add_subplot(1, 3, panel, projection=esis)
-    axes.imshow(np.where(outside, np.nan, image), origin="lower", cmap="inferno", vmax=np.nanpercentile(image, 99.7))
-    axes.set(title=title, xlabel=" ", ylabel=" ")
+    palette = "inferno" if image is esis.data else "sdoaia304"
+    axes.imshow(np.where(outside, np.nan, image), origin="lower", cmap=palette, vmax=np.nanpercentile(image, 99.7))
+    axes.set(title=title, xlabel="Solar X [arcsec]", ylabel="Solar Y [arcsec]", facecolor="0.5")
 axes = figure.add_subplot(1, 3, 3)
 artist = axes.pcolormesh(surface.dx, surface.dy, surface.values, cmap="viridis")
 axes.plot(dx, dy, "k+", ms=12)
 axes.set(title="Correlation", xlabel="shift along x [pixel]", ylabel="shift along y [pixel]", aspect="equal")
-figure.colorbar(artist, ax=axes)
+figure.colorbar(artist, ax=axes, label="Correlation")

@@ -59,5 +59,6 @@ plot_with_reference(cube, images[1], cube.frame_number[1], figure=plt.figure(fig
 figure = plt.figure(figsize=(11, 4.9), layout="constrained")
 for panel, (title, shown) in enumerate(zip((f"ESIS {cube.line}", "AIA 304"), filtered, strict=True), 1):
     axes = figure.add_subplot(1, 2, panel, projection=image.wcs)
-    axes.imshow(np.where(valid, shown, np.nan), origin="lower", cmap="gray", vmin=-0.8, vmax=0.8)
-    axes.set(title=f"{title}, filtered", xlabel="Helioprojective x", ylabel="Helioprojective y")
+    artist = axes.imshow(np.where(valid, shown, np.nan), origin="lower", cmap="RdBu_r", vmin=-0.8, vmax=0.8)
+    axes.set(title=f"{title}, filtered", xlabel="Solar X [arcsec]", ylabel="Solar Y [arcsec]", facecolor="0.5")
+figure.colorbar(artist, ax=figure.axes, label="Filtered logarithm of the brightness")

@@ -55,7 +55,6 @@ figure = plt.figure(figsize=(12, 4.2), layout="constrained")
 for panel, (title, item) in enumerate({"0.6 arcsec": cube, "2.4 arcsec": coarse, "Heliographic": surface}.items(), 1):
     image = item[0, 1]
     axes = figure.add_subplot(1, 3, panel, projection=image.wcs)
-    shown = np.where(image.mask, np.nan, image.data)
-    axes.imshow(shown, origin="lower", cmap="inferno", vmin=0, vmax=60)
+    image.plot(axes=axes, vmin=0, vmax=60, colorbar=True)
     axes.set(title=title, xlabel=" ", ylabel=" ")
     axes.coords.grid(color="white", alpha=0.3)

@@ -39,7 +39,7 @@ for number, (panel, name, options) in enumerate(
     panel.plot(axes=axes, **options)
     axes.plot(*panel.wcs.celestial.world_to_pixel(place), "o", markersize=25, markerfacecolor="none", color="black")
     axes.set_title(name)
-    figure.colorbar(axes.images[0], ax=axes, label=str(panel.unit))
+    figure.colorbar(axes.images[0], ax=axes, label=f"{name} [{panel.unit}]")
 axes.text(0.02, 0.02, "red: away from us\nblue: toward us", transform=axes.transAxes)
 
 # %%

@@ -52,15 +52,16 @@ tint = ListedColormap(["#3b8bc4"])
 for index, channel in enumerate(masked.channel):
     image = masked[0, index]
     axes = figure.add_subplot(1, 5, index + 1, projection=image.wcs)
-    axes.imshow(np.where(image.mask, np.nan, image.data), origin="lower", cmap="gray", vmin=0, vmax=60)
+    image.plot(axes=axes, vmin=0, vmax=60)
     overlap = (image.flags & Flag.OVERLAP != 0) & ~image.mask
-    axes.imshow(np.where(overlap, 0.0, np.nan), origin="lower", cmap=tint, alpha=0.5)
+    axes.imshow(np.where(overlap, 0.0, np.nan), origin="lower", cmap=tint, alpha=0.8)
     axes.set(title=f"Channel {channel}", xlabel=" ", ylabel=" ")
     axes.coords[1].set_ticklabel_visible(index == 0)
 axes = figure.add_subplot(1, 5, 5, projection=image.wcs)
 clean = masked.clean_region(frame_numbers=masked.frame_number[0])
-lowest = masked.min_images()[0].data
-axes.imshow(np.where(clean, lowest, np.nan), origin="lower", cmap="inferno", vmin=0, vmax=60)
+lowest = masked.min_images()[0]
+lowest.mask_pixels(~clean).plot(axes=axes, vmin=0, vmax=60)
 axes.set(title="Clean in all", xlabel=" ", ylabel=" ")
+figure.colorbar(axes.images[0], ax=axes, label=f"{lowest.line} [{lowest.unit}]", shrink=0.8)
 axes.coords[1].set_ticklabel_visible(False)
 figure.suptitle("Blue: light of the brightest other line")

@@ -38,9 +38,11 @@ figure, panels = plt.subplots(2, 3, figsize=(9, 6.2), layout="constrained")
 for row, item in zip(panels, (cube, normalized), strict=True):
     for axes, index in zip(row, (0, len(cube.frame_number) // 2, -2), strict=True):
         image = item[index, 0]
-        axes.imshow(np.where(image.mask, np.nan, image.data), origin="lower", cmap="inferno", vmin=0, vmax=60)
+        shown = np.where(image.mask, np.nan, image.data)
+        artist = axes.imshow(shown, origin="lower", cmap="inferno", vmin=0, vmax=60)
         axes.set_title(f"{image.time.isot[11:19]}, {'as it is' if item is cube else 'normalized'}")
-        axes.set_axis_off()
+        axes.set(xticks=[], yticks=[], facecolor="0.5")
+figure.colorbar(artist, ax=panels, label=f"{cube.line} [{cube.unit}]", shrink=0.8)
 
 # %%
 # The inverse of the factors is the absorption curve, the same in both channels.

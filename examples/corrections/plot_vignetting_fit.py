@@ -52,8 +52,9 @@ for panel, (name, item) in enumerate((("before", cube), ("after", corrected)), 1
     difference = item.normalize_intensities().difference(2, 3)
     shown = np.where(clean, difference.data[0], np.nan)
     artist = axes.imshow(shown, origin="lower", cmap="RdBu_r", vmin=-15, vmax=15)
-    axes.set(title=f"Channel 2 minus 3, {name}", xlabel="Helioprojective x", ylabel="Helioprojective y")
-figure.colorbar(artist, ax=figure.axes, label=f"[{cube.unit}]")
+    axes.set(title=f"Channel 2 minus 3, {name}", facecolor="0.5")
+    axes.set(xlabel="Solar X [arcsec]", ylabel="Solar Y [arcsec]")
+figure.colorbar(artist, ax=figure.axes, label=f"Difference [{cube.unit}]")
 
 # %%
 # The field of every channel in one exposure, as it lies on the Sun: fitted in white, true in dashed black.
@@ -70,6 +71,6 @@ for index, field in enumerate(fields):
     artist = axes.imshow(field, origin="lower", vmin=1, vmax=1.6)
     for values, color, style in ((field, "white", "solid"), (true, "black", "dashed")):
         axes.contour(values, levels=np.arange(1.05, 1.6, 0.1), colors=color, linewidths=1, linestyles=style)
-    axes.set(title=f"Channel {number}", xlabel=" ", ylabel=" ")
+    axes.set(title=f"Channel {number}", xlabel=" ", ylabel=" ", facecolor="0.5")
     axes.coords[1].set_ticklabel_visible(index == 0)
-figure.colorbar(artist, ax=figure.axes, label="V", shrink=0.8)
+figure.colorbar(artist, ax=figure.axes, label="Vignetting", shrink=0.8)

@@ -30,8 +30,9 @@ with tempfile.TemporaryDirectory() as folder:
 figure, panels = plt.subplots(2, 2, figsize=(10, 5.4), layout="constrained")
 for axes, channel in zip(panels.flat, level1.channel, strict=True):
     frame = level1[0, int(channel) - 1]
-    axes.imshow(np.sqrt(np.clip(frame.data, 0, None)), origin="lower", cmap="inferno")
+    artist = axes.imshow(np.sqrt(np.clip(frame.data, 0, None)), origin="lower", cmap="inferno")
     axes.set_title(f"Channel {channel}, on its detector")
+    figure.colorbar(artist, ax=axes, label=f"Square root of brightness [{frame.unit}]", shrink=0.8)
 
 # %%
 # In the cube all are upright, in one line, and show the same place at the same pixel.
@@ -50,10 +51,4 @@ print(np.corrcoef(cube.data[0][:, clean]).round(3))
 
 lowest = cube.min_images()[0]
 axes = plt.subplots(figsize=(7, 6), layout="constrained", subplot_kw={"projection": lowest.wcs})[1]
-artist = axes.imshow(np.where(lowest.mask, np.nan, lowest.data), origin="lower", cmap="inferno", vmin=0, vmax=100)
-axes.set(
-    title=f"Minimum of the channels, frame {lowest.frame_number}",
-    xlabel="Helioprojective x",
-    ylabel="Helioprojective y",
-)
-plt.colorbar(artist, ax=axes, label=f"{cube.line} [{cube.unit}]")
+lowest.plot(axes=axes, colorbar=True)

@@ -64,6 +64,7 @@ limit = np.nanpercentile(part.data, 99.8)
 for row, channel in zip(panels, (2, 4), strict=True):
     for axes, index in zip(row, range(0, 12, 2), strict=True):
         shown = part[index, channel - 1]
-        axes.imshow(shown.data, origin="lower", cmap="inferno", vmin=0, vmax=limit)
+        artist = axes.imshow(shown.data, origin="lower", cmap="inferno", vmin=0, vmax=limit)
         axes.set(xticks=[], yticks=[], title=shown.time.isot[11:19])
     row[0].set_ylabel(f"Channel {channel}")
+figure.colorbar(artist, ax=panels, label=f"{part.line} [{part.unit}]")

@@ -116,11 +116,7 @@ figure = plt.figure(figsize=(9, 8.4), layout="constrained")
 for channel in range(final.shape[1]):
     image = final[index, channel]
     axes = figure.add_subplot(2, 2, channel + 1, projection=final.wcs[index, channel])
-    shown = np.ma.array(image.data, mask=image.mask)
-    axes.imshow(shown, origin="lower", cmap="inferno", vmin=0, vmax=np.nanpercentile(image.data, 99.5))
-    axes.set_title(f"Channel {image.channel}, {image.time.isot[:19]}")
-    for coordinate, name in zip(axes.coords, ("x", "y"), strict=True):
-        coordinate.set_axislabel(f"Helioprojective {name}")
+    image.plot(axes=axes, colorbar=True)
 
 # %%
 # `~esis_ndcube.visualization.plot_channels` draws the same, with one scale and arrows toward longer wavelength.
@@ -153,11 +149,11 @@ figure = plt.figure(figsize=(11, 3.2), layout="constrained")
 for channel, field in enumerate(fields):
     axes = figure.add_subplot(1, len(fields), channel + 1, projection=final.wcs[index, channel])
     artist = axes.imshow(field, origin="lower", vmin=1, vmax=np.nanmax(fields))
-    axes.set_title(f"Channel {final.channel[channel]}")
+    axes.set(title=f"Channel {final.channel[channel]}", facecolor="0.5")
     axes.coords[1].set_ticklabel_visible(channel == 0)
     axes.coords[0].set_axislabel(" ")
     axes.coords[1].set_axislabel(" ")
-figure.colorbar(artist, ax=figure.axes, label="V", shrink=0.8)
+figure.colorbar(artist, ax=figure.axes, label="Vignetting", shrink=0.8)
 
 # %%
 # The difference after the correction, and the trends of all pairs before and after, in photons.

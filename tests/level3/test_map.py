@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import make_cube
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from reproject import reproject_interp
@@ -116,6 +117,22 @@ def test_grid_and_limb(esis_map):
     vertices = SkyCoord(*(visible.get_xy().T * u.deg), frame=esis_map.coordinate_frame)
     radius = np.hypot(vertices.Tx.wrap_at("180d"), vertices.Ty).to_value("arcsec")
     np.testing.assert_allclose(radius, esis_map.rsun_obs.to_value("arcsec"), rtol=1e-3)
+
+
+def test_masked_pixels_are_gray(image):
+    data = np.where(np.arange(image.shape[1]) < 5, np.nan, image.data)
+    one = type(image)(data, wcs=image.wcs, unit=image.unit, meta=image.meta, mask=np.isnan(data)).to_map()
+    figure = Figure(dpi=100)
+    axes = figure.add_subplot(projection=one)
+    one.plot(axes=axes)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    x, y = axes.transData.transform((2, image.shape[0] / 2)).astype(int)
+    assert np.asarray(canvas.buffer_rgba())[-y, x].tolist() == [128, 128, 128, 255]
+    assert [coordinate.get_axislabel() for coordinate in axes.coords] == ["Solar X [arcsec]", "Solar Y [arcsec]"]
+    bare = figure.add_subplot(projection=one)
+    one.plot(axes=bare, annotate=False)
+    assert "Solar X [arcsec]" not in [coordinate.get_axislabel() for coordinate in bare.coords]
 
 
 def test_neither_spikes_nor_masked_pixels_decide_the_norm(image):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from helpers import daily
 from matplotlib.figure import Figure
+from matplotlib.quiver import QuiverKey
 
 import astropy.units as u
 from astropy.table import QTable, Table
@@ -147,6 +148,12 @@ def test_tiles_are_arrows(channels, panels, frame_number):
             assert len(tile) == len(frames)
             np.testing.assert_allclose([dx, dy], [tile["dx"].mean(), tile["dy"].mean()])
     assert ("mean of 3 exposures" if frame_number is None else "frame 110") in figure.get_suptitle()
+    # The arrow of the scale has a length in pixels, and touches neither panels nor their titles.
+    (key,) = [artist for axis in shown for artist in axis.get_children() if isinstance(artist, QuiverKey)]
+    figure.draw_without_rendering()
+    assert key.label == f"{key.U:g} pix"
+    bottom = key.text.get_window_extent().y0
+    assert all(bottom > axis.title.get_window_extent().y1 for axis in shown)
     given = Figure()
     assert figures.plot_tiles(tiles, frame_number, figure=given) is given
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from helpers import assert_cubes_equal
+from helpers import assert_cubes_equal, make_cube
 
 import astropy.units as u
 
@@ -16,7 +16,7 @@ from esis_ndcube import Alignment, ESISLevel3Cube, Flight
 from esis_ndcube.cli import main
 from esis_ndcube.field_stop.region import line_region
 from esis_ndcube.quality import summary
-from esis_ndcube.simulate import simulate_flight
+from esis_ndcube.simulate import demo, simulate_flight
 from esis_ndcube.simulate.demo import coordinate_error, run_demo
 
 SECOND_FILE = Path(__file__).parents[1] / "data" / "second_flight.toml"
@@ -64,6 +64,21 @@ def test_demo_writes_and_says_what(first):
     assert result.stderr.count("Warning: ") == 2
     assert "frame 123 is missing in channels [3]" in result.stderr
     assert "2 of 8 frames could not be aligned" in result.stderr
+
+
+@pytest.mark.parametrize("larger", [1, 20])
+def test_the_map_of_errors_follows_the_errors(larger, monkeypatch):
+    x, y = (part.ravel() for part in np.meshgrid(*[np.arange(0, 200, 8.0)] * 2))
+    error = larger * np.linspace(0.01, 0.1, x.size)
+    monkeypatch.setattr(demo, "coordinate_error", lambda *_: (x, y, error, 0 * error))
+    cube = make_cube((2, 3, 12, 14), alignments=True)
+    figure = demo._plot_error(cube, None, 1)
+    shown = [axis.collections for axis in figure.axes if axis.get_title().startswith("Channel")]
+    assert len(shown) == 3
+    for points, arrows in shown:
+        np.testing.assert_allclose(points.norm.vmax, np.percentile(np.tile(error, 3), 99))
+        # The longest arrow of a typical field reaches the next one.
+        np.testing.assert_allclose(arrows.U.max() / arrows.scale, 64, rtol=0.05)
 
 
 @pytest.mark.slow

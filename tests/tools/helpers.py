@@ -266,6 +266,11 @@ def picture(source):
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGBA"))
 
 
+def is_gray(shown):
+    """Pixels of a picture in the color of no data, as far as WebP keeps colors."""
+    return np.abs(shown[..., :3].astype(int) - 127).max(axis=-1) < 12
+
+
 class Recorder:
     """An array that remembers which of its images were read."""
 

@@ -21,7 +21,7 @@ from esis_ndcube.level3 import ESISLevel3Cube
 from esis_ndcube.simulate import simulate_flight, true_cube
 from esis_ndcube.visualization import ESISPlotter
 
-SUN = ["Helioprojective longitude [arcsec]", "Helioprojective latitude [arcsec]"]
+SUN = ["Solar X [arcsec]", "Solar Y [arcsec]"]
 
 
 @pytest.fixture(autouse=True)
@@ -141,7 +141,7 @@ def test_given_axes_and_units(cube, figure):
     assert units == [u.arcmin, ..., u.deg]
     assert figure.axes == [axes]
     # In array order, so that latitude comes first.
-    assert labels(axes) == ["Helioprojective longitude [deg]", "Helioprojective latitude [arcmin]"]
+    assert labels(axes) == ["Solar X [deg]", "Solar Y [arcmin]"]
     assert [coordinate.get_format_unit() for coordinate in axes.coords] == [u.deg, u.arcmin]
     axes.set_title("Mine")
     plt.figure()
@@ -194,6 +194,13 @@ def test_a_magnetic_field_has_two_signs_and_noise_has_not(cube):
     weak = changed(cube, data=data)[0, 0].plot()
     assert norm_of(weak).vmin == 0
     assert weak.get_images()[0].get_cmap().name == "inferno"
+
+
+def test_slices_of_aligned_cubes():
+    cube = make_cube((5, 3, 12, 14), alignments=True)
+    for part in (cube[:, 1, :, 6], cube[2, :, 3], cube[:, 1, :, 4:7]):
+        plt.figure()
+        assert part.plot() is not None
 
 
 def test_nothing_to_show(cube):

@@ -19,7 +19,7 @@ from esis_ndcube.level3 import ESISLevel3Cube
 from esis_ndcube.utils.provenance import ProcessingStep
 from esis_ndcube.visualization import plot_channels, plot_difference, plot_with_reference
 
-LABELS = ["Helioprojective longitude [arcsec]", "Helioprojective latitude [arcsec]"]
+LABELS = ["Solar X [arcsec]", "Solar Y [arcsec]"]
 
 
 @pytest.fixture
@@ -151,6 +151,15 @@ def test_with_reference(cube):
     np.testing.assert_array_equal(shown(right), np.where(outside, np.nan, image))
     assert left.get_title() == "Minimum of the channels"
     assert right.get_title() == "Test 30.4 nm 2019-09-30 18:06:18"
+    assert [axis.get_ylabel() for axis in figure.axes if axis not in (left, right)] == [
+        "O V [ph / pix]",
+        "Test 30.4 nm",
+    ]
+    assert right.get_images()[0].get_cmap().name == "inferno"
+    header["INSTRUME"], header["WAVELNTH"], header["WAVEUNIT"] = "AIA_1", 304, "Angstrom"
+    header["TELESCOP"] = "SDO/AIA"
+    _, right = draw(plot_with_reference(cube, Map(reference.data, header), 110))
+    assert right.get_images()[0].get_cmap().name == "sdoaia304"
     assert "frame 110" in figure.get_suptitle()
 
 

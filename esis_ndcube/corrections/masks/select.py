@@ -51,9 +51,7 @@ class PolygonSelection:
             msg = f"got a polygon in {polygon.coordinates} coordinates, expected {own} ones for this image"
             raise ValueError(msg)
         if axes is None:
-            axes = plt.figure().add_subplot(projection=image.wcs)
-            seen = image.data[np.isfinite(image.data)]
-            axes.imshow(image.data, origin="lower", vmax=np.percentile(seen, 99.7) if seen.size else None)
+            axes = image.plot(plt.figure().add_subplot(projection=image.wcs), colorbar=True)
         self.selector = PolygonSelector(axes, lambda vertices: None)
         if polygon is not None:
             self.selector.verts = image_pixels(image.wcs, polygon.vertices)
