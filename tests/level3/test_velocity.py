@@ -186,6 +186,17 @@ def test_random_errors_are_those_of_the_velocities_that_are_there():
     assert difference.var() / random == pytest.approx(1, abs=0.25)
 
 
+@pytest.mark.slow
+def test_the_stated_error_covers_the_light_of_a_second_line():
+    truth = velocities.Truth(5, 6, size=480, flaw=velocities.second_line)
+    found = velocity_map(truth.cube)
+    difference = inner(found.data[0] - through(found.response, truth.smoothed()))
+    error = inner(found.uncertainty.array[0])
+    # Without the light the deviation is half as large.
+    assert difference.std() > 3
+    assert difference.var() / np.mean(error**2) == pytest.approx(1, abs=0.25)
+
+
 @pytest.mark.parametrize("method", ["field", "window"])
 def test_smooth_velocities_are_found_by_both(method):
     truth = velocities.Truth(20, 6, line=5.0, noise=False)

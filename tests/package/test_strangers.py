@@ -703,6 +703,8 @@ NO_DATA_IN = (
     "simulate.demo.",
 )
 NO_DATA = {
+    "quality.flight.FlightCheck",
+    "quality.flight.check_flight",
     "level3.velocity.projection.Projection",
     "level3.velocity.projection.Projection.transfer",
     "level3.velocity.projection.Projection.transfers",

@@ -1,7 +1,7 @@
 """Images of scenes with velocities, by moving their light: a truth that knows nothing of moments or transforms."""
 
 import numpy as np
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import gaussian_filter, shift
 
 import astropy.units as u
 from astropy.nddata import StdDevUncertainty
@@ -96,14 +96,43 @@ def make_cube(images, sigma, *, frame_number=124, channels=_CHANNELS, flags=True
     )
 
 
-class Truth:
-    """A cube of one scene, and its velocity on pixels of the scene."""
+def wider(images, directions):
+    """A point-spread function that is a fifth wider in one channel than in the others (1 px)."""
+    return [gaussian_filter(images[0], np.sqrt(1.2**2 - 1)), *images[1:]]
 
-    def __init__(self, width, rms, *, line=29.0, seed=0, size=SIZE, noise=True):
+
+def coma(images, directions):
+    """A tenth of the light of one channel, of a width of 1 px, 1.5 px aside."""
+    return [0.9 * images[0] + 0.1 * shift(gaussian_filter(images[0], 1.0), (1.5, 0), mode="wrap"), *images[1:]]
+
+
+def second_line(images, directions):
+    """Another image in a line of 13 %, 130 px away along the dispersion."""
+    moved = (
+        shift(one, -130 * np.array([dy, dx]), mode="constant") for one, (dx, dy) in zip(images, directions, strict=True)
+    )
+    return [one + 0.13 * other for one, other in zip(images, moved, strict=True)]
+
+
+def gains(images, directions):
+    """Gains that are off by 3 %."""
+    return [one * factor for one, factor in zip(images, (1.03, 0.97, 1.03, 0.97), strict=True)]
+
+
+FLAWS = {function.__name__: function for function in (wider, coma, second_line, gains)}
+
+
+class Truth:
+    """A cube of one scene, and its velocity on pixels of the scene; a flaw is a function of images and dispersions."""
+
+    def __init__(self, width, rms, *, line=29.0, seed=0, size=SIZE, noise=True, flaw=None):
         self.scene = make_scene(ESIS_1, (size, size), 0.6, seed=seed)
         self.velocity = random_field((size, size), width, rms, seed=seed + 1)
         empty = make_cube(np.zeros((1, 4, size, size)), 1)
-        images = move_light(self.scene, self.velocity, line, displacements(empty).value)
+        pattern = displacements(empty).value
+        images = move_light(self.scene, self.velocity, line, pattern)
+        if flaw is not None:
+            images = np.array(flaw(images, pattern / np.hypot(*pattern.T)[:, None]))
         sigma = np.sqrt(1.5 * images.mean(axis=0) + 0.25)
         rng = np.random.default_rng(seed + 2)
         self.cube = make_cube([images + noise * sigma * rng.standard_normal(images.shape)], sigma)
