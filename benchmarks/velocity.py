@@ -57,7 +57,7 @@ def print_truth(seeds, size, method):
 
 
 def print_flaws(seeds, size, method):
-    """What the stated errors are where the instrument has a flaw that nobody told the estimator."""
+    """Print stated errors beside deviations, where the instrument has a flaw that the estimator does not know."""
     print("\nfield px  fwhm  flaw          deviation  stated  systematic  chi-square")
     (width, rms), fwhm = FIELDS[0], WIDTHS[0]
     for name, flaw in {"none": None, **FLAWS}.items():

@@ -1,4 +1,4 @@
-"""What all commands share: the group, and messages in place of tracebacks."""
+"""The parts that all commands share: the group, and messages in place of tracebacks."""
 
 import contextlib
 import logging

@@ -31,7 +31,7 @@ _BYTES = 1.1e9 / (1270**2 + 1040 * 2048)
 @dataclass(frozen=True)
 class FlightCheck:
     """
-    What one check of a flight file found.
+    The result of one check of a flight file.
 
     Attributes
     ----------
@@ -40,7 +40,7 @@ class FlightCheck:
     status : `str`
         ``"ok"``, ``"fault"`` or ``"not known"``.
     text : `str`
-        What was found, and how to mend a fault.
+        The finding, and how to mend a fault.
 
     Examples
     --------
