@@ -15,7 +15,7 @@ import sunpy.map
 from sunpy.coordinates import Helioprojective
 
 from esis_ndcube.cli import _flight  # noqa: F401
-from esis_ndcube.cli._base import Command, main
+from esis_ndcube.cli._base import OVERWRITE, Command, main
 from esis_ndcube.corrections import CORRECTIONS
 from esis_ndcube.flight import ESIS_1, Flight
 from esis_ndcube.io.fits import check_output
@@ -48,7 +48,6 @@ _FLIGHT = click.option(
     type=click.Path(exists=True, dir_okay=False),
     help="Flight file (TOML); by default that of the first flight, in 2019.",
 )
-_OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace output files that exist.")
 
 
 def _frame_numbers(ctx, parameter, value):
@@ -153,7 +152,7 @@ def _corrections(command):
 @click.option("--skip-damaged", is_flag=True, help="Leave out files that cannot be read.")
 @_FLIGHT
 @_WORKERS
-@_OVERWRITE
+@OVERWRITE
 def level3(
     paths,
     output,
@@ -298,7 +297,7 @@ def info(path, quality):
 @click.argument("path", type=click.Path(exists=True, dir_okay=False))
 @click.option("--output", "-o", required=True, type=click.Path(dir_okay=False), help="HTML file to write.")
 @click.option("--reference", "-r", type=click.Path(), help="Image of the Sun to compare with, for example SDO/AIA 304.")
-@_OVERWRITE
+@OVERWRITE
 def report(path, output, reference, overwrite):
     """Write a page on the quality and the processing of a Level-3 file.
 
@@ -339,7 +338,7 @@ def report(path, output, reference, overwrite):
     help="Width (FWHM) in arcsec of the Gaussian that smooths the maps.",
 )
 @click.option("--overlap", is_flag=True, help="Also use pixels with light of the brightest other line.")
-@_OVERWRITE
+@OVERWRITE
 def velocity(path, output, method, fwhm, overlap, overwrite):
     """Make maps of the line-of-sight velocity from a Level-3 file.
 
@@ -371,7 +370,7 @@ def velocity(path, output, method, fwhm, overlap, overwrite):
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Seed of the random numbers.")
 @_FLIGHT
 @_WORKERS
-@_OVERWRITE
+@OVERWRITE
 def demo(directory, exposures, size, seed, flight_file, workers, overwrite):
     """Process a simulated flight whose truth is known.
 

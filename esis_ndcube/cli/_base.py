@@ -16,6 +16,7 @@ from esis_ndcube.utils.provenance import package_version
 
 # Batch queues, terminals and people end a process by these signals; Windows lacks some of them.
 _SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace output files that exist.")
 
 
 class Command(click.Command):

@@ -1,5 +1,6 @@
 """The facts of a flight that are known before there are data, and the flights that come with the package."""
 
+from esis_ndcube.flight.fit import FlightFit, LineFit, fit_flight
 from esis_ndcube.flight.flight import ESIS_1, ESIS_2, Flight
 from esis_ndcube.flight.instrument import (
     Archive,
@@ -22,8 +23,11 @@ __all__ = [
     "Detector",
     "Flight",
     "FlightError",
+    "FlightFit",
     "FrameFiles",
     "Line",
+    "LineFit",
     "LinePose",
     "Passband",
+    "fit_flight",
 ]

@@ -694,6 +694,7 @@ TABLE = {
 # Take paths, names, numbers, tables or nothing, or give what others take: no arrays, images, cubes or maps.
 NO_DATA_IN = (
     "corrections.correction.Correction",
+    "flight.fit.",
     "flight.flight.",
     "flight.instrument.",
     "utils.provenance.",
