@@ -15,7 +15,7 @@ import sunpy.map
 from sunpy.coordinates import Helioprojective
 
 from esis_ndcube.cli import _flight  # noqa: F401
-from esis_ndcube.cli._base import OVERWRITE, Command, main
+from esis_ndcube.cli._base import EXPECTED, OVERWRITE, Command, main
 from esis_ndcube.corrections import CORRECTIONS
 from esis_ndcube.flight import ESIS_1, Flight
 from esis_ndcube.io.fits import check_output
@@ -29,7 +29,7 @@ from esis_ndcube.registration import coalign
 from esis_ndcube.registration.transform import TERMS
 from esis_ndcube.report import write_report
 from esis_ndcube.simulate.demo import run_demo
-from esis_ndcube.utils.output import hold_space, temporary_output
+from esis_ndcube.utils.output import full_disk_named, hold_space, part_folder, place
 from esis_ndcube.utils.whole import is_packed, open_whole, pass_scarcity
 
 __all__ = ["main"]
@@ -92,6 +92,13 @@ def _corrections(command):
 )
 @click.option("--vso", is_flag=True, help="Fetch references from the VSO, without a registered e-mail address.")
 @click.option("--line", help="Spectral line, for example 'O V' or 'He I'; by default the flight's main line.")
+@click.option(
+    "--all-lines",
+    is_flag=True,
+    help="Write a file for each line, from one reading of the frames. The name of the line is put before the ending of "
+    "OUTPUT: 'l3.fits' gives, for example, 'l3_OV.fits' and 'l3_HeI.fits'. If one line fails, the files of the others "
+    "are written.",
+)
 @click.option(
     "--reference",
     "-r",
@@ -160,6 +167,7 @@ def level3(
     folder,
     vso,
     line,
+    all_lines,
     references,
     stage,
     exposures,
@@ -193,12 +201,25 @@ def level3(
         esis-ndcube level3 --fetch f1 --output l3.fits
         esis-ndcube level3 frames/ --reference aia_304.fits --output l3.fits
         esis-ndcube level3 "frames/*_0012?.fit.gz" darks/ --line "He I" -o he.fits
+        esis-ndcube level3 frames/ -r references/ --all-lines -o l3.fits
     """
     # Everything that can be wrong is looked at before anything that takes time.
     files = {kind: corrections[kind.option] for kind in CORRECTIONS if kind.takes_file}
-    check_output(output, overwrite, inputs=[flight_file, *files.values()])
     flight = _read_flight(flight_file)
-    corrections |= {kind.option: kind.choose(path, flight, line) for kind, path in files.items() if path is not None}
+    if line is not None and all_lines:
+        msg = f"got --line {line!r} and --all-lines, expected one of the two"
+        raise ValueError(msg)
+    outputs = {line: Path(output)}
+    if all_lines:
+        outputs = {name: _path_of_line(output, name) for name in flight.formable_lines}
+    for path in outputs.values():
+        check_output(path, overwrite, inputs=[flight_file, *files.values()])
+    corrections |= {
+        kind.option: kind.choose(path, flight, name)
+        for kind, path in files.items()
+        for name in outputs
+        if path is not None
+    }
     if line is not None:
         flight.line(line)
     if reference_channel is not None:
@@ -216,14 +237,16 @@ def level3(
         raise ValueError(msg)
     references = list_files(references) if references else []
     inputs = [*list_files(paths), *(list_files(darks) if darks else []), *references]
-    check_output(output, overwrite, inputs=inputs)
+    for path in outputs.values():
+        check_output(path, overwrite, inputs=inputs)
     maps = _read_maps(references)
     if fetch and maps and not own_references:
         from esis_ndcube.net.pointing import point_maps
 
         maps = point_maps(maps)
     progress = sys.stderr.isatty()
-    with temporary_output(output, overwrite=overwrite, inputs=inputs) as temporary:
+    lost = {}
+    with full_disk_named(output), part_folder(output) as folder:
         _name_step("Reading the raw frames")
         level1 = ESISLevel1Cube.from_raw(
             list(paths),
@@ -233,40 +256,55 @@ def level3(
             frame_numbers=exposures,
             on_error="skip" if skip_damaged else "raise",
             lazy=True,
-            # The calibrated frames are used twice.
-            scratch=temporary.parent,
+            # The calibrated frames are used twice for each line.
+            scratch=folder,
             workers=workers,
             progress=progress,
         )
         size = level3_size(level1)
-        check_output(output, overwrite, size=size)
-        with hold_space(temporary, size):
-            _name_step(f"Calibrating and aligning {level1.shape[0]} exposures")
-            found = coalign(
-                level1,
-                maps,
-                line=line,
-                reference_channel=reference_channel,
-                model=model,
-                degree=degree,
-                max_gap=None if max_gap is None else max_gap * u.s,
-                rotate=rotate,
-                workers=workers,
-                progress=progress,
-            )
-        _name_step(f"Resampling {level1.shape[0]} exposures")
-        cube = form_level3(
-            level1,
-            found,
-            stage=stage,
-            **corrections,
-            output=temporary,
-            workers=workers,
-            progress=progress,
-        )
-        description = str(cube)
-    click.echo(description)
-    click.echo(f"Written to {output}")
+        check_output(outputs[next(iter(outputs))], overwrite, size=size * len(outputs))
+        for name, path in outputs.items():
+            of_line = f" in {name}" if all_lines else ""
+            temporary = folder / path.name
+            try:
+                with hold_space(temporary, size):
+                    _name_step(f"Calibrating and aligning {level1.shape[0]} exposures{of_line}")
+                    found = coalign(
+                        level1,
+                        maps,
+                        line=name,
+                        reference_channel=reference_channel,
+                        model=model,
+                        degree=degree,
+                        max_gap=None if max_gap is None else max_gap * u.s,
+                        rotate=rotate,
+                        workers=workers,
+                        progress=progress,
+                    )
+                _name_step(f"Resampling {level1.shape[0]} exposures{of_line}")
+                cube = form_level3(
+                    level1,
+                    found,
+                    stage=stage,
+                    **corrections,
+                    output=temporary,
+                    workers=workers,
+                    progress=progress,
+                )
+                description = str(cube)
+                check_output(path, overwrite, inputs=inputs)
+                place({temporary: path})
+            except EXPECTED as error:
+                if not all_lines:
+                    raise
+                lost[name] = error
+                continue
+            click.echo(description)
+            click.echo(f"Written to {path}")
+    if lost:
+        reasons = "; ".join(f"{name}: {error}" for name, error in lost.items())
+        msg = f"{len(lost)} of {len(outputs)} lines have no file: {reasons}"
+        raise ValueError(msg) from next(iter(lost.values()))
 
 
 @_command()
@@ -415,6 +453,13 @@ def _name_step(text):
 
 def _read_flight(path):
     return ESIS_1 if path is None else Flight.read(path)
+
+
+def _path_of_line(output, name):
+    """The output with the name of a line before its ending, which can be that of a packed file."""
+    path = Path(output)
+    ending = "".join(path.suffixes[-2:]) if path.suffix == ".gz" else path.suffix
+    return path.with_name(f"{path.name.removesuffix(ending)}_{''.join(name.split())}{ending}")
 
 
 def _light_frames(numbers, flight):

@@ -18,6 +18,9 @@ from esis_ndcube.utils.provenance import package_version
 _SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
 OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace output files that exist.")
 
+# Errors that are messages to the user.
+EXPECTED = ValueError, TypeError, OSError, MemoryError, ImportError
+
 
 class Command(click.Command):
     """A command that shows its warnings and expected errors as messages, without a traceback."""
@@ -38,7 +41,7 @@ class Command(click.Command):
                 click.echo("Aborted!", err=True)
                 # Shells count the exit status in this way.
                 raise click.exceptions.Exit(128 + getattr(error, "number", signal.SIGINT)) from error
-            except (ValueError, TypeError, OSError, MemoryError, ImportError) as error:
+            except EXPECTED as error:
                 if verbose:
                     raise
                 raise click.ClickException(str(error) or type(error).__name__) from error
