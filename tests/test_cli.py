@@ -103,7 +103,15 @@ def test_help_teaches(command):
 def test_help_of_the_group_names_the_commands():
     output = run_well("--help").output
     assert "esis-ndcube demo demo_output" in output
-    assert re.findall(r"^  (\w+)  +[A-Z]", output, re.M) == ["demo", "flight", "info", "level3", "report", "velocity"]
+    assert re.findall(r"^  (\w+)  +[A-Z]", output, re.M) == [
+        "demo",
+        "fetch",
+        "flight",
+        "info",
+        "level3",
+        "report",
+        "velocity",
+    ]
     assert __version__ in run_well("--version").output
 
 

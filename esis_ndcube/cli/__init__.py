@@ -307,6 +307,31 @@ def level3(
         raise ValueError(msg) from next(iter(lost.values()))
 
 
+@main.group()
+def fetch():
+    """Fetch public files of a flight."""
+
+
+@fetch.command(cls=Command)
+@click.option("--folder", type=click.Path(file_okay=False), help="Folder to make for the images.")
+@_FLIGHT
+def references(folder, flight_file):
+    """Fetch the reference images of a flight that its team published.
+
+    By default the images are in the folder 'references' of a folder with the flight's name in sunpy's download folder.
+    A folder that is there already is not fetched again.
+
+    \b
+    Example:
+        esis-ndcube fetch references --folder aia
+    """
+    from esis_ndcube.net.fetch import fetch_references
+
+    _name_step("Fetching the reference images")
+    found = fetch_references(_read_flight(flight_file), folder)
+    click.echo(f"The images are in {found}")
+
+
 @_command()
 @click.argument("path", type=click.Path(exists=True, dir_okay=False))
 @click.option("--quality", is_flag=True, help="Also measure how well the channels agree.")

@@ -332,14 +332,22 @@ def _build_archive(table):
     short_name, url = table.get("short_name", str), table.get("url", str)
     if not re.fullmatch(r"[a-z]\w*", short_name):
         table.fail("short_name", f"got {short_name!r}, expected lower-case letters, digits and underscores")
-    if not re.match(r"https?://", url):
-        table.fail("url", f"got {url!r}, expected an address that begins with https:// or http://")
+    references = {}
+    if table.has("references_url") or table.has("references_sha256"):
+        references = {key: table.get(key, str) for key in ("references_url", "references_sha256")}
+        if not re.fullmatch("[0-9a-f]{64}", references["references_sha256"]):
+            got = references["references_sha256"]
+            table.fail("references_sha256", f"got {got!r}, expected 64 digits of 0 to 9 and a to f")
+    for key, address in {"url": url, "references_url": references.get("references_url", url)}.items():
+        if not re.match(r"https?://", address):
+            table.fail(key, f"got {address!r}, expected an address that begins with https:// or http://")
     return Archive(
         short_name=short_name,
         url=url,
         frames=table.ranges("frames", upper=_MOST["frame"], closed=True),
         time_frame=table.get("time_frame", int, positive=True),
         time=table.time("time"),
+        **references,
     )
 
 

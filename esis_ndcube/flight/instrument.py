@@ -347,6 +347,10 @@ class Archive:
         A raw frame number.
     time : `~astropy.time.Time`
         Middle of that exposure; the cadence gives the times of the other exposures.
+    references_url : `str` or None
+        Address of a tar file of the reference images, if there is one.
+    references_sha256 : `str` or None
+        SHA-256 of that file.
 
     Examples
     --------
@@ -360,3 +364,5 @@ class Archive:
     frames: tuple
     time_frame: int
     time: Time
+    references_url: str | None = None
+    references_sha256: str | None = None

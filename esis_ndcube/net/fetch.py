@@ -1,5 +1,8 @@
 """From a query or a flight to files and maps: search and fetch in one."""
 
+import hashlib
+import tarfile
+import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,10 +20,12 @@ from esis_ndcube.net.context import ESISContextClient
 from esis_ndcube.net.download import ArchiveError, list_names
 from esis_ndcube.net.flight import ESISFlightClient
 from esis_ndcube.net.pointing import point_maps
+from esis_ndcube.net.retry import RetryPolicy
 from esis_ndcube.net.series import plain_name
 from esis_ndcube.utils.checks import check_cube
+from esis_ndcube.utils.output import part_folder, place
 
-__all__ = ["FlightFiles", "fetch_flight", "fetch_maps", "named_flight", "nearest_images"]
+__all__ = ["FlightFiles", "fetch_flight", "fetch_maps", "fetch_references", "named_flight", "nearest_images"]
 
 
 @dataclass(frozen=True)
@@ -138,6 +143,83 @@ def fetch_flight(flight, folder, *, provider="jsoc", reference=True, progress=Fa
     return FlightFiles(
         raw, _fetch(ESISContextClient, images, folder / "reference", progress=progress, provider=provider)
     )
+
+
+def fetch_references(flight, folder=None, *, policy=None):
+    """
+    Fetch the public archive of a flight's reference images, and unpack it.
+
+    The folder is there whole or not at all. A folder that is there already is not fetched again.
+
+    Parameters
+    ----------
+    flight : `~esis_ndcube.Flight`
+        The flight.
+    folder : path-like, optional
+        Folder to make for the images; by default ``references`` in a folder with the flight's name in sunpy's folder
+        for downloads.
+    policy : `~esis_ndcube.net.RetryPolicy`, optional
+        How many times to try, and how long to wait.
+
+    Returns
+    -------
+    `pathlib.Path`
+        The folder.
+
+    Raises
+    ------
+    ArchiveError
+        If the archive could not be fetched, has another SHA-256, or cannot be unpacked safely.
+    FileExistsError
+        If a file has the name of the folder.
+    ValueError
+        If the flight has no such archive.
+
+    Examples
+    --------
+    >>> from esis_ndcube import ESIS_1
+    >>> from esis_ndcube.net.fetch import fetch_references
+    >>> folder = fetch_references(ESIS_1, "references")  # doctest: +SKIP
+    """
+    archive, policy = flight.require_archive(), policy or RetryPolicy()
+    if archive.references_url is None:
+        msg = f"flight {flight.name} has no public reference images: its file has no references_url in [archive]"
+        raise ValueError(msg)
+    if folder is None:
+        folder = Path(config.get("downloads", "download_dir"), flight.name, "references")
+    folder = Path(folder)
+    if folder.is_dir():
+        return folder
+    if folder.exists():
+        msg = f"cannot make the folder {folder}: it is a file; give another name"
+        raise FileExistsError(msg)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with part_folder(folder) as part:
+        packed, unpacked = part / "archive.tar", part / "unpacked"
+        policy.call(_fetch_archive, archive, packed, policy, doing=f"fetching {archive.references_url}")
+        try:
+            with tarfile.open(packed) as tar:
+                tar.extractall(unpacked, filter="data")
+        except tarfile.TarError as error:
+            msg = f"{archive.references_url} cannot be unpacked: {error}; ask its authors"
+            raise ArchiveError(msg) from error
+        place({unpacked: folder})
+    return folder
+
+
+def _fetch_archive(archive, path, policy):
+    """Download the archive of references, and compare its SHA-256."""
+    found = hashlib.sha256()
+    with (
+        urllib.request.urlopen(archive.references_url, timeout=policy.timeout.to_value("s")) as stream,
+        path.open("wb") as file,
+    ):
+        while block := stream.read(2**20):
+            found.update(block)
+            file.write(block)
+    if found.hexdigest() != archive.references_sha256:
+        msg = f"got a file with SHA-256 {found.hexdigest()}, expected {archive.references_sha256}"
+        raise ArchiveError(msg)
 
 
 def nearest_images(cube, name=None, *, max_gap=None):
