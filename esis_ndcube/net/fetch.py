@@ -203,7 +203,9 @@ def fetch_references(flight, folder=None, *, policy=None):
         except tarfile.TarError as error:
             msg = f"{archive.references_url} cannot be unpacked: {error}; ask its authors"
             raise ArchiveError(msg) from error
-        place({unpacked: folder})
+        inner = [*unpacked.iterdir()]
+        # Many archives hold one folder with all of their files.
+        place({inner[0] if len(inner) == 1 and inner[0].is_dir() else unpacked: folder})
     return folder
 
 

@@ -77,6 +77,11 @@ def test_a_fault_leaves_nothing_and_is_tried_again(server, tmp_path, fault):
     assert contents(fetch_references(flight, tmp_path / "aia", policy=QUICK)) == IMAGES
 
 
+def test_the_only_folder_of_an_archive_is_left_out(server, tmp_path):
+    server.files["aia.tar"] = pack({f"aia-lev1/{name}": content for name, content in IMAGES.items()})
+    assert contents(fetch_references(flight_at(server), tmp_path / "aia", policy=QUICK)) == IMAGES
+
+
 @pytest.mark.parametrize("name", ["../outside.fits", "a/../../outside.fits"])
 def test_nothing_is_unpacked_outside(server, tmp_path, name):
     server.files["aia.tar"] = pack(IMAGES | {name: b"bad"})
