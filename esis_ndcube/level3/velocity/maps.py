@@ -297,21 +297,15 @@ def _wavelength(shape, scale):
 
 
 def _sizes_by_wave(frame, field, found, drawn, inside, sigma):
-    """The same by wavelength, as `apply_response` has it; waves of which too little is found are as their neighbors."""
+    """Sizes as `_size` has them, by wavelength; waves of which too little is found are as their neighbors."""
     limit = _EVENTS * mad_std(field[inside])
     # Few places with large velocities do not decide.
     images = *(np.clip(one, -limit, limit) for one in (field, found)), drawn
-    spectra = _spectra(images, frame.smooth(inside, sigma), inside)
+    field_waves, found_waves, drawn_waves = _spectra(images, frame.smooth(inside, sigma), inside)
     ring, waves = _rings(frame, inside.shape, _FINE + _WAVES, sigma)
-    own, both, large, again = (
-        np.bincount(ring, part.ravel(), len(waves) + 2)[1:-1]
-        for part in (
-            np.abs(spectra[2]) ** 2,
-            (spectra[2].conj() * spectra[1]).real,
-            np.abs(spectra[0]) ** 2,
-            np.abs(spectra[1]) ** 2,
-        )
-    )
+    products = np.abs(drawn_waves) ** 2, (drawn_waves.conj() * found_waves).real
+    products += np.abs(field_waves) ** 2, np.abs(found_waves) ** 2
+    own, both, large, again = (np.bincount(ring, part.ravel(), len(waves) + 2)[1:-1] for part in products)
     slope = both / np.where(own > 0, own, 1)
     kept = slope > _SEEN
     if not kept.any():
