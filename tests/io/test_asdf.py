@@ -292,3 +292,13 @@ def test_files_that_break_the_schema(tmp_path):
     (tmp_path / "a.asdf").write_bytes(content.replace(b"class: ESISLevel3Cube", b"class: ESISLevel9Cube"))
     with pytest.raises(CubeFileError, match="ESISLevel9Cube"):
         ESISLevel3Cube.read(tmp_path / "a.asdf")
+
+
+def test_an_extension_that_failed_to_load(tmp_path):
+    """Asdf only warns, for example where there was no memory for it."""
+    cube = make_cube((2, 2, 6, 5))
+    with asdf.config_context() as config:
+        config.remove_extension(package="esis_ndcube")
+        with pytest.raises(ImportError, match="could not load its extensions of esis_ndcube"):
+            cube.write(tmp_path / "cube.asdf")
+    assert not list(tmp_path.iterdir())

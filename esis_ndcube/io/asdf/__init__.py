@@ -16,6 +16,8 @@ from esis_ndcube.utils.whole import pass_scarcity
 
 __all__ = ["read_asdf", "write_asdf"]
 
+# The packages whose extensions write parts of a cube.
+_NEEDED = {"asdf-astropy", "esis_ndcube", "gwcs", "ndcube"}
 # Files of cubes have some thousand nodes, and hardly any aliases.
 _ALIASED = 10**5
 
@@ -39,8 +41,8 @@ def write_asdf(cube, path, *, overwrite=False):
     ------
     FileExistsError
         If the file exists and ``overwrite`` is not set.
-    ModuleNotFoundError
-        If asdf is not installed.
+    ImportError
+        If asdf is not installed, or could not load an extension.
     OSError
         If the file cannot be written.
     TypeError
@@ -93,8 +95,8 @@ def read_asdf(path, cls, *, outline=False):
         If there is no such file.
     MemoryError
         If there is not enough memory for the cube.
-    ModuleNotFoundError
-        If asdf is not installed.
+    ImportError
+        If asdf is not installed, or could not load an extension.
 
     Examples
     --------
@@ -166,4 +168,8 @@ def _asdf():
     except ModuleNotFoundError as error:
         msg = f"ASDF files need {error.name}, which is not installed: pip install 'esis_ndcube[asdf]'"
         raise ModuleNotFoundError(msg, name=error.name) from error
+    # asdf goes on without an extension that fails to load, for example for lack of memory, and warns of it.
+    if lacking := _NEEDED - {extension.package_name for extension in asdf.get_config().extensions}:
+        msg = f"asdf could not load its extensions of {', '.join(sorted(lacking))}: its warnings say why"
+        raise ImportError(msg)
     return asdf
