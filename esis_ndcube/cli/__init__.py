@@ -14,8 +14,8 @@ import astropy.units as u
 import sunpy.map
 from sunpy.coordinates import Helioprojective
 
-from esis_ndcube.cli import _flight  # noqa: F401
 from esis_ndcube.cli._base import EXPECTED, OVERWRITE, Command, main
+from esis_ndcube.cli._flight import flight as flight_group
 from esis_ndcube.corrections import CORRECTIONS
 from esis_ndcube.flight import ESIS_1, Flight
 from esis_ndcube.io.fits import check_output
@@ -38,6 +38,7 @@ __all__ = ["main"]
 _LONG = 4
 
 
+main.add_command(flight_group)
 _command = functools.partial(main.command, cls=Command)
 _WORKERS = click.option(
     "--workers", type=click.IntRange(min=1), help="Number of threads; by default one per processor."
@@ -214,12 +215,7 @@ def level3(
         outputs = {name: _path_of_line(output, name) for name in flight.formable_lines}
     for path in outputs.values():
         check_output(path, overwrite, inputs=[flight_file, *files.values()])
-    corrections |= {
-        kind.option: kind.choose(path, flight, name)
-        for kind, path in files.items()
-        for name in outputs
-        if path is not None
-    }
+    corrections |= {kind.option: kind.choose(path, flight, line) for kind, path in files.items() if path is not None}
     if line is not None:
         flight.line(line)
     if reference_channel is not None:

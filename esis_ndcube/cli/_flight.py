@@ -5,13 +5,13 @@ import click
 from astropy.io.registry import IORegistryError
 from astropy.table import Table
 
-from esis_ndcube.cli._base import OVERWRITE, Command, main
+from esis_ndcube.cli._base import OVERWRITE, Command
 from esis_ndcube.flight import Flight, fit_flight
 from esis_ndcube.quality import check_flight
 from esis_ndcube.utils.output import check_output, write_text
 
 
-@main.group()
+@click.group()
 def flight():
     """Work with flight files."""
 

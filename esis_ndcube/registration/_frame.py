@@ -9,14 +9,12 @@ from esis_ndcube.field_stop.region import line_region, lit_region
 from esis_ndcube.registration.prefilter import log_difference_of_gaussians
 from esis_ndcube.registration.reference import bin_image
 from esis_ndcube.registration.transform import binned, unbinned
-from esis_ndcube.utils._spline import evaluate, prepare
+from esis_ndcube.utils._spline import WHOLE, evaluate, prepare
 
 __all__ = ["Frame", "on_grid"]
 
 # Pixels this close to the edge of the field stop are not used: the filter sees the edge there.
 _MARGIN = 3.0
-# Share of the bilinear weight on valid pixels that counts as all of it.
-_COVERED = 0.999
 
 
 class Frame:
@@ -73,7 +71,7 @@ def on_grid(frame, transform):
     rows, columns = frame.pose.grid.array_shape
     x, y = frame.to_binned(transform, 1)(np.arange(columns)[None, :], np.arange(rows)[:, None])
     spline = prepare(image, 3)._replace(good=valid.astype(np.float32))
-    target, covered = evaluate(spline, x, y, least=_COVERED)
+    target, covered = evaluate(spline, x, y, least=WHOLE)
     # The filter knows nothing beyond the middles of the outermost pixels.
     covered &= (x >= 0) & (x <= image.shape[1] - 1) & (y >= 0) & (y <= image.shape[0] - 1)
     return target, binary_erosion(covered, iterations=2)

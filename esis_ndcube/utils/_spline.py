@@ -8,6 +8,8 @@ from scipy.ndimage import distance_transform_edt, map_coordinates, spline_filter
 
 # An output pixel is valid if at least this much of its bilinear weight falls on valid pixels.
 MIN_WEIGHT = 0.5
+# This much counts as all of the weight.
+WHOLE = 0.999
 # Fractions of a pixel in tables of weights, and pixels on either side that have weight.
 _STEPS, _HALF = 200, 12
 # Distance in pixels beyond which the weights of two interpolated values have nothing in common.

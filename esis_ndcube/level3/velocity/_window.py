@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from esis_ndcube.utils._spline import evaluate, prepare
+from esis_ndcube.utils._spline import WHOLE, evaluate, prepare
 
 # Windows are these times as wide as the one that is asked for, one after the other.
 _STAGES = (4, 2, 1)
@@ -11,8 +11,6 @@ _STEPS = 3
 _BLUR = 1.2
 # Standard deviation of the velocity before any image is seen, in km/s.
 _EXPECTED = 30.0
-# Pixels with a gap among their neighbors do not count.
-_COVERED = 0.999
 
 
 def fit_window(frame, width, pattern=None):
@@ -32,8 +30,9 @@ def fit_window(frame, width, pattern=None):
     velocity = np.zeros(frame.mean.shape, dtype=np.float32)
     for stage in _STAGES:
         for _ in range(_STEPS):
+            # Pixels with a gap among their neighbors do not count.
             moved = (
-                evaluate(one, columns + velocity * dx, rows + velocity * dy, least=_COVERED)
+                evaluate(one, columns + velocity * dx, rows + velocity * dy, least=WHOLE)
                 for one, (dx, dy) in zip(splines, pattern, strict=True)
             )
             seen, covered = (np.stack(parts) for parts in zip(*moved, strict=True))
